@@ -1,0 +1,54 @@
+# make setup | demo | test | lint | bench: each works as the first command in a fresh clone.
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+STAMP := $(VENV)/.setup-done
+SOURCES := pyproject.toml setup.py requirements.lock $(wildcard csrc/*)
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: setup demo test lint format bench lock clean
+
+setup: $(STAMP)
+
+$(STAMP): $(SOURCES) | $(BIN)/uv
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet -r requirements.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/deeplift-fast doctor
+	touch $@
+
+$(BIN)/uv:
+	@for python in $(PYTHON) python3.12 python3.13 python3 python; do \
+	    "$$python" -c 'import sys; sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || continue; \
+	    "$$python" -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv==$(UV_VERSION) && exit 0; \
+	    echo "make: $$python could not make $(VENV) (on Debian: apt-get install python3-venv)" >&2; exit 1; \
+	done; \
+	echo "make: no Python 3.12 or 3.13 found; install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1
+
+demo: setup
+	$(BIN)/deeplift-fast demo $(ARGS)
+
+test: setup
+	$(PYTEST) tests --ignore=tests/ops/triton
+	TRITON_INTERPRET=1 $(PYTEST) tests/ops/triton -m triton
+	$(PYTEST) tests/ops/triton -m "not triton"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror csrc/*.cpp csrc/*.h
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i csrc/*.cpp csrc/*.h
+
+bench: setup
+	$(PYTEST) benchmarks --benchmark-json=benchmarks/results/latest.json $(ARGS)
+
+lock: $(BIN)/uv
+	$(BIN)/uv pip compile --universal --no-emit-index-url --no-header --python-version 3.12 \
+	    --all-extras pyproject.toml -c constraints.txt -o requirements.lock
+
+clean:
+	rm -rf build dist *.egg-info deeplift_fast/*.so

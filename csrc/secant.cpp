@@ -1,0 +1,266 @@
+// Outputs and secant slopes of relu, sigmoid and tanh in one pass over memory.
+//
+// The formulas and their derivation stand in deeplift_fast/ops/naive/secant.py.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <tuple>
+#include <type_traits>
+
+#include "allocate.h"
+#include "elementwise.h"
+
+namespace deeplift_fast {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+template <typename T>
+struct Secant {
+    T y, y0, multiplier;
+};
+
+template <typename T>
+DLF_INLINE T magnitude(T a) {
+    return a < 0 ? -a : a;
+}
+
+// |a - b|, with inf - inf of one sign as 0.
+template <typename T>
+DLF_INLINE T difference(T a, T b) {
+    return a == b ? T(0) : magnitude(a - b);
+}
+
+// E * g(u) / ((1 + p)(1 + q)), given the reciprocals of the two factors below the line.
+template <typename T>
+DLF_INLINE T logistic_slope(T a, T b, T p, T q, T inverse_p, T inverse_q) {
+    const T u = difference(a, b);
+    const T scale = (a >= 0) == (b >= 0) ? (p > q ? p : q) : T(1);
+    const T rise = -exponential(-u).expm1;
+    const T decay = u == 0 ? T(1) : rise / u;
+    return scale * decay * (inverse_p * inverse_q);
+}
+
+struct Relu {
+    template <typename T>
+    static DLF_INLINE Secant<T> rescale(T a, T b) {
+        constexpr T infinity = std::numeric_limits<T>::infinity();
+        const T above = a > b ? a : b;
+        const T below = a > b ? -b : -a;
+        // a/(a - b) as 1/(1 + |b|/a): no overflow, and right where one side is infinite.
+        const T ratio = (above == infinity && below == infinity) ? T(1) : below / above;
+        const T crossing = T(1) / (T(1) + ratio);
+        const T slope = above <= 0 ? T(0) : (below < 0 ? T(1) : crossing);
+        return {value(a), value(b), a != a || b != b ? a + b : slope};
+    }
+    template <typename T>
+    static DLF_INLINE T value(T a) {
+        return a <= 0 ? T(0) : a;
+    }
+    template <typename T>
+    static DLF_INLINE T derivative(T a, T) {
+        return a > 0 ? T(1) : T(0);
+    }
+};
+
+struct Sigmoid {
+    template <typename T>
+    static DLF_INLINE Secant<T> rescale(T a, T b) {
+        const T p = exponential(-magnitude(a)).exp, q = exponential(-magnitude(b)).exp;
+        const T inverse_p = T(1) / (T(1) + p), inverse_q = T(1) / (T(1) + q);
+        return {(a >= 0 ? T(1) : p) * inverse_p, (b >= 0 ? T(1) : q) * inverse_q,
+                logistic_slope(a, b, p, q, inverse_p, inverse_q)};
+    }
+    template <typename T>
+    static DLF_INLINE T value(T a) {
+        const T p = exponential(-magnitude(a)).exp;
+        return (a >= 0 ? T(1) : p) / (T(1) + p);
+    }
+    template <typename T>
+    static DLF_INLINE T derivative(T, T y) {
+        return y * (T(1) - y);
+    }
+};
+
+struct Tanh {
+    template <typename T>
+    static DLF_INLINE Secant<T> rescale(T a, T b) {
+        const auto p = exponential(T(-2) * magnitude(a)), q = exponential(T(-2) * magnitude(b));
+        const T inverse_p = T(1) / (T(1) + p.exp), inverse_q = T(1) / (T(1) + q.exp);
+        return {signed_value(a, p, inverse_p), signed_value(b, q, inverse_q),
+                T(4) * logistic_slope(T(2) * a, T(2) * b, p.exp, q.exp, inverse_p, inverse_q)};
+    }
+    template <typename T>
+    static DLF_INLINE T value(T a) {
+        const auto p = exponential(T(-2) * magnitude(a));
+        return signed_value(a, p, T(1) / (T(1) + p.exp));
+    }
+    template <typename T>
+    static DLF_INLINE T derivative(T, T y) {
+        return T(1) - y * y;
+    }
+    // tanh|a| = (1 - p)/(1 + p) with p = e^-2|a|. Far from 0 as 1 - 2p/(1 + p), rounded once: PyHealth's arithmetic
+    // turns on whether 1 - y*y is 0, so where y becomes 1 must be right to the last bit.
+    template <typename T>
+    static DLF_INLINE T signed_value(T a, Exponential<T> p, T inverse) {
+        const T size = p.exp < T(0.25) ? T(1) - T(2) * p.exp * inverse : -p.expm1 * inverse;
+        return a < 0 ? -size : size;
+    }
+};
+
+// PyHealth 2.1's `scale * derivative`, with its eps.
+template <typename T, typename Function>
+DLF_INLINE Secant<T> pyhealth(T a, T b) {
+    constexpr T eps = T(1e-7), largest = std::numeric_limits<T>::max();
+    const T y = Function::value(a), y0 = Function::value(b);
+    const T derivative = Function::derivative(a, y), delta = a - b;
+    const T slope = magnitude(delta) > eps ? (y - y0) / delta : derivative;
+    const T quotient = magnitude(derivative) > eps ? slope / derivative : T(1);
+    const T scale = magnitude(quotient) <= largest ? quotient : T(1);
+    return {y, y0, a != a || b != b ? a + b : scale * derivative};
+}
+
+template <typename T>
+using Loop = void (*)(const T*, const T*, T*, T*, T*, std::int64_t);
+
+// Not templates: a function template cannot carry target_clones.
+#define DLF_LOOP(NAME, T, EXPRESSION)                                                                      \
+    DLF_CLONES void NAME(const T* __restrict x, const T* __restrict x0, T* __restrict y, T* __restrict y0, \
+                         T* __restrict multiplier, std::int64_t count) {                                   \
+        for (std::int64_t i = 0; i < count; ++i) {                                                         \
+            const T a = x[i], b = x0[i];                                                                   \
+            const Secant<T> result = EXPRESSION;                                                           \
+            y[i] = result.y;                                                                               \
+            y0[i] = result.y0;                                                                             \
+            multiplier[i] = result.multiplier;                                                             \
+        }                                                                                                  \
+    }
+
+#define DLF_LOOPS(FUNCTION)                                                       \
+    DLF_LOOP(FUNCTION##_rescale_float, float, FUNCTION::rescale(a, b))            \
+    DLF_LOOP(FUNCTION##_rescale_double, double, FUNCTION::rescale(a, b))          \
+    DLF_LOOP(FUNCTION##_pyhealth_float, float, (pyhealth<float, FUNCTION>(a, b))) \
+    DLF_LOOP(FUNCTION##_pyhealth_double, double, (pyhealth<double, FUNCTION>(a, b)))
+
+DLF_LOOPS(Relu)
+DLF_LOOPS(Sigmoid)
+DLF_LOOPS(Tanh)
+
+template <typename T>
+Loop<T> pick(const std::string& function, bool rescale, Loop<T> relu[2], Loop<T> sigmoid[2], Loop<T> tanh[2]) {
+    const int index = rescale ? 0 : 1;
+    if (function == "relu") return relu[index];
+    if (function == "sigmoid") return sigmoid[index];
+    STD_TORCH_CHECK(function == "tanh", "secant: function is '", function, "'; accepted: relu, sigmoid, tanh");
+    return tanh[index];
+}
+
+template <typename T>
+Loop<T> loop_for(const std::string& function, bool rescale);
+
+template <>
+Loop<float> loop_for(const std::string& function, bool rescale) {
+    Loop<float> relu[] = {Relu_rescale_float, Relu_pyhealth_float};
+    Loop<float> sigmoid[] = {Sigmoid_rescale_float, Sigmoid_pyhealth_float};
+    Loop<float> tanh[] = {Tanh_rescale_float, Tanh_pyhealth_float};
+    return pick(function, rescale, relu, sigmoid, tanh);
+}
+
+template <>
+Loop<double> loop_for(const std::string& function, bool rescale) {
+    Loop<double> relu[] = {Relu_rescale_double, Relu_pyhealth_double};
+    Loop<double> sigmoid[] = {Sigmoid_rescale_double, Sigmoid_pyhealth_double};
+    Loop<double> tanh[] = {Tanh_rescale_double, Tanh_pyhealth_double};
+    return pick(function, rescale, relu, sigmoid, tanh);
+}
+
+// A half type goes through float buffers that stay in the first-level cache.
+template <typename Half>
+void through_float(Loop<float> loop, const Half* x, const Half* x0, Half* y, Half* y0, Half* multiplier,
+                   std::int64_t count) {
+    constexpr std::int64_t block = 256;
+    float in[2][block], out[3][block];
+    for (std::int64_t start = 0; start < count; start += block) {
+        const std::int64_t length = std::min(block, count - start);
+        for (std::int64_t i = 0; i < length; ++i) {
+            in[0][i] = static_cast<float>(x[start + i]);
+            in[1][i] = static_cast<float>(x0[start + i]);
+        }
+        loop(in[0], in[1], out[0], out[1], out[2], length);
+        for (std::int64_t i = 0; i < length; ++i) {
+            y[start + i] = static_cast<Half>(out[0][i]);
+            y0[start + i] = static_cast<Half>(out[1][i]);
+            multiplier[start + i] = static_cast<Half>(out[2][i]);
+        }
+    }
+}
+
+template <typename T, typename Compute>
+void launch(const Tensor& x, const Tensor& x0, Tensor& y, Tensor& y0, Tensor& multiplier, const std::string& function,
+            bool rescale) {
+    const Loop<Compute> loop = loop_for<Compute>(function, rescale);
+    const T* in = static_cast<const T*>(x.const_data_ptr());
+    const T* in0 = static_cast<const T*>(x0.const_data_ptr());
+    T* out = static_cast<T*>(y.mutable_data_ptr());
+    T* out0 = static_cast<T*>(y0.mutable_data_ptr());
+    T* slope = static_cast<T*>(multiplier.mutable_data_ptr());
+    constexpr std::int64_t grain = 16384;
+    torch::stable::parallel_for(0, x.numel(), grain, [&](std::int64_t begin, std::int64_t end) {
+        if constexpr (std::is_same_v<T, Compute>)
+            loop(in + begin, in0 + begin, out + begin, out0 + begin, slope + begin, end - begin);
+        else
+            through_float(loop, in + begin, in0 + begin, out + begin, out0 + begin, slope + begin, end - begin);
+    });
+}
+
+bool same(torch::headeronly::IntHeaderOnlyArrayRef a, torch::headeronly::IntHeaderOnlyArrayRef b) {
+    return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin());
+}
+
+// `tensor` laid out as `layout`, whose strides are dense.
+Tensor laid_out_as(const Tensor& layout, const Tensor& tensor) {
+    if (same(tensor.strides(), layout.strides())) return tensor;
+    Tensor dense = torch::stable::empty_like(layout);
+    return torch::stable::copy_(dense, tensor);
+}
+
+std::tuple<Tensor, Tensor, Tensor> secant(Tensor x, Tensor x0, std::string function, std::string variant) {
+    STD_TORCH_CHECK(same(x.sizes(), x0.sizes()), "secant: x and x0 differ in shape");
+    STD_TORCH_CHECK(x.scalar_type() == x0.scalar_type(), "secant: x and x0 differ in dtype");
+    STD_TORCH_CHECK(x0.is_cpu(), "secant: x is on the CPU and x0 is not");
+    STD_TORCH_CHECK(variant == "rescale" || variant == "pyhealth", "secant: variant is '", variant,
+                    "'; accepted: rescale, pyhealth");
+    Tensor y = allocate_like(x), y0 = allocate_like(x), multiplier = allocate_like(x);
+    const Tensor input = laid_out_as(y, x), baseline = laid_out_as(y, x0);
+    const bool rescale = variant == "rescale";
+    switch (x.scalar_type()) {
+        case ScalarType::Float:
+            launch<float, float>(input, baseline, y, y0, multiplier, function, rescale);
+            break;
+        case ScalarType::Double:
+            launch<double, double>(input, baseline, y, y0, multiplier, function, rescale);
+            break;
+        case ScalarType::Half:
+            launch<torch::headeronly::Half, float>(input, baseline, y, y0, multiplier, function, rescale);
+            break;
+        case ScalarType::BFloat16:
+            launch<torch::headeronly::BFloat16, float>(input, baseline, y, y0, multiplier, function, rescale);
+            break;
+        default:
+            STD_TORCH_CHECK(false, "secant: accepted dtypes are float32, float64, float16 and bfloat16");
+    }
+    return {y, y0, multiplier};
+}
+
+}  // namespace
+}  // namespace deeplift_fast
+
+STABLE_TORCH_LIBRARY_IMPL(deeplift_fast, CPU, m) { m.impl("secant", TORCH_BOX(&deeplift_fast::secant)); }
