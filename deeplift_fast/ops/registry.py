@@ -1,0 +1,134 @@
+"""Registers every op and its implementations with PyTorch's dispatcher, and knows which are there.
+
+The naive implementation is the composite default, the C++ library takes the CPU key and Triton the CUDA key, so
+the dispatcher chooses the backend by the tensors' device.
+"""
+
+import importlib
+import importlib.util
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deeplift_fast.ops import arguments, naive
+from deeplift_fast.ops.schema import NAMESPACE, SCHEMAS
+
+STEMS = tuple(SCHEMAS)
+
+
+class BackendWarning(UserWarning):
+    """A compiled backend is missing: results are the same, and slower."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One family of implementations.
+
+    Attributes:
+        name: `"naive"`, `"C++"` or `"Triton"`.
+        device: the device type it serves, or `"any"`.
+        missing: why it is not there, or `None`.
+    """
+
+    name: str
+    device: str
+    missing: str | None = None
+
+
+_library = torch.library.Library(NAMESPACE, "DEF")
+_backends: dict[str, Backend] = {"naive": Backend("naive", "any")}
+
+
+def backends() -> list[Backend]:
+    """Every backend, present or missing."""
+    return list(_backends.values())
+
+
+def backend_for(op: str, device: str) -> str:
+    """The name of the backend that the dispatcher picks for `op` (a name in `SCHEMAS`) on a device type.
+
+    Raises:
+        KeyError: if there is no such op.
+    """
+    if op not in SCHEMAS:
+        raise KeyError(f"op is {op!r}; accepted: {', '.join(SCHEMAS)}")
+    by_key = {"cpu": ("CPU", "C++"), "cuda": ("CUDA", "Triton")}
+    if device in by_key:
+        key, name = by_key[device]
+        if torch._C._dispatch_has_kernel_for_dispatch_key(f"{NAMESPACE}::{op}", key):
+            return name
+    return "naive"
+
+
+def _load_cpp() -> None:
+    missing = None
+    try:
+        importlib.import_module("deeplift_fast._C")
+    except ImportError as error:
+        missing = f"the C++ library is not there ({error}); install a C++20 compiler and reinstall deeplift_fast"
+        warnings.warn(f"deeplift_fast runs on plain torch on the CPU: {missing}", BackendWarning, stacklevel=2)
+    _backends["C++"] = Backend("C++", "cpu", missing)
+
+
+def _register_triton() -> None:
+    if importlib.util.find_spec("triton") is None:
+        _backends["Triton"] = Backend("Triton", "cuda", "the package triton is not installed")
+        return
+    _backends["Triton"] = Backend("Triton", "cuda")
+    for stem in STEMS:
+        _library.impl(stem, _triton_kernel(stem), "CUDA")
+
+
+def _triton_kernel(stem: str) -> Callable[..., Any]:
+    """Imports the launcher at its first call: importing Triton takes a while, and only CUDA needs it."""
+
+    def launch(*args: Any) -> Any:
+        return getattr(importlib.import_module(f"deeplift_fast.ops.triton.{stem}"), stem)(*args)
+
+    return launch
+
+
+def _below_autograd(stem: str) -> Callable[..., Any]:
+    """Results carry no gradient: an op claims no derivative, the rules above it do."""
+    op = getattr(getattr(torch.ops, NAMESPACE), stem).default
+
+    def kernel(*args: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*args)
+
+    return kernel
+
+
+def _define() -> None:
+    for stem, schema in SCHEMAS.items():
+        _library.define(schema)
+        _library.impl(stem, getattr(naive, stem), "CompositeExplicitAutograd")
+        _library.impl(stem, _below_autograd(stem), "Autograd")
+
+
+def _fake_secant(x: Tensor, x0: Tensor, function: str, variant: str) -> tuple[Tensor, Tensor, Tensor]:
+    arguments.check_secant(x, x0, function, variant)
+    return torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
+
+
+def _vmap_secant(
+    info: Any, in_dims: tuple[int | None, ...], x: Tensor, x0: Tensor, function: str, variant: str
+) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
+    def batched(tensor: Tensor, dim: int | None) -> Tensor:
+        if dim is None:
+            return tensor.expand(info.batch_size, *tensor.shape)
+        return tensor.movedim(dim, 0)
+
+    op = getattr(torch.ops, NAMESPACE).secant
+    return op(batched(x, in_dims[0]), batched(x0, in_dims[1]), function, variant), (0, 0, 0)
+
+
+_define()
+_load_cpp()
+_register_triton()
+torch.library.register_fake(f"{NAMESPACE}::secant", _fake_secant, lib=_library)
+torch.library.register_vmap(f"{NAMESPACE}::secant", _vmap_secant, lib=_library)
