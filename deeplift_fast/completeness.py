@@ -1,0 +1,52 @@
+"""Summation to delta: what is missing from the contributions, and the rescaling that hides it."""
+
+from collections.abc import Hashable
+
+import torch
+from torch import Tensor
+
+from deeplift_fast.errors import ConvergenceWarning, warn
+
+RESCALE_EPS = 1e-8  # PyHealth's: a smaller raw sum is not scaled
+LARGEST_FACTOR = 10.0  # a sample scaled by more is counted in the ConvergenceWarning
+
+
+def rescale(contributions: dict[Hashable, Tensor], difference: Tensor) -> tuple[dict[Hashable, Tensor], Tensor]:
+    """Scale each sample's contributions so that they sum to its difference in output.
+
+    Shrikumar et al. 2017, eq. 1 (summation to delta), enforced as PyHealth does.
+
+    Args:
+        contributions: floating point, `[batch, …]` each.
+        difference: `f(x) − f(x0)`, `[batch]`.
+
+    Returns:
+        The scaled contributions, and the convergence delta `[batch]`: their raw sum minus `difference`.
+
+    Warns:
+        ConvergenceWarning: if a factor is negative or exceeds `LARGEST_FACTOR`, or the raw sum is too near zero.
+    """
+    sums = [c.flatten(1).sum(1, dtype=torch.float64) for c in contributions.values()]
+    total = torch.stack(sums).sum(0)
+    wide = difference.double()
+    usable = total.abs() > RESCALE_EPS
+    factor = torch.where(usable, wide / torch.where(usable, total, 1.0), 1.0)
+    _warn_of_factors(factor, usable, wide)
+    scaled_contributions = {
+        name: c * factor.to(c.dtype).reshape(-1, *[1] * (c.dim() - 1)) for name, c in contributions.items()
+    }
+    return scaled_contributions, (total - wide).to(difference.dtype)
+
+
+def _warn_of_factors(factor: Tensor, usable: Tensor, difference: Tensor) -> None:
+    # A difference at the level of rounding has no sign to get wrong.
+    matters = difference.abs() > 1e-6
+    suspect = matters & (~usable | (factor < 0) | (factor.abs() > LARGEST_FACTOR))
+    count = int(suspect.sum())
+    if count:
+        warn(
+            f"{count} of {len(suspect)} samples: before rescaling, contributions summed to nearly zero or to the wrong "
+            f"sign, so they were scaled by a negative factor or by more than {LARGEST_FACTOR:g} (or could not be "
+            'scaled); do not trust their signs. rules="complete" needs no rescaling.',
+            ConvergenceWarning,
+        )

@@ -1,0 +1,55 @@
+"""Says what is installed, which backends are there, and which one each op uses on each device."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from deeplift_fast import ops
+
+PACKAGES = ("deeplift_fast", "torch", "numpy", "triton", "pyhealth", "captum", "pyarrow")
+DEVICES = ("cpu", "cuda")
+
+
+def describe() -> str:
+    """The report that `deeplift-fast doctor` prints."""
+    return "\n".join([*_versions(), "", *_backends(), "", *_choices(), "", *_devices()])
+
+
+def _versions() -> list[str]:
+    rows = [("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
+    for package in PACKAGES:
+        try:
+            rows.append((package, version(package)))
+        except PackageNotFoundError:
+            rows.append((package, "not installed"))
+    return ["Versions", *(f"  {name:<14} {found}" for name, found in rows)]
+
+
+def _backends() -> list[str]:
+    lines = ["Backends"]
+    for backend in ops.backends():
+        state = "present" if backend.missing is None else f"missing: {backend.missing}"
+        if backend.name == "Triton" and backend.missing is None and not torch.cuda.is_available():
+            state = "present; no CUDA device here to run it on"
+        lines.append(f"  {backend.name:<8} ({backend.device}) {state}")
+    return lines
+
+
+def _choices() -> list[str]:
+    header = f"  {'op':<14}" + "".join(f"{device:<10}" for device in DEVICES) + "elsewhere"
+    rows = [
+        f"  {op:<14}"
+        + "".join(f"{ops.backend_for(op, device):<10}" for device in DEVICES)
+        + ops.backend_for(op, "elsewhere")
+        for op in ops.SCHEMAS
+    ]
+    return ["Backend of each op, by device", header, *rows]
+
+
+def _devices() -> list[str]:
+    capability = torch.backends.cpu.get_cpu_capability()
+    lines = ["Devices", f"  cpu: {torch.get_num_threads()} threads, {capability}"]
+    for index in range(torch.cuda.device_count()):
+        lines.append(f"  cuda:{index}: {torch.cuda.get_device_name(index)}")
+    return lines

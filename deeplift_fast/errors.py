@@ -1,0 +1,27 @@
+"""The warnings and errors that attribution itself raises, and how they are issued."""
+
+import warnings
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).parent)
+
+
+class ConvergenceWarning(UserWarning):
+    """Contributions were rescaled by a negative or a very large factor, so signs or sizes mislead."""
+
+
+class TrainingModeWarning(UserWarning):
+    """The model is in training mode, where its output is random or depends on the batch."""
+
+
+class InterceptionWarning(UserWarning):
+    """Part of the model cannot be looked into: what it computes is attributed by its gradient."""
+
+
+class InterceptionError(RuntimeError):
+    """The activations met at the input and at the baseline cannot be paired."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Issue a warning that points at the caller outside this package."""
+    warnings.warn(message, category, skip_file_prefixes=(_PACKAGE,))

@@ -1,0 +1,215 @@
+"""Reads a PyHealth batch: which tensor of each feature is the value, which positions are real, and whether it is fit.
+
+Everything is checked here, before the model runs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deeplift_fast.baselines import require_finite
+
+PAD, UNK = 0, 1  # PyHealth's indices of padding and of the unknown code
+NEUTRAL = 1e-2  # PyHealth's baseline of a continuous value
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature of a batch.
+
+    Attributes:
+        key: its name in the model's `feature_keys`.
+        parts: the tensors (or `None`) that the model takes, in the order of the processor's schema, and perhaps a mask.
+        position: where in `parts` the value stands.
+        mask: the mask that came with the batch, `[batch, …]`, or `None`.
+        is_token: whether the value holds token indices.
+    """
+
+    key: str
+    parts: tuple[Tensor | None, ...]
+    position: int
+    mask: Tensor | None
+    is_token: bool
+
+    @property
+    def value(self) -> Tensor:
+        """Token indices (integer) or continuous values (floating point), `[batch, …]`."""
+        value = self.parts[self.position]
+        assert value is not None  # read_features refuses it
+        return value
+
+    def real(self) -> Tensor:
+        """Which positions hold something: bool, of the value's shape; the others are padding."""
+        value = self.value
+        if self.mask is not None:
+            mask = self.mask.bool()
+            return mask.reshape(*mask.shape, *[1] * (value.dim() - mask.dim())).expand(value.shape)
+        if self.is_token or value.dim() < 3:
+            return value != PAD
+        return (value != 0).any(-1, keepdim=True).expand(value.shape)
+
+    def with_value(self, value: Tensor) -> tuple[Tensor | None, ...]:
+        """What the model takes, with another value."""
+        return (*self.parts[: self.position], value, *self.parts[self.position + 1 :])
+
+    def with_derived_mask(self, per_value: bool) -> "Feature":
+        """The feature with the mask appended that PyHealth's DeepLift derives where the schema has none.
+
+        Args:
+            per_value: whether a `[batch, n]` continuous value gets one too, in which a true 0.0 counts as padding.
+        """
+        value = self.value
+        if self.mask is not None or (not self.is_token and value.dim() < 3 and not per_value):
+            return self
+        whole_step = not self.is_token and value.dim() >= 3
+        mask = value.abs().sum(-1) != 0 if whole_step else value != 0
+        return replace(self, parts=(*self.parts, mask.int()))
+
+
+def read_features(model: Any, batch: Mapping[str, Any], use_embeddings: bool) -> dict[str, Feature]:
+    """The features of a batch by key, checked.
+
+    Args:
+        model: a PyHealth model, with `feature_keys` and `dataset.input_processors`.
+        batch: what PyHealth's loader yields; keys that are no features (labels, identifiers) are ignored.
+        use_embeddings: whether tokens will be embedded; without, no feature may hold tokens.
+
+    Raises:
+        ValueError: for a missing feature, a wrong number of tensors, NaN or inf, another device than the model's, batch
+            sizes that differ, or a dimension of length 0.
+        TypeError: for something other than tensors, or a wrong dtype.
+    """
+    keys = list(model.feature_keys)
+    missing = [key for key in keys if key not in batch]
+    if missing:
+        raise ValueError(f"the batch lacks the feature(s) {', '.join(map(repr, missing))}; the model needs {keys}")
+    device = next(model.parameters()).device
+    features = {}
+    for key in keys:
+        feature = _read(key, batch[key], model.dataset.input_processors[key])
+        _check_tensors(feature, device)
+        _check_value(feature, use_embeddings)
+        features[key] = feature
+    sizes = {key: feature.value.shape[0] for key, feature in features.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"features differ in batch size (the first dimension): {sizes}")
+    return features
+
+
+def _read(key: str, given: Any, processor: Any) -> Feature:
+    schema = tuple(processor.schema())
+    parts = (given,) if isinstance(given, Tensor) else given
+    if not isinstance(parts, tuple | list):
+        raise TypeError(f"feature {key!r} is a {type(given).__name__}; accepted: a tensor, or a tuple {schema}")
+    if "value" not in schema:
+        raise ValueError(f"feature {key!r} has the schema {schema}, which holds no 'value' to attribute to")
+    if len(parts) != len(schema) and ("mask" in schema or len(parts) != len(schema) + 1):
+        raise ValueError(f"feature {key!r} has {len(parts)} tensor(s); its processor's schema is {schema}")
+    names = (*schema, "mask")[: len(parts)]
+    for name, part in zip(names, parts, strict=True):
+        optional = name != "value" and part is None
+        if not (isinstance(part, Tensor) or optional):
+            raise TypeError(f"feature {key!r}: {name} is a {type(part).__name__}; accepted: a tensor")
+    mask = parts[names.index("mask")] if "mask" in names else None
+    return Feature(key, tuple(parts), names.index("value"), mask, bool(processor.is_token()))
+
+
+def _check_tensors(feature: Feature, device: torch.device) -> None:
+    batch = feature.value.shape[:1]
+    for part in feature.parts:
+        if part is None:
+            continue
+        if part.device != device:
+            raise ValueError(
+                f"feature {feature.key!r} is on {part.device}, the model on {device}; move the batch to {device}"
+            )
+        if part.shape[:1] != batch:
+            raise ValueError(
+                f"feature {feature.key!r}: its tensors have shapes "
+                f"{[tuple(p.shape) for p in feature.parts if p is not None]}; the first dimension must be the batch"
+            )
+        require_finite(f"feature {feature.key!r}", part)
+    if feature.value.dim() == 0:
+        raise ValueError(f"feature {feature.key!r} has no dimensions; its first must be the batch")
+    if batch[0] and feature.value.numel() == 0:
+        raise ValueError(
+            f"feature {feature.key!r} has shape {tuple(feature.value.shape)}: an empty sequence has nothing to "
+            "attribute to; pad it to one step"
+        )
+    if feature.mask is not None and feature.value.shape[: feature.mask.dim()] != feature.mask.shape:
+        raise ValueError(
+            f"feature {feature.key!r}: the mask has shape {tuple(feature.mask.shape)}, the value "
+            f"{tuple(feature.value.shape)}; the mask's must be a prefix of the value's"
+        )
+
+
+def _check_value(feature: Feature, use_embeddings: bool) -> None:
+    dtype = feature.value.dtype
+    if feature.is_token:
+        if dtype.is_floating_point or dtype.is_complex or dtype == torch.bool:
+            raise TypeError(f"feature {feature.key!r} holds tokens as {dtype}; accepted: integer indices")
+        if not use_embeddings:
+            raise ValueError(
+                f"feature {feature.key!r} holds token indices, which have no gradient; use use_embeddings=True"
+            )
+    elif not dtype.is_floating_point:
+        raise TypeError(f"feature {feature.key!r} holds continuous values as {dtype}; convert them with .float()")
+
+
+def check_tokens(what: str, tokens: Tensor, layer: Any) -> None:
+    """Raise `ValueError` if indices lie outside an embedding layer's vocabulary; other layers are not looked into."""
+    if isinstance(layer, nn.Embedding) and tokens.numel():
+        low, high = int(tokens.min()), int(tokens.max())
+        if low < 0 or high >= layer.num_embeddings:
+            raise ValueError(
+                f"{what} holds token indices from {low} to {high}; the model's vocabulary is 0 to "
+                f"{layer.num_embeddings - 1}: process the batch with the processors that the model was made with"
+            )
+
+
+def default_baseline(feature: Feature, everywhere: bool) -> Tensor:
+    """Tokens become UNK and continuous values 0.01, as in PyHealth; padding stays padding unless `everywhere`.
+
+    Returns:
+        The shape and dtype of the feature's value.
+    """
+    value = feature.value
+    neutral = torch.full_like(value, UNK if feature.is_token else NEUTRAL)
+    return neutral if everywhere else torch.where(feature.real(), neutral, value)
+
+
+def check_baselines(baseline: Any, features: Mapping[str, Feature]) -> dict[str, Tensor]:
+    """A user's baselines by feature key, checked and moved to the features' device.
+
+    Raises:
+        ValueError: for unknown or missing keys, a shape other than the value's, or NaN or inf.
+        TypeError: for anything but a mapping of tensors of the values' dtypes (any integer dtype for tokens).
+    """
+    if not isinstance(baseline, Mapping):
+        raise TypeError(f"baseline is a {type(baseline).__name__}; accepted: a dict with one tensor per feature key")
+    if set(baseline) != set(features):
+        unknown, missing = sorted(set(baseline) - set(features)), sorted(set(features) - set(baseline))
+        raise ValueError(f"baseline: unknown key(s) {unknown}, missing key(s) {missing}; accepted: {sorted(features)}")
+    return {key: _check_baseline(baseline[key], feature) for key, feature in features.items()}
+
+
+def _check_baseline(given: Any, feature: Feature) -> Tensor:
+    what, value = f"baseline of feature {feature.key!r}", feature.value
+    if not isinstance(given, Tensor):
+        raise TypeError(
+            f"{what} is a {type(given).__name__}; accepted: one tensor of the value's shape {tuple(value.shape)} "
+            "(times and masks are those of the input)"
+        )
+    if given.shape != value.shape:
+        raise ValueError(f"{what} has shape {tuple(given.shape)}; accepted: the value's, {tuple(value.shape)}")
+    integer = not (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool)
+    if (feature.is_token and not integer) or (not feature.is_token and given.dtype != value.dtype):
+        accepted = "integer token indices" if feature.is_token else str(value.dtype)
+        raise TypeError(f"{what} is {given.dtype}; accepted: {accepted}")
+    if given.is_meta and not value.is_meta:
+        raise ValueError(f"{what} is on meta, which holds no numbers; the model is on {value.device}")
+    require_finite(what, given)
+    return given.to(value.device)

@@ -1,0 +1,32 @@
+"""The Rescale rule of an elementwise activation."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deeplift_fast import ops
+
+_secant = getattr(torch.ops, ops.NAMESPACE).secant.default
+
+
+class SecantRule(torch.autograd.Function):
+    """`f(x)` whose backward multiplies by the secant slope of `f` between the baseline and the input.
+
+    Shrikumar et al. 2017, eq. 13: `m = Δy/Δx`. At `x = x0` it is the gradient; elsewhere it is not, so `gradcheck`
+    does not apply.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, x0: Tensor, function: str, variant: str) -> Tensor:
+        """Args and errors as :func:`deeplift_fast.ops.secant`; returns `f(x)`."""
+        with torch._C._AutoDispatchBelowAutograd():  # spares the op's way through the autograd key
+            y, _, multiplier = _secant(x, x0, function, variant)
+        ctx.save_for_backward(multiplier)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        """The incoming multiplier times this activation's own."""
+        (multiplier,) = ctx.saved_tensors
+        return gradient * multiplier, None, None, None

@@ -1,0 +1,111 @@
+"""Which number of a model's output is explained, for each sample."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Target = int | tuple[int, ...] | Tensor | Callable[[Any], Tensor] | None
+
+
+def reduce(output: Any, target: Target, batch: int) -> Tensor:
+    """The model's output as a tensor that :func:`indices` can index; a callable target is applied here.
+
+    Args:
+        output: what the model returned.
+        target: as in :func:`deeplift_fast.attribution.attribute`.
+        batch: the number of samples.
+
+    Returns:
+        `[batch, …]`, or `[batch]` where the target is a callable.
+
+    Raises:
+        TypeError: if the output is no floating-point tensor.
+        ValueError: if its first dimension is not the batch, or a callable returned other than `[batch]`.
+    """
+    if callable(target):
+        chosen = target(output)
+        if not isinstance(chosen, Tensor) or chosen.shape not in ((batch,), (batch, 1)):
+            shape = tuple(chosen.shape) if isinstance(chosen, Tensor) else type(chosen).__name__
+            raise ValueError(f"target returned {shape}; a callable target must return a tensor of shape ({batch},)")
+        return chosen.reshape(batch)
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        shown = output.dtype if isinstance(output, Tensor) else type(output).__name__
+        raise TypeError(
+            f"the model returned {shown}; a floating-point tensor is needed, or a callable target that takes one out "
+            "of the output, as target=lambda output: output['logit'][:, 0]"
+        )
+    if output.dim() == 0 or output.shape[0] != batch:
+        raise ValueError(
+            f"the model returned shape {tuple(output.shape)} for {batch} samples; its first dimension must be the batch"
+        )
+    return output
+
+
+def indices(output: Tensor, target: Target) -> Tensor | None:
+    """The position of each sample's target in `output`, `[batch, …]`.
+
+    Returns:
+        int64 `[batch, k]` for an output of `k + 1` dimensions, or `None` for a callable target.
+
+    Raises:
+        TypeError: if `target` has an unknown type or dtype.
+        ValueError: if it does not fit the output's shape, or lies outside it.
+    """
+    if callable(target):
+        return None
+    batch, classes = output.shape[0], output.shape[1:]
+    if target is None:
+        return _largest(output)
+    if isinstance(target, Tensor):
+        found = _per_sample(target, batch).to(output.device)
+    elif isinstance(target, int) and not isinstance(target, bool):
+        found = torch.full((batch, 1), target, device=output.device)
+    elif isinstance(target, tuple) and target and all(type(t) is int for t in target):
+        found = torch.tensor(target, device=output.device).expand(batch, len(target))
+    else:
+        raise TypeError(
+            f"target is {target!r}; accepted: None, an int, a tuple of ints, an int64 tensor of shape ({batch},), or "
+            "a callable on the model's output"
+        )
+    if not classes:
+        classes = torch.Size([1])
+    if found.shape[1] != len(classes):
+        raise ValueError(
+            f"target gives {found.shape[1]} index(es) per sample; an output of shape {tuple(output.shape)} needs "
+            f"{len(classes)}"
+        )
+    limits = torch.tensor(classes, device=output.device)
+    if ((found < 0) | (found >= limits)).any():
+        raise ValueError(f"target lies outside the model's output of shape {tuple(output.shape)}; got {target}")
+    return found[:, : output.dim() - 1]
+
+
+def _largest(output: Tensor) -> Tensor:
+    if output.dim() > 2:
+        raise ValueError(
+            f"target is None, and the model's output has shape {tuple(output.shape)}: name a target (a tuple of ints "
+            "or a callable on the output)"
+        )
+    if output.dim() == 1:
+        return torch.empty((output.shape[0], 0), dtype=torch.int64, device=output.device)
+    return output.detach().argmax(1, keepdim=True)
+
+
+def _per_sample(target: Tensor, batch: int) -> Tensor:
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise TypeError(f"target is a tensor of {target.dtype}; accepted: an integer tensor")
+    if target.dim() == 0:
+        return target.expand(batch, 1).long()
+    if target.shape != (batch,) and (target.dim() != 2 or target.shape[0] != batch):
+        raise ValueError(f"target has shape {tuple(target.shape)}; accepted: ({batch},), one class per sample")
+    return target.reshape(batch, -1).long()
+
+
+def select(output: Tensor, found: Tensor | None) -> Tensor:
+    """The output at each sample's target: `[batch]`."""
+    if found is None or found.shape[1] == 0:
+        return output
+    rows = torch.arange(output.shape[0], device=output.device)
+    return output[(rows, *found.unbind(1))]
