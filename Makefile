@@ -44,6 +44,7 @@ format: setup
 	$(BIN)/clang-format -i csrc/*.cpp csrc/*.h
 
 bench: setup
+	mkdir -p benchmarks/results
 	$(PYTEST) benchmarks --benchmark-json=benchmarks/results/latest.json $(ARGS)
 
 lock: $(BIN)/uv
