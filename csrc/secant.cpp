@@ -69,6 +69,10 @@ struct Relu {
     static DLF_INLINE T derivative(T a, T) {
         return a > 0 ? T(1) : T(0);
     }
+    template <typename T>
+    static DLF_INLINE T backward(T a, T y) {
+        return derivative(a, y);
+    }
 };
 
 struct Sigmoid {
@@ -88,6 +92,10 @@ struct Sigmoid {
     static DLF_INLINE T derivative(T, T y) {
         return y * (T(1) - y);
     }
+    template <typename T>
+    static DLF_INLINE T backward(T a, T y) {
+        return derivative(a, y);
+    }
 };
 
 struct Tanh {
@@ -105,7 +113,14 @@ struct Tanh {
     }
     template <typename T>
     static DLF_INLINE T derivative(T, T y) {
-        return T(1) - y * y;
+        // PyHealth rounds the square before it takes it from 1. The comparison, a second use, keeps the compiler from
+        // fusing the two.
+        const T square = y * y;
+        return square < T(1) ? T(1) - square : T(0);
+    }
+    template <typename T>
+    static DLF_INLINE T backward(T, T y) {
+        return (T(1) - y) * (T(1) + y);
     }
     // tanh|a| = (1 - p)/(1 + p) with p = e^-2|a|. Far from 0 as 1 - 2p/(1 + p), rounded once: PyHealth's arithmetic
     // turns on whether 1 - y*y is 0, so where y becomes 1 must be right to the last bit.
@@ -116,7 +131,8 @@ struct Tanh {
     }
 };
 
-// PyHealth 2.1's `scale * derivative`, with its eps.
+// PyHealth 2.1's `scale * derivative`, with its eps: it divides by a derivative of its own and multiplies by
+// autograd's.
 template <typename T, typename Function>
 DLF_INLINE Secant<T> pyhealth(T a, T b) {
     constexpr T eps = T(1e-7), largest = std::numeric_limits<T>::max();
@@ -125,7 +141,7 @@ DLF_INLINE Secant<T> pyhealth(T a, T b) {
     const T slope = magnitude(delta) > eps ? (y - y0) / delta : derivative;
     const T quotient = magnitude(derivative) > eps ? slope / derivative : T(1);
     const T scale = magnitude(quotient) <= largest ? quotient : T(1);
-    return {y, y0, a != a || b != b ? a + b : scale * derivative};
+    return {y, y0, a != a || b != b ? a + b : scale * Function::backward(a, y)};
 }
 
 template <typename T>

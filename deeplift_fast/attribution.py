@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from deeplift_fast import baselines as baselines_
 from deeplift_fast import targets
 from deeplift_fast.completeness import rescale
-from deeplift_fast.intercept import ActualPass, BaselinePass, Records, check_modules
-from deeplift_fast.isolation import RandomState, eager, preserved_attributes
+from deeplift_fast.errors import InterceptionError
+from deeplift_fast.intercept import ActualPass, BaselinePass, Records, check_model
+from deeplift_fast.isolation import isolated
 from deeplift_fast.targets import Target
 from deeplift_fast.training_mode import warn_if_training
 
@@ -107,15 +109,17 @@ def attribute(
     if modules is None:
         owner = model if isinstance(model, nn.Module) else getattr(model, "__self__", None)
         modules = (owner,) if isinstance(owner, nn.Module) else ()
+    modules = tuple(modules)
     xs, x0s = _named(inputs, baselines)
-    check_modules(modules)
+    _check_forward_args(forward_args, inputs)
+    check_model(model, modules)
     warn_if_training(modules)
     batch = _batch_size(xs)
     if batch == 0:
-        return _empty(inputs, xs)
-    streams = _Streams(model, forward_args, isinstance(inputs, Mapping), target, batch, rules, tuple(modules))
+        return _empty(inputs, xs, target)
+    streams = _Streams(model, forward_args, isinstance(inputs, Mapping), target, batch, rules, modules)
     found = streams.run(xs, x0s)
-    contributions, delta = rescale(found.contributions, found.output - found.baseline_output)
+    contributions, delta = rescale(found.contributions, found.output, found.baseline_output)
     return Attribution(_like(inputs, contributions), delta, found.output, found.baseline_output, _shown(found.target))
 
 
@@ -156,6 +160,17 @@ def _check_input(name: Hashable, x: Tensor) -> None:
     baselines_.require_finite(f"input {name!r}", x)
 
 
+def _check_forward_args(forward_args: Any, inputs: Inputs) -> None:
+    if isinstance(forward_args, Mapping):
+        twice = sorted(set(forward_args) & set(inputs)) if isinstance(inputs, Mapping) else []
+        if twice:
+            raise ValueError(f"forward_args holds {', '.join(map(repr, twice))}, which inputs holds too")
+    elif not isinstance(forward_args, Sequence) or isinstance(forward_args, str):
+        raise TypeError(
+            f"forward_args is a {type(forward_args).__name__}; accepted: a sequence, as (mask,), or a mapping by name"
+        )
+
+
 def _batch_size(xs: Mapping[Hashable, Tensor]) -> int:
     sizes = {name: x.shape[0] for name, x in xs.items()}
     if len(set(sizes.values())) > 1:
@@ -166,11 +181,11 @@ def _batch_size(xs: Mapping[Hashable, Tensor]) -> int:
     return next(iter(sizes.values()))
 
 
-def _empty(inputs: Inputs, xs: Mapping[Hashable, Tensor]) -> Attribution:
+def _empty(inputs: Inputs, xs: Mapping[Hashable, Tensor], target: Target) -> Attribution:
     nothing = next(iter(xs.values())).new_empty(0)
     contributions = {name: torch.zeros_like(x) for name, x in xs.items()}
-    target = torch.empty(0, dtype=torch.int64, device=nothing.device)
-    return Attribution(_like(inputs, contributions), nothing, nothing.clone(), nothing.clone(), target)
+    found = None if callable(target) else torch.empty(0, dtype=torch.int64, device=nothing.device)
+    return Attribution(_like(inputs, contributions), nothing, nothing.clone(), nothing.clone(), found)
 
 
 def _like(inputs: Inputs, values: dict[Hashable, Tensor]) -> Any:
@@ -207,49 +222,45 @@ class _Streams:
 
     def run(self, xs: Mapping[Hashable, Tensor], x0s: Mapping[Hashable, Tensor]) -> _Found:
         devices = {x.device for x in xs.values() if x.is_cuda}
-        with torch.inference_mode(False), eager(), preserved_attributes(self.modules) as restore:
-            draws = RandomState(devices)
-
-            def rewind() -> None:
-                restore()
-                draws.restore()
-
-            try:
-                baseline_output, records = self._at_baseline(x0s, rewind)
-                rewind()
-                leaves = {name: x.detach().requires_grad_() for name, x in _detached(xs).items()}
-                output = self._at_input(leaves, records)
-            finally:
-                draws.restore()
+        with torch.inference_mode(False), isolated(self.modules, devices) as rewind:
+            baseline_output, records = self._at_baseline(x0s, rewind)
+            rewind()
+            leaves = {name: x.detach().requires_grad_() for name, x in _detached(xs).items()}
+            output = self._at_input(leaves, records)
             return self._multiply(xs, x0s, leaves, output, baseline_output)
 
     def _at_baseline(self, x0s: Mapping[Hashable, Tensor], rewind: Callable[[], None]) -> tuple[Tensor, Records]:
         for copy in (False, True):
             records = Records()
-            with torch.no_grad(), BaselinePass(records, self.modules, self.rules == "pyhealth", copy):
+            with torch.no_grad(), BaselinePass(records, self._kept(), self.rules == "pyhealth", copy):
                 output = self._call(x0s)
             if copy or records.intact():
                 break
-            rewind()  # the model wrote to a pre-activation later on: once more, with copies
+            pass  # the model wrote to a pre-activation later on: once more, with copies
         return output, records
 
     def _at_input(self, leaves: Mapping[Hashable, Tensor], records: Records) -> Tensor:
         variant = "pyhealth" if self.rules == "pyhealth" else "rescale"
-        actual = ActualPass(records, variant, self.modules, self.rules == "pyhealth")
+        actual = ActualPass(records, variant, self._kept(), self.rules == "pyhealth")
         with torch.enable_grad(), _no_checkpointing(), actual:
             output = self._call(leaves)
         actual.finish()
         return output
+
+    def _kept(self) -> list[nn.Module | Tensor]:
+        tensors = [leaf for leaf in pytree.tree_leaves(self.forward_args) if isinstance(leaf, Tensor)]
+        return [*self.modules, *tensors]
 
     def _call(self, values: Mapping[Hashable, Tensor]) -> Tensor:
         # Clones: the model may write to its inputs, and a leaf may not be written to.
         tensors = {name: value.clone() for name, value in values.items()}
         args: list[Any] = [] if self.by_name else list(tensors.values())
         kwargs: dict[Any, Any] = dict(tensors) if self.by_name else {}
-        if isinstance(self.forward_args, Mapping):
-            kwargs.update(self.forward_args)
+        further = pytree.tree_map_only(Tensor, _without_inference, self.forward_args)  # containers anew: it may pop
+        if isinstance(further, Mapping):
+            kwargs.update(further)
         else:
-            args.extend(self.forward_args)
+            args.extend(further)
         return targets.reduce(self.model(*args, **kwargs), self.target, self.batch)
 
     def _multiply(
@@ -278,21 +289,38 @@ class _Streams:
 
 
 def _detached(xs: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
-    return {name: x.clone() if x.is_inference() else x.detach() for name, x in xs.items()}
+    return {name: _without_inference(x).detach() for name, x in xs.items()}
+
+
+def _without_inference(tensor: Tensor) -> Tensor:
+    """A tensor that autograd may save, where one made in inference mode is given."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _gradients(total: Tensor, leaves: list[Tensor]) -> Sequence[Tensor | None]:
     if not total.requires_grad:
         return [None] * len(leaves)
-    return torch.autograd.grad(total, leaves, allow_unused=True)
+    try:
+        return torch.autograd.grad(total, leaves, allow_unused=True)
+    except RuntimeError as error:
+        if "checkpoint" in str(error):  # torch.utils.checkpoint with use_reentrant=True
+            raise InterceptionError(_CHECKPOINTING) from error
+        raise
+
+
+_CHECKPOINTING = (
+    "attribution cannot run through activation checkpointing or other saved-tensor hooks; switch them off, in the "
+    "model (for example model.gradient_checkpointing_disable()) or around this call"
+)
 
 
 @contextlib.contextmanager
 def _no_checkpointing() -> Iterator[None]:
     """A checkpointed segment runs again in the backward pass, where the baseline's records are gone: refuse it."""
-    message = (
-        "attribution cannot run through activation checkpointing or other saved-tensor hooks; switch them off in the "
-        "model (for example model.gradient_checkpointing_disable())"
-    )
-    with torch.autograd.graph.disable_saved_tensors_hooks(message):
-        yield
+    try:
+        with torch.autograd.graph.disable_saved_tensors_hooks(_CHECKPOINTING):
+            yield
+    except RuntimeError as error:
+        if str(error) == _CHECKPOINTING:
+            raise InterceptionError(_CHECKPOINTING) from error
+        raise

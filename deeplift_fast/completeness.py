@@ -11,31 +11,38 @@ RESCALE_EPS = 1e-8  # PyHealth's: a smaller raw sum is not scaled
 LARGEST_FACTOR = 10.0  # a sample scaled by more is counted in the ConvergenceWarning
 
 
-def rescale(contributions: dict[Hashable, Tensor], difference: Tensor) -> tuple[dict[Hashable, Tensor], Tensor]:
+def rescale(
+    contributions: dict[Hashable, Tensor], output: Tensor, baseline_output: Tensor
+) -> tuple[dict[Hashable, Tensor], Tensor]:
     """Scale each sample's contributions so that they sum to its difference in output.
 
     Shrikumar et al. 2017, eq. 1 (summation to delta), enforced as PyHealth does.
 
     Args:
         contributions: floating point, `[batch, …]` each.
-        difference: `f(x) − f(x0)`, `[batch]`.
+        output: `f(x)`, `[batch]`.
+        baseline_output: `f(x0)`, `[batch]`.
 
     Returns:
-        The scaled contributions, and the convergence delta `[batch]`: their raw sum minus `difference`.
+        The scaled contributions, and the convergence delta `[batch]`: their raw sum minus the difference in output.
 
     Warns:
         ConvergenceWarning: if a factor is negative or exceeds `LARGEST_FACTOR`, or the raw sum is too near zero.
     """
-    sums = [c.flatten(1).sum(1, dtype=torch.float64) for c in contributions.values()]
+    sums = [c.reshape(len(c), c[0].numel()).sum(1, dtype=torch.float64) for c in contributions.values()]
     total = torch.stack(sums).sum(0)
-    wide = difference.double()
+    difference = output.double() - baseline_output.double()
     usable = total.abs() > RESCALE_EPS
-    factor = torch.where(usable, wide / torch.where(usable, total, 1.0), 1.0)
-    _warn_of_factors(factor, usable, wide)
-    scaled_contributions = {
-        name: c * factor.to(c.dtype).reshape(-1, *[1] * (c.dim() - 1)) for name, c in contributions.items()
-    }
-    return scaled_contributions, (total - wide).to(difference.dtype)
+    factor = torch.where(usable, difference / torch.where(usable, total, 1.0), 1.0)
+    _warn_of_factors(factor, usable, difference)
+    scaled = {name: _scaled(c, factor) for name, c in contributions.items()}
+    return scaled, (total - difference).to(output.dtype)
+
+
+def _scaled(contributions: Tensor, factor: Tensor) -> Tensor:
+    wide = torch.promote_types(contributions.dtype, torch.float32)  # a half type cannot hold a large factor
+    by_sample = factor.to(wide).reshape(-1, *[1] * (contributions.dim() - 1))
+    return (contributions * by_sample).to(contributions.dtype)
 
 
 def _warn_of_factors(factor: Tensor, usable: Tensor, difference: Tensor) -> None:

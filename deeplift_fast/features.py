@@ -22,14 +22,15 @@ class Feature:
 
     Attributes:
         key: its name in the model's `feature_keys`.
-        parts: the tensors (or `None`) that the model takes, in the order of the processor's schema, and perhaps a mask.
+        parts: what the model takes, in the order of the processor's schema, and perhaps a mask: tensors, `None` where
+            there is none, or other things that the model makes sense of.
         position: where in `parts` the value stands.
         mask: the mask that came with the batch, `[batch, …]`, or `None`.
         is_token: whether the value holds token indices.
     """
 
     key: str
-    parts: tuple[Tensor | None, ...]
+    parts: tuple[Any, ...]
     position: int
     mask: Tensor | None
     is_token: bool
@@ -37,21 +38,21 @@ class Feature:
     @property
     def value(self) -> Tensor:
         """Token indices (integer) or continuous values (floating point), `[batch, …]`."""
-        value = self.parts[self.position]
-        assert value is not None  # read_features refuses it
+        value: Tensor = self.parts[self.position]
         return value
 
     def real(self) -> Tensor:
         """Which positions hold something: bool, of the value's shape; the others are padding."""
         value = self.value
-        if self.mask is not None:
-            mask = self.mask.bool()
-            return mask.reshape(*mask.shape, *[1] * (value.dim() - mask.dim())).expand(value.shape)
-        if self.is_token or value.dim() < 3:
-            return value != PAD
-        return (value != 0).any(-1, keepdim=True).expand(value.shape)
+        in_steps = not self.is_token and value.dim() >= 3
+        filled = (value != 0).any(-1, keepdim=True) if in_steps else value != PAD
+        if self.mask is None:
+            return filled.expand(value.shape)
+        mask = self.mask.bool().reshape(*self.mask.shape, *[1] * (value.dim() - self.mask.dim()))
+        coarse = self.mask.dim() < value.dim() - in_steps  # a mask of visits says nothing of the codes within
+        return (mask & filled if coarse else mask).expand(value.shape)
 
-    def with_value(self, value: Tensor) -> tuple[Tensor | None, ...]:
+    def with_value(self, value: Tensor) -> tuple[Any, ...]:
         """What the model takes, with another value."""
         return (*self.parts[: self.position], value, *self.parts[self.position + 1 :])
 
@@ -79,7 +80,7 @@ def read_features(model: Any, batch: Mapping[str, Any], use_embeddings: bool) ->
 
     Raises:
         ValueError: for a missing feature, a wrong number of tensors, NaN or inf, another device than the model's, batch
-            sizes that differ, or a dimension of length 0.
+            sizes that differ, a dimension of length 0, or times or a mask that do not fit the value's shape.
         TypeError: for something other than tensors, or a wrong dtype.
     """
     keys = list(model.feature_keys)
@@ -108,20 +109,31 @@ def _read(key: str, given: Any, processor: Any) -> Feature:
         raise ValueError(f"feature {key!r} has the schema {schema}, which holds no 'value' to attribute to")
     if len(parts) != len(schema) and ("mask" in schema or len(parts) != len(schema) + 1):
         raise ValueError(f"feature {key!r} has {len(parts)} tensor(s); its processor's schema is {schema}")
-    names = (*schema, "mask")[: len(parts)]
-    for name, part in zip(names, parts, strict=True):
-        optional = name != "value" and part is None
-        if not (isinstance(part, Tensor) or optional):
+    if len(parts) > len(schema) and parts[-1] is None:
+        parts = parts[:-1]
+    named = dict(zip((*schema, "mask"), parts, strict=False))
+    for name in ("value", "time", "mask"):
+        part = named.get(name)
+        if not (isinstance(part, Tensor) or (part is None and name != "value")):
             raise TypeError(f"feature {key!r}: {name} is a {type(part).__name__}; accepted: a tensor")
-    mask = parts[names.index("mask")] if "mask" in names else None
-    return Feature(key, tuple(parts), names.index("value"), mask, bool(processor.is_token()))
+    _check_times(key, named["value"], named.get("time"))
+    return Feature(key, tuple(parts), schema.index("value"), named.get("mask"), bool(processor.is_token()))
+
+
+def _check_times(key: str, value: Tensor, time: Tensor | None) -> None:
+    if time is not None and value.dim() > 1 and time.numel() != value.shape[:2].numel():
+        raise ValueError(
+            f"feature {key!r}: time has shape {tuple(time.shape)}, the value {tuple(value.shape)}; each step of "
+            f"{tuple(value.shape[:2])} needs one time"
+        )
 
 
 def _check_tensors(feature: Feature, device: torch.device) -> None:
+    if feature.value.dim() == 0:
+        raise ValueError(f"feature {feature.key!r} has no dimensions; its first must be the batch")
     batch = feature.value.shape[:1]
-    for part in feature.parts:
-        if part is None:
-            continue
+    tensors = [part for part in feature.parts if isinstance(part, Tensor)]
+    for part in tensors:
         if part.device != device:
             raise ValueError(
                 f"feature {feature.key!r} is on {part.device}, the model on {device}; move the batch to {device}"
@@ -129,11 +141,9 @@ def _check_tensors(feature: Feature, device: torch.device) -> None:
         if part.shape[:1] != batch:
             raise ValueError(
                 f"feature {feature.key!r}: its tensors have shapes "
-                f"{[tuple(p.shape) for p in feature.parts if p is not None]}; the first dimension must be the batch"
+                f"{[tuple(tensor.shape) for tensor in tensors]}; the first dimension must be the batch"
             )
         require_finite(f"feature {feature.key!r}", part)
-    if feature.value.dim() == 0:
-        raise ValueError(f"feature {feature.key!r} has no dimensions; its first must be the batch")
     if batch[0] and feature.value.numel() == 0:
         raise ValueError(
             f"feature {feature.key!r} has shape {tuple(feature.value.shape)}: an empty sequence has nothing to "
@@ -149,8 +159,8 @@ def _check_tensors(feature: Feature, device: torch.device) -> None:
 def _check_value(feature: Feature, use_embeddings: bool) -> None:
     dtype = feature.value.dtype
     if feature.is_token:
-        if dtype.is_floating_point or dtype.is_complex or dtype == torch.bool:
-            raise TypeError(f"feature {feature.key!r} holds tokens as {dtype}; accepted: integer indices")
+        if dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"feature {feature.key!r} holds tokens as {dtype}; accepted: int64 or int32 indices")
         if not use_embeddings:
             raise ValueError(
                 f"feature {feature.key!r} holds token indices, which have no gradient; use use_embeddings=True"
@@ -159,15 +169,33 @@ def _check_value(feature: Feature, use_embeddings: bool) -> None:
         raise TypeError(f"feature {feature.key!r} holds continuous values as {dtype}; convert them with .float()")
 
 
-def check_tokens(what: str, tokens: Tensor, layer: Any) -> None:
-    """Raise `ValueError` if indices lie outside an embedding layer's vocabulary; other layers are not looked into."""
-    if isinstance(layer, nn.Embedding) and tokens.numel():
-        low, high = int(tokens.min()), int(tokens.max())
+def check_embeddable(what: str, values: Tensor, layer: Any) -> None:
+    """Raise if an embedding layer cannot take these values; only `nn.Embedding` and `nn.Linear` are looked into.
+
+    Args:
+        what: what error messages call the values.
+        values: token indices or continuous values, `[batch, …]`.
+        layer: the module that will embed them, or `None`.
+
+    Raises:
+        ValueError: for token indices outside the vocabulary, or a last dimension of the wrong length.
+        TypeError: for continuous values of another dtype than the layer's.
+    """
+    if isinstance(layer, nn.Embedding) and values.numel():
+        low, high = int(values.min()), int(values.max())
         if low < 0 or high >= layer.num_embeddings:
             raise ValueError(
                 f"{what} holds token indices from {low} to {high}; the model's vocabulary is 0 to "
                 f"{layer.num_embeddings - 1}: process the batch with the processors that the model was made with"
             )
+    if isinstance(layer, nn.Linear):
+        if values.shape[-1] != layer.in_features:
+            raise ValueError(
+                f"{what} has shape {tuple(values.shape)}; the model embeds {layer.in_features} value(s) in the last "
+                "dimension"
+            )
+        if values.dtype != layer.weight.dtype and not torch.is_autocast_enabled(values.device.type):
+            raise TypeError(f"{what} is {values.dtype}, the layer that embeds it {layer.weight.dtype}; convert one")
 
 
 def default_baseline(feature: Feature, everywhere: bool) -> Tensor:
@@ -182,7 +210,7 @@ def default_baseline(feature: Feature, everywhere: bool) -> Tensor:
 
 
 def check_baselines(baseline: Any, features: Mapping[str, Feature]) -> dict[str, Tensor]:
-    """A user's baselines by feature key, checked and moved to the features' device.
+    """A user's baselines by feature key, checked; on the features' device, tokens as int64.
 
     Raises:
         ValueError: for unknown or missing keys, a shape other than the value's, or NaN or inf.
@@ -212,4 +240,4 @@ def _check_baseline(given: Any, feature: Feature) -> Tensor:
     if given.is_meta and not value.is_meta:
         raise ValueError(f"{what} is on meta, which holds no numbers; the model is on {value.device}")
     require_finite(what, given)
-    return given.to(value.device)
+    return given.to(value.device, torch.int64 if feature.is_token else None)

@@ -6,8 +6,9 @@ fed with both pre-activations, in place of the activation.
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -31,7 +32,15 @@ class _Activation(NamedTuple):
 def _activations() -> dict[Callable[..., Any], _Activation]:
     out_of_place = {
         "relu": [F.relu, torch.relu, Tensor.relu, _aten.relu, _aten.relu.default],
-        "sigmoid": [torch.sigmoid, Tensor.sigmoid, torch.special.expit, _aten.sigmoid, _aten.sigmoid.default],
+        "sigmoid": [
+            torch.sigmoid,
+            Tensor.sigmoid,
+            torch.special.expit,
+            _aten.sigmoid,
+            _aten.sigmoid.default,
+            _aten.special_expit,
+            _aten.special_expit.default,
+        ],
         "tanh": [torch.tanh, Tensor.tanh, _aten.tanh, _aten.tanh.default],
     }
     in_place = {
@@ -46,6 +55,7 @@ def _activations() -> dict[Callable[..., Any], _Activation]:
 
 _ACTIVATIONS = _activations()
 _MODULE_CALLS = {kind.forward.__code__ for kind in (nn.ReLU, nn.Sigmoid, nn.Tanh)}
+_SEQUENTIAL_CALL = {nn.Sequential.forward.__code__}
 _FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -53,7 +63,7 @@ _FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 class _Record:
     function: str
     x0: Tensor
-    version: int
+    version: int | None
 
     def describe(self) -> str:
         return f"{self.function} of shape {tuple(self.x0.shape)}"
@@ -70,21 +80,22 @@ class Records:
 
     def intact(self) -> bool:
         """Whether no pre-activation was written to after it was kept."""
-        return all(record.x0._version == record.version for record in self.calls)
+        return all(record.version is None or record.x0._version == record.version for record in self.calls)
 
 
 class IsolatedPass(TorchFunctionMode):
     """Runs a model as it is, with its own state kept apart; the two passes below also look at its activations.
 
     Args:
-        modules: the modules whose parameters and buffers must not change.
-        modules_only: whether only `nn.ReLU`, `nn.Sigmoid` and `nn.Tanh` count, as in PyHealth.
+        kept: the modules and tensors that must not change.
+        modules_only: whether only the activations count that PyHealth meets: those of `nn.ReLU`, `nn.Sigmoid` and
+            `nn.Tanh` modules.
     """
 
-    def __init__(self, modules: Iterable[nn.Module], modules_only: bool = False) -> None:
+    def __init__(self, kept: Iterable[nn.Module | Tensor], modules_only: bool = False) -> None:
         super().__init__()
-        self._state = ShadowState(modules)
-        self._modules_only = modules_only
+        self._state = ShadowState(kept)
+        self._swap = _Swap() if modules_only else None
 
     def __torch_function__(
         self,
@@ -94,17 +105,17 @@ class IsolatedPass(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run `func`, or what stands in for it; see :class:`torch.overrides.TorchFunctionMode`."""
-        kwargs = kwargs or {}
+        args, kwargs = self._state.substitute(func, args, kwargs or {})
         activation = _ACTIVATIONS.get(func)
         if activation is None or kwargs.get("out") is not None:
-            return self._state.call(func, args, kwargs)
+            return func(*args, **kwargs)
         x: Any = args[0] if args else kwargs.get("input", kwargs.get("self"))
-        if getattr(x, "dtype", None) not in _FLOATING or (self._modules_only and not _called_by_module()):
-            return self._state.call(func, args, kwargs)
+        if getattr(x, "dtype", None) not in _FLOATING or (self._swap and not self._swap.meets(sys._getframe(1))):
+            return func(*args, **kwargs)
         _require_plain(x, activation.function)
         if func is F.relu and (kwargs.get("inplace") or (len(args) > 1 and args[1])):
             activation = activation._replace(in_place=True)
-        return self._activate(activation, x, lambda: self._state.call(func, args, kwargs))
+        return self._activate(activation, x, lambda: func(*args, **kwargs))
 
     def _activate(self, activation: _Activation, x: Tensor, run: Callable[[], Tensor]) -> Tensor:
         return run()
@@ -121,17 +132,18 @@ class BaselinePass(IsolatedPass):
     def __init__(
         self,
         records: Records,
-        modules: Iterable[nn.Module] = (),
+        kept: Iterable[nn.Module | Tensor] = (),
         modules_only: bool = False,
         copy: bool = False,
     ) -> None:
-        super().__init__(modules, modules_only)
+        super().__init__(kept, modules_only)
         self._records = records
         self._copy = copy
 
     def _activate(self, activation: _Activation, x: Tensor, run: Callable[[], Tensor]) -> Tensor:
-        x0 = x.detach().clone() if activation.in_place or self._copy else x.detach()
-        self._records.calls.append(_Record(activation.function, x0, x0._version))
+        x0 = x.detach().clone() if activation.in_place or self._copy or x.is_inference() else x.detach()
+        version = None if x0.is_inference() else x0._version
+        self._records.calls.append(_Record(activation.function, x0, version))
         return run()
 
 
@@ -147,9 +159,9 @@ class ActualPass(IsolatedPass):
     """
 
     def __init__(
-        self, records: Records, variant: str, modules: Iterable[nn.Module] = (), modules_only: bool = False
+        self, records: Records, variant: str, kept: Iterable[nn.Module | Tensor] = (), modules_only: bool = False
     ) -> None:
-        super().__init__(modules, modules_only)
+        super().__init__(kept, modules_only)
         self._records = records
         self._variant = variant
         self._position = 0
@@ -189,47 +201,82 @@ def _unpaired(position: int, actual: str, baseline: str) -> InterceptionError:
 
 
 def _require_plain(x: Tensor, function: str) -> None:
-    if torch._C._functorch.is_functorch_wrapped_tensor(x) or x.layout is not torch.strided:
+    kind = None
+    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        kind = "transformed"
+    elif x.is_nested or x.layout is not torch.strided:
+        kind = "sparse or nested"
+    if kind:
         raise InterceptionError(
-            f"{function} is called on a {'sparse or nested' if x.layout is not torch.strided else 'transformed'} "
-            "tensor (torch.func transforms, sparse and nested tensors cannot be looked into); "
-            "write this part of the model with plain dense tensors"
+            f"{function} is called on a {kind} tensor (torch.func transforms, sparse and nested tensors cannot be "
+            "looked into); write this part of the model with plain dense tensors"
         )
 
 
-def _called_by_module() -> bool:
-    """Whether the activation under way was called by an activation module's own `forward`."""
-    frame = sys._getframe(2)
-    for _ in range(3):  # F.relu and PyTorch's own dispatch may lie between
-        if frame.f_code in _MODULE_CALLS:
-            return True
-        if frame.f_back is None:
+class _Swap:
+    """Which activations PyHealth's swapping of modules meets.
+
+    It swaps what is registered, by name, and overlooks the further names that one module has inside one parent: of
+    a module that stands several times in a `Sequential`, only the first call is met.
+    """
+
+    def __init__(self) -> None:
+        self._met: dict[nn.Module, FrameType] = {}
+
+    def meets(self, frame: FrameType | None) -> bool:
+        """Whether the activation called from within `frame` is that of a swapped module."""
+        frame = _caller(frame, _MODULE_CALLS, 3)  # F.relu and PyTorch's own dispatch may lie between
+        if frame is None:
             return False
+        sequential = _caller(frame.f_back, _SEQUENTIAL_CALL, 4)  # nn.Module's part of a call, with hooks, between
+        if sequential is None:
+            return True
+        module = frame.f_locals["self"]
+        repeated = sum(child is module for child in sequential.f_locals["self"]) > 1
+        if repeated and self._met.get(module) is sequential:
+            return False
+        self._met[module] = sequential
+        return True
+
+
+def _caller(frame: FrameType | None, codes: Container[CodeType], within: int) -> FrameType | None:
+    """The nearest of `frame` and its callers, `within` so many, that runs one of `codes`."""
+    for _ in range(within):
+        if frame is None or frame.f_code in codes:
+            return frame
         frame = frame.f_back
-    return False
+    return None
 
 
-def check_modules(modules: Iterable[nn.Module]) -> None:
-    """Refuse, or warn of, modules whose activations cannot be met.
+def check_model(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None:
+    """Refuse, or warn of, parts of a model whose activations cannot be met.
+
+    Args:
+        model: what is called.
+        modules: the modules that run inside it.
 
     Raises:
         InterceptionError: for uninitialised lazy modules and for `DataParallel` over several devices.
     """
+    scripted: list[Any] = [model.name] if isinstance(model, torch.jit.ScriptFunction) else []
     for root in modules:
-        scripted: list[str] = []
+        inside: str | None = None
         for name, module in root.named_modules():
             shown = name or type(module).__name__
             if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
                 raise InterceptionError(f"{shown} is a DataParallel over several devices; pass its .module instead")
             if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():  # type: ignore[misc]
                 raise InterceptionError(f"{shown} is a lazy module; run the model once before attributing")
-            if isinstance(module, torch.jit.ScriptModule) and not any(
-                shown == outer or shown.startswith(f"{outer}.") for outer in scripted
-            ):
-                scripted.append(shown)
-        if scripted:
-            warn(
-                f"scripted modules cannot be looked into and are attributed by their gradient: "
-                f"{', '.join(scripted)}; pass the modules that they were made from",
-                InterceptionWarning,
-            )
+            if inside is not None and f"{name}.".startswith(inside):
+                continue
+            if isinstance(module, torch.jit.ScriptModule):
+                inside = f"{name}." if name else ""
+                scripted.append(name or module.original_name)
+            functions = [key for key, value in vars(module).items() if isinstance(value, torch.jit.ScriptFunction)]
+            scripted.extend(f"{name}.{key}" if name else key for key in functions)
+    if scripted:
+        warn(
+            f"scripted code cannot be looked into and is attributed by its gradient: {', '.join(scripted)}; "
+            "pass the modules that it was made from",
+            InterceptionWarning,
+        )

@@ -1,67 +1,96 @@
 """Keeps a call's side effects away from the user's model and from the process.
 
-What a forward pass may change (buffers and parameters written in place, attributes set on modules, random number
-generators, compiled code) is redirected or put back, so that both streams start alike and nothing is left behind.
+What a forward pass may change (tensors written in place, attributes set on modules, random number generators,
+compiled code) is redirected or put back, so that both streams start alike and nothing is left behind.
 """
 
+import collections
 import contextlib
+import functools
+import operator
 import random
 import sys
 import threading
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils import _pytree as pytree
 
-# Calls that write to running statistics without an in-place name.
-_STATISTICS = {"batch_norm", "instance_norm"}
+# Calls that write to running statistics in training mode, and where the flag for it stands.
+_STATISTICS = {"batch_norm", "instance_norm", "native_batch_norm"}
+_TRAINING = 5
 _RENORMALISING = {"embedding", "embedding_bag"}
-_MAX_NORM = 3  # its position in the signature of both
+_MAX_NORM = 3
 
 
 class ShadowState:
-    """Stand-ins for the model's own tensors that a pass writes to.
+    """Stand-ins for the user's own tensors that a pass writes to.
 
-    The first write to a parameter or buffer (or to a view of one) copies its storage; from then on every call of
-    the pass reads and writes the copy. A pass that writes to none pays for the look-up of a name.
+    The first write to a kept tensor (or to a view of one) copies its storage; from then on every call of the pass
+    reads and writes the copy, gradients included. A pass that writes to none pays for the look-up of a name.
 
     Args:
-        modules: the modules whose parameters and buffers must not change.
+        kept: what must not change: tensors, and modules with their parameters, buffers and other tensor attributes.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
-        self._modules = list(modules)
+    def __init__(self, kept: Iterable[nn.Module | Tensor]) -> None:
+        self._kept = list(kept)
         self._owned: set[int] | None = None
-        self._copies: dict[int, torch.UntypedStorage] = {}
+        self._copies: dict[int, Tensor] = {}
+        self._stand_ins: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """`func(*args, **kwargs)` with the model's written tensors replaced by their copies."""
-        if self._modules and _writes(func, args, kwargs):
+    def substitute(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments to call `func` with: written tensors replaced by their copies."""
+        if self._kept and _writes(func, args, kwargs):
             self._copy_owned(pytree.tree_leaves((args, kwargs)))
         if self._copies:
-            args, kwargs = pytree.tree_map_only(Tensor, self._substitute, (args, kwargs))
-        return func(*args, **kwargs)
+            args, kwargs = pytree.tree_map_only(Tensor, self._stand_in, (args, kwargs))
+        return args, kwargs
 
     def _copy_owned(self, leaves: Iterable[Any]) -> None:
         if self._owned is None:
-            tensors = (t for m in self._modules for t in (*m.parameters(), *m.buffers()))
-            self._owned = {pointer for t in tensors if (pointer := _storage_pointer(t))}
+            self._owned = {pointer for t in _tensors(self._kept) if (pointer := _storage_pointer(t))}
         for leaf in leaves:
             if isinstance(leaf, Tensor):
                 pointer = _storage_pointer(leaf)
                 if pointer in self._owned and pointer not in self._copies:
-                    self._copies[pointer] = leaf.untyped_storage().clone()
+                    copy = leaf.untyped_storage().clone()
+                    self._copies[pointer] = torch.empty(0, dtype=leaf.dtype, device=leaf.device).set_(copy)
 
-    def _substitute(self, tensor: Tensor) -> Tensor:
+    def _stand_in(self, tensor: Tensor) -> Tensor:
+        if id(tensor) in self._stand_ins:
+            return self._stand_ins[id(tensor)][1]
         copy = self._copies.get(_storage_pointer(tensor))
         if copy is None:
             return tensor
-        view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-        return view.set_(copy, tensor.storage_offset(), tensor.size(), tensor.stride())
+        size, stride, offset = tensor.size(), tensor.stride(), tensor.storage_offset()
+        if tensor.dtype == copy.dtype:
+            with torch.enable_grad():  # a view made without it may not be written to with gradients later
+                view = copy.as_strided(size, stride, offset)
+        else:
+            view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+            view.set_(copy.untyped_storage(), offset, size, stride)
+        self._stand_ins[id(tensor)] = (tensor, view)  # kept alive, so that no other tensor gets its id
+        return view
+
+
+def _tensors(kept: Iterable[nn.Module | Tensor]) -> Iterator[Tensor]:
+    for entry in kept:
+        if isinstance(entry, Tensor):
+            yield entry
+            continue
+        yield from entry.parameters()
+        yield from entry.buffers()
+        for module in entry.modules():
+            for value in module.__dict__.values():
+                inner = value.values() if isinstance(value, dict) else value
+                yield from (t for t in (inner if isinstance(value, _CONTAINERS) else [value]) if isinstance(t, Tensor))
 
 
 def _storage_pointer(tensor: Tensor) -> int:
@@ -74,76 +103,100 @@ def _storage_pointer(tensor: Tensor) -> int:
 
 def _writes(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     name = getattr(func, "__name__", "")
+    if isinstance(func, OpOverload | OpOverloadPacket):
+        if _is_mutable(func):
+            return True
+        name = name.partition(".")[0]
     if name.endswith("_"):
-        return not name.endswith("__") or name == "__setitem__" or name.startswith("__i")
+        return not name.endswith("__") or name in ("__setitem__", "__set__") or name.startswith("__i")
     if name in _STATISTICS:
-        return True
+        named = kwargs.get("training", kwargs.get("use_input_stats", True))
+        return bool(args[_TRAINING] if len(args) > _TRAINING else named)
     if name in _RENORMALISING:
         return kwargs.get("max_norm") is not None or (len(args) > _MAX_NORM and args[_MAX_NORM] is not None)
     return kwargs.get("out") is not None or kwargs.get("inplace") is True
 
 
+@functools.cache
+def _is_mutable(op: OpOverload | OpOverloadPacket) -> bool:
+    if isinstance(op, OpOverload):
+        return op._schema.is_mutable
+    return any(getattr(op, name)._schema.is_mutable for name in op.overloads() if "out" not in name)
+
+
+_CONTAINERS = (dict, list, set, collections.deque)
+
+
 class _Attributes:
-    """What the attributes of a module and of those inside it were, shallowly."""
+    """What the attributes of a module and of those inside it were: the objects, and what containers among them held."""
 
     def __init__(self, root: nn.Module) -> None:
-        self.users = 0
-        self._saved = []
-        for module in root.modules():
-            state = dict(module.__dict__)
-            inner = {key: dict(state[key]) for key in ("_buffers", "_parameters", "_modules") if key in state}
-            self._saved.append((module, state, inner))
+        dicts = [module.__dict__ for module in root.modules()]
+        containers = [value for state in dicts for value in state.values() if isinstance(value, _CONTAINERS)]
+        self._saved = [(c, dict(c) if isinstance(c, dict) else list(c)) for c in (*dicts, *containers)]
+        self._scripted = [
+            (buffer, buffer.clone())
+            for module in root.modules()
+            if isinstance(module, torch.jit.ScriptModule) and module.training
+            for buffer in module.buffers(recurse=False)
+        ]
 
     def restore(self) -> None:
-        for module, state, inner in self._saved:
-            _restore_dict(module.__dict__, state)
-            for key, entries in inner.items():
-                _restore_dict(state[key], entries)
+        for container, saved in self._saved:
+            _restore(container, saved)
+        with torch.no_grad():
+            for buffer, value in self._scripted:  # a pass cannot see what scripted code writes to
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
 
 
-def _restore_dict(current: dict[str, Any], saved: dict[str, Any]) -> None:
-    if len(current) == len(saved) and all(current.get(key, current) is value for key, value in saved.items()):
+def _restore(container: Any, saved: Any) -> None:
+    if _same(container, saved) and (isinstance(saved, list) or _same(container.values(), saved.values())):
         return
-    for key in [key for key in current if key not in saved]:
-        del current[key]
-    current.update(saved)
+    if isinstance(container, dict):
+        for key in [key for key in container if key not in saved]:
+            del container[key]
+        container.update(saved)
+        if _same(container, saved):
+            return
+    container.clear()
+    (container.extend if isinstance(container, list | collections.deque) else container.update)(saved)
 
 
-_attributes: "weakref.WeakKeyDictionary[nn.Module, _Attributes]" = weakref.WeakKeyDictionary()
-_attributes_lock = threading.Lock()
+def _same(current: Collection[Any], saved: Collection[Any]) -> bool:
+    return len(current) == len(saved) and all(map(operator.is_, current, saved))
 
 
 @contextlib.contextmanager
-def preserved_attributes(modules: Iterable[nn.Module]) -> Iterator[Callable[[], None]]:
-    """Puts back, at the end, the attributes that modules set on themselves; yields a function that does so early.
+def isolated(modules: Iterable[nn.Module], devices: Iterable[torch.device]) -> Iterator[Callable[[], None]]:
+    """Puts back, at the end, what a model's calls leave on its modules and in the random number generators.
 
-    Threads that use one model at once share the state found by the first, and the last one's end restores it.
+    Compiled code runs as written meanwhile. One thread at a time: generators, and the stance towards compiled code,
+    are the whole process's, and threads that share a model share its attributes.
+
+    Args:
+        modules: the modules whose attributes count.
+        devices: CUDA devices whose generators count.
+
+    Yields:
+        a function that puts everything back early.
     """
-    with contextlib.ExitStack() as stack:
-        saved = [stack.enter_context(_preserved(module)) for module in modules]
+    with _one_at_a_time, _eager():
+        attributes = [_Attributes(module) for module in modules]
+        draws = RandomState(devices)
 
-        def restore() -> None:
-            for attributes in saved:
-                attributes.restore()
+        def rewind() -> None:
+            for saved in attributes:
+                saved.restore()
+            draws.restore()
 
-        yield restore
+        try:
+            yield rewind
+        finally:
+            rewind()
 
 
-@contextlib.contextmanager
-def _preserved(module: nn.Module) -> Iterator[_Attributes]:
-    with _attributes_lock:
-        if module not in _attributes:
-            _attributes[module] = _Attributes(module)
-        saved = _attributes[module]
-        saved.users += 1
-    try:
-        yield saved
-    finally:
-        with _attributes_lock:
-            saved.restore()
-            saved.users -= 1
-            if saved.users == 0:
-                del _attributes[module]
+_one_at_a_time = threading.RLock()
 
 
 class RandomState:
@@ -169,31 +222,11 @@ class RandomState:
             torch.cuda.set_rng_state(state, device)
 
 
-_eager_lock = threading.Lock()
-_eager_users = 0
-_eager_stance: Any = None
-
-
 @contextlib.contextmanager
-def eager() -> Iterator[None]:
-    """Runs what was compiled by `torch.compile` as written: interception cannot look into compiled code.
-
-    PyTorch's stance is one for the whole process, so the last of several threads puts it back.
-    """
-    global _eager_users, _eager_stance
+def _eager() -> Iterator[None]:
+    """Runs what was compiled by `torch.compile` as written: interception cannot look into compiled code."""
     if "torch._dynamo" not in sys.modules:
         yield
         return
-    with _eager_lock:
-        if _eager_users == 0:
-            _eager_stance = torch.compiler.set_stance("force_eager")
-            _eager_stance.__enter__()
-        _eager_users += 1
-    try:
+    with torch.compiler.set_stance("force_eager"):
         yield
-    finally:
-        with _eager_lock:
-            _eager_users -= 1
-            if _eager_users == 0:
-                _eager_stance.__exit__(None, None, None)
-                _eager_stance = None

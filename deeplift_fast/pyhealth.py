@@ -1,5 +1,6 @@
 """DeepLift with PyHealth's signature."""
 
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, overload
 
@@ -10,9 +11,9 @@ from torch import Tensor
 
 from deeplift_fast import attribution
 from deeplift_fast.attribution import Attribution, check_rules
-from deeplift_fast.features import Feature, check_baselines, check_tokens, default_baseline, read_features
+from deeplift_fast.features import Feature, check_baselines, check_embeddable, default_baseline, read_features
 from deeplift_fast.intercept import IsolatedPass
-from deeplift_fast.isolation import RandomState
+from deeplift_fast.isolation import isolated
 from deeplift_fast.training_mode import warn_if_harmlessly_training
 
 
@@ -124,7 +125,7 @@ class DeepLift(BaseInterpreter):
             baselines = {key: default_baseline(feature, as_pyhealth) for key, feature in features.items()}
         else:
             baselines = check_baselines(baseline, features)
-        self._check_vocabulary(features, baselines, embed)
+        self._check_embeddable(features, baselines, embed)
         if next(iter(features.values())).value.shape[0] == 0:
             return self._empty(features)
         warn_if_harmlessly_training(self.model)
@@ -148,22 +149,31 @@ class DeepLift(BaseInterpreter):
     def _target(self, target_class_idx: int | None) -> int | None:
         if target_class_idx is None:
             return None
-        if isinstance(target_class_idx, Tensor) and target_class_idx.numel() == 1:
-            target_class_idx = target_class_idx.item()
-        if not isinstance(target_class_idx, int) or isinstance(target_class_idx, bool):
+        try:
+            index = operator.index(target_class_idx)
+        except TypeError:
+            index = None
+        if index is None or isinstance(target_class_idx, bool):
             raise TypeError(f"target_class_idx is {target_class_idx!r}; accepted: None or an int")
-        size = self.model.get_output_size()
+        size = self._output_size()
         classes = 2 if size == 1 else size  # one logit is asked for as class 0 or 1 alike
-        if not 0 <= target_class_idx < classes:
-            raise ValueError(f"target_class_idx is {target_class_idx}; accepted: None, or 0 to {classes - 1}")
-        return 0 if size == 1 else target_class_idx
+        if index < 0 or (classes is not None and index >= classes):
+            accepted = "None, or 0 and up" if classes is None else f"None, or 0 to {classes - 1}"
+            raise ValueError(f"target_class_idx is {index}; accepted: {accepted}")
+        return 0 if size == 1 else index
 
-    def _check_vocabulary(self, features: Mapping[str, Feature], baselines: Mapping[str, Tensor], embed: Any) -> None:
+    def _output_size(self) -> int | None:
+        """The number of logits, or `None` where the model's dataset does not say."""
+        if getattr(getattr(self.model, "dataset", None), "output_processors", None) is None:
+            return None
+        return int(self.model.get_output_size())
+
+    def _check_embeddable(self, features: Mapping[str, Feature], baselines: Mapping[str, Tensor], embed: Any) -> None:
         layers = getattr(embed, "embedding_layers", {})
         for key, feature in features.items():
-            if feature.is_token and key in layers:
-                check_tokens(f"feature {key!r}", feature.value, layers[key])
-                check_tokens(f"baseline of feature {key!r}", baselines[key], layers[key])
+            if key in layers:
+                check_embeddable(f"feature {key!r}", feature.value, layers[key])
+                check_embeddable(f"baseline of feature {key!r}", baselines[key], layers[key])
 
     def _empty(self, features: Mapping[str, Feature]) -> Attribution:
         dtype, device = next((p.dtype, p.device) for p in self.model.parameters() if p.is_floating_point())
@@ -184,22 +194,19 @@ class DeepLift(BaseInterpreter):
         if self.rules == "pyhealth":
             xs = {key: x0s[key] + (x - x0s[key]) for key, x in xs.items()}  # PyHealth rounds its input so
         return attribution.attribute(
-            self._forward(features, embed), xs, x0s, target, rules=self.rules, modules=(self.model,)
+            self._forward(features, embed, target), xs, x0s, target, rules=self.rules, modules=(self.model,)
         )
 
     def _embedded(self, embed: Any, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Token embeddings, drawn alike at the input and at the baseline."""
+        """Token embeddings; what was drawn is put back, so input and baseline are embedded alike."""
         if not tokens:
             return {}
-        draws = RandomState({value.device for value in tokens.values() if value.is_cuda})
-        try:
-            with torch.no_grad(), IsolatedPass([self.model]):
-                embedded: dict[str, Tensor] = embed(tokens)
-        finally:
-            draws.restore()
+        devices = {value.device for value in tokens.values() if value.is_cuda}
+        with torch.inference_mode(False), torch.no_grad(), isolated([self.model], devices), IsolatedPass([self.model]):
+            embedded: dict[str, Tensor] = embed(tokens)
         return {key: embedded[key] for key in tokens}
 
-    def _forward(self, features: Mapping[str, Feature], embed: Any) -> Callable[..., Tensor]:
+    def _forward(self, features: Mapping[str, Feature], embed: Any, target: int | None) -> Callable[..., Tensor]:
         continuous = [key for key, feature in features.items() if not feature.is_token]
 
         def logits(**values: Tensor) -> Tensor:
@@ -211,7 +218,8 @@ class DeepLift(BaseInterpreter):
                     values = {**values, **embed({key: values[key] for key in continuous})}
             parts = {key: feature.with_value(values[key]) for key, feature in features.items()}
             output: Tensor = run(**parts)["logit"]
-            return output
+            single = output.dim() == 2 and output.shape[1] == 1
+            return output.expand(-1, target + 1) if single and target else output  # one logit stands for every class
 
         return logits
 

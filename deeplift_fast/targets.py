@@ -1,6 +1,7 @@
 """Which number of a model's output is explained, for each sample."""
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -29,6 +30,8 @@ def reduce(output: Any, target: Target, batch: int) -> Tensor:
         if not isinstance(chosen, Tensor) or chosen.shape not in ((batch,), (batch, 1)):
             shape = tuple(chosen.shape) if isinstance(chosen, Tensor) else type(chosen).__name__
             raise ValueError(f"target returned {shape}; a callable target must return a tensor of shape ({batch},)")
+        if not chosen.is_floating_point():
+            raise TypeError(f"target returned {chosen.dtype}; a callable target must return a floating-point tensor")
         return chosen.reshape(batch)
     if not isinstance(output, Tensor) or not output.is_floating_point():
         shown = output.dtype if isinstance(output, Tensor) else type(output).__name__
@@ -60,10 +63,10 @@ def indices(output: Tensor, target: Target) -> Tensor | None:
         return _largest(output)
     if isinstance(target, Tensor):
         found = _per_sample(target, batch).to(output.device)
-    elif isinstance(target, int) and not isinstance(target, bool):
-        found = torch.full((batch, 1), target, device=output.device)
-    elif isinstance(target, tuple) and target and all(type(t) is int for t in target):
-        found = torch.tensor(target, device=output.device).expand(batch, len(target))
+    elif _is_index(target):
+        found = torch.full((batch, 1), int(target), device=output.device)  # type: ignore[arg-type]
+    elif isinstance(target, tuple) and target and all(map(_is_index, target)):
+        found = torch.tensor([int(t) for t in target], device=output.device).expand(batch, len(target))
     else:
         raise TypeError(
             f"target is {target!r}; accepted: None, an int, a tuple of ints, an int64 tensor of shape ({batch},), or "
@@ -82,6 +85,10 @@ def indices(output: Tensor, target: Target) -> Tensor | None:
     return found[:, : output.dim() - 1]
 
 
+def _is_index(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def _largest(output: Tensor) -> Tensor:
     if output.dim() > 2:
         raise ValueError(
@@ -96,6 +103,8 @@ def _largest(output: Tensor) -> Tensor:
 def _per_sample(target: Tensor, batch: int) -> Tensor:
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise TypeError(f"target is a tensor of {target.dtype}; accepted: an integer tensor")
+    if target.is_inference():
+        target = target.clone()  # autograd keeps it
     if target.dim() == 0:
         return target.expand(batch, 1).long()
     if target.shape != (batch,) and (target.dim() != 2 or target.shape[0] != batch):

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from deeplift_fast.errors import TrainingModeWarning, warn
 
@@ -44,6 +45,10 @@ def stochastic_modules(model: nn.Module) -> list[str]:
 def _varies(module: nn.Module) -> bool:
     if isinstance(module, _DropoutNd):
         return module.p > 0
-    if isinstance(module, nn.RNNBase | nn.MultiheadAttention):
+    if isinstance(module, nn.RNNBase):
+        return module.dropout > 0 and module.num_layers > 1
+    if isinstance(module, nn.MultiheadAttention):
         return module.dropout > 0
-    return isinstance(module, nn.RReLU | nn.FractionalMaxPool2d | nn.FractionalMaxPool3d | _NormBase)
+    if isinstance(module, _InstanceNorm):
+        return module.track_running_stats
+    return isinstance(module, nn.RReLU | nn.FractionalMaxPool2d | nn.FractionalMaxPool3d | _BatchNorm)

@@ -14,6 +14,9 @@ def check_secant(x: Tensor, x0: Tensor, function: str, variant: str) -> None:
         raise ValueError(f"secant: function is {function!r}; accepted: {', '.join(FUNCTIONS)}")
     if variant not in VARIANTS:
         raise ValueError(f"secant: variant is {variant!r}; accepted: {', '.join(VARIANTS)}")
+    for name, value in (("x", x), ("x0", x0)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"secant: {name} is a {type(value).__name__}; accepted: a tensor")
     if x.shape != x0.shape:
         raise ValueError(
             f"secant: x has shape {tuple(x.shape)} and x0 {tuple(x0.shape)}; they must be equal "

@@ -7,8 +7,6 @@ from torch import Tensor
 
 from deeplift_fast import ops
 
-_secant = getattr(torch.ops, ops.NAMESPACE).secant.default
-
 
 class SecantRule(torch.autograd.Function):
     """`f(x)` whose backward multiplies by the secant slope of `f` between the baseline and the input.
@@ -21,7 +19,7 @@ class SecantRule(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, x0: Tensor, function: str, variant: str) -> Tensor:
         """Args and errors as :func:`deeplift_fast.ops.secant`; returns `f(x)`."""
         with torch._C._AutoDispatchBelowAutograd():  # spares the op's way through the autograd key
-            y, _, multiplier = _secant(x, x0, function, variant)
+            y, _, multiplier = ops.secant(x, x0, function, variant)
         ctx.save_for_backward(multiplier)
         return y
 

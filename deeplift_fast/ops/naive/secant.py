@@ -73,12 +73,17 @@ def _tanh_slope(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _pyhealth_multiplier(a: Tensor, b: Tensor, y: Tensor, y0: Tensor, function: str) -> Tensor:
-    """PyHealth 2.1's `scale · derivative` (`_DeepLiftActivationHooks._register_hook`)."""
+    """PyHealth 2.1's `scale · derivative` (`_DeepLiftActivationHooks._register_hook`).
+
+    It divides by a derivative of its own and multiplies by autograd's. For tanh they differ: autograd's `1 − y²`, a
+    fused multiply-add, does not cancel.
+    """
     derivative = _DERIVATIVE[function](a, y)
+    backward = (1 - y) * (1 + y) if function == "tanh" else derivative
     secant = _safe_div(y - y0, a - b, derivative)
     scale = _safe_div(secant, derivative, torch.ones_like(secant))
     scale = torch.where(scale.isfinite(), scale, 1.0)
-    return torch.where(a.isnan() | b.isnan(), torch.nan, scale * derivative).to(a.dtype)
+    return torch.where(a.isnan() | b.isnan(), torch.nan, scale * backward).to(a.dtype)
 
 
 def _safe_div(numerator: Tensor, denominator: Tensor, fallback: Tensor) -> Tensor:

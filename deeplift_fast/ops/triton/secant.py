@@ -25,7 +25,11 @@ def secant(x: Tensor, x0: Tensor, function: str, variant: str) -> tuple[Tensor, 
     size, block = x.numel(), BLOCK_BYTES // x.element_size()
     with torch.cuda.device_of(x):  # a launch goes to the current device, which may not be the tensors'
         grid = (triton.cdiv(size, block),)
-        _secant_kernel[grid](x, x0, y, y0, multiplier, size, function, variant, block, num_warps=4)
+        # PyHealth rounds y² before it takes it from 1.
+        fused = variant != "pyhealth"
+        _secant_kernel[grid](
+            x, x0, y, y0, multiplier, size, function, variant, block, num_warps=4, enable_fp_fusion=fused
+        )
     return y, y0, multiplier
 
 
@@ -162,7 +166,10 @@ def _pyhealth_multiplier(a: tl.tensor, b: tl.tensor, y: tl.tensor, y0: tl.tensor
     secant = _safe_div(y - y0, a - b, derivative)
     scale = _safe_div(secant, derivative, 1.0)
     scale = tl.where(tl.abs(scale) < float("inf"), scale, 1.0)
-    return tl.where((a != a) | (b != b), float("nan"), scale * derivative)
+    backward = derivative
+    if FUNCTION == "tanh":
+        backward = (1.0 - y) * (1.0 + y)
+    return tl.where((a != a) | (b != b), float("nan"), scale * backward)
 
 
 @triton.jit

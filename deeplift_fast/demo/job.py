@@ -1,0 +1,240 @@
+"""The main job: load or write a hospital, train, attribute every sample, write the tables, report."""
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from deeplift_fast.demo.errors import DemoError
+
+if TYPE_CHECKING:
+    from deeplift_fast.demo.model import Settings
+    from deeplift_fast.demo.samples import Samples
+    from deeplift_fast.demo.speed import Speed
+
+__all__ = ["DemoError", "DemoOptions", "run"]
+
+MIN_PATIENTS = 20
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the user asked for.
+
+    Attributes:
+        out: folder to write; it must not exist, unless `force`.
+        mimic_root: folder of a MIMIC-IV release to use in place of a synthetic hospital.
+        rules: rule set of the interpreter.
+        patients: size of the synthetic hospital.
+        seed: seed of the hospital, the split and the model.
+        device: a PyTorch device.
+        force: whether to replace an earlier result at `out`.
+    """
+
+    out: Path = Path("deeplift-demo")
+    mimic_root: Path | None = None
+    rules: str = "rescale"
+    patients: int = 1000
+    seed: int = 0
+    device: str = "cpu"
+    force: bool = False
+
+
+def run(options: DemoOptions, settings: "Settings | None" = None) -> int:
+    """Runs the job and prints its report.
+
+    All is written to a folder beside `options.out`, which takes its place at the end, or is removed if anything fails.
+
+    Args:
+        options: what the user asked for.
+        settings: sizes of the model and its training; `None` for the defaults.
+
+    Returns:
+        0.
+
+    Raises:
+        DemoError: for anything that the user must put right.
+        NotImplementedError: for a rule set that is not there yet.
+    """
+    started = time.perf_counter()
+    _check(options)
+    with _private(), _replaced(options.out, options.force) as folder:
+        # Imported late: PyHealth takes seconds, which a wrong option should not cost.
+        from deeplift_fast.demo.model import Settings
+
+        report = _run_in(folder, options, settings or Settings())
+        minutes, seconds = divmod(round(time.perf_counter() - started), 60)
+        report += f"\n\nTook {minutes} min {seconds} s."
+        (folder / "report.txt").write_text(report + "\n", encoding="utf-8")
+    print(report)
+    return 0
+
+
+def _check(options: DemoOptions) -> None:
+    """Raise for what can be seen to be wrong before any work is done."""
+    from deeplift_fast.attribution import check_rules
+    from deeplift_fast.demo.samples import check_tables
+
+    try:
+        check_rules(options.rules)
+    except ValueError as error:
+        raise DemoError(str(error)) from error
+    if options.patients < MIN_PATIENTS:
+        raise DemoError(f"--patients is {options.patients}; accepted: {MIN_PATIENTS} or more")
+    if options.seed < 0:
+        raise DemoError(f"--seed is {options.seed}; accepted: 0 or more")
+    _check_device(options.device)
+    if options.mimic_root is not None:
+        check_tables(options.mimic_root)
+    _check_out(options.out, options.force)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(1, device=device).add_(1).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise DemoError(
+            f"--device {device} is not available here ({reason}); use --device cpu, or cuda where there is a GPU"
+        ) from error
+
+
+def _check_out(out: Path, force: bool) -> None:
+    if not out.exists():
+        return
+    if not force:
+        raise DemoError(f"{out} exists already; choose another folder with --out, or replace it with --force")
+    if not out.is_dir() or (any(out.iterdir()) and not (out / "attributions.parquet").is_file()):
+        raise DemoError(f"{out} is not a result of this job, so --force does not replace it; choose another --out")
+
+
+@contextlib.contextmanager
+def _private() -> Iterator[None]:
+    """Files and folders that only the user may read: they may hold patient data."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextlib.contextmanager
+def _replaced(out: Path, force: bool) -> Iterator[Path]:
+    """A temporary folder beside `out`, which takes its place on success and is removed on failure."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{out.name}.tmp-", dir=out.parent))
+    except OSError as error:
+        raise DemoError(f"cannot write to {out.parent}: {error}; choose another folder with --out") from error
+    try:
+        yield folder
+        _check_out(out, force)  # it may have appeared meanwhile
+        if out.exists():
+            old = folder.with_name(folder.name + "-old")
+            out.rename(old)
+            folder.rename(out)
+            shutil.rmtree(old)
+        else:
+            folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> str:
+    """Does all the work in `folder` and returns the report."""
+    from deeplift_fast.demo.hospital import write_hospital
+    from deeplift_fast.demo.model import train_stagenet
+    from deeplift_fast.demo.planted import PLANTED
+    from deeplift_fast.demo.report import Facts, write_report
+    from deeplift_fast.demo.samples import load_samples
+
+    mimic, planted = options.mimic_root, None
+    if mimic is None:
+        mimic, planted = folder / "hospital", PLANTED
+        _say(f"Writing a hospital of {options.patients:,} patients")
+        write_hospital(mimic, options.patients, options.seed)
+    cache = folder / "cache"
+    _say("Reading the tables through PyHealth (half a minute until its first progress bar)")
+    samples = load_samples(mimic.resolve(), cache, options.seed)
+    _say("Training a StageNet")
+    model = train_stagenet(samples, settings, options.seed, options.device)
+    _say("Attributing every sample")
+    held_out = _attribute(model, samples, options.rules, settings, folder)
+    _say("Timing against PyHealth's DeepLift")
+    speed = _compare(model, samples, options.rules, settings)
+    shutil.rmtree(cache)
+    where = f"a synthetic hospital of {options.patients:,} patients" if planted else str(options.mimic_root)
+    facts = Facts(
+        title=f'DeepLIFT, rules="{options.rules}", on {where} (seed {options.seed}, {options.device})',
+        rules=options.rules,
+        held_out=held_out,
+        speed=speed,
+        mimic=mimic,
+        planted=planted,
+        shown_at=options.out,
+    )
+    return write_report(folder, facts)
+
+
+def _say(stage: str) -> None:
+    """Tells on standard error, where the progress bars are, what comes next."""
+    print(f"{stage} …", file=sys.stderr, flush=True)
+
+
+def _attribute(model: Any, samples: "Samples", rules: str, settings: "Settings", folder: Path) -> int:
+    """Writes the tables of all samples; returns the number of the first held-out one."""
+    from pyhealth.datasets import get_dataloader
+    from pyhealth.tasks import MortalityPredictionStageNetMIMIC4
+    from tqdm import tqdm
+
+    from deeplift_fast import ConvergenceWarning, DeepLift
+    from deeplift_fast.cohort import CohortWriter
+    from deeplift_fast.demo.model import to_device
+
+    interpreter = DeepLift(model, rules=rules)
+    labs = model.dataset.input_processors["labs"]
+    names = {"labs": MortalityPredictionStageNetMIMIC4.LAB_CATEGORY_NAMES}
+    total = sum(len(part) for part in samples.parts())
+    with (
+        warnings.catch_warnings(),
+        tqdm(total=total, desc="Attributing", unit=" samples", delay=1) as bar,
+        CohortWriter(folder, dimensions=names) as writer,
+    ):
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the report counts these samples
+        for part in samples.parts():
+            first = writer.samples
+            for batch in get_dataloader(part, settings.batch_size):
+                moved = to_device(batch, model.device)
+                found = interpreter.explain(**moved)
+                values = {"labs": labs.in_units(moved["labs"][1])}
+                writer.write(model, moved, found, values=values)
+                bar.update(len(batch["patient_id"]))
+    return first
+
+
+def _compare(model: Any, samples: "Samples", rules: str, settings: "Settings") -> "Speed":
+    from pyhealth.datasets import get_dataloader
+    from pyhealth.interpret.methods import DeepLift as PyHealthDeepLift
+
+    from deeplift_fast import DeepLift
+    from deeplift_fast.demo.speed import compare_speed
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return compare_speed(
+            DeepLift(model, rules=rules).attribute,
+            PyHealthDeepLift(model).attribute,
+            get_dataloader(samples.train, settings.batch_size),
+            model.device,
+            settings.timed_samples,
+            settings.timed_seconds,
+        )

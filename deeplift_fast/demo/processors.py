@@ -1,0 +1,117 @@
+"""Feature processors that put StageNet's inputs on scales it can learn from.
+
+PyHealth's own processors hand StageNet raw hours and raw laboratory values. Those saturate its gates from the first
+step (a sodium of 140 beside a potassium of 4, intervals of thousands of hours), so a small model learns next to
+nothing from them. These two subclasses count time in days and laboratory values in spreads from a typical value; 0 then
+means "typical", which is also what the default baseline of 0.01 stands for.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from pyhealth.processors import StageNetProcessor, StageNetTensorProcessor
+from pyhealth.tasks import MortalityPredictionStageNetMIMIC4
+
+HOURS_PER_DAY = 24.0
+
+TYPICAL: dict[str, tuple[float, float]] = {
+    "Sodium": (138.5, 5.0),
+    "Potassium": (4.15, 0.6),
+    "Chloride": (102.5, 6.0),
+    "Bicarbonate": (24.5, 5.0),
+    "Glucose": (128.5, 45.0),
+    "Calcium": (1.125, 0.1),
+    "Magnesium": (2.05, 0.3),
+    "Anion Gap": (14.5, 4.0),
+    "Osmolality": (290.5, 14.0),
+    "Phosphate": (3.55, 1.1),
+}
+"""Typical value and spread of each lab category among adult inpatients, in MIMIC-IV's units.
+
+Constants, so that nothing is learnt from the patients to test on; between the steps that laboratories report in, so
+that no measured value is exactly 0 afterwards, which StageNet takes for padding.
+"""
+
+
+class DailyCodes(StageNetProcessor):
+    """:class:`StageNetProcessor` with times in days and a vocabulary in sorted order.
+
+    PyHealth's vocabulary follows the order of the codes in its event cache, which differs from build to build; sorted,
+    the same data always give the same indices.
+    """
+
+    code_vocab: dict[Any, int]
+
+    def fit(self, samples: Iterable[dict[str, Any]], field: str) -> None:
+        """Builds the vocabulary.
+
+        Args:
+            samples: Samples whose ``field`` is ``(hours, [[code, …], …])``.
+            field: Key of the feature.
+        """
+        super().fit(samples, field)
+        special = ("<pad>", "<unk>")
+        codes = sorted(code for code in self.code_vocab if code not in special)
+        self.code_vocab = {code: index for index, code in enumerate((*special, *codes))}
+
+    def process(self, value: tuple[list | None, list]) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Encodes one sample.
+
+        Args:
+            value: Hours since the visit before, one per visit, and the codes of each visit.
+
+        Returns:
+            Days (float32, [visits]) and token indices (int64, [visits, codes]).
+        """
+        hours, tokens = super().process(value)
+        return (None if hours is None else hours / HOURS_PER_DAY), tokens
+
+
+class StandardLabs(StageNetTensorProcessor):
+    """:class:`StageNetTensorProcessor` with times in days and values in spreads from the typical value.
+
+    A value never measured so far is 0, the typical one, where PyHealth's processor puts a raw 0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        typical = np.array([TYPICAL[name] for name in MortalityPredictionStageNetMIMIC4.LAB_CATEGORY_NAMES])
+        self.center, self.spread = typical.T
+
+    def fit(self, samples: Iterable[dict[str, Any]], field: str) -> None:
+        """Learns nothing but the number of dimensions.
+
+        Args:
+            samples: not looked at.
+            field: Key of the feature.
+        """
+        # The base class looks at the type of the first number, which may be a missing one: show it a full vector.
+        super().fit([{field: ([0.0], [self.center.tolist()])}], field)
+
+    def process(self, value: tuple[list | None, list]) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Encodes one sample.
+
+        Args:
+            value: Hours since admission, one per step, and the vector of each step.
+
+        Returns:
+            Days (float32, [steps]) and standardised values (float32, [steps, dimensions]), gaps filled forward.
+        """
+        hours, values = value
+        standard = (np.array(values, dtype=np.float64) - self.center) / self.spread
+        times, tensor = super().process((hours, standard.tolist()))
+        return (None if times is None else times / HOURS_PER_DAY), tensor
+
+    def in_units(self, values: torch.Tensor) -> torch.Tensor:
+        """Standardised values in the units of the source; NaN where nothing was measured yet.
+
+        Args:
+            values: float32, [..., dimensions], as :meth:`process` gives them.
+
+        Returns:
+            float32, of the same shape.
+        """
+        spread, center = (values.new_tensor(numbers) for numbers in (self.spread, self.center))
+        return (values * spread + center).masked_fill(values == 0, float("nan"))

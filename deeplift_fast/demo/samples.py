@@ -1,0 +1,145 @@
+"""Loads a MIMIC-IV folder into samples through PyHealth."""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deeplift_fast.demo.errors import DemoError
+
+EHR_TABLES = ("diagnoses_icd", "procedures_icd", "labevents")
+SPLIT_RATIOS = (0.7, 0.1, 0.2)
+"""Shares of patients to train on, to choose the epoch on, and to test on."""
+
+BYTES_PER_WORKER = 32 << 20
+"""Size of the gzipped lab table that is worth one more process."""
+
+_NEEDED = (
+    "hosp/patients",
+    "hosp/admissions",
+    "hosp/diagnoses_icd",
+    "hosp/procedures_icd",
+    "hosp/labevents",
+    "hosp/d_labitems",
+    "icu/icustays",
+)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of `MortalityPredictionStageNetMIMIC4`, split by patient.
+
+    The processors saw the codes of every part, so that every code is explained by its name, and nothing else.
+
+    Attributes:
+        train: PyHealth `SampleDataset` to fit on.
+        validation: the one to choose the epoch on; may be empty.
+        test: the one held out.
+    """
+
+    train: Any
+    validation: Any
+    test: Any
+
+    def parts(self) -> tuple[Any, ...]:
+        """The three parts that are not empty, the training part first."""
+        return tuple(part for part in (self.train, self.validation, self.test) if len(part))
+
+
+def find_table(root: Path, name: str) -> Path | None:
+    """The file of a table, gzipped or not; `None` if neither is there.
+
+    Args:
+        root: folder of a MIMIC-IV release, which holds `hosp` and `icu`.
+        name: path of the table under it, without suffix, such as `"hosp/patients"`.
+    """
+    return next((path for path in _candidates(root, name) if path.is_file()), None)
+
+
+def check_tables(root: Path) -> None:
+    """Raise unless every table that the task reads is there.
+
+    Raises:
+        DemoError: naming each missing table and the paths tried.
+    """
+    missing = [name for name in _NEEDED if find_table(root, name) is None]
+    if missing:
+        lines = (f"  {Path(n).name}: looked for {' and '.join(map(str, _candidates(root, n)))}" for n in missing)
+        raise DemoError(
+            f"{root} is not a MIMIC-IV folder that this job can read; missing table(s):\n"
+            + "\n".join(lines)
+            + "\nGive the folder of a MIMIC-IV release, the one that holds hosp and icu."
+        )
+
+
+def load_samples(root: Path, cache: Path, seed: int) -> Samples:
+    """Builds the samples; PyHealth shows its progress on standard error.
+
+    Args:
+        root: folder of a MIMIC-IV release.
+        cache: folder for PyHealth's caches of the tables, which are copies of patient data.
+        seed: seed of the split by patient.
+
+    Raises:
+        DemoError: if tables are missing, or too few patients can be used.
+    """
+    check_tables(root)
+    with _quiet_pyhealth():
+        from pyhealth.datasets import MIMIC4Dataset, PatientSplit
+        from pyhealth.tasks import MortalityPredictionStageNetMIMIC4
+
+        from deeplift_fast.demo.processors import DailyCodes, StandardLabs
+
+        dataset = MIMIC4Dataset(
+            ehr_root=str(root), ehr_tables=list(EHR_TABLES), cache_dir=str(cache), num_workers=_workers(root)
+        )
+        task = MortalityPredictionStageNetMIMIC4()
+        task.input_schema = {"icd_codes": (DailyCodes, {}), "labs": (StandardLabs, {})}
+        try:
+            dataset = dataset.set_task(task)
+        except ValueError as error:
+            if "zero samples" not in str(error):
+                raise
+            raise DemoError(_too_few(root)) from error
+        parts = PatientSplit(SPLIT_RATIOS, seed=seed).split_indices(dataset.patient_to_index)
+    if not (len(parts[0]) and len(parts[-1])):
+        raise DemoError(_too_few(root))
+    return Samples(*(dataset.subset(part) for part in parts))
+
+
+def _candidates(root: Path, name: str) -> tuple[Path, Path]:
+    return root / f"{name}.csv.gz", root / f"{name}.csv"
+
+
+def _workers(root: Path) -> int:
+    """Processes for PyHealth: each takes half a minute to start, so a small hospital is read by one."""
+    labs = find_table(root, "hosp/labevents")
+    assert labs is not None  # check_tables has seen it
+    return min(os.cpu_count() or 1, 1 + labs.stat().st_size // BYTES_PER_WORKER)
+
+
+def _too_few(root: Path) -> str:
+    return (
+        f"too few patients under {root} can be used: a sample needs an adult with laboratory values and with codes "
+        "at a stay before the last one; give more patients"
+    )
+
+
+@contextlib.contextmanager
+def _quiet_pyhealth() -> Iterator[None]:
+    """Keeps standard output, which is the report's, free of PyHealth's progress and notes."""
+    os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")
+    logger = logging.getLogger("pyhealth")
+    with contextlib.redirect_stdout(sys.stderr):
+        import pyhealth  # noqa: F401  (sets its logger's level)
+
+        level = logger.level
+        logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

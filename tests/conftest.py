@@ -1,0 +1,92 @@
+"""What several test files share."""
+
+import contextlib
+import copy
+import random
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+# No deadlines: other work on the machine would decide whether tests pass.
+settings.register_profile("deeplift_fast", deadline=None, derandomize=True)
+settings.load_profile("deeplift_fast")
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    """Models are drawn alike in every run, and whichever tests run before."""
+    torch.manual_seed(0)
+
+
+def _tensors(model):
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _state(model):
+    """Everything that looking at a model, or at the process, can tell."""
+    modules = {
+        name: {
+            "module": id(module),
+            "attributes": [(key, id(value)) for key, value in vars(module).items()],
+            "containers": {
+                key: [id(item) for item in (value.values() if isinstance(value, dict) else value)]
+                for key, value in vars(module).items()
+                if isinstance(value, dict | list | set)
+            },
+            "forward": module.forward.__func__.__code__ if hasattr(module.forward, "__func__") else None,
+            "class": type(module),
+        }
+        for name, module in model.named_modules(remove_duplicate=False)
+    }
+    tensors = {
+        name: (id(tensor), tensor._version, tensor.requires_grad, id(tensor.grad), tensor.data_ptr(), tensor.shape)
+        for name, tensor in _tensors(model).items()
+    }
+    dynamo = sys.modules.get("torch._dynamo.eval_frame")
+    process = {
+        "random": random.getstate(),
+        "numpy": tuple(map(str, np.random.get_state())),  # noqa: NPY002 - the legacy generator is the one in question
+        "torch": torch.get_rng_state().tolist(),
+        "gradients": torch.is_grad_enabled(),
+        "inference": torch.is_inference_mode_enabled(),
+        "modes": torch._C._len_torch_function_stack(),
+        "saved-tensor hooks": torch._C._autograd._saved_tensors_hooks_is_enabled(),
+        "threads": torch.get_num_threads(),
+        "stance": getattr(getattr(dynamo, "_stance", None), "stance", "default"),
+    }
+    return {"modules": modules, "state dict": list(model.state_dict()), "tensors": tensors, "process": process}
+
+
+def _values(model):
+    attributes = {
+        f"{name}.{key}": value.detach().clone()
+        for name, module in model.named_modules()
+        for key, value in vars(module).items()
+        if isinstance(value, torch.Tensor)
+    }
+    tensors = _tensors(model)
+    gradients = {f"{name}.grad": t.grad.clone() for name, t in tensors.items() if t.grad is not None}
+    return copy.deepcopy({name: t.detach().clone() for name, t in tensors.items()}) | attributes | gradients
+
+
+@pytest.fixture
+def untouched():
+    """A context in which a model and the process may be used, and after which both must be as before."""
+
+    @contextlib.contextmanager
+    def check(model):
+        state, values = _state(model), _values(model)
+        try:
+            yield
+        finally:
+            after, values_after = _state(model), _values(model)
+            for part, found in after.items():
+                assert found == state[part], part
+            assert values_after.keys() == values.keys()
+            for name, value in values_after.items():
+                assert torch.equal(value, values[name]), name
+
+    return check

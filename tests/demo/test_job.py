@@ -1,0 +1,233 @@
+import contextlib
+import io
+import shutil
+import stat
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from deeplift_fast.cohort import ATTRIBUTIONS, SAMPLES
+from deeplift_fast.demo import job, samples
+from deeplift_fast.demo.hospital import write_hospital
+from deeplift_fast.demo.job import DemoError, DemoOptions, run
+from deeplift_fast.demo.model import Settings
+
+TINY = Settings(embedding_dim=16, chunk_size=12, levels=2, epochs=1, batch_size=16, timed_samples=16)
+MIMIC_DEMO = Path(__file__).resolve().parents[2] / "../shared/data/mimic-demo"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """A model this small gains nothing from a second thread, and waits for it where the cores are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def run_and_read(options: DemoOptions) -> str:
+    """Runs the job; returns what it printed."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert run(options, TINY) == 0
+    return printed.getvalue()
+
+
+def check_tables(out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The two tables, after checking what holds for every result."""
+    assert pq.read_schema(out / "samples.parquet").equals(SAMPLES)
+    assert pq.read_schema(out / "attributions.parquet").equals(ATTRIBUTIONS)
+    found, rows = (pd.read_parquet(out / f"{name}.parquet") for name in ("samples", "attributions"))
+    assert (found["sample"] == np.arange(len(found))).all()
+    assert (found["target"] == 0).all()
+    assert set(found["label"]) <= {0.0, 1.0}
+    np.testing.assert_allclose(found["probability"], 1 / (1 + np.exp(-found["output"])), rtol=1e-5)
+    sums = rows.groupby("sample")["attribution"].sum()
+    np.testing.assert_allclose(sums, found["output"] - found["baseline_output"], atol=1e-3)
+    assert set(rows["feature"]) == {"icd_codes", "labs"}
+    assert (rows["value"].isna() | (rows["feature"] == "labs")).all()
+    assert not {"<pad>", "<unk>"} & set(rows["code"])
+    return found, rows
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    """The job on a hospital of 60 patients: its folder and what it printed."""
+    out = tmp_path_factory.mktemp("job") / "out"
+    return out, run_and_read(DemoOptions(out=out, patients=60))
+
+
+def test_the_folder_holds_the_result_and_nothing_else(result):
+    out, printed = result
+    assert {path.name for path in out.iterdir()} == {
+        "hospital",
+        "samples.parquet",
+        "attributions.parquet",
+        "report.txt",
+    }
+    assert list(out.parent.iterdir()) == [out]
+    assert (out / "report.txt").read_text(encoding="utf-8") == printed
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700
+    assert stat.S_IMODE((out / "samples.parquet").stat().st_mode) == 0o600
+
+
+def test_the_tables_hold_every_sample_and_name_codes_and_labs(result):
+    out, _ = result
+    found, rows = check_tables(out)
+    stays = pd.read_csv(out / "hospital/hosp/admissions.csv.gz")
+    count = stays.groupby("subject_id").size()
+    again = set(count[count > 1].index.astype(str))  # codes are taken from stays before the last
+    assert set(found["patient_id"]) == again
+    died = stays.groupby("subject_id")["hospital_expire_flag"].max()
+    labels = found.set_index("patient_id")["label"]
+    assert all(labels[str(patient)] == died[patient] for patient in died.index if str(patient) in labels)
+    coded = pd.concat([pd.read_csv(out / f"hospital/hosp/{k}_icd.csv.gz") for k in ("diagnoses", "procedures")])
+    last = stays.groupby("subject_id")["hadm_id"].last()
+    expected = coded[~coded["hadm_id"].isin(last)].groupby("subject_id")["icd_code"].apply(sorted)
+    given = rows[rows["feature"] == "icd_codes"].groupby("patient_id", observed=True)["code"].apply(sorted)
+    assert {p: given[p] for p in given.index} == {str(p): expected[p] for p in expected.index}
+
+
+def test_lab_values_are_those_of_the_laboratory(result):
+    out, _ = result
+    rows = pd.read_parquet(out / "attributions.parquet")
+    labs = pd.read_csv(out / "hospital/hosp/labevents.csv.gz")
+    sodium = rows[(rows["code"] == "Sodium") & (rows["feature"] == "labs")]
+    measured = set(labs[labs["itemid"].isin([50983, 50824])]["valuenum"])
+    assert set(sodium["value"].round(3)) <= measured
+    gaps = rows[(rows["feature"] == "labs") & rows["value"].isna()]
+    assert "Osmolality" in set(gaps["code"])  # seldom measured, and null until it is
+
+
+def test_the_report_says_what_was_asked_for(result):
+    out, printed = result
+    for text in (
+        'rules="rescale"',
+        "a synthetic hospital of 60 patients",
+        "held-out samples:",
+        "of samples are complete to 1%",
+        "risk codes above codes without effect",
+        "planted labs above the others",
+        "Essential (primary) hypertension",
+        "Anion Gap",
+        "PyHealth's DeepLift",
+        f"{out}/samples.parquet",
+        f"{out}/attributions.parquet",
+    ):
+        assert text in printed
+    assert max(map(len, printed.replace(str(out), "out").splitlines())) <= 100
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """The job, with a stand-in for all that takes time."""
+
+    def work(folder, options, settings):
+        (folder / "attributions.parquet").write_text(f"seed {options.seed}")
+        return "report"
+
+    monkeypatch.setattr(job, "_run_in", work)
+
+
+def test_a_result_is_replaced_only_by_force(no_work, tmp_path, capsys):
+    out = tmp_path / "some" / "out"
+    run(DemoOptions(out=out))
+    with pytest.raises(DemoError, match=r"exists already.*--force"):
+        run(DemoOptions(out=out, seed=1))
+    assert (out / "attributions.parquet").read_text() == "seed 0"
+    run(DemoOptions(out=out, seed=1, force=True))
+    assert (out / "attributions.parquet").read_text() == "seed 1"
+    assert list(out.parent.iterdir()) == [out]
+    assert capsys.readouterr().out.startswith("report")
+
+
+def test_force_never_replaces_anything_but_a_result(no_work, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.tex").write_text("years of work")
+    (tmp_path / "file").write_text("")
+    for name in ("home", "file"):
+        with pytest.raises(DemoError, match="not a result of this job"):
+            run(DemoOptions(out=tmp_path / name, force=True))
+    assert (tmp_path / "home" / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_what_is_cut_short_leaves_nothing(monkeypatch, tmp_path, error):
+    def stop(root, cache, seed):
+        assert (root / "hosp/labevents.csv.gz").is_file()
+        cache.mkdir()
+        raise error
+
+    monkeypatch.setattr(samples, "load_samples", stop)
+    with pytest.raises(error):
+        run(DemoOptions(out=tmp_path / "out", patients=20), TINY)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_keeps_the_result_that_force_would_have_replaced(no_work, monkeypatch, tmp_path):
+    run(DemoOptions(out=tmp_path / "out"))
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "_run_in", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(DemoOptions(out=tmp_path / "out", force=True))
+    assert (tmp_path / "out" / "attributions.parquet").read_text() == "seed 0"
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rules": "rescaled"}, "rules is 'rescaled'; accepted"),
+        ({"patients": 3}, "--patients is 3; accepted: 20 or more"),
+        ({"seed": -1}, "--seed is -1; accepted: 0 or more"),
+        ({"device": "cuda:99"}, "--device cuda:99 is not available here"),
+        ({"device": "gpu"}, "--device gpu is not available here"),
+        ({"mimic_root": Path("nowhere")}, "nowhere is not a MIMIC-IV folder"),
+    ],
+)
+def test_a_wrong_option_is_named_before_any_work(tmp_path, options, message):
+    with pytest.raises(DemoError, match=message):
+        run(DemoOptions(out=tmp_path / "out", **options))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rules_that_are_not_there_yet_are_refused_before_any_work(tmp_path):
+    with pytest.raises(NotImplementedError, match="complete"):
+        run(DemoOptions(out=tmp_path / "out", rules="complete"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_table_is_named_with_the_paths_tried(tmp_path):
+    write_hospital(tmp_path / "mimic", patients=20)
+    (tmp_path / "mimic/hosp/labevents.csv.gz").unlink()
+    shutil.move(tmp_path / "mimic/hosp/patients.csv.gz", tmp_path / "mimic/hosp/patients.csv")  # either name will do
+    with pytest.raises(DemoError) as error:
+        run(DemoOptions(out=tmp_path / "out", mimic_root=tmp_path / "mimic"))
+    lines = str(error.value).splitlines()
+    tried = f"{tmp_path}/mimic/hosp/labevents.csv.gz and {tmp_path}/mimic/hosp/labevents.csv"
+    assert lines[1:-1] == [f"  labevents: looked for {tried}"]
+
+
+def test_where_nothing_can_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DemoError, match="cannot write to"):
+        run(DemoOptions(out=tmp_path / "file" / "out"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MIMIC_DEMO.is_dir(), reason="the MIMIC demo lies beside the checkout, not in it")
+def test_the_mimic_demo_runs_and_its_report_holds_no_patient(tmp_path):
+    out = tmp_path / "out"
+    printed = run_and_read(DemoOptions(out=out, mimic_root=MIMIC_DEMO))
+    assert {path.name for path in out.iterdir()} == {"samples.parquet", "attributions.parquet", "report.txt"}
+    found, _ = check_tables(out)
+    assert len(found) > 5
+    assert "What the deaths follow from" not in printed
+    assert not any(patient in printed for patient in found["patient_id"])

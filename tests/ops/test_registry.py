@@ -1,0 +1,57 @@
+"""Which implementation serves which op on which device, and that all of them answer to one signature.
+
+What happens where a backend is missing stands in `tests/test_package.py`.
+"""
+
+import inspect
+import os
+
+import pytest
+import torch
+
+from deeplift_fast import ops
+from deeplift_fast.ops import naive
+
+
+def test_every_backend_is_listed_and_says_why_it_is_missing():
+    found = {backend.name: backend for backend in ops.backends()}
+    assert {name: backend.device for name, backend in found.items()} == {"naive": "any", "C++": "cpu", "Triton": "cuda"}
+    assert found["naive"].missing is None
+    for backend in found.values():
+        assert backend.missing is None or len(backend.missing) > 10
+
+
+@pytest.mark.parametrize("op", ops.SCHEMAS)
+def test_the_cpp_library_serves_the_cpu(op):
+    missing = next(backend.missing for backend in ops.backends() if backend.name == "C++")
+    if missing and os.environ.get("DEEPLIFT_FAST_REQUIRE_CPP", "0") in ("", "0"):
+        pytest.skip(missing)
+    assert missing is None
+    assert ops.backend_for(op, "cpu") == "C++"
+
+
+@pytest.mark.parametrize("op", ops.SCHEMAS)
+def test_plain_torch_serves_devices_without_a_kernel(op):
+    assert ops.backend_for(op, "xpu") == "naive"
+    assert ops.backend_for(op, "meta") == "naive"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "elsewhere"])
+def test_unknown_ops_are_refused(device):
+    with pytest.raises(KeyError, match="op is 'gelu'; accepted: secant"):
+        ops.backend_for("gelu", device)
+
+
+@pytest.mark.parametrize("op", ops.SCHEMAS)
+def test_the_naive_implementation_has_the_signature_of_the_schema(op):
+    schema = getattr(torch.ops.deeplift_fast, op).default._schema
+    assert list(inspect.signature(getattr(naive, op)).parameters) == [argument.name for argument in schema.arguments]
+    assert not schema.is_mutable
+
+
+def test_the_dispatcher_calls_the_cpp_library_on_the_cpu():
+    if ops.backend_for("secant", "cpu") != "C++":
+        pytest.skip("the C++ library is not built")
+    x = torch.linspace(-20, 20, 4001)
+    by_dispatch, by_naive = ops.secant(x, x - 1, "tanh"), naive.secant(x, x - 1, "tanh", "rescale")
+    assert any(not torch.equal(a, b) for a, b in zip(by_dispatch, by_naive, strict=True)), "naive served the CPU"

@@ -1,0 +1,200 @@
+"""Attribution leaves no trace on the process, and does not mind its state: generators, gradient modes, threads."""
+
+import collections
+import random
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from deeplift_fast import attribute
+
+pytestmark = pytest.mark.filterwarnings("ignore::deeplift_fast.ConvergenceWarning")
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def draw_all():
+    return torch.rand(()).item(), random.random(), np.random.random()  # noqa: NPY002
+
+
+@pytest.mark.parametrize("fails_at", [None, "baseline", "input", "target at baseline", "target at input"])
+def test_random_generators_are_as_before(fails_at, untouched):
+    class Fault(Exception):
+        pass
+
+    calls = collections.Counter()
+
+    def fail(where):
+        calls[where] += 1
+        draw_all()
+        if fails_at == f"{where}baseline" and calls[where] == 1:
+            raise Fault
+        if fails_at == f"{where}input" and calls[where] == 2:
+            raise Fault
+
+    def target(output):
+        fail("target at ")
+        return output[:, 0]
+
+    class Drawing(nn.Module):
+        def forward(self, x):
+            draws.append(draw_all())
+            fail("")
+            return x
+
+    draws = []
+    model = Drawing()
+    with untouched(model):
+        if fails_at is None:
+            attribute(model, normal(4, 3), target=target)
+        else:
+            with pytest.raises(Fault):
+                attribute(model, normal(4, 3), target=target)
+    assert len(set(draws)) == 1, "the two streams drew different numbers"
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_the_callers_gradient_mode_does_not_matter(mode, untouched):
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    expected = attribute(model, normal(4, 3), normal(4, 3, seed=1), target=0).contributions
+    with mode(), untouched(model):
+        x, x0 = normal(4, 3), normal(4, 3, seed=1)
+        found = attribute(model, x, x0, target=0).contributions
+    torch.testing.assert_close(found, expected)
+
+
+def test_everything_may_be_made_in_inference_mode():
+    linear = nn.Linear(3, 3)
+    with torch.inference_mode():
+        x, x0, mask, target = normal(4, 3), normal(3), torch.ones(4, 3), torch.tensor([0, 1, 2, 0])
+        found = attribute(lambda x, mask: torch.relu(linear(x)) * mask, x, x0, target, forward_args=(mask,))
+    expected = attribute(lambda x: torch.relu(linear(x)), normal(4, 3), normal(3), torch.tensor([0, 1, 2, 0]))
+    torch.testing.assert_close(found.contributions, expected.contributions)
+
+
+def test_part_of_a_model_may_run_in_inference_mode():
+    scale = torch.ones(3)
+
+    def model(x):
+        with torch.inference_mode():
+            gate = torch.sigmoid(scale * 2)
+        return torch.relu(x) * gate.sum().item()
+
+    found = attribute(model, normal(4, 3), target=0)
+    torch.testing.assert_close(found.contributions.sum(1), found.output - found.baseline_output)
+
+
+def test_a_model_that_runs_in_inference_mode_has_no_gradient():
+    @torch.inference_mode()
+    def model(x):
+        return torch.relu(x)
+
+    assert not attribute(model, normal(4, 3), target=0).contributions.any()
+
+
+def test_gradients_after_an_attribution_under_autocast():
+    """The casts that autocast keeps must not come from a pass without gradients."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.autocast("cpu", torch.bfloat16):
+        attribute(model, normal(4, 3), target=0)
+        model(normal(4, 3)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def in_threads(work, count=4):
+    """The results of `count` calls at once, or the first exception."""
+    results, errors = {}, []
+    barrier = threading.Barrier(count)
+
+    def run(index):
+        try:
+            barrier.wait()
+            results[index] = work(index)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return [results[index] for index in range(count)]
+
+
+def assert_threads_agree(model, repeats=25, count=4):
+    inputs = [normal(4, 3, seed=index) for index in range(count)]
+    state = torch.get_rng_state()
+    alone = [attribute(model, x, target=0).contributions for x in inputs]
+
+    def work(index):
+        return [attribute(model, inputs[index], target=0).contributions for _ in range(repeats)]
+
+    for expected, found in zip(alone, in_threads(work, count), strict=True):
+        assert all(torch.equal(one, expected) for one in found)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_threads_may_share_a_model(untouched):
+    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(inplace=True), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2))
+    with untouched(model):
+        assert_threads_agree(model)
+
+
+def test_threads_may_share_a_model_that_writes_to_itself(untouched):
+    class Writing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(3))
+            self.register_buffer("steps", torch.tensor(0))
+            self.history = []
+
+        def forward(self, x):
+            self.mean.mul_(0.9).add_(x.detach().mean(0))
+            self.steps = self.steps + 1
+            self.history.append(x)
+            setattr(self, f"seen by {threading.get_ident()}", x)
+            return torch.relu(x + self.mean) * self.steps + len(self.history)
+
+    model = Writing()
+    with untouched(model):
+        assert_threads_agree(model)
+
+
+def test_threads_may_share_a_model_that_reads_back_what_it_sets(untouched):
+    class Stateful(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 3)
+
+        def forward(self, x):
+            self.hidden = torch.relu(self.linear(x))
+            return self.hidden * self.hidden.sum()
+
+    model = Stateful()
+    with untouched(model):
+        assert_threads_agree(model)
+
+
+@pytest.mark.filterwarnings("ignore::deeplift_fast.TrainingModeWarning")
+def test_threads_may_share_a_model_that_draws_random_numbers(untouched):
+    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2))
+    with untouched(model):
+        assert_threads_agree(model)
+
+
+def test_an_attribution_inside_a_model():
+    inner = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
+
+    def model(x):
+        weights = attribute(inner, x.detach(), target=0).contributions
+        return torch.relu(x) * weights.detach()
+
+    found = attribute(model, normal(4, 3), target=1)
+    assert found.contributions.shape == (4, 3)

@@ -1,0 +1,182 @@
+"""The package as a whole: what an import costs, what is missing and how it says so, the command line, the build."""
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import deeplift_fast
+from deeplift_fast import cli, doctor, ops
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(*arguments, **options):
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, **options)
+
+
+def run(code):
+    """What a fresh Python that runs `code` prints."""
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def without_extras():
+    """The report of a process where PyHealth, Triton and the C++ library cannot be imported."""
+    return run(
+        """
+import sys, warnings
+for name in ("pyhealth", "triton", "deeplift_fast._C"):
+    sys.modules[name] = None
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import deeplift_fast
+    import torch
+    from deeplift_fast import doctor, ops
+    x = torch.linspace(-3, 3, 8).reshape(2, 4)
+    found = deeplift_fast.attribute(torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.Tanh()), x, target=1)
+    y, y0, multiplier = ops.secant(x, x - 1, "tanh")
+    per_row = torch.func.vmap(lambda a: ops.secant(a, a - 1, "tanh")[2])(x)
+named = [str(w.message) for w in caught if w.category is ops.BackendWarning]
+print("WARNED", len(named), named[0])
+print("DELTA", found.convergence_delta.abs().max().item())
+print("ERROR", (multiplier - (torch.tanh(x) - torch.tanh(x - 1))).abs().max().item())
+print("VMAP", torch.equal(per_row, multiplier))
+print("GRADIENT", any(result.requires_grad for result in ops.secant(x.requires_grad_(), x - 1, "relu")))
+print("CPU", ops.backend_for("secant", "cpu"), "CUDA", ops.backend_for("secant", "cuda"))
+print("LISTED", "DeepLift" in dir(deeplift_fast), hasattr(deeplift_fast, "nothing_of_that_name"))
+try:
+    deeplift_fast.DeepLift
+except ImportError as error:
+    print("IMPORT", error)
+print(doctor.describe())
+"""
+    )
+
+
+def test_without_the_library_one_warning_says_so(without_extras):
+    assert re.search(r"WARNED 1 .*plain torch.*C\+\+20 compiler", without_extras)
+
+
+def test_without_the_library_plain_torch_computes(without_extras):
+    assert "CPU naive CUDA naive" in without_extras
+    assert float(re.search(r"DELTA (\S+)", without_extras)[1]) < 1e-6
+    assert float(re.search(r"ERROR (\S+)", without_extras)[1]) < 1e-6
+    assert "VMAP True" in without_extras
+    assert "GRADIENT False" in without_extras
+
+
+def test_without_the_library_doctor_says_why(without_extras):
+    assert re.search(r"C\+\+ +\(cpu\) missing: .*compiler.*reinstall", without_extras)
+    assert re.search(r"Triton +\(cuda\) missing: .*not installed", without_extras)
+    assert re.search(r"secant +naive +naive +naive", without_extras)
+
+
+def test_without_pyhealth_deeplift_tells_what_to_install(without_extras):
+    assert 'pip install "deeplift_fast[pyhealth]"' in re.search("IMPORT (.*)", without_extras)[1]
+    assert "LISTED True False" in without_extras
+
+
+def test_import_is_light():
+    slow = ("pyhealth", "pandas", "triton", "torch._dynamo", "torch._inductor", "captum", "polars", "sklearn")
+    code = f"import sys, deeplift_fast; print([name for name in {slow} if name in sys.modules])"
+    assert run(code) == "[]"
+
+
+def test_deeplift_is_found_on_first_use():
+    pytest.importorskip("pyhealth")
+    from deeplift_fast.pyhealth import DeepLift
+
+    assert deeplift_fast.DeepLift is DeepLift
+
+
+def test_public_names():
+    for name in set(deeplift_fast.__all__) - {"DeepLift"}:
+        assert getattr(deeplift_fast, name).__doc__
+    with pytest.raises(AttributeError, match=r"deeplift_fast.*no attribute 'Captum'"):
+        _ = deeplift_fast.Captum
+    assert set(deeplift_fast.__all__) <= set(dir(deeplift_fast))
+
+
+def test_version_is_that_of_the_distribution():
+    assert deeplift_fast.__version__ == importlib.metadata.version("deeplift_fast")
+
+
+def test_doctor_names_versions_backends_and_choices(capsys):
+    assert cli.main(["doctor"]) == 0
+    report = capsys.readouterr().out
+    assert report.strip() == doctor.describe()
+    for package in ("deeplift_fast", "torch", "numpy"):
+        assert re.search(rf"{package} +{re.escape(importlib.metadata.version(package))}", report)
+    for backend in ops.backends():
+        assert f"  {backend.name:<8} ({backend.device})" in report
+    for op in ops.SCHEMAS:
+        choices = [ops.backend_for(op, device) for device in ("cpu", "cuda", "elsewhere")]
+        assert re.search(rf"{op} +" + " +".join(map(re.escape, choices)), report)
+
+
+def test_doctor_tells_of_packages_that_are_not_installed(monkeypatch):
+    monkeypatch.setattr(doctor, "PACKAGES", ("torch", "no-package-of-this-name"))
+    assert re.search("no-package-of-this-name +not installed", doctor.describe())
+
+
+def test_command_line_version(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"deeplift_fast {deeplift_fast.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing"], ["doctor", "--nothing"]])
+def test_command_line_refuses_bad_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 2
+    assert "usage: deeplift-fast" in capsys.readouterr().err
+
+
+def test_command_is_installed():
+    command = Path(sys.executable).with_name("deeplift-fast")
+    if not command.exists():
+        pytest.skip("the package runs from a checkout that is not installed")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"deeplift_fast {deeplift_fast.__version__}\n")
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of what setup.py needs, with a compiler that is not there."""
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
+    shutil.copytree(ROOT / "deeplift_fast", tmp_path / "deeplift_fast", ignore=shutil.ignore_patterns("*.so"))
+
+    def build(**environment):
+        required = {name: value for name, value in os.environ.items() if name != "DEEPLIFT_FAST_REQUIRE_CPP"}
+        missing = {"CXX": "/nonexistent/c++", "CC": "/nonexistent/cc"}
+        return python(
+            *("setup.py", "build_ext", "--build-lib", "out", "--build-temp", "temporary"),
+            cwd=tmp_path,
+            env=required | missing | environment,
+        )
+
+    return build
+
+
+def test_without_a_compiler_the_build_goes_on_and_says_so(checkout):
+    done = checkout()
+    assert done.returncode == 0, done.stderr
+    assert re.search("warning: the C.. kernels .*plain torch", done.stderr)
+
+
+def test_without_a_compiler_the_build_fails_where_the_library_is_required(checkout):
+    done = checkout(DEEPLIFT_FAST_REQUIRE_CPP="1")
+    assert done.returncode != 0
+    assert "/nonexistent/c++" in done.stdout + done.stderr
