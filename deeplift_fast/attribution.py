@@ -236,7 +236,7 @@ class _Streams:
                 output = self._call(x0s)
             if copy or records.intact():
                 break
-            pass  # the model wrote to a pre-activation later on: once more, with copies
+            rewind()  # the model wrote to a pre-activation later on: once more, with copies
         return output, records
 
     def _at_input(self, leaves: Mapping[Hashable, Tensor], records: Records) -> Tensor:

@@ -11,7 +11,7 @@ import operator
 import random
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload, OpOverloadPacket
 from torch.utils import _pytree as pytree
+
+from deeplift_fast.training_mode import stochastic_modules
 
 # Calls that write to running statistics in training mode, and where the flag for it stands.
 _STATISTICS = {"batch_norm", "instance_norm", "native_batch_norm"}
@@ -171,8 +173,8 @@ def _same(current: Collection[Any], saved: Collection[Any]) -> bool:
 def isolated(modules: Iterable[nn.Module], devices: Iterable[torch.device]) -> Iterator[Callable[[], None]]:
     """Puts back, at the end, what a model's calls leave on its modules and in the random number generators.
 
-    Compiled code runs as written meanwhile. One thread at a time: generators, and the stance towards compiled code,
-    are the whole process's, and threads that share a model share its attributes.
+    Compiled code runs as written meanwhile. Threads may be in here at once: they share what the first of them found,
+    and the last one puts it back. Models with stochastic modules draw from the process's generators: one at a time.
 
     Args:
         modules: the modules whose attributes count.
@@ -181,22 +183,42 @@ def isolated(modules: Iterable[nn.Module], devices: Iterable[torch.device]) -> I
     Yields:
         a function that puts everything back early.
     """
-    with _one_at_a_time, _eager():
-        attributes = [_Attributes(module) for module in modules]
-        draws = RandomState(devices)
+    modules, devices = list(modules), sorted(devices, key=str)
+    with contextlib.ExitStack() as stack:
+        if any(stochastic_modules(module) for module in modules):
+            stack.enter_context(_one_at_a_time)
+        found = [stack.enter_context(_shared(id(module), functools.partial(_Attributes, module))) for module in modules]
+        draws = stack.enter_context(_shared(("draws", *devices), lambda: RandomState(devices)))
+        stack.enter_context(_shared("stance", _EagerStance))
 
         def rewind() -> None:
-            for saved in attributes:
-                saved.restore()
+            for attributes in found:
+                attributes.restore()
             draws.restore()
 
-        try:
-            yield rewind
-        finally:
-            rewind()
+        yield rewind
 
 
 _one_at_a_time = threading.RLock()
+_lock = threading.Lock()
+_in_use: dict[Hashable, tuple[Any, int]] = {}
+
+
+@contextlib.contextmanager
+def _shared(key: Hashable, find: Callable[[], Any]) -> Iterator[Any]:
+    """What the first of overlapping calls found; the end of the last restores it."""
+    with _lock:
+        state, users = _in_use.get(key) or (find(), 0)
+        _in_use[key] = state, users + 1
+    try:
+        yield state
+    finally:
+        with _lock:
+            state, users = _in_use.pop(key)
+            if users > 1:
+                _in_use[key] = state, users - 1
+            else:
+                state.restore()
 
 
 class RandomState:
@@ -222,11 +244,15 @@ class RandomState:
             torch.cuda.set_rng_state(state, device)
 
 
-@contextlib.contextmanager
-def _eager() -> Iterator[None]:
+class _EagerStance:
     """Runs what was compiled by `torch.compile` as written: interception cannot look into compiled code."""
-    if "torch._dynamo" not in sys.modules:
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield
+
+    def __init__(self) -> None:
+        self._stance: Any = None
+        if "torch._dynamo" in sys.modules:
+            self._stance = torch.compiler.set_stance("force_eager")
+            self._stance.__enter__()
+
+    def restore(self) -> None:
+        if self._stance is not None:
+            self._stance.__exit__(None, None, None)

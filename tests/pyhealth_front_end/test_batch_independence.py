@@ -150,7 +150,7 @@ def ragged_batches(draw, name):
     return {"nested_sequence": nested, "sequence": flat}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @draws(data=st.data())
 def test_random_ragged_batches(cases, data):
     name = data.draw(st.sampled_from(SEQUENCE_MODELS))

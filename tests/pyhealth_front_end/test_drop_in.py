@@ -118,11 +118,6 @@ def relu_head(inputs, outputs=1):
     return nn.Sequential(nn.Linear(inputs, 6), nn.ReLU(), nn.Linear(6, outputs))
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
 @pytest.mark.usefixtures("float64")
 class TestModelsOfOnesOwn:
     def test_on_raw_values(self, cases):

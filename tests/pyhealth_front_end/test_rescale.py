@@ -105,7 +105,7 @@ class TestConvergenceWarning:
         messages = [str(w.message) for w in caught if w.category is ConvergenceWarning]
         assert len(messages) == (suspect > 0)
         assert all(f"{suspect} of 3 samples" in message and 'rules="complete"' in message for message in messages)
-        assert all(w.filename == __file__ for w in caught)
+        assert [w.filename for w in caught] == [__file__] * len(messages)
         x, x0 = torch.tensor(x), torch.tensor(x0)
         torch.testing.assert_close(delta, 2 * x * (x - x0) - (x**2 - x0**2))
 

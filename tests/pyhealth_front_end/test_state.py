@@ -21,39 +21,10 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-class Watched:
-    """A model and what a call could change: `unchanged()` says whether it did."""
-
-    def __init__(self, made):
-        self.model = made
-        self.before = self._now()
-        self.tensors = {name: tensor.clone() for name, tensor in made.state_dict().items()}
-
-    def _now(self):
-        found = {}
-        for name, module in self.model.named_modules():
-            for attribute, thing in vars(module).items():
-                found[name, attribute] = list(thing.items()) if isinstance(thing, dict) else thing
-        for name, tensor in self.model.state_dict(keep_vars=True).items():
-            found[name] = (id(tensor), tensor.grad, tensor.requires_grad, tensor._version)
-        return found
-
-    def unchanged(self):
-        now = self._now()
-        assert now.keys() == self.before.keys()
-        assert [key for key in now if now[key] is not self.before[key] and now[key] != self.before[key]] == []
-        assert all(torch.equal(self.tensors[name], tensor) for name, tensor in self.model.state_dict().items())
-        return True
-
-
-def draws():
-    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
-
-
 @pytest.mark.parametrize("rules", ["rescale", "pyhealth"])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", MODELS)
-def test_nothing_changes(cases, name, training, rules):
+def test_nothing_changes(cases, untouched, name, training, rules):
     data = cases.dataset(*cases.MIXED[name])
     made, given = cases.model(name, data), cases.batch(data)
     first, second, *_ = made.parameters()
@@ -63,10 +34,8 @@ def test_nothing_changes(cases, name, training, rules):
     interpreter = DeepLift(made, rules=rules)
     made.train(training)
     kept = {key: copy.deepcopy(part) for key, part in given.items()}
-    watched, before = Watched(made), draws()
-    interpreter.attribute(**given)
-    assert watched.unchanged()
-    assert draws() == before
+    with untouched(made):
+        interpreter.attribute(**given)
     assert (made.fc.weight.grad == 1).all()
     assert first.grad is None
     for key, value in cases.values(made, given).items():
@@ -76,7 +45,7 @@ def test_nothing_changes(cases, name, training, rules):
 @pytest.mark.parametrize("rules", ["rescale", "pyhealth"])
 @pytest.mark.parametrize("fails_on_call", [1, 2])
 @pytest.mark.parametrize("name", MODELS)
-def test_nothing_changes_when_the_model_fails(cases, name, fails_on_call, rules):
+def test_nothing_changes_when_the_model_fails(cases, untouched, name, fails_on_call, rules):
     data = cases.dataset(*cases.MIXED[name])
     made, given = cases.model(name, data), cases.batch(data)
     interpreter = DeepLift(made, rules=rules)
@@ -88,11 +57,8 @@ def test_nothing_changes_when_the_model_fails(cases, name, fails_on_call, rules)
             raise ZeroDivisionError
 
     handle = made.fc.register_forward_hook(fail)
-    watched, before = Watched(made), draws()
-    with pytest.raises(ZeroDivisionError):
+    with untouched(made), pytest.raises(ZeroDivisionError):
         interpreter.attribute(**given)
-    assert watched.unchanged()
-    assert draws() == before
     handle.remove()
     expected = DeepLift(cases.model(name, data), rules=rules).attribute(**given)
     assert torch.equal(cases.flat(interpreter.attribute(**given)), cases.flat(expected))
@@ -186,51 +152,44 @@ class TestTrainingMode:
         assert not torch.equal(found[0], found[2])
 
     @pytest.mark.parametrize("jittery", [False, True])
-    def test_shows_both_streams_the_same_draws(self, sequences, jittery):
+    def test_shows_both_streams_the_same_draws(self, sequences, untouched, jittery):
         """Only then do contributions of a ReLU network add up before rescaling."""
         data, given = sequences
         made = Layered(data, nn.Dropout(0.5), Jittery(data, 8) if jittery else None)
         interpreter = DeepLift(made)
         made.train()
-        watched, before = Watched(made), draws()
-        found = interpreter.explain(**given)
+        with untouched(made):
+            found = interpreter.explain(**given)
         assert found.convergence_delta.abs().max() < 1e-5
         assert (found.output - found.baseline_output).abs().max() > 1e-2
-        assert watched.unchanged()
-        assert draws() == before
 
     @pytest.mark.parametrize("momentum", [0.1, None])
-    def test_leaves_running_statistics(self, sequences, momentum):
+    def test_leaves_running_statistics(self, sequences, untouched, momentum):
         data, given = sequences
         made = Layered(data, nn.BatchNorm1d(8, momentum=momentum))
         interpreter = DeepLift(made)
         made.train()
-        watched = Watched(made)
-        with pytest.warns(TrainingModeWarning, match=r"layer \(BatchNorm1d\)"):
+        with untouched(made), pytest.warns(TrainingModeWarning, match=r"layer \(BatchNorm1d\)"):
             interpreter.attribute(**given)
-        assert watched.unchanged()
         assert made.layer.num_batches_tracked == 0
 
 
-def test_embedding_models_that_draw_and_take_notes_are_left_as_they_were(sequences):
+def test_embedding_models_that_draw_and_take_notes_are_left_as_they_were(sequences, untouched):
     data, given = sequences
     made = Layered(data, embedding=Jittery(data, 8)).eval()
-    watched, before = Watched(made), draws()
-    delta = DeepLift(made).explain(**given).convergence_delta
+    with untouched(made):
+        delta = DeepLift(made).explain(**given).convergence_delta
     assert delta.abs().max() < 1e-5
-    assert watched.unchanged()
-    assert draws() == before
 
 
 @pytest.mark.parametrize("name", ["StageNet", "Transformer", "MLP"])
-def test_threads_do_not_disturb_each_other(cases, name):
+def test_threads_do_not_disturb_each_other(cases, untouched, name):
     """One model, two batches and two rule sets, in four threads."""
     data = cases.dataset(*cases.MIXED[name])
     made = cases.model(name, data)
     halves = [cases.batch(data, range(4)), cases.batch(data, range(4, 8))]
     jobs = [(DeepLift(made, rules=rules), half) for rules in ("rescale", "pyhealth") for half in halves]
     expected = [cases.flat(interpreter.attribute(**half)) for interpreter, half in jobs]
-    watched, before = Watched(made), draws()
     found = [[] for _ in jobs]
     start = threading.Barrier(len(jobs))
 
@@ -240,12 +199,11 @@ def test_threads_do_not_disturb_each_other(cases, name):
         found[position].extend(cases.flat(interpreter.attribute(**half)) for _ in range(4))
 
     threads = [threading.Thread(target=work, args=(position,)) for position in range(len(jobs))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with untouched(made):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert [len(repeated) for repeated in found] == [4] * len(jobs)
     for repeated, one in zip(found, expected, strict=True):
         assert all(torch.equal(again, one) for again in repeated)
-    assert watched.unchanged()
-    assert draws() == before
