@@ -11,7 +11,7 @@ import operator
 import random
 import sys
 import threading
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -153,19 +153,22 @@ class _Attributes:
 
 
 def _restore(container: Any, saved: Any) -> None:
-    if _same(container, saved) and (isinstance(saved, list) or _same(container.values(), saved.values())):
-        return
+    # Copies are compared: other threads that are inside the model may write at the same time.
     if isinstance(container, dict):
-        for key in [key for key in container if key not in saved]:
-            del container[key]
-        container.update(saved)
-        if _same(container, saved):
+        if _same(list(container), list(saved)) and _same(list(container.values()), list(saved.values())):
             return
-    container.clear()
-    (container.extend if isinstance(container, list | collections.deque) else container.update)(saved)
+        for key in set(container) - set(saved):
+            container.pop(key, None)
+        container.update(saved)
+        if not _same([key for key in list(container) if key in saved], list(saved)):
+            container.clear()
+            container.update(saved)
+    elif not _same(list(container), saved):
+        container.clear()
+        (container.update if isinstance(container, set) else container.extend)(saved)
 
 
-def _same(current: Collection[Any], saved: Collection[Any]) -> bool:
+def _same(current: list[Any], saved: list[Any]) -> bool:
     return len(current) == len(saved) and all(map(operator.is_, current, saved))
 
 

@@ -9,6 +9,8 @@ from torch import nn
 
 from deeplift_fast import attribute
 
+aten = torch.ops.aten
+
 pytestmark = pytest.mark.filterwarnings("ignore::deeplift_fast.ConvergenceWarning")
 
 
@@ -90,6 +92,11 @@ def with_no_grad(write):
     return run
 
 
+@torch.library.custom_op("deeplift_fast_tests::count", mutates_args=("counter",))
+def count(counter: torch.Tensor) -> None:
+    counter.add_(1)
+
+
 WRITES = {
     "buffer in place": lambda m, x: m.mean.mul_(0.9).add_(x.detach().mean(0)),
     "buffer augmented": lambda m, x: m.mean.__iadd__(x.detach().mean(0)),
@@ -102,6 +109,11 @@ WRITES = {
     "buffer by dropout in place": lambda m, x: F.dropout(m.mean, 0.5, True, True),
     "buffer by an aten overload": lambda m, x: torch.ops.aten.add_.Tensor(m.mean, 1.0),
     "buffer by an aten packet": lambda m, x: torch.ops.aten.add_(m.mean, 1.0),
+    "buffer by a custom op": lambda m, x: count(m.mean),
+    "buffer by a custom op's packet": lambda m, x: torch.ops.deeplift_fast_tests.count(m.mean),
+    "buffer by aten.batch_norm": lambda m, x: aten.batch_norm.default(
+        x.detach(), None, None, m.mean, m.plain, True, 0.1, 1e-5, False
+    ),
     "buffer by foreach": lambda m, x: torch._foreach_add_([m.mean, m.plain], 1.0),
     "buffer by lerp": lambda m, x: m.mean.lerp_(x.detach().mean(0), 0.1),
     "buffer reassigned": lambda m, x: setattr(m, "mean", 0.5 * m.mean + x.detach().mean(0)),

@@ -148,6 +148,27 @@ def test_threads_may_share_a_model(untouched):
         assert_threads_agree(model)
 
 
+def test_threads_may_share_a_model_that_writes_to_itself(untouched):
+    class Writing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.zeros(3))
+            self.history = []
+            self.cache = {}
+
+        def forward(self, x):
+            self.mean.mul_(0.9).add_(x.detach().mean(0))
+            self.history.append(x)
+            for index in range(20):
+                setattr(self, f"seen by {threading.get_ident()}, {index}", x)
+                self.cache[threading.get_ident(), index] = x
+            return torch.relu(x + self.mean)
+
+    model = Writing()
+    with untouched(model):
+        assert_threads_agree(model)
+
+
 def test_one_thread_may_attribute_while_another_is_inside_the_same_model(untouched):
     class Meeting(nn.Module):
         def __init__(self):

@@ -89,6 +89,11 @@ def test_modules_that_train_as_they_run(module):
     assert not training_mode.stochastic_modules(copy.deepcopy(module).train())
 
 
+@pytest.mark.filterwarnings("ignore:dropout option adds dropout:UserWarning")
+def test_the_dropout_of_a_single_recurrent_layer_is_never_applied():
+    assert not training_mode.stochastic_modules(nn.GRU(3, 3, num_layers=1, dropout=0.1).train())
+
+
 def test_only_modules_that_are_training_themselves_count():
     model = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(3)).train()
     model[1].eval()
@@ -179,3 +184,21 @@ def test_renormalised_embeddings_are_as_before(untouched):
     with untouched(model):
         found = attribute(model, normal(4, 3), target=0, forward_args=(torch.tensor([0, 1, 2, 0]),))
     torch.testing.assert_close(found.output, copy.deepcopy(model)(normal(4, 3), torch.tensor([0, 1, 2, 0]))[:, 0])
+
+
+def test_a_pass_that_is_run_anew_draws_the_same_numbers():
+    """A model that overwrites a pre-activation is run at the baseline once more."""
+
+    def model(x):
+        hidden = F.dropout(x, 0.5)
+        result = torch.tanh(hidden)
+        hidden += 1
+        return result
+
+    x, x0 = normal(4, 6), normal(4, 6, seed=1)
+    torch.manual_seed(3)
+    mask = F.dropout(torch.ones(4, 6), 0.5)
+    torch.manual_seed(3)
+    found = attribute(model, x, x0, target=2)
+    torch.testing.assert_close(found.output, torch.tanh(mask * x)[:, 2])
+    torch.testing.assert_close(found.baseline_output, torch.tanh(mask * x0)[:, 2])

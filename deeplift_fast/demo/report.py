@@ -57,8 +57,8 @@ def feature_statistics(attributions: Path, left_out: np.ndarray) -> pd.DataFrame
         left_out: numbers of the samples to leave out, int64.
 
     Returns:
-        Columns `feature`, `code`, `rows`, `samples` (that carry it), `mean` and `size` (mean and mean absolute
-        attribution per row).
+        Columns `feature`, `code`, `samples` (that carry it), `mean` and `size` (mean and mean absolute attribution
+        per row).
     """
     file = pq.ParquetFile(attributions)
     groups = []
@@ -82,7 +82,6 @@ def feature_statistics(attributions: Path, left_out: np.ndarray) -> pd.DataFrame
         {
             "feature": total["feature"],
             "code": total["code"],
-            "rows": total["sample_count"],
             "samples": total["sample_count_distinct"],
             "mean": total["mean_sum"] / total["sample_count"],
             "size": total["size_sum"] / total["sample_count"],
@@ -235,11 +234,11 @@ def _lab_lines(labs: pd.DataFrame, planted: Planted | None) -> list[str]:
         return ["Labs", f"  none is measured in {MIN_SAMPLES} samples or more: nothing to rank"]
     lines = [
         "Labs, by mean absolute attribution (both high and low values may matter)",
-        f"  rank  lab             |mean|      mean      values  {_mark_heading(planted)}".rstrip(),
+        f"  rank  lab             |mean|      mean  {_mark_heading(planted)}".rstrip(),
     ]
     for rank, row in labs.iterrows():
         mark = _mark(planted, row["code"])
-        numbers = f"{row['size']:8.4f}  {row['mean']:+8.4f}  {row['rows']:10,d}"
+        numbers = f"{row['size']:8.4f}  {row['mean']:+8.4f}"
         lines.append(f"  {rank + 1:4d}  {row['code']:12}  {numbers}  {mark}".rstrip())
     return lines
 

@@ -47,6 +47,14 @@ class TestNumbers:
         assert torch.equal(found.target, logits.argmax(1))
         torch.testing.assert_close(found.output, logits.max(1).values)
 
+    @pytest.mark.parametrize("target", [None, 0, 1])
+    def test_are_those_of_the_only_logit_whichever_class_is_asked_for(self, cases, target):
+        data = cases.dataset("sequence", "tensor")
+        made, given = cases.model("MLP", data), cases.batch(data)
+        found = DeepLift(made).explain(None, target, **given)
+        assert torch.equal(found.target, torch.zeros(8, dtype=torch.int64))
+        torch.testing.assert_close(found.output, made(**given)["logit"].squeeze(1))
+
     def test_are_complete_without_rescaling_where_every_layer_is_linear_or_a_relu(self, cases):
         data = cases.dataset("sequence", "tensor", "multi_hot")
         made, given = cases.model("MLP", data, scale=2.0), cases.batch(data)
