@@ -35,7 +35,7 @@ def in_turn(request, benchmark):
                 times[name].append(time.perf_counter() - start)
         medians = {name: statistics.median(values) for name, values in times.items()}
         benchmark.extra_info.update({name: 1e3 * median for name, median in medians.items()}, unit="ms, median")
-        benchmark.pedantic(calls[ours], rounds=3)
+        benchmark.pedantic(calls[ours], rounds=1)
         shown = ", ".join(
             f"{name} {1e3 * median:.1f} ms" + ("" if name == ours else f" ({median / medians[ours]:.2f}x)")
             for name, median in medians.items()

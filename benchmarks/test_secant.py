@@ -44,5 +44,5 @@ def test_secant(in_turn, function):
                 to.copy_(of) for to, of in zip(there, (x, x0, half), strict=True)
             ],
         },
-        rounds=9,
+        rounds=15,
     )

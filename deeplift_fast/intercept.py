@@ -6,9 +6,9 @@ fed with both pre-activations, in place of the activation.
 """
 
 import sys
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -55,7 +55,6 @@ def _activations() -> dict[Callable[..., Any], _Activation]:
 
 _ACTIVATIONS = _activations()
 _MODULE_CALLS = {kind.forward.__code__ for kind in (nn.ReLU, nn.Sigmoid, nn.Tanh)}
-_SEQUENTIAL_CALL = {nn.Sequential.forward.__code__}
 _FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -88,14 +87,13 @@ class IsolatedPass(TorchFunctionMode):
 
     Args:
         kept: the modules and tensors that must not change.
-        modules_only: whether only the activations count that PyHealth meets: those of `nn.ReLU`, `nn.Sigmoid` and
-            `nn.Tanh` modules.
+        modules_only: whether only `nn.ReLU`, `nn.Sigmoid` and `nn.Tanh` count, as in PyHealth.
     """
 
     def __init__(self, kept: Iterable[nn.Module | Tensor], modules_only: bool = False) -> None:
         super().__init__()
         self._state = ShadowState(kept)
-        self._swap = _Swap() if modules_only else None
+        self._modules_only = modules_only
 
     def __torch_function__(
         self,
@@ -110,7 +108,9 @@ class IsolatedPass(TorchFunctionMode):
         if activation is None or kwargs.get("out") is not None:
             return func(*args, **kwargs)
         x: Any = args[0] if args else kwargs.get("input", kwargs.get("self"))
-        if getattr(x, "dtype", None) not in _FLOATING or (self._swap and not self._swap.meets(sys._getframe(1))):
+        if getattr(x, "dtype", None) not in _FLOATING or (
+            self._modules_only and not _called_by_module(sys._getframe(1))
+        ):
             return func(*args, **kwargs)
         _require_plain(x, activation.function)
         if func is F.relu and (kwargs.get("inplace") or (len(args) > 1 and args[1])):
@@ -213,39 +213,13 @@ def _require_plain(x: Tensor, function: str) -> None:
         )
 
 
-class _Swap:
-    """Which activations PyHealth's swapping of modules meets.
-
-    It swaps what is registered, by name, and overlooks the further names that one module has inside one parent: of
-    a module that stands several times in a `Sequential`, only the first call is met.
-    """
-
-    def __init__(self) -> None:
-        self._met: dict[nn.Module, FrameType] = {}
-
-    def meets(self, frame: FrameType | None) -> bool:
-        """Whether the activation called from within `frame` is that of a swapped module."""
-        frame = _caller(frame, _MODULE_CALLS, 3)  # F.relu and PyTorch's own dispatch may lie between
-        if frame is None:
-            return False
-        sequential = _caller(frame.f_back, _SEQUENTIAL_CALL, 4)  # nn.Module's part of a call, with hooks, between
-        if sequential is None:
-            return True
-        module = frame.f_locals["self"]
-        repeated = sum(child is module for child in sequential.f_locals["self"]) > 1
-        if repeated and self._met.get(module) is sequential:
-            return False
-        self._met[module] = sequential
-        return True
-
-
-def _caller(frame: FrameType | None, codes: Container[CodeType], within: int) -> FrameType | None:
-    """The nearest of `frame` and its callers, `within` so many, that runs one of `codes`."""
-    for _ in range(within):
-        if frame is None or frame.f_code in codes:
-            return frame
+def _called_by_module(frame: FrameType | None) -> bool:
+    """Whether the activation called from within `frame` was called by an activation module's own `forward`."""
+    for _ in range(3):  # F.relu and PyTorch's own dispatch may lie between
+        if frame is None or frame.f_code in _MODULE_CALLS:
+            break
         frame = frame.f_back
-    return None
+    return frame is not None and frame.f_code in _MODULE_CALLS
 
 
 def check_model(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None:

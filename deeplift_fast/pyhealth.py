@@ -1,7 +1,7 @@
 """DeepLift with PyHealth's signature."""
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import torch
@@ -189,22 +189,27 @@ class DeepLift(BaseInterpreter):
     ) -> Attribution:
         tokens = [key for key, feature in features.items() if feature.is_token]
         values = {key: feature.value for key, feature in features.items()}
-        xs = {**values, **self._embedded(embed, {key: values[key] for key in tokens})}
-        x0s = {**baselines, **self._embedded(embed, {key: baselines[key] for key in tokens})}
+        at_input, at_baseline = self._embedded(
+            embed, [{key: given[key] for key in tokens} for given in (values, baselines)]
+        )
+        xs, x0s = {**values, **at_input}, {**baselines, **at_baseline}
         if self.rules == "pyhealth":
             xs = {key: x0s[key] + (x - x0s[key]) for key, x in xs.items()}  # PyHealth rounds its input so
         return attribution.attribute(
             self._forward(features, embed, target), xs, x0s, target, rules=self.rules, modules=(self.model,)
         )
 
-    def _embedded(self, embed: Any, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Token embeddings; what was drawn is put back, so input and baseline are embedded alike."""
-        if not tokens:
-            return {}
-        devices = {value.device for value in tokens.values() if value.is_cuda}
-        with torch.inference_mode(False), torch.no_grad(), isolated([self.model], devices), IsolatedPass([self.model]):
-            embedded: dict[str, Tensor] = embed(tokens)
-        return {key: embedded[key] for key in tokens}
+    def _embedded(self, embed: Any, streams: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """Token embeddings in each stream; what was drawn is put back, so all are embedded alike."""
+        found = []
+        devices = {value.device for tokens in streams for value in tokens.values() if value.is_cuda}
+        with torch.inference_mode(False), torch.no_grad(), isolated([self.model], devices) as rewind:
+            for tokens in streams:
+                with IsolatedPass([self.model]):
+                    embedded = embed(tokens) if tokens else {}
+                found.append({key: embedded[key] for key in tokens})
+                rewind()
+        return found
 
     def _forward(self, features: Mapping[str, Feature], embed: Any, target: int | None) -> Callable[..., Tensor]:
         continuous = [key for key, feature in features.items() if not feature.is_token]

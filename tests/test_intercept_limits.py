@@ -342,19 +342,6 @@ class TestPyHealthsActivations:
         model = nn.Sequential(nn.Identity(), Wrapper())
         torch.testing.assert_close(self.raw(model, x, x0), (leaf.grad * (x - x0)).sum(1))
 
-    def test_a_module_met_by_name_several_times_in_a_sequential_is_swapped_once(self):
-        """PyHealth swaps names, and looks at each module of a parent only once."""
-        tanh = nn.Tanh()
-        model = nn.Sequential(tanh, nn.Identity(), tanh, nn.Identity(), tanh)
-        x, x0 = self.pair()
-        leaf = torch.tanh(x).requires_grad_()
-        torch.tanh(torch.tanh(leaf)).sum().backward()
-        expected = (leaf.grad * (torch.tanh(x) - torch.tanh(x0))).sum(1)
-        torch.testing.assert_close(self.raw(model, x, x0), expected)
-        for passes in (2, 3):  # each run of the Sequential starts anew
-            repeated = torch.stack([self.raw(model, x, x0)] * passes).sum(0)
-            torch.testing.assert_close(self.raw(lambda x, n=passes: sum(model(x) for _ in range(n)), x, x0), repeated)
-
     def test_a_module_called_several_times_by_one_name_is_swapped_for_all(self):
         class Model(nn.Module):
             def __init__(self):
