@@ -40,8 +40,8 @@ class ShadowState:
     """
 
     def __init__(self, kept: Iterable[nn.Module | Tensor]) -> None:
-        self._kept = list(kept)
-        self._owned: set[int] | None = None
+        self._kept = list(_tensors(kept))  # alive, so that no other tensor gets their addresses
+        self._owned = {pointer for tensor in self._kept if (pointer := _storage_pointer(tensor))}
         self._copies: dict[int, Tensor] = {}
         self._stand_ins: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -49,15 +49,13 @@ class ShadowState:
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments to call `func` with: written tensors replaced by their copies."""
-        if self._kept and _writes(func, args, kwargs):
+        if self._owned and _writes(func, args, kwargs):
             self._copy_owned(pytree.tree_leaves((args, kwargs)))
         if self._copies:
             args, kwargs = pytree.tree_map_only(Tensor, self._stand_in, (args, kwargs))
         return args, kwargs
 
     def _copy_owned(self, leaves: Iterable[Any]) -> None:
-        if self._owned is None:
-            self._owned = {pointer for t in _tensors(self._kept) if (pointer := _storage_pointer(t))}
         for leaf in leaves:
             if isinstance(leaf, Tensor):
                 pointer = _storage_pointer(leaf)
@@ -78,7 +76,7 @@ class ShadowState:
         else:
             view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
             view.set_(copy.untyped_storage(), offset, size, stride)
-        self._stand_ins[id(tensor)] = (tensor, view)  # kept alive, so that no other tensor gets its id
+        self._stand_ins[id(tensor)] = (tensor, view)  # alive, so that no other tensor gets its id
         return view
 
 

@@ -200,6 +200,19 @@ def test_a_buffer_written_with_gradients_passes_them_on():
     assert not model.slots.requires_grad
 
 
+def test_a_hidden_tensor_kept_on_the_module_is_not_the_modules_own():
+    class Keeping(nn.Module):
+        def forward(self, x):
+            self.hidden = 2 * x
+            self.trail = [self.hidden]
+            torch.relu_(self.hidden)
+            self.hidden.mul_(3)
+            return self.trail[0].sum(1, keepdim=True)
+
+    x = normal(4, 3)
+    torch.testing.assert_close(attribute(Keeping(), x).contributions, 6 * x.clamp(min=0))
+
+
 def test_a_model_sees_itself_unmodified_while_it_runs():
     class Mirror(nn.Sequential):
         def __init__(self, *layers):

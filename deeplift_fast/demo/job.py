@@ -152,7 +152,7 @@ def _replaced(out: Path, force: bool) -> Iterator[Path]:
 def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> str:
     """Does all the work in `folder` and returns the report."""
     from deeplift_fast.demo.hospital import write_hospital
-    from deeplift_fast.demo.model import train_stagenet
+    from deeplift_fast.demo.model import one_thread, train_stagenet
     from deeplift_fast.demo.planted import PLANTED
     from deeplift_fast.demo.report import Facts, write_report
     from deeplift_fast.demo.samples import load_samples
@@ -165,12 +165,13 @@ def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> str:
     cache = folder / "cache"
     _say("Reading the tables through PyHealth (half a minute until its first progress bar)")
     samples = load_samples(mimic.resolve(), cache, options.seed)
-    _say("Training a StageNet")
-    model = train_stagenet(samples, settings, options.seed, options.device)
-    _say("Attributing every sample")
-    held_out = _attribute(model, samples, options.rules, settings, folder)
-    _say("Timing against PyHealth's DeepLift")
-    speed = _compare(model, samples, options.rules, settings)
+    with one_thread():
+        _say("Training a StageNet")
+        model = train_stagenet(samples, settings, options.seed, options.device)
+        _say("Attributing every sample")
+        held_out = _attribute(model, samples, options.rules, settings, folder)
+        _say("Timing against PyHealth's DeepLift")
+        speed = _compare(model, samples, options.rules, settings)
     shutil.rmtree(cache)
     where = f"a synthetic hospital of {options.patients:,} patients" if planted else str(options.mimic_root)
     facts = Facts(

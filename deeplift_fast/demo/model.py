@@ -90,7 +90,7 @@ def train_stagenet(samples: Samples, settings: Settings, seed: int, device: str)
         model.embedding_model.embedding_layers["icd_codes"].weight.mul_(0.1)
     # Loss, not AUROC: it is defined where all validation samples have the same label.
     watched = bool(len(samples.validation))
-    with _training_conditions():
+    with _quiet():
         Trainer(model, metrics=["accuracy"], device=device, enable_logging=False).train(
             train_dataloader=_MaskedLoader(samples.train, model, settings.batch_size, shuffle=True, seed=seed),
             val_dataloader=_MaskedLoader(samples.validation, model, settings.batch_size) if watched else None,
@@ -130,17 +130,29 @@ class _MaskedLoader:
 
 
 @contextlib.contextmanager
-def _training_conditions() -> Iterator[None]:
-    """One thread and no notes: on matrices this small a second thread only waits for the first."""
+def one_thread() -> Iterator[None]:
+    """Lets PyTorch use one thread on the CPU.
+
+    On matrices this small a second thread gains next to nothing, and where another program holds its core each
+    operation waits for it: twenty times slower, measured.
+    """
     threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leaves PyHealth's progress bars and drops its notes."""
     logger = logging.getLogger("pyhealth")
     level = logger.level
-    torch.set_num_threads(1)
     logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             yield
     finally:
-        torch.set_num_threads(threads)
         logger.setLevel(level)

@@ -277,7 +277,7 @@ def _completeness_lines(samples: pd.DataFrame, rules: str) -> list[str]:
 
 def _speed_lines(speed: Speed) -> list[str]:
     return [
-        "Speed",
+        f"Speed ({speed.where})",
         f"  {speed.ours:,.0f} samples/s; PyHealth's DeepLift {speed.theirs:,.0f} samples/s on the same "
         f"{speed.samples:,} samples ({speed.ours / speed.theirs:.1f} times)",
     ]

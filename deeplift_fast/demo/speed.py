@@ -21,11 +21,13 @@ class Speed:
         samples: samples that both attributed.
         ours: samples per second.
         theirs: samples per second.
+        where: what both ran on.
     """
 
     samples: int
     ours: float
     theirs: float
+    where: str
 
 
 def compare_speed(
@@ -62,7 +64,10 @@ def compare_speed(
                 break
     counted = rounds[1:] or rounds
     samples, our_seconds, their_seconds = (sum(column) for column in zip(*counted, strict=True))
-    return Speed(int(samples), samples / our_seconds, samples / their_seconds)
+    threads = torch.get_num_threads()
+    cpu = f"cpu, {threads} thread{'s' if threads > 1 else ''}"
+    where = cpu if torch.device(device).type == "cpu" else str(device)
+    return Speed(int(samples), samples / our_seconds, samples / their_seconds, where)
 
 
 def _timed(attribute: Attribute, batch: Mapping[str, Any]) -> float:

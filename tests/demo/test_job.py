@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from deeplift_fast.cohort import ATTRIBUTIONS, SAMPLES
 from deeplift_fast.demo import job, samples
@@ -18,15 +17,6 @@ from deeplift_fast.demo.model import Settings
 
 TINY = Settings(embedding_dim=16, chunk_size=12, levels=2, epochs=1, batch_size=16, timed_samples=16)
 MIMIC_DEMO = Path(__file__).resolve().parents[2] / "../shared/data/mimic-demo"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """A model this small gains nothing from a second thread, and waits for it where the cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def run_and_read(options: DemoOptions) -> str:
