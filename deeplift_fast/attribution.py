@@ -282,7 +282,7 @@ class _Streams:
             multipliers = _gradients(chosen.sum(), list(leaves.values()))
         with torch.no_grad():
             contributions = {
-                name: torch.zeros_like(x) if m is None else m * (x - x0s[name])
+                name: torch.zeros_like(x) if m is None else (x - x0s[name]).mul_(m)
                 for (name, x), m in zip(_detached(xs).items(), multipliers, strict=True)
             }
         return _Found(contributions, chosen.detach(), targets.select(baseline_output, found), found)

@@ -143,7 +143,8 @@ class _Attributes:
 
     def restore(self) -> None:
         for container, saved in self._saved:
-            _restore(container, saved)
+            if container or saved:
+                _restore(container, saved)
         with torch.no_grad():
             for buffer, value in self._scripted:  # a pass cannot see what scripted code writes to
                 if not torch.equal(buffer, value):
