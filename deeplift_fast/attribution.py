@@ -1,25 +1,30 @@
 """Two streams → multipliers → contributions and convergence delta, for any module or callable."""
 
-import contextlib
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from deeplift_fast import baselines as baselines_
-from deeplift_fast import targets
-from deeplift_fast.completeness import rescale
-from deeplift_fast.errors import InterceptionError
-from deeplift_fast.intercept import ActualPass, BaselinePass, Records, check_model
-from deeplift_fast.isolation import isolated
+from deeplift_fast.completeness import convergence_delta, rescale, warn_if_incomplete
+from deeplift_fast.diagnostics import Report
+from deeplift_fast.intercept import check_model
+from deeplift_fast.rules.complete import CompleteRules
+from deeplift_fast.rules.rescale import RescaleRules
+from deeplift_fast.rules.ruleset import RuleSet
+from deeplift_fast.streams import Streams
 from deeplift_fast.targets import Target
 from deeplift_fast.training_mode import warn_if_training
 
-RULES = ("rescale", "pyhealth")
+RULES: dict[str, Callable[[], RuleSet]] = {
+    "rescale": RescaleRules,
+    "complete": CompleteRules,
+    "pyhealth": lambda: RescaleRules(as_pyhealth=True),
+}
+DELTA_TOL = 0.01
 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 Baselines = Tensor | Real | Sequence[Tensor | Real | None] | Mapping[str, Tensor | Real | None] | None
@@ -36,6 +41,8 @@ class Attribution:
         baseline_output: `[batch]`, `f(x0)` at the target.
         target: int64 `[batch]`, or `[batch, k]` for outputs of more than two dimensions; `None` where the target is
             a callable or the output has no class dimension.
+        report: each operation met, its rule, how often, and its part of the convergence delta; under `"rescale"` and
+            `"pyhealth"` only the operations with rules are listed, and the rest is one row.
     """
 
     contributions: Any
@@ -43,21 +50,28 @@ class Attribution:
     output: Tensor
     baseline_output: Tensor
     target: Tensor | None
+    report: Report = field(default_factory=lambda: Report((), 0.0))
 
 
-def check_rules(rules: str) -> None:
-    """Raise unless `rules` names a rule set that is there.
+def check_rules(rules: str, steps: int = 1, delta_tol: float = DELTA_TOL) -> None:
+    """Raise unless `rules` names a rule set, and the other two fit it.
 
     Raises:
-        NotImplementedError: for `"complete"`, which is not built yet.
-        ValueError: for an unknown name.
+        ValueError: for an unknown name, fewer than one step, several with `"pyhealth"`, or a negative tolerance.
+        TypeError: for steps other than an int, or a tolerance other than a number.
     """
-    if rules == "complete":
-        raise NotImplementedError(
-            f'rules="complete" is not built yet; available: {", ".join(repr(name) for name in RULES)}'
-        )
-    if rules not in RULES:
+    if rules not in tuple(RULES):
         raise ValueError(f"rules is {rules!r}; accepted: {', '.join(repr(name) for name in RULES)}")
+    if isinstance(steps, bool) or not isinstance(steps, int):
+        raise TypeError(f"steps is {steps!r}; accepted: an int of 1 or more")
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; accepted: 1 or more")
+    if steps > 1 and rules == "pyhealth":
+        raise ValueError(f'steps is {steps}; rules="pyhealth" has one step only, as PyHealth')
+    if isinstance(delta_tol, bool) or not isinstance(delta_tol, Real):
+        raise TypeError(f"delta_tol is {delta_tol!r}; accepted: a number, 0 or more")
+    if not float(delta_tol) >= 0:
+        raise ValueError(f"delta_tol is {delta_tol}; accepted: 0 or more")
 
 
 def attribute(
@@ -68,13 +82,16 @@ def attribute(
     *,
     forward_args: Sequence[Any] | Mapping[str, Any] = (),
     rules: str = "rescale",
+    steps: int = 1,
+    delta_tol: float = DELTA_TOL,
     modules: Sequence[nn.Module] | None = None,
 ) -> Attribution:
     """DeepLIFT contributions of a batch's inputs to a model's output.
 
-    Shrikumar et al. 2017, "Learning Important Features Through Propagating Activation Differences", with the Rescale
-    rule (eq. 13) for ReLU, Sigmoid and Tanh wherever the model calls them, and ordinary gradients elsewhere; then
-    scaled per sample so that contributions sum to `f(x) − f(x0)` (eq. 1).
+    Shrikumar et al. 2017, "Learning Important Features Through Propagating Activation Differences". `"rescale"`: the
+    Rescale rule (eq. 13) for ReLU, Sigmoid and Tanh wherever the model calls them, and ordinary gradients elsewhere;
+    then scaled per sample so that contributions sum to `f(x) − f(x0)` (eq. 1). `"complete"`: an exact secant Jacobian
+    for every operation, so that they sum to it with nothing scaled.
 
     Neither the model nor the process is changed: parameters, buffers, `.grad`, hooks, attributes, training flag and
     random generators are as before, also after an exception. In training mode both streams see the same draws.
@@ -87,7 +104,11 @@ def attribute(
         target: which output to explain: `None` for the largest at the input, an int, a tuple of ints for outputs of
             more than two dimensions, an integer tensor `[batch]`, or a callable from the model's output to `[batch]`.
         forward_args: further arguments of the model: a sequence (after the positional inputs) or a mapping (by name).
-        rules: `"rescale"`, or `"pyhealth"` for PyHealth 2.1's arithmetic.
+        rules: `"rescale"`, `"complete"`, or `"pyhealth"` for PyHealth 2.1's arithmetic.
+        steps: into how many equal segments the straight line from baseline to input is cut; their contributions add
+            up. DeepLIFT at 1; integrated gradients (Sundararajan et al. 2017) as it grows. Costs `steps + 1` forward
+            passes.
+        delta_tol: under `"complete"`, which part of `f(x) − f(x0)` a convergence delta may have without a warning.
         modules: the modules that run inside a callable, so that their state is kept; a module, or a method of one,
             is found by itself.
 
@@ -95,15 +116,16 @@ def attribute(
         An :class:`Attribution`.
 
     Raises:
-        NotImplementedError: for `rules="complete"`.
         ValueError, TypeError: for arguments that do not fit; the message names them.
-        InterceptionError: if the model takes different paths at the input and at the baseline.
+        InterceptionError: if the model takes different paths at the input and at the baseline (not under `"complete"`,
+            which attributes what differs by its gradient, and says so in the report).
 
     Warns:
-        ConvergenceWarning: if samples were scaled by a negative or a very large factor.
+        ConvergenceWarning: if samples were scaled by a negative or a very large factor, or, under `"complete"`, a
+            convergence delta passes `delta_tol`.
         TrainingModeWarning: if stochastic modules are in training mode.
     """
-    check_rules(rules)
+    check_rules(rules, steps, delta_tol)
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")
     if modules is None:
@@ -117,10 +139,17 @@ def attribute(
     batch = _batch_size(xs)
     if batch == 0:
         return _empty(inputs, xs, target)
-    streams = _Streams(model, forward_args, isinstance(inputs, Mapping), target, batch, rules, modules)
-    found = streams.run(xs, x0s)
-    contributions, delta = rescale(found.contributions, found.output, found.baseline_output)
-    return Attribution(_like(inputs, contributions), delta, found.output, found.baseline_output, _shown(found.target))
+    by_name = isinstance(inputs, Mapping)
+    found = Streams(model, forward_args, by_name, target, batch, RULES[rules](), modules, steps).run(xs, x0s)
+    contributions = found.contributions
+    if rules == "complete":
+        delta = convergence_delta(contributions, found.output, found.baseline_output)
+        warn_if_incomplete(delta, found.output, found.baseline_output, delta_tol)
+    else:
+        contributions, delta = rescale(contributions, found.output, found.baseline_output)
+    report = found.tally.report(delta, found.output - found.baseline_output)
+    shown = _shown(found.target)
+    return Attribution(_like(inputs, contributions), delta, found.output, found.baseline_output, shown, report)
 
 
 def _named(inputs: Inputs, baselines: Baselines) -> tuple[dict[Hashable, Tensor], dict[Hashable, Tensor]]:
@@ -198,129 +227,3 @@ def _shown(found: Tensor | None) -> Tensor | None:
     if found is None or found.shape[1] == 0:
         return None
     return found.squeeze(1) if found.shape[1] == 1 else found
-
-
-@dataclass(frozen=True)
-class _Found:
-    contributions: dict[Hashable, Tensor]
-    output: Tensor
-    baseline_output: Tensor
-    target: Tensor | None
-
-
-@dataclass(frozen=True)
-class _Streams:
-    """The model, run at the baseline and at the input."""
-
-    model: Callable[..., Any]
-    forward_args: Sequence[Any] | Mapping[str, Any]
-    by_name: bool
-    target: Target
-    batch: int
-    rules: str
-    modules: tuple[nn.Module, ...]
-
-    def run(self, xs: Mapping[Hashable, Tensor], x0s: Mapping[Hashable, Tensor]) -> _Found:
-        devices = {x.device for x in xs.values() if x.is_cuda}
-        with torch.inference_mode(False), isolated(self.modules, devices) as rewind:
-            baseline_output, records = self._at_baseline(x0s, rewind)
-            rewind()
-            leaves = {name: x.detach().requires_grad_() for name, x in _detached(xs).items()}
-            output = self._at_input(leaves, records)
-            return self._multiply(xs, x0s, leaves, output, baseline_output)
-
-    def _at_baseline(self, x0s: Mapping[Hashable, Tensor], rewind: Callable[[], None]) -> tuple[Tensor, Records]:
-        for copy in (False, True):
-            records = Records()
-            with torch.no_grad(), BaselinePass(records, self._kept(), self.rules == "pyhealth", copy):
-                output = self._call(x0s)
-            if copy or records.intact():
-                break
-            rewind()  # the model wrote to a pre-activation later on: once more, with copies
-        return output, records
-
-    def _at_input(self, leaves: Mapping[Hashable, Tensor], records: Records) -> Tensor:
-        variant = "pyhealth" if self.rules == "pyhealth" else "rescale"
-        actual = ActualPass(records, variant, self._kept(), self.rules == "pyhealth")
-        with torch.enable_grad(), _no_checkpointing(), actual:
-            output = self._call(leaves)
-        actual.finish()
-        return output
-
-    def _kept(self) -> list[nn.Module | Tensor]:
-        tensors = [leaf for leaf in pytree.tree_leaves(self.forward_args) if isinstance(leaf, Tensor)]
-        return [*self.modules, *tensors]
-
-    def _call(self, values: Mapping[Hashable, Tensor]) -> Tensor:
-        # Clones: the model may write to its inputs, and a leaf may not be written to.
-        tensors = {name: value.clone() for name, value in values.items()}
-        args: list[Any] = [] if self.by_name else list(tensors.values())
-        kwargs: dict[Any, Any] = dict(tensors) if self.by_name else {}
-        further = pytree.tree_map_only(Tensor, _without_inference, self.forward_args)  # containers anew: it may pop
-        if isinstance(further, Mapping):
-            kwargs.update(further)
-        else:
-            args.extend(further)
-        return targets.reduce(self.model(*args, **kwargs), self.target, self.batch)
-
-    def _multiply(
-        self,
-        xs: Mapping[Hashable, Tensor],
-        x0s: Mapping[Hashable, Tensor],
-        leaves: dict[Hashable, Tensor],
-        output: Tensor,
-        baseline_output: Tensor,
-    ) -> _Found:
-        if output.shape != baseline_output.shape:
-            raise ValueError(
-                f"the model returned shape {tuple(output.shape)} at the input and {tuple(baseline_output.shape)} at "
-                "the baseline; they must be equal"
-            )
-        found = targets.indices(output, self.target)
-        with torch.enable_grad():
-            chosen = targets.select(output, found)
-            multipliers = _gradients(chosen.sum(), list(leaves.values()))
-        with torch.no_grad():
-            contributions = {
-                name: torch.zeros_like(x) if m is None else (x - x0s[name]).mul_(m)
-                for (name, x), m in zip(_detached(xs).items(), multipliers, strict=True)
-            }
-        return _Found(contributions, chosen.detach(), targets.select(baseline_output, found), found)
-
-
-def _detached(xs: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
-    return {name: _without_inference(x).detach() for name, x in xs.items()}
-
-
-def _without_inference(tensor: Tensor) -> Tensor:
-    """A tensor that autograd may save, where one made in inference mode is given."""
-    return tensor.clone() if tensor.is_inference() else tensor
-
-
-def _gradients(total: Tensor, leaves: list[Tensor]) -> Sequence[Tensor | None]:
-    if not total.requires_grad:
-        return [None] * len(leaves)
-    try:
-        return torch.autograd.grad(total, leaves, allow_unused=True)
-    except RuntimeError as error:
-        if "checkpoint" in str(error):  # torch.utils.checkpoint with use_reentrant=True
-            raise InterceptionError(_CHECKPOINTING) from error
-        raise
-
-
-_CHECKPOINTING = (
-    "attribution cannot run through activation checkpointing or other saved-tensor hooks; switch them off, in the "
-    "model (for example model.gradient_checkpointing_disable()) or around this call"
-)
-
-
-@contextlib.contextmanager
-def _no_checkpointing() -> Iterator[None]:
-    """A checkpointed segment runs again in the backward pass, where the baseline's records are gone: refuse it."""
-    try:
-        with torch.autograd.graph.disable_saved_tensors_hooks(_CHECKPOINTING):
-            yield
-    except RuntimeError as error:
-        if str(error) == _CHECKPOINTING:
-            raise InterceptionError(_CHECKPOINTING) from error
-        raise

@@ -11,6 +11,40 @@ RESCALE_EPS = 1e-8  # PyHealth's: a smaller raw sum is not scaled
 LARGEST_FACTOR = 10.0  # a sample scaled by more is counted in the ConvergenceWarning
 
 
+def convergence_delta(contributions: dict[Hashable, Tensor], output: Tensor, baseline_output: Tensor) -> Tensor:
+    """`Σ contributions − (f(x) − f(x0))` per sample, `[batch]`; arguments as :func:`rescale`."""
+    return (_sums(contributions) - (output.double() - baseline_output.double())).to(output.dtype)
+
+
+def _sums(contributions: dict[Hashable, Tensor]) -> Tensor:
+    sums = [c.reshape(len(c), c[0].numel()).sum(1, dtype=torch.float64) for c in contributions.values()]
+    return torch.stack(sums).sum(0)
+
+
+def warn_if_incomplete(delta: Tensor, output: Tensor, baseline_output: Tensor, tolerance: float) -> None:
+    """Warn of samples whose convergence delta is more than rounding and passes a part of their difference in output.
+
+    Args:
+        delta: the convergence delta, `[batch]`.
+        output: `f(x)`, `[batch]`.
+        baseline_output: `f(x0)`, `[batch]`.
+        tolerance: the part.
+
+    Warns:
+        ConvergenceWarning: naming their number and the largest.
+    """
+    difference = (output - baseline_output).abs()
+    rounding = 1e3 * torch.finfo(delta.dtype).eps * torch.maximum(output.abs(), baseline_output.abs()).clamp(min=1)
+    missed = ~(delta.abs() <= torch.maximum(tolerance * difference, rounding))  # NaN counts
+    count = int(missed.sum())
+    if count:
+        warn(
+            f"{count} of {len(missed)} samples: contributions miss f(x) - f(x0) by more than {tolerance:.3g} of it (by "
+            f"{float(delta.abs().max()):.3g} at most); report() names the operations that no rule makes complete.",
+            ConvergenceWarning,
+        )
+
+
 def rescale(
     contributions: dict[Hashable, Tensor], output: Tensor, baseline_output: Tensor
 ) -> tuple[dict[Hashable, Tensor], Tensor]:
@@ -29,8 +63,7 @@ def rescale(
     Warns:
         ConvergenceWarning: if a factor is negative or exceeds `LARGEST_FACTOR`, or the raw sum is too near zero.
     """
-    sums = [c.reshape(len(c), c[0].numel()).sum(1, dtype=torch.float64) for c in contributions.values()]
-    total = torch.stack(sums).sum(0)
+    total = _sums(contributions)
     difference = output.double() - baseline_output.double()
     usable = total.abs() > RESCALE_EPS
     factor = torch.where(usable, difference / torch.where(usable, total, 1.0), 1.0)

@@ -1,99 +1,35 @@
-"""Routes a model's activations to rules while it runs, wherever it calls them; the model itself is not touched.
+"""Routes a model's calls to rules while it runs, wherever it makes them; the model itself is not touched.
 
-Two streams, in two passes of one thread-local `TorchFunctionMode`: the baseline pass keeps each activation's
-pre-activation in the order of the calls; the actual pass meets the same calls in the same order and puts the rule,
-fed with both pre-activations, in place of the activation.
+Two streams, in two passes of one thread-local `TorchFunctionMode`: the first keeps each call's arguments in the order of
+the calls; the second meets the same calls in the same order and puts rules, fed with both streams, in their place.
 """
 
-import sys
+import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.overrides import TorchFunctionMode
 
+from deeplift_fast.diagnostics import OPTIONS, UNPAIRED, Tally
 from deeplift_fast.errors import InterceptionError, InterceptionWarning, warn
 from deeplift_fast.isolation import ShadowState
-from deeplift_fast.rules import SecantRule
-
-_aten = torch.ops.aten
-
-
-class _Activation(NamedTuple):
-    function: str
-    in_place: bool
-
-
-def _activations() -> dict[Callable[..., Any], _Activation]:
-    out_of_place = {
-        "relu": [F.relu, torch.relu, Tensor.relu, _aten.relu, _aten.relu.default],
-        "sigmoid": [
-            torch.sigmoid,
-            Tensor.sigmoid,
-            torch.special.expit,
-            _aten.sigmoid,
-            _aten.sigmoid.default,
-            _aten.special_expit,
-            _aten.special_expit.default,
-        ],
-        "tanh": [torch.tanh, Tensor.tanh, _aten.tanh, _aten.tanh.default],
-    }
-    in_place = {
-        "relu": [torch.relu_, Tensor.relu_, _aten.relu_, _aten.relu_.default],
-        "sigmoid": [torch.sigmoid_, Tensor.sigmoid_, _aten.sigmoid_, _aten.sigmoid_.default],
-        "tanh": [torch.tanh_, Tensor.tanh_, _aten.tanh_, _aten.tanh_.default],
-    }
-    table = {call: _Activation(name, False) for name, calls in out_of_place.items() for call in calls}
-    table.update((call, _Activation(name, True)) for name, calls in in_place.items() for call in calls)
-    return table
-
-
-_ACTIVATIONS = _activations()
-_MODULE_CALLS = {kind.forward.__code__ for kind in (nn.ReLU, nn.Sigmoid, nn.Tanh)}
-_FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
-
-@dataclass(slots=True)
-class _Record:
-    function: str
-    x0: Tensor
-    version: int | None
-
-    def describe(self) -> str:
-        return f"{self.function} of shape {tuple(self.x0.shape)}"
-
-
-_USED = _Record("", torch.empty(0), 0)
-
-
-class Records:
-    """What the baseline pass kept of each activation, in the order of the calls."""
-
-    def __init__(self) -> None:
-        self.calls: list[_Record] = []
-
-    def intact(self) -> bool:
-        """Whether no pre-activation was written to after it was kept."""
-        return all(record.version is None or record.x0._version == record.version for record in self.calls)
+from deeplift_fast.rules.call import Arguments, Call, is_floating, mapped, same_choices, still
+from deeplift_fast.rules.ruleset import Meeting, RuleSet
 
 
 class IsolatedPass(TorchFunctionMode):
-    """Runs a model as it is, with its own state kept apart; the two passes below also look at its activations.
+    """Runs a model as it is, with its own state kept apart.
 
     Args:
-        kept: the modules and tensors that must not change.
-        modules_only: whether only `nn.ReLU`, `nn.Sigmoid` and `nn.Tanh` count, as in PyHealth.
+        state: stand-ins for what must not change.
     """
 
-    def __init__(self, kept: Iterable[nn.Module | Tensor], modules_only: bool = False) -> None:
+    def __init__(self, state: ShadowState) -> None:
         super().__init__()
-        self._state = ShadowState(kept)
-        self._modules_only = modules_only
+        self._state = state
 
     def __torch_function__(
         self,
@@ -104,122 +40,248 @@ class IsolatedPass(TorchFunctionMode):
     ) -> Any:
         """Run `func`, or what stands in for it; see :class:`torch.overrides.TorchFunctionMode`."""
         args, kwargs = self._state.substitute(func, args, kwargs or {})
-        activation = _ACTIVATIONS.get(func)
-        if activation is None or kwargs.get("out") is not None:
-            return func(*args, **kwargs)
-        x: Any = args[0] if args else kwargs.get("input", kwargs.get("self"))
-        if getattr(x, "dtype", None) not in _FLOATING or (
-            self._modules_only and not _called_by_module(sys._getframe(1))
-        ):
-            return func(*args, **kwargs)
-        _require_plain(x, activation.function)
-        if func is F.relu and (kwargs.get("inplace") or (len(args) > 1 and args[1])):
-            activation = activation._replace(in_place=True)
-        return self._activate(activation, x, lambda: func(*args, **kwargs))
-
-    def _activate(self, activation: _Activation, x: Tensor, run: Callable[[], Tensor]) -> Tensor:
-        return run()
+        return func(*args, **kwargs)
 
 
-class BaselinePass(IsolatedPass):
-    """Runs the model at the baseline and keeps what the rules need.
+class _Record:
+    """A call's arguments in the stream that ran first."""
+
+    __slots__ = ("arguments", "shapes", "name", "versions")
+
+    def __init__(self, meeting: Meeting, copy: bool) -> None:
+        arguments = meeting.arguments
+        self.name = meeting.name
+        self.shapes = _shapes(arguments)
+        if meeting.linear and not _is_chosen(arguments):
+            # Its gradient is exact whatever its tensors hold, unless one that has none differs.
+            arguments = Arguments((), {}, [t.detach() for t in _others(meeting)], arguments.choices)
+        elif copy or meeting.in_place or any(t.is_inference() for t in arguments.floats):
+            arguments = _changed(arguments, lambda t: t.detach().clone())
+        elif torch.is_grad_enabled():
+            arguments = _changed(arguments, Tensor.detach)
+        self.arguments = arguments
+        self.versions = [None if t.is_inference() else t._version for t in _tensors(arguments)]
+
+    def intact(self) -> bool:
+        """Whether nothing was written to since."""
+        now = (None if t.is_inference() else t._version for t in _tensors(self.arguments))
+        return all(a == b for a, b in zip(self.versions, now, strict=True))
+
+    def signature(self) -> tuple[Any, ...]:
+        return self.name, self.shapes
+
+    def describe(self) -> str:
+        return f"{self.name} of shape {', '.join(str(shape) for shape, _ in self.shapes)}"
+
+
+def _others(meeting: Meeting) -> list[Tensor]:
+    """The tensors of a linear operation that could differ between the streams and have no gradient to show for it."""
+    floats = meeting.arguments.floats
+    return floats[1:] if meeting.in_place else floats if len(floats) > 1 else []
+
+
+def _shapes(arguments: Arguments) -> tuple[Any, ...]:
+    return tuple((tuple(t.shape), t.dtype) for t in arguments.floats)
+
+
+def _is_chosen(arguments: Arguments) -> bool:
+    return any(isinstance(choice, Tensor) for choice in arguments.choices)
+
+
+def _tensors(arguments: Arguments) -> list[Tensor]:
+    return [*arguments.floats, *(choice for choice in arguments.choices if isinstance(choice, Tensor))]
+
+
+def _changed(arguments: Arguments, change: Callable[[Tensor], Tensor]) -> Arguments:
+    args, kwargs = mapped(lambda leaf: change(leaf) if is_floating(leaf) else leaf, (arguments.args, arguments.kwargs))
+    return Arguments.of(args, kwargs)
+
+
+class Records:
+    """What a pass kept of each call, in order.
 
     Args:
-        records: filled by this pass.
-        copy: whether to keep copies, for a model that writes to pre-activations after their use.
+        copy: whether to keep copies, for a model that writes to a call's arguments after it.
+    """
+
+    def __init__(self, copy: bool = False) -> None:
+        self._copy = copy
+        self._calls: list[_Record | None] = []
+        self._position = 0
+        self._partners: dict[int, int] | None = None
+
+    def keep(self, meeting: Meeting) -> None:
+        """Append a call."""
+        self._calls.append(_Record(meeting, self._copy))
+
+    def intact(self) -> bool:
+        """Whether no argument was written to after it was kept."""
+        return all(record is None or record.intact() for record in self._calls)
+
+    def partner(self, meeting: Meeting) -> Arguments | None:
+        """The arguments of the next call's partner, which is then forgotten; `None` if it has none.
+
+        Raises:
+            Diverged: if the next call is another one, and :meth:`align` has not paired the two streams.
+        """
+        position = self._position
+        self._position += 1
+        if self._partners is not None:
+            if position not in self._partners:
+                return None
+            position = self._partners[position]
+        record = self._calls[position] if position < len(self._calls) else None
+        if record is None or record.signature() != (meeting.name, _shapes(meeting.arguments)):
+            shapes = ", ".join(str(tuple(t.shape)) for t in meeting.arguments.floats)
+            raise Diverged(position, f"{meeting.name} of shape {shapes}", record.describe() if record else "no activation")
+        self._calls[position] = None  # frees the memory: nothing asks for it again
+        return record.arguments
+
+    def finish(self) -> None:
+        """Raise `Diverged` if calls are left over."""
+        if self._partners is None and self._position < len(self._calls):
+            record = self._calls[self._position]
+            raise Diverged(self._position, "no activation", record.describe() if record else "no activation")
+
+    def align(self, other: "Records") -> None:
+        """Pair these calls with those of the other stream, of which some have no partner."""
+        ours = [record.signature() if record else None for record in self._calls]
+        theirs = [record.signature() if record else None for record in other._calls]
+        blocks = difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks()
+        self._partners = {b.b + i: b.a + i for b in blocks for i in range(b.size)}
+        self._position = 0
+
+
+class Diverged(InterceptionError):
+    """The two streams took different paths."""
+
+    def __init__(self, position: int, actual: str, baseline: str) -> None:
+        super().__init__(
+            f"activation {position + 1} of the forward pass is {actual} at the input but {baseline} at the baseline: "
+            "the model took another path there. Choose a baseline that takes the same path (same shapes, lengths and "
+            "masks), make the model's control flow independent of the attributed values, or use rules=\"complete\", "
+            "which attributes what differs by its gradient."
+        )
+
+
+class Pass(IsolatedPass):
+    """Runs the model at one point: keeps its calls, or puts rules in their place, or both.
+
+    Args:
+        rules: which operations count.
+        state: stand-ins for what must not change.
+        keep: filled with the calls of this pass.
+        partners: the calls of the other stream; used up by this pass.
+        tally: counts what the rules did.
+        copy: whether rules get copies, for a model that writes to a call's arguments after it.
+
+    Raises:
+        Diverged: from within the model's call, if a call has no partner.
     """
 
     def __init__(
         self,
-        records: Records,
-        kept: Iterable[nn.Module | Tensor] = (),
-        modules_only: bool = False,
+        rules: RuleSet,
+        state: ShadowState,
+        keep: Records | None = None,
+        partners: Records | None = None,
+        tally: Tally | None = None,
         copy: bool = False,
     ) -> None:
-        super().__init__(kept, modules_only)
-        self._records = records
+        super().__init__(state)
         self._copy = copy
+        self._rules = rules
+        self._keep = keep
+        self._partners = partners
+        self._tally = tally or Tally()
 
-    def _activate(self, activation: _Activation, x: Tensor, run: Callable[[], Tensor]) -> Tensor:
-        x0 = x.detach().clone() if activation.in_place or self._copy or x.is_inference() else x.detach()
-        version = None if x0.is_inference() else x0._version
-        self._records.calls.append(_Record(activation.function, x0, version))
-        return run()
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run `func`, or what stands in for it; see :class:`torch.overrides.TorchFunctionMode`."""
+        args, kwargs = self._state.substitute(func, args, kwargs or {})
+        meeting = self._rules.meet(func, args, kwargs)
+        if meeting is None or kwargs.get("out") is not None:
+            return func(*args, **kwargs)
+        if meeting.written_out is not None:
+            with self:
+                found = meeting.written_out(*args, **kwargs)
+            return args[0].copy_(found) if meeting.in_place else found
+        _require_plain(meeting)
+        other = None
+        if self._partners is not None:
+            other = self._partners.partner(meeting)
+        if self._keep is not None:
+            self._keep.keep(meeting)
+        if self._partners is None or not torch.is_grad_enabled():
+            return func(*args, **kwargs)
+        return self._apply(meeting, other, func, args, kwargs)
 
-
-class ActualPass(IsolatedPass):
-    """Runs the model at the input, with rules in place of its activations.
-
-    Args:
-        records: what :class:`BaselinePass` kept; used up by this pass.
-        variant: the `variant` of :func:`deeplift_fast.ops.secant`.
-
-    Raises:
-        InterceptionError: from within the model's call, if an activation has no partner at the baseline.
-    """
-
-    def __init__(
-        self, records: Records, variant: str, kept: Iterable[nn.Module | Tensor] = (), modules_only: bool = False
-    ) -> None:
-        super().__init__(kept, modules_only)
-        self._records = records
-        self._variant = variant
-        self._position = 0
-
-    def _activate(self, activation: _Activation, x: Tensor, run: Callable[[], Tensor]) -> Tensor:
-        x0 = self._partner(activation, x)
-        if not (torch.is_grad_enabled() and x.requires_grad):
-            return run()
-        y = SecantRule.apply(x, x0, activation.function, self._variant)
-        return x.copy_(y) if activation.in_place else y
-
-    def _partner(self, activation: _Activation, x: Tensor) -> Tensor:
-        calls, position = self._records.calls, self._position
-        found = f"{activation.function} of shape {tuple(x.shape)}"
-        if position >= len(calls):
-            raise _unpaired(position, found, "no activation")
-        record = calls[position]
-        if (record.function, record.x0.shape, record.x0.dtype) != (activation.function, x.shape, x.dtype):
-            raise _unpaired(position, found, record.describe())
-        self._position += 1
-        calls[position] = _USED  # frees the memory: nothing asks for it again
-        return record.x0
-
-    def finish(self) -> None:
-        """Raise `InterceptionError` if the baseline met activations that the input did not."""
-        if self._position < len(self._records.calls):
-            record = self._records.calls[self._position]
-            raise _unpaired(self._position, "no activation", record.describe())
-
-
-def _unpaired(position: int, actual: str, baseline: str) -> InterceptionError:
-    return InterceptionError(
-        f"activation {position + 1} of the forward pass is {actual} at the input but {baseline} at the baseline: "
-        "the model took another path there. Choose a baseline that takes the same path (same shapes, lengths and "
-        "masks), or make the model's control flow independent of the attributed values."
-    )
-
-
-def _require_plain(x: Tensor, function: str) -> None:
-    kind = None
-    if torch._C._functorch.is_functorch_wrapped_tensor(x):
-        kind = "transformed"
-    elif x.is_nested or x.layout is not torch.strided:
-        kind = "sparse or nested"
-    if kind:
-        raise InterceptionError(
-            f"{function} is called on a {kind} tensor (torch.func transforms, sparse and nested tensors cannot be "
-            "looked into); write this part of the model with plain dense tensors"
-        )
+    def _apply(
+        self,
+        meeting: Meeting,
+        other: Arguments | None,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        floats = meeting.arguments.floats
+        # A leaf that needs a gradient is a parameter: the inputs are no leaves.
+        moved = [index for index, tensor in enumerate(floats) if tensor.requires_grad and not tensor.is_leaf]
+        if not moved:
+            if not any(tensor.requires_grad for tensor in floats):
+                return func(*args, **kwargs)
+            with torch.no_grad():  # what is made of parameters alone differs in nothing
+                return func(*args, **kwargs)
+        if other is None:
+            self._tally.count(meeting.name, UNPAIRED)
+            return func(*args, **kwargs)
+        if meeting.linear and not other.args:
+            return self._linear(meeting, other, func, args, kwargs)
+        arguments = _changed(meeting.arguments, Tensor.clone) if self._copy else meeting.arguments
+        call = Call.of(meeting.name, meeting.func, arguments, other, moved)
+        if meeting.linear and call.fixed:
+            self._tally.count(meeting.name, "linear")
+            return func(*args, **kwargs)
+        found, rule = self._rules.apply(call, self._tally.note)
+        self._tally.count(meeting.name, rule)
+        return args[0].copy_(found) if meeting.in_place else found
 
 
-def _called_by_module(frame: FrameType | None) -> bool:
-    """Whether the activation called from within `frame` was called by an activation module's own `forward`."""
-    for _ in range(3):  # F.relu and PyTorch's own dispatch may lie between
-        if frame is None or frame.f_code in _MODULE_CALLS:
-            break
-        frame = frame.f_back
-    return frame is not None and frame.f_code in _MODULE_CALLS
+    def _linear(
+        self, meeting: Meeting, other: Arguments, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A linear operation of which no more was kept than tells whether something else differs."""
+        ours, name = meeting.arguments, meeting.name
+        if still(_others(meeting), other.floats) and same_choices(ours.choices, other.choices):
+            self._tally.count(name, "linear")
+            return func(*args, **kwargs)
+        if len(other.floats) < len(ours.floats) or len(other.choices) != len(ours.choices):
+            self._tally.count(name, OPTIONS)
+            return func(*args, **kwargs)
+        moved = [index for index, tensor in enumerate(ours.floats) if tensor.requires_grad and not tensor.is_leaf]
+        baseline = ours.with_leaves(other.floats, other.choices)
+        found, rule = self._rules.apply(Call(name, meeting.func, ours, baseline, moved, False), self._tally.note)
+        self._tally.count(name, rule)
+        return found
+
+
+def _require_plain(meeting: Meeting) -> None:
+    for x in meeting.arguments.floats:
+        kind = None
+        if torch._C._functorch.is_functorch_wrapped_tensor(x):
+            kind = "transformed"
+        elif x.is_nested or x.layout is not torch.strided:
+            kind = "sparse or nested"
+        if kind:
+            raise InterceptionError(
+                f"{meeting.name} is called on a {kind} tensor (torch.func transforms, sparse and nested tensors cannot "
+                "be looked into); write this part of the model with plain dense tensors"
+            )
 
 
 def check_model(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None:

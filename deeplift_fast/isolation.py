@@ -29,6 +29,14 @@ _RENORMALISING = {"embedding", "embedding_bag"}
 _MAX_NORM = 3
 
 
+class Kept:
+    """What must not change: tensors, and modules with their parameters, buffers and other tensor attributes."""
+
+    def __init__(self, kept: Iterable[nn.Module | Tensor]) -> None:
+        self._tensors = list(_tensors(kept))  # alive, so that no other tensor gets their addresses
+        self.storages = {pointer for tensor in self._tensors if (pointer := _storage_pointer(tensor))}
+
+
 class ShadowState:
     """Stand-ins for the user's own tensors that a pass writes to.
 
@@ -36,12 +44,12 @@ class ShadowState:
     reads and writes the copy, gradients included. A pass that writes to none pays for the look-up of a name.
 
     Args:
-        kept: what must not change: tensors, and modules with their parameters, buffers and other tensor attributes.
+        kept: what must not change.
     """
 
-    def __init__(self, kept: Iterable[nn.Module | Tensor]) -> None:
-        self._kept = list(_tensors(kept))  # alive, so that no other tensor gets their addresses
-        self._owned = {pointer for tensor in self._kept if (pointer := _storage_pointer(tensor))}
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
+        self._owned = kept.storages
         self._copies: dict[int, Tensor] = {}
         self._stand_ins: dict[int, tuple[Tensor, Tensor]] = {}
 

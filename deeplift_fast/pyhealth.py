@@ -1,150 +1,219 @@
 """DeepLift with PyHealth's signature."""
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
 import torch
 from pyhealth.interpret.api import Interpretable
 from pyhealth.interpret.methods.base_interpreter import BaseInterpreter
-from torch import Tensor
+from torch import Tensor, nn
 
 from deeplift_fast import attribution
 from deeplift_fast.attribution import Attribution, check_rules
+from deeplift_fast.diagnostics import Report, merged
 from deeplift_fast.features import Feature, check_baselines, check_embeddable, default_baseline, read_features
 from deeplift_fast.intercept import IsolatedPass
-from deeplift_fast.isolation import isolated
+from deeplift_fast.isolation import Kept, ShadowState, isolated
+from deeplift_fast.points import FromEmbedding, FromTokens, Point
 from deeplift_fast.training_mode import warn_if_harmlessly_training
+
+Baseline = Mapping[str, Tensor]
 
 
 class DeepLift(BaseInterpreter):
     """DeepLIFT attributions of PyHealth models: a drop-in for `pyhealth.interpret.methods.DeepLift`.
 
     Shrikumar et al. 2017, "Learning Important Features Through Propagating Activation Differences". The model is put
-    into eval mode, as every PyHealth interpreter does, and not touched otherwise.
+    into eval mode, as every PyHealth interpreter does, and not touched otherwise. Attribution starts at the token
+    embeddings and the raw continuous values: through `forward_from_embedding` where the model has it
+    (`pyhealth.interpret.api.Interpretable`), else by answering its own embedding layers; masks are those of the real
+    tokens in both streams.
 
     Args:
-        model: a PyHealth model that implements `pyhealth.interpret.api.Interpretable`.
+        model: a PyHealth model.
         use_embeddings: whether token features are embedded first and attributed through their embeddings (needed for
             tokens); `False` runs `model.forward` on continuous features as they are.
         rules: `"rescale"` for exact secant slopes of ReLU, Sigmoid and Tanh wherever the model calls them, and padding
-            left as padding in the default baseline; `"pyhealth"` for the numbers of PyHealth 2.1.
+            left as padding in the default baseline; `"complete"` for an exact secant Jacobian of every operation, with
+            nothing rescaled; `"pyhealth"` for the numbers of PyHealth 2.1 (only for the models that it takes).
+        steps: into how many equal segments the line from baseline to input (in embedding space for tokens) is cut:
+            DeepLIFT at 1, integrated gradients as it grows; `steps + 1` forward passes.
+        delta_tol: under `"complete"`, the part of `f(x) − f(x0)` that a convergence delta may reach without a warning.
 
     Raises:
-        ValueError: if the model is not Interpretable, or `rules` is unknown.
-        NotImplementedError: for `rules="complete"`.
+        ValueError: if the model is none of PyHealth's, `rules` is unknown or does not fit the model, or `steps` or
+            `delta_tol` is out of range.
 
     Example:
         >>> from deeplift_fast import DeepLift  # doctest: +SKIP
         >>> attributions = DeepLift(model).attribute(**next(iter(loader)))  # doctest: +SKIP
     """
 
-    def __init__(self, model: Any, use_embeddings: bool = True, rules: str = "rescale") -> None:
-        check_rules(rules)
-        if not isinstance(model, Interpretable):
+    def __init__(
+        self,
+        model: Any,
+        use_embeddings: bool = True,
+        rules: str = "rescale",
+        steps: int = 1,
+        delta_tol: float = attribution.DELTA_TOL,
+    ) -> None:
+        check_rules(rules, steps, delta_tol)
+        interpretable = isinstance(model, Interpretable)
+        if not interpretable and not _is_pyhealth_model(model):
             raise ValueError(
-                f"model is a {type(model).__name__}; accepted: a PyHealth model that implements "
-                "pyhealth.interpret.api.Interpretable (for other modules: deeplift_fast.attribution.attribute)"
+                f"model is a {type(model).__name__}; accepted: a PyHealth model, with feature_keys and a dataset (for "
+                "other modules: deeplift_fast.attribute, deeplift_fast.captum.DeepLift)"
+            )
+        if rules == "pyhealth" and not interpretable:
+            raise ValueError(
+                f'rules is "pyhealth" and model a {type(model).__name__}, which PyHealth\'s DeepLift does not take (it '
+                'is not Interpretable); accepted for it: "rescale", "complete"'
             )
         super().__init__(model)
         self.use_embeddings = use_embeddings
         self.rules = rules
+        self.steps = steps
+        self.delta_tol = delta_tol
+        self._report: Report | None = None
 
     def __repr__(self) -> str:
         name = type(self.model).__name__
-        return f"DeepLift(model={name}, use_embeddings={self.use_embeddings}, rules={self.rules!r})"
+        steps = f", steps={self.steps}" if self.steps != 1 else ""
+        return f"DeepLift(model={name}, use_embeddings={self.use_embeddings}, rules={self.rules!r}{steps})"
+
+    def report(self) -> Report:
+        """Each operation that the last call met, its rule, how often, and its part of the convergence delta.
+
+        Returns:
+            A :class:`deeplift_fast.diagnostics.Report`; `print` shows a table.
+
+        Raises:
+            RuntimeError: before the first call.
+        """
+        if self._report is None:
+            raise RuntimeError("report() tells of the last call; call attribute first")
+        return self._report
 
     @overload
     def attribute(
         self,
-        baseline: Mapping[str, Tensor] | None = None,
+        baseline: Baseline | Sequence[Baseline] | None = None,
         target_class_idx: int | None = None,
         return_convergence_delta: Literal[False] = False,
+        steps: int | None = None,
         **batch: Any,
     ) -> dict[str, Tensor]: ...
 
     @overload
     def attribute(
         self,
-        baseline: Mapping[str, Tensor] | None = None,
+        baseline: Baseline | Sequence[Baseline] | None = None,
         target_class_idx: int | None = None,
         *,
         return_convergence_delta: Literal[True],
+        steps: int | None = None,
         **batch: Any,
     ) -> tuple[dict[str, Tensor], Tensor]: ...
 
     def attribute(
         self,
-        baseline: Mapping[str, Tensor] | None = None,
+        baseline: Baseline | Sequence[Baseline] | None = None,
         target_class_idx: int | None = None,
         return_convergence_delta: bool = False,
+        steps: int | None = None,
         **batch: Any,
     ) -> dict[str, Tensor] | tuple[dict[str, Tensor], Tensor]:
         """Contributions of each token or value of a batch to the target logit, relative to a baseline.
 
         Args:
             baseline: one tensor per feature key, of the value tensor's shape: token indices, or continuous values.
-                `None` makes real tokens UNK and real continuous values 0.01.
+                `None` makes real tokens UNK and real continuous values 0.01. Several baselines, as a sequence of such
+                dicts or with a leading dimension in every tensor, give the mean of their contributions.
             target_class_idx: the class to explain; `None` for the predicted one. A single-logit model has only one.
             return_convergence_delta: whether to return the convergence delta too.
+            steps: as for the class, for this call.
             **batch: what PyHealth's loader yields: per feature key a tensor, or a tuple in the order of the processor's
-                schema, on the model's device. Labels and metadata are ignored.
+                schema, on the model's device. Labels and metadata do not matter.
 
         Returns:
             One floating-point tensor per feature key, of the value tensor's shape; padding has exactly 0. With
-            `return_convergence_delta`, a pair of that and `Σ contributions − (f(x) − f(x0))` per sample, `[batch]`,
-            *before* the rescaling that makes it 0.
+            `return_convergence_delta`, a pair of that and `Σ contributions − (f(x) − f(x0))` per sample, `[batch]`
+            (`[baselines, batch]` for several), *before* the rescaling of `"rescale"` that makes it 0.
 
         Raises:
             ValueError, TypeError: for a batch, baseline or target that does not fit; the message names the feature.
-            InterceptionError: if the model takes different paths at the input and at the baseline.
+            InterceptionError: if the model takes different paths at the input and at the baseline (not under
+                `"complete"`), or embeds its tokens in a way that is not known here.
 
         Warns:
-            ConvergenceWarning: if samples were rescaled by a negative or a very large factor.
+            ConvergenceWarning: if samples were rescaled by a negative or a very large factor, or, under `"complete"`, a
+                convergence delta passes `delta_tol`.
             TrainingModeWarning: if the model was put back into training mode.
         """
-        found = self.explain(baseline, target_class_idx, **batch)
+        found = self.explain(baseline, target_class_idx, steps, **batch)
         if return_convergence_delta:
             return found.contributions, found.convergence_delta
         return found.contributions
 
     def explain(
-        self, baseline: Mapping[str, Tensor] | None = None, target_class_idx: int | None = None, **batch: Any
+        self,
+        baseline: Baseline | Sequence[Baseline] | None = None,
+        target_class_idx: int | None = None,
+        steps: int | None = None,
+        **batch: Any,
     ) -> Attribution:
         """As :meth:`attribute`, with the outputs that the contributions account for.
 
         Returns:
             An :class:`deeplift_fast.attribution.Attribution`; `contributions` is a dict by feature key, `output` and
-            `baseline_output` are target logits, `target` is int64 `[batch]`.
+            `baseline_output` are target logits, `target` is int64 `[batch]`. With several baselines,
+            `convergence_delta` and `baseline_output` are `[baselines, batch]`.
         """
+        steps = self.steps if steps is None else steps
+        check_rules(self.rules, steps, self.delta_tol)
         features = read_features(self.model, batch, self.use_embeddings)
-        embed = self._embedding_model(features)
+        point = self._point(features, batch)
         target = self._target(target_class_idx)
-        as_pyhealth = self.rules == "pyhealth"
-        if baseline is None:
-            baselines = {key: default_baseline(feature, as_pyhealth) for key, feature in features.items()}
-        else:
-            baselines = check_baselines(baseline, features)
-        self._check_embeddable(features, baselines, embed)
+        baselines = self._baselines(baseline, features)
+        for each in baselines:
+            self._check_embeddable(features, each, point.layers())
         if next(iter(features.values())).value.shape[0] == 0:
-            return self._empty(features)
-        warn_if_harmlessly_training(self.model)
-        inputs = {key: feature.with_derived_mask(as_pyhealth) for key, feature in features.items()}
-        found = self._run(inputs, baselines, target, embed)
-        contributions = {key: self._shaped(found.contributions[key], feature) for key, feature in features.items()}
-        target_index = found.target if found.target is not None else torch.zeros_like(found.output, dtype=torch.int64)
-        return Attribution(contributions, found.convergence_delta, found.output, found.baseline_output, target_index)
+            found = self._empty(features, len(baselines) if _is_several(baseline, features) else None)
+        else:
+            warn_if_harmlessly_training(self.model)
+            each_found = [self._run(features, each, target, point, steps) for each in baselines]
+            found = _mean(each_found) if _is_several(baseline, features) else each_found[0]
+        self._report = found.report
+        return found
 
-    def _embedding_model(self, features: Mapping[str, Feature]) -> Any:
-        if not self.use_embeddings:
-            return None
-        embed = self.model.get_embedding_model()
-        if embed is None:
+    def _point(self, features: Mapping[str, Feature], batch: Mapping[str, Any]) -> Point:
+        if not isinstance(self.model, Interpretable):
+            return FromTokens(self.model, batch, [key for key, feature in features.items() if feature.is_token])
+        embed = self.model.get_embedding_model() if self.use_embeddings else None
+        if embed is None and self.use_embeddings:
             raise ValueError(
                 f"{type(self.model).__name__}.get_embedding_model() returned None, and use_embeddings=True needs one; "
                 "for continuous features alone, use use_embeddings=False"
             )
-        return embed
+        return FromEmbedding(self.model, embed)
+
+    def _baselines(
+        self, baseline: Baseline | Sequence[Baseline] | None, features: Mapping[str, Feature]
+    ) -> list[dict[str, Tensor]]:
+        if baseline is None:
+            as_pyhealth = self.rules == "pyhealth"
+            return [{key: default_baseline(feature, as_pyhealth) for key, feature in features.items()}]
+        if not _is_several(baseline, features):
+            return [check_baselines(baseline, features)]
+        if isinstance(baseline, Mapping):
+            counts = {key: len(value) for key, value in baseline.items()}
+            if len(set(counts.values())) > 1:
+                raise ValueError(f"baseline: the leading dimensions differ: {counts}; each tensor needs as many")
+            baseline = [{key: value[i] for key, value in baseline.items()} for i in range(next(iter(counts.values())))]
+        if not baseline:
+            raise ValueError("baseline holds no baselines; accepted: None, a dict, or one or more of them")
+        return [check_baselines(each, features) for each in baseline]
 
     def _target(self, target_class_idx: int | None) -> int | None:
         if target_class_idx is None:
@@ -168,70 +237,75 @@ class DeepLift(BaseInterpreter):
             return None
         return int(self.model.get_output_size())
 
-    def _check_embeddable(self, features: Mapping[str, Feature], baselines: Mapping[str, Tensor], embed: Any) -> None:
-        layers = getattr(embed, "embedding_layers", {})
+    def _check_embeddable(
+        self, features: Mapping[str, Feature], baselines: Mapping[str, Tensor], layers: Mapping[str, Any]
+    ) -> None:
         for key, feature in features.items():
             if key in layers:
                 check_embeddable(f"feature {key!r}", feature.value, layers[key])
                 check_embeddable(f"baseline of feature {key!r}", baselines[key], layers[key])
 
-    def _empty(self, features: Mapping[str, Feature]) -> Attribution:
+    def _empty(self, features: Mapping[str, Feature], baselines: int | None) -> Attribution:
         dtype, device = next((p.dtype, p.device) for p in self.model.parameters() if p.is_floating_point())
         nothing = torch.empty(0, dtype=dtype, device=device)
         contributions = {
             key: torch.zeros_like(f.value, dtype=dtype if f.is_token else f.value.dtype) for key, f in features.items()
         }
         target = torch.empty(0, dtype=torch.int64, device=device)
-        return Attribution(contributions, nothing, nothing.clone(), nothing.clone(), target)
+        each = nothing.clone() if baselines is None else nothing.expand(baselines, 0)
+        return Attribution(contributions, each, nothing, each.clone(), target)
 
     def _run(
-        self, features: Mapping[str, Feature], baselines: Mapping[str, Tensor], target: int | None, embed: Any
+        self,
+        features: Mapping[str, Feature],
+        baselines: Mapping[str, Tensor],
+        target: int | None,
+        point: Point,
+        steps: int,
     ) -> Attribution:
+        as_pyhealth = self.rules == "pyhealth"
+        inputs = {key: feature.with_derived_mask(as_pyhealth) for key, feature in features.items()}
         tokens = [key for key, feature in features.items() if feature.is_token]
         values = {key: feature.value for key, feature in features.items()}
-        at_input, at_baseline = self._embedded(
-            embed, [{key: given[key] for key in tokens} for given in (values, baselines)]
-        )
-        xs, x0s = {**values, **at_input}, {**baselines, **at_baseline}
-        if self.rules == "pyhealth":
-            xs = {key: x0s[key] + (x - x0s[key]) for key, x in xs.items()}  # PyHealth rounds its input so
-        return attribution.attribute(
-            self._forward(features, embed, target), xs, x0s, target, rules=self.rules, modules=(self.model,)
+        devices = {value.device for value in values.values() if value.is_cuda}
+        with isolated([self.model], devices) as rewind:
+            at_input, at_baseline = self._numbers(
+                point, [{key: given[key] for key in tokens} for given in (values, baselines)], rewind
+            )
+            xs, x0s = {**values, **at_input}, {**baselines, **at_baseline}
+            if as_pyhealth:
+                xs = {key: x0s[key] + (x - x0s[key]) for key, x in xs.items()}  # PyHealth rounds its input so
+            found = attribution.attribute(
+                lambda **given: _for_target(point.logits(inputs, given), target),
+                xs,
+                x0s,
+                target,
+                rules=self.rules,
+                steps=steps,
+                delta_tol=self.delta_tol,
+                modules=(self.model,),
+            )
+        contributions = {key: self._shaped(found.contributions[key], feature) for key, feature in features.items()}
+        index = found.target if found.target is not None else torch.zeros_like(found.output, dtype=torch.int64)
+        return Attribution(
+            contributions, found.convergence_delta, found.output, found.baseline_output, index, found.report
         )
 
-    def _embedded(self, embed: Any, streams: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    def _numbers(self, point: Point, streams: Sequence[dict[str, Tensor]], rewind: Any) -> list[dict[str, Tensor]]:
         """Token embeddings in each stream; what was drawn is put back, so all are embedded alike."""
         found = []
-        devices = {value.device for tokens in streams for value in tokens.values() if value.is_cuda}
-        with torch.inference_mode(False), torch.no_grad(), isolated([self.model], devices) as rewind:
+        kept = Kept([self.model])
+        with torch.inference_mode(False), torch.no_grad():
             for tokens in streams:
-                with IsolatedPass([self.model]):
-                    embedded = embed(tokens) if tokens else {}
-                found.append({key: embedded[key] for key in tokens})
+                with IsolatedPass(ShadowState(kept)):
+                    found.append(point.numbers(tokens))
                 rewind()
         return found
-
-    def _forward(self, features: Mapping[str, Feature], embed: Any, target: int | None) -> Callable[..., Tensor]:
-        continuous = [key for key, feature in features.items() if not feature.is_token]
-
-        def logits(**values: Tensor) -> Tensor:
-            if embed is None:
-                run = self.model.forward
-            else:
-                run = self.model.forward_from_embedding
-                if continuous:
-                    values = {**values, **embed({key: values[key] for key in continuous})}
-            parts = {key: feature.with_value(values[key]) for key, feature in features.items()}
-            output: Tensor = run(**parts)["logit"]
-            single = output.dim() == 2 and output.shape[1] == 1
-            return output.expand(-1, target + 1) if single and target else output  # one logit stands for every class
-
-        return logits
 
     def _shaped(self, contributions: Tensor, feature: Feature) -> Tensor:
         """Contributions in the value's shape: summed over the embedding; a pooled step is shared by its tokens."""
         shape = feature.value.shape
-        if feature.is_token and contributions.dim() >= 3:
+        if feature.is_token and contributions.shape != shape:
             contributions = contributions.sum(-1)
         if contributions.shape == shape:
             return contributions
@@ -241,3 +315,39 @@ class DeepLift(BaseInterpreter):
         real = feature.real().to(pooled.dtype)
         axes = tuple(range(contributions.dim(), len(shape)))
         return pooled * real / real.sum(axes, keepdim=True).clamp(min=1)
+
+
+def _is_pyhealth_model(model: Any) -> bool:
+    dataset = getattr(model, "dataset", None)
+    return isinstance(model, nn.Module) and hasattr(model, "feature_keys") and hasattr(dataset, "input_processors")
+
+
+def _for_target(output: Tensor, target: int | None) -> Tensor:
+    """Logits of which one stands for every class, if there is only one."""
+    single = output.dim() == 2 and output.shape[1] == 1
+    return output.expand(-1, target + 1) if single and target else output
+
+
+def _is_several(baseline: Any, features: Mapping[str, Feature]) -> bool:
+    """Whether several baselines are given: a sequence, or a leading dimension in every tensor."""
+    if isinstance(baseline, Mapping):
+        return bool(baseline) and all(
+            key in features and isinstance(value, Tensor) and value.dim() == features[key].value.dim() + 1
+            for key, value in baseline.items()
+        )
+    return isinstance(baseline, Sequence) and not isinstance(baseline, str)
+
+
+def _mean(found: list[Attribution]) -> Attribution:
+    """The mean over baselines; convergence deltas and baseline outputs one by one."""
+    contributions = {
+        key: torch.stack([each.contributions[key] for each in found]).mean(0) for key in found[0].contributions
+    }
+    return Attribution(
+        contributions,
+        torch.stack([each.convergence_delta for each in found]),
+        found[0].output,
+        torch.stack([each.baseline_output for each in found]),
+        found[0].target,
+        merged([each.report for each in found]),
+    )

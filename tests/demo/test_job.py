@@ -188,12 +188,6 @@ def test_a_wrong_option_is_named_before_any_work(tmp_path, options, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rules_that_are_not_there_yet_are_refused_before_any_work(tmp_path):
-    with pytest.raises(NotImplementedError, match="complete"):
-        run(DemoOptions(out=tmp_path / "out", rules="complete"))
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_missing_table_is_named_with_the_paths_tried(tmp_path):
     write_hospital(tmp_path / "mimic", patients=20)
     (tmp_path / "mimic/hosp/labevents.csv.gz").unlink()

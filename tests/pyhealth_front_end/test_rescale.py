@@ -124,11 +124,6 @@ class TestConvergenceWarning:
         assert (found["tensor"] > 0).all()
 
 
-def test_complete_rules_are_announced_and_refused(cases):
-    with pytest.raises(NotImplementedError, match='rules="complete" is not built yet'):
-        DeepLift(cases.model("MLP", cases.dataset("sequence")), rules="complete")
-
-
 def test_default_baseline_is_unknown_codes_and_001_with_padding_left(cases):
     data = cases.dataset(*cases.MIXED["StageNet"])
     made, given = cases.model("StageNet", data), cases.batch(data)

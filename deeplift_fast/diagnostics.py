@@ -1,0 +1,154 @@
+"""What the rules did during a call, and which operations its convergence delta comes from."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+UNPAIRED = "gradient, no partner"
+OPTIONS = "gradient, options differ"
+CUSTOM = "own backward"
+ELSEWHERE = "(elsewhere)"
+TOGETHER = "(those without a figure, together)"
+_UNKNOWN = (UNPAIRED, OPTIONS, CUSTOM)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operation under one rule.
+
+    Attributes:
+        operation: its name, as in `torch`.
+        rule: `"linear"`, `"secant"`, `"midpoint"`, `"log-mean"`, `"winner"`, `"quadrature"`, or one that is not complete:
+            `"gradient"` (the operation chooses or jumps, or masks or values without a gradient differ between the
+            streams), `"gradient, no partner"` (the model took another path at the baseline), `"gradient, options differ"` (a number or a written value does), `"own backward"` (a
+            custom autograd function).
+        count: how often it was met.
+        delta: what it adds to the sum of the convergence deltas of the batch, in units of the output; NaN where several
+            operations share a figure that cannot be split.
+        share: `delta` as a part of that sum; NaN where the sum is 0.
+    """
+
+    operation: str
+    rule: str
+    count: int
+    delta: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`deeplift_fast.attribute` met in one call.
+
+    Attributes:
+        rows: the operations, those that cost completeness first.
+        delta: the sum of the convergence deltas over the batch.
+    """
+
+    rows: tuple[Row, ...]
+    delta: float
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __str__(self) -> str:
+        names = [(row.operation, row.rule, str(row.count), f"{row.delta:.3g}", _percent(row.share)) for row in self.rows]
+        table = [("operation", "rule", "count", "delta", "share"), *names]
+        widths = [max(len(line[i]) for line in table) for i in range(5)]
+        lines = [
+            "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+            for line in table
+        ]
+        return "\n".join([*lines, f"convergence delta, summed over the batch: {self.delta:.3g}"])
+
+
+def merged(reports: Iterable[Report]) -> Report:
+    """One report of several calls."""
+    reports = list(reports)
+    total = sum(report.delta for report in reports)
+    counts: Counter[tuple[str, str]] = Counter()
+    deltas: Counter[tuple[str, str]] = Counter()
+    for row in (row for report in reports for row in report):
+        counts[row.operation, row.rule] += row.count
+        deltas[row.operation, row.rule] += row.delta  # type: ignore[assignment]
+    return _report(dict(counts), dict(deltas), total)
+
+
+def _report(counts: dict[tuple[str, str], int], deltas: Mapping[tuple[str, str], float], total: float) -> Report:
+    rows = [Row(*key, counts[key], value, value / total if total else torch.nan) for key, value in deltas.items()]
+    return Report(tuple(sorted(rows, key=_weight)), total)
+
+
+def _percent(share: float) -> str:
+    return "" if share != share else f"{share:.1%}"
+
+
+class Tally:
+    """Counts operations and rules, and adds up what they miss of completeness."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._missed: dict[tuple[str, str], Tensor] = {}
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._counts.clear()
+        self._missed.clear()
+
+    def count(self, operation: str, rule: str) -> None:
+        """An operation was met."""
+        self._counts[operation, rule] += 1
+
+    def note(self, operation: str, rule: str, missed: Tensor) -> None:
+        """What one call of an operation misses: `Σ m·Δx − Σ g·Δy`, a scalar."""
+        key = operation, rule
+        self._missed[key] = self._missed[key] + missed if key in self._missed else missed
+
+    def custom_functions(self, output: Tensor) -> None:
+        """Count the custom autograd functions that `output` depends on."""
+        seen: set[Any] = set()
+        found = [output.grad_fn]
+        while found:
+            node = found.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            kind = getattr(node, "_forward_cls", None)
+            if kind is not None and not kind.__module__.startswith("deeplift_fast."):
+                self._counts[kind.__name__, CUSTOM] += 1
+            found.extend(next_ for next_, _ in node.next_functions)
+
+    def report(self, delta: Tensor, change: Tensor) -> Report:
+        """The report.
+
+        Args:
+            delta: the convergence delta, `[batch]`.
+            change: `f(x) − f(x0)`, `[batch]`.
+        """
+        total = float(delta.double().sum())
+        known = {key: float(missed) for key, missed in self._missed.items()}
+        rest = total - sum(value for value in known.values() if value == value)
+        unknown = [key for key in self._counts if key not in known and key[1] in _UNKNOWN]
+        deltas = {key: known.get(key, torch.nan if key in unknown else 0.0) for key in self._counts}
+        counts = dict(self._counts)
+        if len(unknown) == 1:
+            deltas[unknown[0]] = rest
+        elif unknown or abs(rest) > _rounding(delta, change):
+            key = (TOGETHER if unknown else ELSEWHERE, "")
+            deltas[key], counts[key] = rest, sum(counts[k] for k in unknown)
+        return _report(counts, deltas, total)
+
+
+def _weight(row: Row) -> tuple[Any, ...]:
+    size = abs(row.delta) if row.delta == row.delta else torch.inf
+    return -size, row.operation, row.rule
+
+
+def _rounding(delta: Tensor, change: Tensor) -> float:
+    return float(1e3 * torch.finfo(delta.dtype).eps * (1 + change.abs()).double().sum())

@@ -1,0 +1,113 @@
+"""Where attribution starts in a PyHealth model: at its token embeddings and raw continuous values."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from deeplift_fast.features import Feature
+from deeplift_fast.token_leaves import TokenLeaves, TokenPoint, token_point
+
+
+class Point(Protocol):
+    """How a model is entered."""
+
+    def numbers(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a batch's tokens become, by feature key."""
+        ...
+
+    def layers(self) -> Mapping[str, Any]:
+        """The embedding layers, by feature key."""
+        ...
+
+    def logits(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> Tensor:
+        """The model's logits for continuous values and the tokens' numbers, by feature key."""
+        ...
+
+
+class FromEmbedding:
+    """Through `forward_from_embedding`, as PyHealth's interpreters do.
+
+    Args:
+        model: implements `pyhealth.interpret.api.Interpretable`.
+        embed: its embedding model, or `None` to run `forward` on continuous values.
+    """
+
+    def __init__(self, model: Any, embed: Any) -> None:
+        self._model = model
+        self._embed = embed
+
+    def numbers(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See :class:`Point`."""
+        embedded = self._embed(dict(tokens)) if tokens else {}
+        return {key: embedded[key] for key in tokens}
+
+    def layers(self) -> Mapping[str, Any]:
+        """See :class:`Point`."""
+        return getattr(self._embed, "embedding_layers", {})
+
+    def logits(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> Tensor:
+        """See :class:`Point`."""
+        if self._embed is None:
+            run = self._model.forward
+        else:
+            run = self._model.forward_from_embedding
+            continuous = {key: values[key] for key, feature in features.items() if not feature.is_token}
+            if continuous:
+                values = {**values, **self._embed(continuous)}
+        parts = {key: feature.with_value(values[key]) for key, feature in features.items()}
+        logit: Tensor = run(**parts)["logit"]
+        return logit
+
+
+class FromTokens:
+    """Through `forward` on the real tokens, with numbers in place of their embeddings.
+
+    Args:
+        model: any PyHealth model.
+        batch: what its loader yields; all of it is passed on, and labels that it lacks as zeros: they do not move the
+            logits, and some models ask for them.
+        tokens: the keys of the token features.
+    """
+
+    def __init__(self, model: Any, batch: Mapping[str, Any], tokens: list[str]) -> None:
+        self._model = model
+        self._batch = batch
+        self._points: dict[str, TokenPoint] = {key: token_point(model, key) for key in tokens}
+
+    def numbers(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See :class:`Point`."""
+        dtype = next((p.dtype for p in self._model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+        return {key: self._points[key].numbers(value, dtype) for key, value in tokens.items()}
+
+    def layers(self) -> Mapping[str, Any]:
+        """See :class:`Point`."""
+        own = getattr(getattr(self._model, "embedding_model", None), "embedding_layers", {})
+        return {**dict(own), **{key: point.layer for key, point in self._points.items() if point.layer is not None}}
+
+    def logits(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> Tensor:
+        """See :class:`Point`."""
+        size = next(iter(features.values())).value.shape[0]
+        batch = {**self._labels(size), **self._batch}
+        for key, feature in features.items():
+            if not feature.is_token:
+                given = self._batch[key]
+                parts = feature.with_value(values[key])
+                batch[key] = parts[0] if isinstance(given, Tensor) else type(given)(parts[: len(given)])
+        tokens = {key: features[key].value for key in self._points}
+        leaves = TokenLeaves(list(self._points.values()), tokens, values)
+        with leaves:
+            logit: Tensor = self._model(**batch)["logit"]
+        leaves.finish()
+        return logit
+
+    def _labels(self, size: int) -> dict[str, Tensor]:
+        missing = [key for key in getattr(self._model, "label_keys", ()) if key not in self._batch]
+        if not missing:
+            return {}
+        device = next(self._model.parameters()).device
+        width = int(self._model.get_output_size())
+        if self._model.mode == "multiclass":
+            return {key: torch.zeros(size, dtype=torch.int64, device=device) for key in missing}
+        return {key: torch.zeros(size, width, device=device) for key in missing}

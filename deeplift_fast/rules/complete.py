@@ -1,0 +1,289 @@
+"""The rule set `"complete"`: the rule of every operation, found by its name."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deeplift_fast.rules import attention, composed, distances, norms, recurrent, registry, tables
+from deeplift_fast.rules.averaged import GRADIENT, MIDPOINT, QUADRATURE, averaged
+from deeplift_fast.rules.call import Arguments, Call, is_floating, named_in_place, out_of_place, shared_name
+from deeplift_fast.rules.elementwise import ElementwiseRule
+from deeplift_fast.rules.product import MatmulRule, ProductRule
+from deeplift_fast.rules.ruleset import Meeting, Note
+from deeplift_fast.rules.secant import SecantRule
+from deeplift_fast.rules.softmax import LogSoftmaxRule, LogSumExpRule, SoftmaxRule
+from deeplift_fast.rules.winner import amax, max_pool
+
+_SECANT = {"relu": "relu", "sigmoid": "sigmoid", "tanh": "tanh", "special_expit": "sigmoid", "expit": "sigmoid"}
+_PRODUCTS = frozenset(("mul", "multiply", "rmul"))
+_MATMULS = frozenset(("matmul", "mm", "bmm"))
+_QUOTIENTS = frozenset(("div", "divide", "true_divide", "truediv"))
+_SOFTMAX = frozenset(("softmax", "special_softmax"))
+_LOG_SOFTMAX = frozenset(("log_softmax", "special_log_softmax"))
+_EXTREMES = frozenset(("amax", "amin", "max", "min"))
+_NORMS = frozenset(("norm", "vector_norm", "linalg_vector_norm", "linalg_norm"))
+_BATCH_NORMS = frozenset(("batch_norm", "native_batch_norm"))
+_CLAMPS = {"clamp": composed.clamp, "clip": composed.clamp, "clamp_min": composed.clamp_min}
+_CLAMPS["clamp_max"] = composed.clamp_max
+_POOLS = {
+    f"{prefix}max_pool{n}d{suffix}": n
+    for prefix in ("", "adaptive_")
+    for n in (1, 2, 3)
+    for suffix in ("", "_with_indices")
+}
+
+_WRITTEN_OUT: dict[str, Callable[..., Any]] = {
+    "layer_norm": norms.layer_norm,
+    "rms_norm": norms.rms_norm,
+    "group_norm": norms.group_norm,
+    "rdiv": composed.divide_into,
+    "rtruediv": composed.divide_into,
+    "softmin": composed.softmin,
+    "glu": composed.glu,
+    "addcdiv": composed.addcdiv,
+    "lerp": composed.lerp,
+    "maximum": composed.maximum,
+    "minimum": composed.minimum,
+    "fmax": composed.maximum,
+    "fmin": composed.minimum,
+    "logaddexp": composed.logaddexp,
+    "gumbel_softmax": composed.gumbel_softmax,
+    "scaled_dot_product_attention": attention.scaled_dot_product_attention,
+    "multi_head_attention_forward": attention.multi_head_attention_forward,
+    "normalize": distances.normalize,
+    "cosine_similarity": distances.cosine_similarity,
+    "pairwise_distance": distances.pairwise_distance,
+    "cdist": distances.cdist,
+    "dist": distances.dist,
+    "var": distances.variance,
+    "std": distances.standard_deviation,
+    "var_mean": distances.var_mean,
+    "std_mean": distances.std_mean,
+    "lstm": recurrent.lstm,
+    "gru": recurrent.gru,
+    "rnn_tanh": recurrent.rnn_tanh,
+    "rnn_relu": recurrent.rnn_relu,
+    "lstm_cell": recurrent.lstm_cell,
+    "gru_cell": recurrent.gru_cell,
+    "rnn_tanh_cell": recurrent.rnn_tanh_cell,
+    "rnn_relu_cell": recurrent.rnn_relu_cell,
+}
+
+KNOWN = (
+    tables.LINEAR | tables.BILINEAR | tables.ELEMENTWISE | tables.GRADIENT | _SECANT.keys() | _WRITTEN_OUT.keys()
+    | _QUOTIENTS | _SOFTMAX | _LOG_SOFTMAX | _EXTREMES | _NORMS | _BATCH_NORMS | _POOLS.keys()
+)  # fmt: skip
+
+
+def written_out(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any] | None:
+    """What to run in an operation's place, in both streams: smaller operations that have rules."""
+    if name in registry.WRITTEN_OUT:
+        return registry.WRITTEN_OUT[name]
+    if name in registry.KINDS:
+        return None
+    if name in _QUOTIENTS:
+        divisor = args[1] if len(args) > 1 else kwargs.get("other")
+        return composed.divide if is_floating(divisor) and kwargs.get("rounding_mode") is None else None
+    if name in ("max", "min"):
+        second = args[1] if len(args) > 1 else kwargs.get("other")
+        return (composed.maximum if name == "max" else composed.minimum) if isinstance(second, Tensor) else None
+    if name in _CLAMPS:
+        bounds = (*args[1:], *kwargs.values())
+        return _CLAMPS[name] if any(isinstance(bound, Tensor) for bound in bounds) else None
+    if name == "einsum":
+        return composed.einsum if composed.operands(args) > 2 else None
+    if name in _NORMS:
+        return _norm(name, args, kwargs)
+    if name == "instance_norm":
+        return norms.instance_norm if kwargs.get("use_input_stats", args[5] if len(args) > 5 else True) else None
+    if name in _BATCH_NORMS:
+        return norms.batch_norm if _in_training(args, kwargs) else None
+    if name in ("abs", "absolute"):
+        x = args[0] if args else kwargs.get("input")
+        return composed.complex_abs if isinstance(x, Tensor) and x.is_complex() else None
+    if name == "cross_entropy":
+        return composed.cross_entropy if _has_class_indices(args, kwargs) else None
+    return _WRITTEN_OUT.get(name)
+
+
+def _norm(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any] | None:
+    order = kwargs.get("p", kwargs.get("ord", args[1] if len(args) > 1 else None))
+    dim = kwargs.get("dim", args[2] if len(args) > 2 else None)
+    of_matrix = name == "linalg_norm" and order is not None and (
+        args[0].dim() == 2 if dim is None else not isinstance(dim, int) and len(dim) == 2
+    )  # fmt: skip
+    if of_matrix or order in (0, -torch.inf, "nuc") or (isinstance(order, int | float) and order < 0):
+        return None
+    return distances.norm if name == "norm" else distances.vector_norm
+
+
+def _in_training(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return bool(kwargs.get("training", args[5] if len(args) > 5 else False))
+
+
+def _has_class_indices(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    target = args[1] if len(args) > 1 else kwargs.get("target")
+    return not is_floating(target) and not kwargs.get("label_smoothing")
+
+
+def is_plain(name: str, args: tuple[Any, ...]) -> bool:
+    """Whether an operation runs as it is, with nothing to look at: none of its results carries a gradient."""
+    return name in tables.PLAIN or (name == "where" and len(args) == 1)
+
+
+def is_linear(name: str) -> bool:
+    """Whether the ordinary gradient is exact when all but the operation's tensors is the same in both streams."""
+    return registry.KINDS.get(name) == "linear" or (name in tables.LINEAR and name not in registry.KINDS)
+
+
+class CompleteRules:
+    """Every operation's secant Jacobian: `Σ m·Δx = Δy` holds for each, and so for the model."""
+
+    complete = True
+
+    def meet(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meeting | None:
+        """See :class:`deeplift_fast.rules.ruleset.RuleSet`."""
+        name = shared_name(func)
+        if is_plain(name, args):
+            return None
+        instead = written_out(name, args, kwargs)
+        if instead is not None:
+            return Meeting(name, in_place=named_in_place(func), written_out=instead)
+        in_place = named_in_place(func)
+        if in_place:
+            func = out_of_place(func)
+        elif name in tables.IN_PLACE_POSITION or "inplace" in kwargs:
+            args, kwargs, in_place = _without_in_place(name, args, kwargs)
+        arguments = Arguments.of(args, kwargs)
+        if not arguments.floats:
+            return None
+        return Meeting(name, in_place, arguments, func, is_linear(name))
+
+    def apply(self, call: Call, note: Note) -> tuple[Any, str]:
+        """See :class:`deeplift_fast.rules.ruleset.RuleSet`."""
+        return apply(call, note)
+
+
+def _without_in_place(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any], bool]:
+    """The arguments of a functional form less its `inplace`, and whether that was set."""
+    position = tables.IN_PLACE_POSITION.get(name, len(args))
+    given = kwargs.get("inplace", args[position] if len(args) > position else False)
+    kept = {key: value for key, value in kwargs.items() if key != "inplace"}
+    return args[:position], kept, bool(given)
+
+
+def apply(call: Call, note: Note) -> tuple[Any, str]:
+    """The operation at the input, with its multipliers attached, and the name of the rule.
+
+    Args:
+        call: the operation in both streams; at least one tensor depends on the attributed inputs.
+        note: takes the operation's and the rule's name, and what it misses of completeness, when that is known.
+    """
+    name = call.name
+    kind = registry.KINDS.get(name)
+    if not call.fixed:
+        return _by_gradient(call, note)
+    if kind is None and call.moved == [0] and not call.actual.floats[0].is_complex():
+        found = _of_one_tensor(call)
+        if found is not None:
+            return found
+    if kind == "linear" or (kind is None and (name in tables.LINEAR or name in _BATCH_NORMS or name in _QUOTIENTS)):
+        return call.as_it_is(), "linear"
+    if kind == "bilinear" or (kind is None and name in tables.BILINEAR):
+        return _product(call)
+    if kind == "elementwise" and call.moved == [0]:
+        return _elementwise(call), "secant"
+    if kind == "gradient" or (kind is None and name in tables.GRADIENT):
+        return _by_gradient(call, note)
+    return averaged(call, QUADRATURE, partial(note, name, "quadrature")), "quadrature"
+
+
+def _by_gradient(call: Call, note: Note) -> tuple[Any, str]:
+    return averaged(call, GRADIENT, partial(note, call.name, "gradient")), "gradient"
+
+
+def _product(call: Call) -> tuple[Any, str]:
+    if len(call.moved) == 1:
+        return call.as_it_is(), "linear"
+    if len(call.moved) == 2 and not any(x.is_complex() for x in call.xs):
+        (a, b), (a0, b0) = call.xs, call.x0s
+        plain = not call.actual.kwargs and len(call.actual.args) == 2
+        if plain and call.name in _PRODUCTS:
+            return ProductRule.apply(a, a0, b, b0), "midpoint"
+        if plain and call.name in _MATMULS and a.dim() >= 2 and b.dim() >= 2:
+            return MatmulRule.apply(a, a0, b, b0), "midpoint"
+    return averaged(call, MIDPOINT), "midpoint"
+
+
+def _of_one_tensor(call: Call) -> tuple[Any, str] | None:
+    name, x, x0 = call.name, call.actual.floats[0], call.baseline.floats[0]
+    if name in _SECANT:
+        return SecantRule.apply(x, x0, _SECANT[name], "rescale"), "secant"
+    if name in tables.ELEMENTWISE or (name in _QUOTIENTS and call.argument(3, "rounding_mode") is not None):
+        return _elementwise(call), "secant"
+    if name in _SOFTMAX or name in _LOG_SOFTMAX:
+        return _softmax(call, x, x0), "log-mean"
+    if name == "logsumexp":
+        return LogSumExpRule.apply(x, x0, _dims(call.argument(1, "dim")), call.argument(2, "keepdim", False)), "log-mean"
+    if name in _POOLS:
+        return _pooled(call, x, x0), "winner"
+    if name in _EXTREMES:
+        return _extreme(call, x, x0), "winner"
+    return None
+
+
+def _elementwise(call: Call) -> Tensor:
+    (x,), (x0,) = call.xs, call.x0s
+    shapes = [tensor.shape for tensor in call.actual.floats]
+    if len(shapes) > 1 and call.name != "prelu":
+        shape = torch.broadcast_shapes(*shapes)
+        x, x0 = x.expand(shape), x0.expand(shape)
+    found: Tensor = ElementwiseRule.apply(call.run, x, x0)
+    return found
+
+
+def _dims(dim: int | Iterable[int]) -> tuple[int, ...]:
+    return (dim,) if isinstance(dim, int) else tuple(dim)
+
+
+def _softmax(call: Call, x: Tensor, x0: Tensor) -> Tensor:
+    dim = call.argument(1, "dim")
+    if dim is None:  # F.softmax without a dimension
+        dim = 0 if x.dim() in (0, 1, 3) else 1
+    dtype = next((a for a in (*call.actual.args, *call.actual.kwargs.values()) if isinstance(a, torch.dtype)), None)
+    if dtype is not None:
+        x, x0 = x.to(dtype), x0.to(dtype)
+    rule = SoftmaxRule if call.name in _SOFTMAX else LogSoftmaxRule
+    found: Tensor = rule.apply(x, x0, dim)
+    return found
+
+
+def _extreme(call: Call, x: Tensor, x0: Tensor) -> Any:
+    sign = -1 if call.name in ("amin", "min") else 1
+    dim, keepdim = call.argument(1, "dim"), call.argument(2, "keepdim", False)
+    dims = () if dim is None else _dims(dim)
+    found = amax(sign * x, sign * x0, dims, keepdim) * sign
+    if call.name in ("amax", "amin") or dim is None:
+        return found
+    at = getattr(x.detach(), call.name)(dim, keepdim)
+    return type(at)((found, at.indices))
+
+
+def _pooled(call: Call, x: Tensor, x0: Tensor) -> Any:
+    stem = call.name.removesuffix("_with_indices")
+    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    limit = 2 if stem.startswith("adaptive") else 6
+    given = dict(zip(("output_size",) if limit == 2 else names, call.actual.args[1:limit], strict=False))
+    given.update({key: value for key, value in call.actual.kwargs.items() if key in (*names, "output_size")})
+    if limit == 6 and given.get("stride") in ((), []):
+        given["stride"] = None
+    pool = partial(getattr(F, stem), return_indices=True, **given)
+    y, at = max_pool(pool, _POOLS[call.name], x, x0)
+    both = call.name != stem or call.argument(limit, "return_indices", False)
+    return (y, at) if both else y

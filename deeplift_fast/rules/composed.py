@@ -1,0 +1,124 @@
+"""Operations written out in smaller ones, each of which has a rule: run in both streams in the operation's place."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def divide(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """a · (1/b)."""
+    return input * torch.reciprocal(other)
+
+
+def divide_into(input: Tensor, other: Any) -> Tensor:
+    """`other / input`: b · (1/a)."""
+    return torch.reciprocal(input) * other
+
+
+def maximum(input: Tensor, other: Tensor) -> Tensor:
+    """The largest of two."""
+    return torch.stack(torch.broadcast_tensors(input, other)).amax(0)
+
+
+def minimum(input: Tensor, other: Tensor) -> Tensor:
+    """The smallest of two."""
+    return torch.stack(torch.broadcast_tensors(input, other)).amin(0)
+
+
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """The largest of `input` and `min`, then the smallest of that and `max`, for bounds that are tensors."""
+    if min is not None:
+        input = maximum(input, torch.as_tensor(min, dtype=input.dtype, device=input.device))
+    if max is not None:
+        input = minimum(input, torch.as_tensor(max, dtype=input.dtype, device=input.device))
+    return input
+
+
+def clamp_min(input: Tensor, min: Any) -> Tensor:
+    """See :func:`clamp`."""
+    return clamp(input, min)
+
+
+def clamp_max(input: Tensor, max: Any) -> Tensor:
+    """See :func:`clamp`."""
+    return clamp(input, None, max)
+
+
+def complex_abs(input: Tensor) -> Tensor:
+    """The root of the sum of squares of a complex number's parts."""
+    return torch.sqrt(torch.square(torch.view_as_real(input)).sum(-1))
+
+
+def logaddexp(input: Tensor, other: Tensor) -> Tensor:
+    """logsumexp of two."""
+    return torch.logsumexp(torch.stack(torch.broadcast_tensors(input, other)), 0)
+
+
+def gumbel_softmax(
+    logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    """The softmax of logits with Gumbel noise; `hard` gives one-hot values with the gradient of the soft ones."""
+    noise = -torch.empty_like(logits.detach()).exponential_().log()
+    soft = F.softmax((logits + noise) / tau, dim)
+    if not hard:
+        return soft
+    chosen = torch.zeros_like(soft.detach()).scatter_(dim, soft.detach().argmax(dim, keepdim=True), 1.0)
+    return chosen - soft.detach() + soft
+
+
+def cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *args: Any, label_smoothing: float = 0.0, **kwargs: Any
+) -> Tensor:
+    """The negative log-likelihood of log_softmax, for class indices and no label smoothing."""
+    return F.nll_loss(F.log_softmax(input, 1 if input.dim() > 1 else 0), target, weight, *args, **kwargs)
+
+
+def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:
+    """The softmax of −x."""
+    return F.softmax(-input, dim, dtype=dtype)
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """a · sigmoid(b)."""
+    a, b = input.chunk(2, dim)
+    return a * torch.sigmoid(b)
+
+
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """x + v · a · (1/b)."""
+    return input + value * (tensor1 * torch.reciprocal(tensor2))
+
+
+def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    """x + w · (end − x)."""
+    return input + weight * (end - input)
+
+
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """Two operands at a time, from the left."""
+    tensors = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else list(operands)
+    sides = equation.replace(" ", "")
+    inputs, output = sides.split("->") if "->" in sides else (sides, _implicit(sides))
+    terms = inputs.split(",")
+    while len(tensors) > 2:
+        later = set(output).union(*terms[2:])
+        kept = "".join(dict.fromkeys(c for c in terms[0] + terms[1] if c in later and c != "."))
+        kept = ("..." if "..." in terms[0] + terms[1] else "") + kept
+        tensors[:2] = [torch.einsum(f"{terms[0]},{terms[1]}->{kept}", tensors[0], tensors[1])]
+        terms[:2] = [kept]
+    return torch.einsum(f"{','.join(terms)}->{output}", *tensors)
+
+
+def operands(args: tuple[Any, ...]) -> int:
+    """The number of an einsum's operands; 0 for the form without an equation."""
+    if not isinstance(args[0], str):
+        return 0
+    return len(args[1]) if len(args) == 2 and isinstance(args[1], list | tuple) else len(args) - 1
+
+
+def _implicit(inputs: str) -> str:
+    letters = inputs.replace(",", "").replace(".", "")
+    free = sorted(c for c in set(letters) if letters.count(c) == 1)
+    return ("..." if "..." in inputs else "") + "".join(free)

@@ -1,0 +1,88 @@
+"""The rule sets `"rescale"` and `"pyhealth"`: secant slopes for ReLU, Sigmoid and Tanh, gradients for the rest."""
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deeplift_fast.rules.call import Arguments, Call
+from deeplift_fast.rules.ruleset import Meeting, Note
+from deeplift_fast.rules.secant import SecantRule
+
+_aten = torch.ops.aten
+
+
+def _activations() -> dict[Callable[..., Any], Meeting]:
+    out_of_place = {
+        "relu": [F.relu, torch.relu, Tensor.relu, _aten.relu, _aten.relu.default],
+        "sigmoid": [
+            torch.sigmoid,
+            Tensor.sigmoid,
+            torch.special.expit,
+            _aten.sigmoid,
+            _aten.sigmoid.default,
+            _aten.special_expit,
+            _aten.special_expit.default,
+        ],
+        "tanh": [torch.tanh, Tensor.tanh, _aten.tanh, _aten.tanh.default],
+    }
+    in_place = {
+        "relu": [torch.relu_, Tensor.relu_, _aten.relu_, _aten.relu_.default],
+        "sigmoid": [torch.sigmoid_, Tensor.sigmoid_, _aten.sigmoid_, _aten.sigmoid_.default],
+        "tanh": [torch.tanh_, Tensor.tanh_, _aten.tanh_, _aten.tanh_.default],
+    }
+    table = {call: Meeting(name) for name, calls in out_of_place.items() for call in calls}
+    table.update((call, Meeting(name, in_place=True)) for name, calls in in_place.items() for call in calls)
+    return table
+
+
+_ACTIVATIONS = _activations()
+_MODULE_CALLS = {kind.forward.__code__ for kind in (nn.ReLU, nn.Sigmoid, nn.Tanh)}
+_FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+class RescaleRules:
+    """Shrikumar et al. 2017, eq. 13, for the three activations.
+
+    Args:
+        as_pyhealth: whether to take PyHealth 2.1's arithmetic, and only the calls that `nn.ReLU`, `nn.Sigmoid` and
+            `nn.Tanh` make.
+    """
+
+    complete = False
+
+    def __init__(self, as_pyhealth: bool = False) -> None:
+        self._variant = "pyhealth" if as_pyhealth else "rescale"
+        self._modules_only = as_pyhealth
+
+    def meet(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meeting | None:
+        """See :class:`deeplift_fast.rules.ruleset.RuleSet`."""
+        meeting = _ACTIVATIONS.get(func)
+        if meeting is None:
+            return None
+        x: Any = args[0] if args else kwargs.get("input", kwargs.get("self"))
+        if getattr(x, "dtype", None) not in _FLOATING:
+            return None
+        if self._modules_only and not _called_by_module(sys._getframe(2)):
+            return None
+        in_place = meeting.in_place or (
+            func is F.relu and bool(kwargs.get("inplace") or (len(args) > 1 and args[1]))
+        )
+        return Meeting(meeting.name, in_place, Arguments((x,), {}, [x], []), getattr(Tensor, meeting.name))
+
+    def apply(self, call: Call, note: Note) -> tuple[Any, str]:
+        """See :class:`deeplift_fast.rules.ruleset.RuleSet`."""
+        return SecantRule.apply(call.actual.floats[0], call.baseline.floats[0], call.name, self._variant), "secant"
+
+
+def _called_by_module(frame: FrameType | None) -> bool:
+    """Whether the activation called from within `frame` was called by an activation module's own `forward`."""
+    for _ in range(3):  # F.relu and PyTorch's own dispatch may lie between
+        if frame is None or frame.f_code in _MODULE_CALLS:
+            break
+        frame = frame.f_back
+    return frame is not None and frame.f_code in _MODULE_CALLS

@@ -1,0 +1,232 @@
+"""Runs a model at the baseline, at the input and between them, and multiplies back from one to the next."""
+
+import contextlib
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from deeplift_fast import targets
+from deeplift_fast.diagnostics import Tally
+from deeplift_fast.errors import InterceptionError
+from deeplift_fast.intercept import Diverged, Pass, Records
+from deeplift_fast.isolation import Kept, ShadowState, isolated
+from deeplift_fast.rules.ruleset import RuleSet
+from deeplift_fast.targets import Target
+
+Values = Mapping[Hashable, Tensor]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the streams give.
+
+    Attributes:
+        contributions: by input, in the inputs' shapes.
+        output: `f(x)` at the target, `[batch]`.
+        baseline_output: `f(x0)` at the target, `[batch]`.
+        target: int64 `[batch, k]`, or `None` for a callable target.
+        tally: what the rules did.
+    """
+
+    contributions: dict[Hashable, Tensor]
+    output: Tensor
+    baseline_output: Tensor
+    target: Tensor | None
+    tally: Tally
+
+
+class _Overwritten(Exception):
+    """The model wrote to what a rule needs later."""
+
+
+@dataclass
+class Streams:
+    """A model and all that stays the same from one of its runs to the next.
+
+    Attributes:
+        model: what is called.
+        forward_args: its further arguments.
+        by_name: whether inputs are passed by name.
+        target: which output is explained.
+        batch: the number of samples.
+        rules: the rule set.
+        modules: the modules that run inside the model.
+        steps: the number of segments of the straight line from baseline to input.
+    """
+
+    model: Callable[..., Any]
+    forward_args: Sequence[Any] | Mapping[str, Any]
+    by_name: bool
+    target: Target
+    batch: int
+    rules: RuleSet
+    modules: tuple[nn.Module, ...]
+    steps: int = 1
+    _kept: Kept = field(init=False)
+    _rewind: Callable[[], None] = field(init=False)
+    _copy: bool = field(init=False, default=False)
+
+    def run(self, xs: Values, x0s: Values) -> Found:
+        """Contributions of the inputs to the output at the target.
+
+        Args:
+            xs: the inputs, by name or position.
+            x0s: the baselines.
+        """
+        devices = {x.device for x in xs.values() if x.is_cuda}
+        tensors = [leaf for leaf in pytree.tree_leaves(self.forward_args) if isinstance(leaf, Tensor)]
+        with torch.inference_mode(False), isolated(self.modules, devices) as self._rewind:
+            xs, x0s = _detached(xs), _detached(x0s)
+            self._kept = Kept([*self.modules, *tensors])
+            try:
+                return self._walk(xs, x0s)
+            except _Overwritten:
+                self._copy = True
+                self._rewind()
+                return self._walk(xs, x0s)
+
+    def _walk(self, xs: Values, x0s: Values) -> Found:
+        """n + 1 runs for n segments: with several, from the input down, so that the first run settles the target."""
+        n = self.steps
+        positions = [0.0, 1.0] if n == 1 else [k / n for k in range(n, -1, -1)]
+        tally = Tally()
+        before = _point(xs, x0s, positions[0])
+        output, records = self._record(before)
+        ends, target = {positions[0]: output}, None
+        if positions[0] == 1:
+            target = targets.indices(output, self.target)
+        totals: dict[Hashable, Tensor] = {}
+        for position in positions[1:]:
+            self._rewind()
+            last = position == positions[-1]
+            point = _point(xs, x0s, position)
+            leaves = {name: value.detach().requires_grad_() for name, value in point.items()}
+            output, records = self._meet(leaves, before, records, tally, keep=not last)
+            _check_shapes(output, ends[positions[0]], position)
+            if position == 1:
+                target = targets.indices(output, self.target)
+            multipliers = self._multipliers(targets.select(output, target), leaves)
+            _add(totals, multipliers, *((point, before) if position == 1 else (before, point)))
+            tally.custom_functions(output)
+            ends[position], before = output.detach(), point
+        at_input, at_baseline = (targets.select(ends[p], target).detach() for p in (1.0, 0.0))
+        return Found(totals, at_input, at_baseline, target, tally)
+
+    def _record(self, point: Values) -> tuple[Tensor, Records]:
+        """The model's output at a point, and the calls that it made."""
+        for copy in (False, True):
+            records = Records(self._copy or copy)
+            with torch.no_grad():
+                output = self._call(point, Pass(self.rules, ShadowState(self._kept), keep=records))
+            if copy or self._copy or records.intact():
+                break
+            self._rewind()  # the model wrote to a call's arguments later on: once more, with copies
+        return output, records
+
+    def _meet(
+        self, leaves: Values, before: Values, records: Records, tally: Tally, keep: bool
+    ) -> tuple[Tensor, Records]:
+        """The model's output at a point, with rules against the point before; and its calls, to go on from."""
+        try:
+            return self._with_rules(leaves, records, tally, keep)
+        except Diverged:
+            if not self.rules.complete:
+                raise
+        self._rewind()
+        _, ours = self._record(before)
+        self._rewind()
+        _, theirs = self._record({name: leaf.detach() for name, leaf in leaves.items()})
+        self._rewind()
+        ours.align(theirs)
+        tally.clear()
+        return self._with_rules(leaves, ours, tally, keep)
+
+    def _with_rules(self, leaves: Values, records: Records, tally: Tally, keep: bool) -> tuple[Tensor, Records]:
+        kept = Records(self._copy)
+        run = Pass(self.rules, ShadowState(self._kept), kept if keep else None, records, tally, self._copy)
+        with torch.enable_grad(), _no_checkpointing():
+            output = self._call(leaves, run)
+        records.finish()
+        if keep and not kept.intact():
+            raise _Overwritten
+        return output, kept
+
+    def _call(self, values: Values, run: Pass) -> Tensor:
+        # Clones: the model may write to its inputs, and a leaf may not be written to.
+        tensors = {name: value.clone() for name, value in values.items()}
+        args: list[Any] = [] if self.by_name else list(tensors.values())
+        kwargs: dict[Any, Any] = dict(tensors) if self.by_name else {}
+        further = pytree.tree_map_only(Tensor, _without_inference, self.forward_args)  # containers anew: it may pop
+        if isinstance(further, Mapping):
+            kwargs.update(further)
+        else:
+            args.extend(further)
+        with run:
+            return targets.reduce(self.model(*args, **kwargs), self.target, self.batch)
+
+    def _multipliers(self, chosen: Tensor, leaves: Values) -> Sequence[Tensor | None]:
+        if not chosen.requires_grad:
+            return [None] * len(leaves)
+        try:
+            with torch.enable_grad():
+                return torch.autograd.grad(chosen.sum(), list(leaves.values()), allow_unused=True)
+        except RuntimeError as error:
+            if "modified by an inplace operation" in str(error) and not self._copy:
+                raise _Overwritten from error
+            if "checkpoint" in str(error):  # torch.utils.checkpoint with use_reentrant=True
+                raise InterceptionError(_CHECKPOINTING) from error
+            raise
+
+
+def _point(xs: Values, x0s: Values, position: float) -> dict[Hashable, Tensor]:
+    if position in (0.0, 1.0):
+        return dict(xs if position else x0s)
+    return {name: torch.lerp(x0s[name], x, position) for name, x in xs.items()}
+
+
+def _add(totals: dict[Hashable, Tensor], multipliers: Sequence[Tensor | None], high: Values, low: Values) -> None:
+    """Multipliers times the segment's differences."""
+    with torch.no_grad():
+        for (name, x), multiplier in zip(high.items(), multipliers, strict=True):
+            part = torch.zeros_like(x) if multiplier is None else (x - low[name]).mul_(multiplier)
+            totals[name] = totals[name].add_(part) if name in totals else part
+
+
+def _check_shapes(output: Tensor, other: Tensor, position: float) -> None:
+    if output.shape != other.shape:
+        here, there = ("the input", "the baseline") if position == 1 else (f"{position:g} of the way to it", "the input")
+        raise ValueError(
+            f"the model returned shape {tuple(output.shape)} at {here} and {tuple(other.shape)} at {there}; they must be "
+            "equal"
+        )
+
+
+def _detached(xs: Values) -> dict[Hashable, Tensor]:
+    return {name: _without_inference(x).detach() for name, x in xs.items()}
+
+
+def _without_inference(tensor: Tensor) -> Tensor:
+    """A tensor that autograd may save, where one made in inference mode is given."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+_CHECKPOINTING = (
+    "attribution cannot run through activation checkpointing or other saved-tensor hooks; switch them off, in the "
+    "model (for example model.gradient_checkpointing_disable()) or around this call"
+)
+
+
+@contextlib.contextmanager
+def _no_checkpointing() -> Iterator[None]:
+    """A checkpointed segment runs again in the backward pass, where the baseline's records are gone: refuse it."""
+    try:
+        with torch.autograd.graph.disable_saved_tensors_hooks(_CHECKPOINTING):
+            yield
+    except RuntimeError as error:
+        if str(error) == _CHECKPOINTING:
+            raise InterceptionError(_CHECKPOINTING) from error
+        raise
