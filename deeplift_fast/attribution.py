@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from deeplift_fast import baselines as baselines_
-from deeplift_fast.completeness import convergence_delta, rescale, warn_if_incomplete
+from deeplift_fast.completeness import convergence_delta, is_incomplete, rescale, warn_if_incomplete
 from deeplift_fast.diagnostics import Report
+from deeplift_fast.errors import InterceptionWarning, warn
 from deeplift_fast.intercept import check_model
 from deeplift_fast.rules.complete import CompleteRules
 from deeplift_fast.rules.rescale import RescaleRules
@@ -140,10 +141,17 @@ def attribute(
     if batch == 0:
         return _empty(inputs, xs, target)
     by_name = isinstance(inputs, Mapping)
-    found = Streams(model, forward_args, by_name, target, batch, RULES[rules](), modules, steps).run(xs, x0s)
+    streams = Streams(model, forward_args, by_name, target, batch, RULES[rules](), modules, steps)
+    found = streams.run(xs, x0s)
     contributions = found.contributions
     if rules == "complete":
         delta = convergence_delta(contributions, found.output, found.baseline_output)
+        incomplete = is_incomplete(delta, found.output, found.baseline_output, 1e-4)
+        if batch > 1 and incomplete.any() and streams.mixes_samples(xs):
+            _warn_of_mixing(batch)
+            found = streams.run_one_by_one(xs, x0s)
+            contributions = found.contributions
+            delta = convergence_delta(contributions, found.output, found.baseline_output)
         warn_if_incomplete(delta, found.output, found.baseline_output, delta_tol)
     else:
         contributions, delta = rescale(contributions, found.output, found.baseline_output)
@@ -215,6 +223,14 @@ def _empty(inputs: Inputs, xs: Mapping[Hashable, Tensor], target: Target) -> Att
     contributions = {name: torch.zeros_like(x) for name, x in xs.items()}
     found = None if callable(target) else torch.empty(0, dtype=torch.int64, device=nothing.device)
     return Attribution(_like(inputs, contributions), nothing, nothing.clone(), nothing.clone(), found)
+
+
+def _warn_of_mixing(batch: int) -> None:
+    warn(
+        f"the model mixes the samples of a batch: each of the {batch} is attributed by itself, moving from its baseline "
+        "while the others stay as they are, in as many runs; smaller batches, or samples one at a time, are faster.",
+        InterceptionWarning,
+    )
 
 
 def _like(inputs: Inputs, values: dict[Hashable, Tensor]) -> Any:

@@ -21,8 +21,8 @@ def _sums(contributions: dict[Hashable, Tensor]) -> Tensor:
     return torch.stack(sums).sum(0)
 
 
-def warn_if_incomplete(delta: Tensor, output: Tensor, baseline_output: Tensor, tolerance: float) -> None:
-    """Warn of samples whose convergence delta is more than rounding and passes a part of their difference in output.
+def is_incomplete(delta: Tensor, output: Tensor, baseline_output: Tensor, tolerance: float) -> Tensor:
+    """Which samples' convergence delta is more than rounding and passes a part of their difference in output.
 
     Args:
         delta: the convergence delta, `[batch]`.
@@ -30,12 +30,21 @@ def warn_if_incomplete(delta: Tensor, output: Tensor, baseline_output: Tensor, t
         baseline_output: `f(x0)`, `[batch]`.
         tolerance: the part.
 
-    Warns:
-        ConvergenceWarning: naming their number and the largest.
+    Returns:
+        bool, `[batch]`; a delta that is NaN counts.
     """
     difference = (output - baseline_output).abs()
     rounding = 1e3 * torch.finfo(delta.dtype).eps * torch.maximum(output.abs(), baseline_output.abs()).clamp(min=1)
-    missed = ~(delta.abs() <= torch.maximum(tolerance * difference, rounding))  # NaN counts
+    return ~(delta.abs() <= torch.maximum(tolerance * difference, rounding))
+
+
+def warn_if_incomplete(delta: Tensor, output: Tensor, baseline_output: Tensor, tolerance: float) -> None:
+    """Warn of samples that are incomplete; arguments as :func:`is_incomplete`.
+
+    Warns:
+        ConvergenceWarning: naming their number and the largest convergence delta.
+    """
+    missed = is_incomplete(delta, output, baseline_output, tolerance)
     count = int(missed.sum())
     if count:
         warn(

@@ -110,6 +110,12 @@ class Tally:
         key = operation, rule
         self._missed[key] = self._missed[key] + missed if key in self._missed else missed
 
+    def add(self, other: "Tally") -> None:
+        """Take in another's counts and sums."""
+        self._counts.update(other._counts)
+        for key, missed in other._missed.items():
+            self.note(*key, missed)
+
     def custom_functions(self, output: Tensor) -> None:
         """Count the custom autograd functions that `output` depends on."""
         seen: set[Any] = set()

@@ -152,6 +152,28 @@ class Records:
         self._position = 0
 
 
+class Draws:
+    """Random results that depend on data: the first run's, for every run."""
+
+    def __init__(self) -> None:
+        self.found: list[Any] = []
+        self.replaying = False
+        self._position = 0
+
+    def start(self) -> None:
+        """Begin a run."""
+        self._position = 0
+
+    def take(self, drawn: Any) -> Any:
+        """What to go on with, in place of what this run drew."""
+        if not self.replaying:
+            self.found.append(drawn.detach().clone())
+            return drawn
+        kept = self.found[self._position] if self._position < len(self.found) else None
+        self._position += 1
+        return drawn if kept is None or kept.shape != drawn.shape else kept.clone()
+
+
 class Diverged(InterceptionError):
     """The two streams took different paths."""
 
@@ -174,6 +196,7 @@ class Pass(IsolatedPass):
         partners: the calls of the other stream; used up by this pass.
         tally: counts what the rules did.
         copy: whether rules get copies, for a model that writes to a call's arguments after it.
+        draws: the random results that all runs share.
 
     Raises:
         Diverged: from within the model's call, if a call has no partner.
@@ -187,9 +210,11 @@ class Pass(IsolatedPass):
         partners: Records | None = None,
         tally: Tally | None = None,
         copy: bool = False,
+        draws: Draws | None = None,
     ) -> None:
         super().__init__(state)
         self._copy = copy
+        self._draws = draws or Draws()
         self._rules = rules
         self._keep = keep
         self._partners = partners
@@ -210,6 +235,10 @@ class Pass(IsolatedPass):
         if meeting.written_out is not None:
             with self:
                 found = meeting.written_out(*args, **kwargs)
+            return args[0].copy_(found) if meeting.in_place else found
+        if meeting.draw:
+            with torch.no_grad():
+                found = self._draws.take(func(*args, **kwargs))
             return args[0].copy_(found) if meeting.in_place else found
         _require_plain(meeting)
         other = None

@@ -1,12 +1,15 @@
 """Where attribution starts in a PyHealth model: at its token embeddings and raw continuous values."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
+from pyhealth.models import GRASP
 from torch import Tensor
 
 from deeplift_fast.features import Feature
+from deeplift_fast.shared_choices import SharedChoices
 from deeplift_fast.token_leaves import TokenLeaves, TokenPoint, token_point
 
 
@@ -19,6 +22,10 @@ class Point(Protocol):
 
     def layers(self) -> Mapping[str, Any]:
         """The embedding layers, by feature key."""
+        ...
+
+    def settle(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> bool:
+        """Run the model at the input, if later runs must know how it chose there; whether it ran."""
         ...
 
     def logits(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> Tensor:
@@ -46,6 +53,10 @@ class FromEmbedding:
     def layers(self) -> Mapping[str, Any]:
         """See :class:`Point`."""
         return getattr(self._embed, "embedding_layers", {})
+
+    def settle(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> bool:
+        """See :class:`Point`."""
+        return False
 
     def logits(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> Tensor:
         """See :class:`Point`."""
@@ -75,6 +86,7 @@ class FromTokens:
         self._model = model
         self._batch = batch
         self._points: dict[str, TokenPoint] = {key: token_point(model, key) for key in tokens}
+        self._choices = SharedChoices() if isinstance(model, GRASP) else None  # it clusters the batch in every pass
 
     def numbers(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See :class:`Point`."""
@@ -85,6 +97,14 @@ class FromTokens:
         """See :class:`Point`."""
         own = getattr(getattr(self._model, "embedding_model", None), "embedding_layers", {})
         return {**dict(own), **{key: point.layer for key, point in self._points.items() if point.layer is not None}}
+
+    def settle(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> bool:
+        """See :class:`Point`."""
+        if self._choices is None:
+            return False
+        self.logits(features, values)
+        self._choices.settle()
+        return True
 
     def logits(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> Tensor:
         """See :class:`Point`."""
@@ -97,7 +117,9 @@ class FromTokens:
                 batch[key] = parts[0] if isinstance(given, Tensor) else type(given)(parts[: len(given)])
         tokens = {key: features[key].value for key in self._points}
         leaves = TokenLeaves(list(self._points.values()), tokens, values)
-        with leaves:
+        if self._choices is not None:
+            self._choices.start()
+        with self._choices or contextlib.nullcontext(), leaves:
             logit: Tensor = self._model(**batch)["logit"]
         leaves.finish()
         return logit

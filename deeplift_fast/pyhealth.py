@@ -1,12 +1,13 @@
 """DeepLift with PyHealth's signature."""
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import torch
 from pyhealth.interpret.api import Interpretable
 from pyhealth.interpret.methods.base_interpreter import BaseInterpreter
+from pyhealth.models import MLP
 from torch import Tensor, nn
 
 from deeplift_fast import attribution
@@ -188,7 +189,7 @@ class DeepLift(BaseInterpreter):
         return found
 
     def _point(self, features: Mapping[str, Feature], batch: Mapping[str, Any]) -> Point:
-        if not isinstance(self.model, Interpretable):
+        if not isinstance(self.model, Interpretable) or self._flattens(features):
             return FromTokens(self.model, batch, [key for key, feature in features.items() if feature.is_token])
         embed = self.model.get_embedding_model() if self.use_embeddings else None
         if embed is None and self.use_embeddings:
@@ -197,6 +198,11 @@ class DeepLift(BaseInterpreter):
                 "for continuous features alone, use use_embeddings=False"
             )
         return FromEmbedding(self.model, embed)
+
+    def _flattens(self, features: Mapping[str, Feature]) -> bool:
+        """Whether the model takes nested tokens in `forward` alone, which flattens them."""
+        nested = any(feature.is_token and feature.value.dim() > 2 for feature in features.values())
+        return isinstance(self.model, MLP) and nested and self.rules != "pyhealth"
 
     def _baselines(
         self, baseline: Baseline | Sequence[Baseline] | None, features: Mapping[str, Feature]
@@ -275,6 +281,7 @@ class DeepLift(BaseInterpreter):
             xs, x0s = {**values, **at_input}, {**baselines, **at_baseline}
             if as_pyhealth:
                 xs = {key: x0s[key] + (x - x0s[key]) for key, x in xs.items()}  # PyHealth rounds its input so
+            self._settle(point, inputs, xs, rewind)
             found = attribution.attribute(
                 lambda **given: _for_target(point.logits(inputs, given), target),
                 xs,
@@ -291,7 +298,14 @@ class DeepLift(BaseInterpreter):
             contributions, found.convergence_delta, found.output, found.baseline_output, index, found.report
         )
 
-    def _numbers(self, point: Point, streams: Sequence[dict[str, Tensor]], rewind: Any) -> list[dict[str, Tensor]]:
+    def _settle(
+        self, point: Point, inputs: Mapping[str, Feature], xs: Mapping[str, Tensor], rewind: Callable[[], None]
+    ) -> None:
+        with torch.inference_mode(False), torch.no_grad(), IsolatedPass(ShadowState(Kept([self.model]))):
+            if point.settle(inputs, xs):
+                rewind()
+
+    def _numbers(self, point: Point, streams: Sequence[dict[str, Tensor]], rewind: Callable[[], None]) -> list[dict[str, Tensor]]:
         """Token embeddings in each stream; what was drawn is put back, so all are embedded alike."""
         found = []
         kept = Kept([self.model])

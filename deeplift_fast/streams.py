@@ -12,8 +12,9 @@ from torch.utils import _pytree as pytree
 from deeplift_fast import targets
 from deeplift_fast.diagnostics import Tally
 from deeplift_fast.errors import InterceptionError
-from deeplift_fast.intercept import Diverged, Pass, Records
+from deeplift_fast.intercept import Diverged, Draws, Pass, Records
 from deeplift_fast.isolation import Kept, ShadowState, isolated
+from deeplift_fast.rules.rescale import RescaleRules
 from deeplift_fast.rules.ruleset import RuleSet
 from deeplift_fast.targets import Target
 
@@ -69,6 +70,8 @@ class Streams:
     _kept: Kept = field(init=False)
     _rewind: Callable[[], None] = field(init=False)
     _copy: bool = field(init=False, default=False)
+    _draws: Draws = field(init=False, default_factory=Draws)
+    _only: int | None = field(init=False, default=None)
 
     def run(self, xs: Values, x0s: Values) -> Found:
         """Contributions of the inputs to the output at the target.
@@ -89,13 +92,46 @@ class Streams:
                 self._rewind()
                 return self._walk(xs, x0s)
 
+    def run_one_by_one(self, xs: Values, x0s: Values) -> Found:
+        """As :meth:`run`, for a model that mixes samples: each moves from its baseline while the others stay.
+
+        `baseline_output` of a sample is the model's with that sample alone at its baseline.
+        """
+        found: list[Found] = []
+        for self._only in range(self.batch):
+            at_baseline = {}
+            for name, x in xs.items():
+                at_baseline[name] = x.clone()
+                at_baseline[name][self._only] = x0s[name][self._only]
+            found.append(self.run(xs, at_baseline))
+        self._only = None
+        return _joined(found)
+
+    def mixes_samples(self, xs: Values) -> bool:
+        """Whether one sample's output depends on another sample's inputs, to first order."""
+        devices = {x.device for x in xs.values() if x.is_cuda}
+        with torch.inference_mode(False), isolated(self.modules, devices):
+            run = Pass(RescaleRules(), ShadowState(Kept(self.modules)))
+            leaves = {name: x.requires_grad_() for name, x in _detached(xs).items()}
+            with torch.enable_grad():
+                output = self._call(leaves, run)
+                for index in (0, self.batch - 1):
+                    chosen = targets.select(output, targets.indices(output, self.target))[index]
+                    if not chosen.requires_grad:
+                        return False
+                    found = torch.autograd.grad(chosen, list(leaves.values()), allow_unused=True, retain_graph=True)
+                    others = torch.arange(self.batch) != index
+                    if any(g is not None and bool(g[others.to(g.device)].any()) for g in found):
+                        return True
+        return False
+
     def _walk(self, xs: Values, x0s: Values) -> Found:
         """n + 1 runs for n segments: with several, from the input down, so that the first run settles the target."""
         n = self.steps
         positions = [0.0, 1.0] if n == 1 else [k / n for k in range(n, -1, -1)]
         tally = Tally()
         before = _point(xs, x0s, positions[0])
-        output, records = self._record(before)
+        output, records = self._first(before, xs)
         ends, target = {positions[0]: output}, None
         if positions[0] == 1:
             target = targets.indices(output, self.target)
@@ -116,12 +152,26 @@ class Streams:
         at_input, at_baseline = (targets.select(ends[p], target).detach() for p in (1.0, 0.0))
         return Found(totals, at_input, at_baseline, target, tally)
 
+    def _first(self, point: Values, xs: Values) -> tuple[Tensor, Records]:
+        """As :meth:`_record`, for the first run; what is drawn from data is drawn at the input."""
+        self._draws = Draws()
+        output, records = self._record(point)
+        if self._draws.found and point is not xs:
+            self._rewind()
+            self._draws = Draws()
+            self._record(xs)
+            self._draws.replaying = True
+            self._rewind()
+            output, records = self._record(point)
+        self._draws.replaying = True
+        return output, records
+
     def _record(self, point: Values) -> tuple[Tensor, Records]:
         """The model's output at a point, and the calls that it made."""
         for copy in (False, True):
             records = Records(self._copy or copy)
             with torch.no_grad():
-                output = self._call(point, Pass(self.rules, ShadowState(self._kept), keep=records))
+                output = self._call(point, Pass(self.rules, ShadowState(self._kept), keep=records, draws=self._draws))
             if copy or self._copy or records.intact():
                 break
             self._rewind()  # the model wrote to a call's arguments later on: once more, with copies
@@ -147,7 +197,7 @@ class Streams:
 
     def _with_rules(self, leaves: Values, records: Records, tally: Tally, keep: bool) -> tuple[Tensor, Records]:
         kept = Records(self._copy)
-        run = Pass(self.rules, ShadowState(self._kept), kept if keep else None, records, tally, self._copy)
+        run = Pass(self.rules, ShadowState(self._kept), kept if keep else None, records, tally, self._copy, self._draws)
         with torch.enable_grad(), _no_checkpointing():
             output = self._call(leaves, run)
         records.finish()
@@ -165,15 +215,19 @@ class Streams:
             kwargs.update(further)
         else:
             args.extend(further)
+        self._draws.start()
         with run:
             return targets.reduce(self.model(*args, **kwargs), self.target, self.batch)
+
+    def _explained(self, chosen: Tensor) -> Tensor:
+        return chosen.sum() if self._only is None else chosen[self._only]
 
     def _multipliers(self, chosen: Tensor, leaves: Values) -> Sequence[Tensor | None]:
         if not chosen.requires_grad:
             return [None] * len(leaves)
         try:
             with torch.enable_grad():
-                return torch.autograd.grad(chosen.sum(), list(leaves.values()), allow_unused=True)
+                return torch.autograd.grad(self._explained(chosen), list(leaves.values()), allow_unused=True)
         except RuntimeError as error:
             if "modified by an inplace operation" in str(error) and not self._copy:
                 raise _Overwritten from error
@@ -182,9 +236,27 @@ class Streams:
             raise
 
 
-def _point(xs: Values, x0s: Values, position: float) -> dict[Hashable, Tensor]:
+def _joined(found: list[Found]) -> Found:
+    """Row i of the i-th."""
+    tally = found[0].tally
+    for other in found[1:]:
+        tally.add(other.tally)
+
+    def rows(values: list[Tensor]) -> Tensor:
+        return torch.stack([value[i] for i, value in enumerate(values)])
+
+    return Found(
+        {name: rows([f.contributions[name] for f in found]) for name in found[0].contributions},
+        rows([f.output for f in found]),
+        rows([f.baseline_output for f in found]),
+        found[0].target,
+        tally,
+    )
+
+
+def _point(xs: Values, x0s: Values, position: float) -> Values:
     if position in (0.0, 1.0):
-        return dict(xs if position else x0s)
+        return xs if position else x0s
     return {name: torch.lerp(x0s[name], x, position) for name, x in xs.items()}
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deeplift_fast.rules import attention, composed, distances, norms, recurrent, registry, tables
 from deeplift_fast.rules.averaged import GRADIENT, MIDPOINT, QUADRATURE, averaged
-from deeplift_fast.rules.call import Arguments, Call, is_floating, named_in_place, out_of_place, shared_name
+from deeplift_fast.rules.call import Arguments, Call, is_floating, leaves, named_in_place, out_of_place, shared_name
 from deeplift_fast.rules.elementwise import ElementwiseRule
 from deeplift_fast.rules.product import MatmulRule, ProductRule
 from deeplift_fast.rules.ruleset import Meeting, Note
@@ -85,6 +85,10 @@ def written_out(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cal
         return registry.WRITTEN_OUT[name]
     if name in registry.KINDS:
         return None
+    if name in tables.DETACHING:
+        return composed.identity
+    if name in tables.LEAVING:
+        return getattr(composed, f"to_{name}")
     if name in _QUOTIENTS:
         divisor = args[1] if len(args) > 1 else kwargs.get("other")
         return composed.divide if is_floating(divisor) and kwargs.get("rounding_mode") is None else None
@@ -140,6 +144,9 @@ def is_linear(name: str) -> bool:
     return registry.KINDS.get(name) == "linear" or (name in tables.LINEAR and name not in registry.KINDS)
 
 
+_DATA = Meeting("data", written_out=composed.identity)
+
+
 class CompleteRules:
     """Every operation's secant Jacobian: `Σ m·Δx = Δy` holds for each, and so for the model."""
 
@@ -149,10 +156,15 @@ class CompleteRules:
         """See :class:`deeplift_fast.rules.ruleset.RuleSet`."""
         name = shared_name(func)
         if is_plain(name, args):
-            return None
+            return _DATA if getattr(func, "__self__", None) is Tensor.data else None
+        if name in tables.DRAWS:
+            in_place = named_in_place(func)
+            depends = any(is_floating(leaf) for leaf in leaves((args[1:] if in_place else args, kwargs)))
+            return Meeting(name, in_place, draw=True) if depends else None
         instead = written_out(name, args, kwargs)
         if instead is not None:
-            return Meeting(name, in_place=named_in_place(func), written_out=instead)
+            in_place = named_in_place(func) and name not in tables.DETACHING
+            return Meeting(name, in_place, written_out=instead)
         in_place = named_in_place(func)
         if in_place:
             func = out_of_place(func)

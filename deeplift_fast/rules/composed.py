@@ -7,6 +7,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def identity(input: Tensor, *_: Any) -> Tensor:
+    """What `detach` and `.data` are to the model's values: f(x) depends on them as on any other."""
+    return input.view_as(input)
+
+
+def to_numpy(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """`Tensor.numpy`; values that leave PyTorch are constants."""
+    with torch._C.DisableTorchFunction():
+        return input.detach().numpy(*args, **kwargs)
+
+
+def to_array(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """`Tensor.__array__`: see :func:`to_numpy`."""
+    with torch._C.DisableTorchFunction():
+        return input.detach().__array__(*args, **kwargs)
+
+
+def to_dlpack(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """`Tensor.__dlpack__`: see :func:`to_numpy`."""
+    with torch._C.DisableTorchFunction():
+        return input.detach().__dlpack__(*args, **kwargs)
+
+
 def divide(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     """a · (1/b)."""
     return input * torch.reciprocal(other)

@@ -22,6 +22,7 @@ class Meeting:
         func: the operation, not in place.
         linear: whether its own gradient is exact as long as nothing but its tensors differs between the streams.
         written_out: what to run in its place in both streams, if anything.
+        draw: whether its result is random and depends on its tensors.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Meeting:
     func: Callable[..., Any] = lambda: None
     linear: bool = False
     written_out: Callable[..., Any] | None = None
+    draw: bool = False
 
 
 class RuleSet(Protocol):

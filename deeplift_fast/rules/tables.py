@@ -29,9 +29,9 @@ LINEAR = frozenset(
 PLAIN = frozenset(
     """
     get set del size dim ndimension numel nelement stride storage_offset is_contiguous is_floating_point is_complex
-    item tolist numpy array len bool int float index hash format repr str contains iter element_size data_ptr
+    item tolist len bool int float index hash format repr str contains iter element_size data_ptr
     storage untyped_storage get_device is_same_size is_set_to is_shared is_inference is_nonzero is_pinned is_tensor
-    is_conj is_neg is_same dim_order dlpack dlpack_device reduce reduce_ex deepcopy bytes has_names names
+    is_conj is_neg is_same dim_order dlpack_device reduce reduce_ex deepcopy bytes has_names names
     eq ne lt le gt ge equal not_equal less less_equal greater greater_equal isnan isinf isfinite isneginf isposinf isreal
     isclose allclose isin signbit
     logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not and or xor invert
@@ -40,12 +40,12 @@ PLAIN = frozenset(
     zeros ones full empty eye arange range linspace logspace tensor as_tensor from_numpy scalar_tensor tril_indices
     triu_indices hann_window hamming_window
     zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty new_full
-    new_tensor new_empty_strided empty_strided bernoulli multinomial normal uniform random exponential log_normal geometric
+    new new_tensor new_empty_strided empty_strided uniform random exponential log_normal geometric
     cauchy randn randint randperm
     kaiming_uniform kaiming_normal xavier_uniform xavier_normal constant trunc_normal orthogonal
     one_hot long short char byte integer manual_seed register_hook retain_grad backward grad result_type can_cast
-    promote_types finfo iinfo broadcast_shapes is_grad_enabled set_grad_enabled typename shape requires_grad detach
-    detach_copy nested_tensor_from_mask_left_aligned assert_async assert use_deterministic_algorithms
+    promote_types finfo iinfo broadcast_shapes is_grad_enabled set_grad_enabled typename shape requires_grad
+    nested_tensor_from_mask_left_aligned assert_async assert use_deterministic_algorithms
     are_deterministic_algorithms_enabled get_default_dtype lengths_to_offsets resize set_data pin_memory share_memory
     """.split()
 )
@@ -80,6 +80,15 @@ GRADIENT = frozenset(
     fractional_max_pool2d fractional_max_pool3d fractional_max_pool2d_with_indices fractional_max_pool3d_with_indices
     """.split()
 )
+
+# Values leave the graph here, but not the model's arithmetic.
+DETACHING = frozenset(("detach", "detach_copy"))
+
+# Values leave PyTorch here.
+LEAVING = frozenset(("numpy", "array", "dlpack"))
+
+# Random results that depend on the operation's tensors: both streams take the same draws.
+DRAWS = frozenset(("multinomial", "bernoulli", "poisson", "binomial", "normal", "standard_gamma", "sample_dirichlet"))
 
 # Where the functional form takes `inplace`, when it is given by position.
 IN_PLACE_POSITION = {
