@@ -1,7 +1,7 @@
 """Two streams → multipliers → contributions and convergence delta, for any module or callable."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
@@ -16,7 +16,7 @@ from deeplift_fast.intercept import check_model
 from deeplift_fast.rules.complete import CompleteRules
 from deeplift_fast.rules.rescale import RescaleRules
 from deeplift_fast.rules.ruleset import RuleSet
-from deeplift_fast.streams import Streams
+from deeplift_fast.streams import Found, Streams
 from deeplift_fast.targets import Target
 from deeplift_fast.training_mode import warn_if_training
 
@@ -26,6 +26,7 @@ RULES: dict[str, Callable[[], RuleSet]] = {
     "pyhealth": lambda: RescaleRules(as_pyhealth=True),
 }
 DELTA_TOL = 0.01
+MIXING_TOL = 1e-4  # a convergence delta beyond this part makes one ask whether the model mixes samples
 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 Baselines = Tensor | Real | Sequence[Tensor | Real | None] | Mapping[str, Tensor | Real | None] | None
@@ -126,6 +127,37 @@ def attribute(
             convergence delta passes `delta_tol`.
         TrainingModeWarning: if stochastic modules are in training mode.
     """
+    found = explain(
+        model,
+        inputs,
+        baselines,
+        target,
+        forward_args=forward_args,
+        rules=rules,
+        steps=steps,
+        delta_tol=delta_tol,
+        modules=modules,
+    )
+    if rules == "complete" or not len(found.output):
+        return found.attribution
+    by_name = found.contributions
+    contributions, _ = rescale(by_name, found.output, found.baseline_output)
+    return replace(found.attribution, contributions=_like(inputs, contributions))
+
+
+def explain(
+    model: Callable[..., Any],
+    inputs: Inputs,
+    baselines: Baselines = None,
+    target: Target = None,
+    *,
+    forward_args: Sequence[Any] | Mapping[str, Any] = (),
+    rules: str = "rescale",
+    steps: int = 1,
+    delta_tol: float = DELTA_TOL,
+    modules: Sequence[nn.Module] | None = None,
+) -> "Explanation":
+    """As :func:`attribute`, with nothing scaled under any rule set, and the multipliers."""
     check_rules(rules, steps, delta_tol)
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")
@@ -140,24 +172,61 @@ def attribute(
     batch = _batch_size(xs)
     if batch == 0:
         return _empty(inputs, xs, target)
-    by_name = isinstance(inputs, Mapping)
-    streams = Streams(model, forward_args, by_name, target, batch, RULES[rules](), modules, steps)
+    streams = Streams(
+        model, forward_args, isinstance(inputs, Mapping), target, batch, RULES[rules](), modules, steps
+    )
     found = streams.run(xs, x0s)
-    contributions = found.contributions
+    delta = convergence_delta(found.contributions, found.output, found.baseline_output)
     if rules == "complete":
-        delta = convergence_delta(contributions, found.output, found.baseline_output)
-        incomplete = is_incomplete(delta, found.output, found.baseline_output, 1e-4)
-        if batch > 1 and incomplete.any() and streams.mixes_samples(xs):
-            _warn_of_mixing(batch)
+        if batch > 1 and _mixes(streams, xs, found, delta):
             found = streams.run_one_by_one(xs, x0s)
-            contributions = found.contributions
-            delta = convergence_delta(contributions, found.output, found.baseline_output)
+            delta = convergence_delta(found.contributions, found.output, found.baseline_output)
         warn_if_incomplete(delta, found.output, found.baseline_output, delta_tol)
-    else:
-        contributions, delta = rescale(contributions, found.output, found.baseline_output)
     report = found.tally.report(delta, found.output - found.baseline_output)
-    shown = _shown(found.target)
-    return Attribution(_like(inputs, contributions), delta, found.output, found.baseline_output, shown, report)
+    attribution = Attribution(
+        _like(inputs, found.contributions), delta, found.output, found.baseline_output, _shown(found.target), report
+    )
+    return Explanation(attribution, _like(inputs, found.multipliers), found.contributions, found.apart)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What :func:`explain` found.
+
+    Attributes:
+        attribution: nothing in it is scaled.
+        multipliers: in the structure of the inputs; over several steps their mean.
+        contributions: those of the attribution, by name or position.
+        apart: whether `f(x)` and `f(x0)` are other than two plain runs of the model give.
+    """
+
+    attribution: Attribution
+    multipliers: Any
+    contributions: dict[Hashable, Tensor]
+    apart: bool = False
+
+    @property
+    def output(self) -> Tensor:
+        """`f(x)` at the target, `[batch]`."""
+        return self.attribution.output
+
+    @property
+    def baseline_output(self) -> Tensor:
+        """`f(x0)` at the target, `[batch]`."""
+        return self.attribution.baseline_output
+
+
+def _mixes(streams: Streams, xs: Mapping[Hashable, Tensor], found: Found, delta: Tensor) -> bool:
+    """Whether the model mixes the samples of a batch; looked into only where samples are incomplete."""
+    incomplete = is_incomplete(delta, found.output, found.baseline_output, MIXING_TOL)
+    if not incomplete.any() or not streams.mixes_samples(xs):
+        return False
+    warn(
+        f"the model mixes the samples of a batch: each of the {len(delta)} is attributed by itself, moving from its "
+        "baseline while the others stay as they are, in as many runs; smaller batches are faster.",
+        InterceptionWarning,
+    )
+    return True
 
 
 def _named(inputs: Inputs, baselines: Baselines) -> tuple[dict[Hashable, Tensor], dict[Hashable, Tensor]]:
@@ -218,19 +287,12 @@ def _batch_size(xs: Mapping[Hashable, Tensor]) -> int:
     return next(iter(sizes.values()))
 
 
-def _empty(inputs: Inputs, xs: Mapping[Hashable, Tensor], target: Target) -> Attribution:
+def _empty(inputs: Inputs, xs: Mapping[Hashable, Tensor], target: Target) -> Explanation:
     nothing = next(iter(xs.values())).new_empty(0)
-    contributions = {name: torch.zeros_like(x) for name, x in xs.items()}
+    zeros = {name: torch.zeros_like(x) for name, x in xs.items()}
     found = None if callable(target) else torch.empty(0, dtype=torch.int64, device=nothing.device)
-    return Attribution(_like(inputs, contributions), nothing, nothing.clone(), nothing.clone(), found)
-
-
-def _warn_of_mixing(batch: int) -> None:
-    warn(
-        f"the model mixes the samples of a batch: each of the {batch} is attributed by itself, moving from its baseline "
-        "while the others stay as they are, in as many runs; smaller batches, or samples one at a time, are faster.",
-        InterceptionWarning,
-    )
+    attribution = Attribution(_like(inputs, zeros), nothing, nothing.clone(), nothing.clone(), found)
+    return Explanation(attribution, _like(inputs, zeros), zeros)
 
 
 def _like(inputs: Inputs, values: dict[Hashable, Tensor]) -> Any:

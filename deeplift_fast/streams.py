@@ -26,18 +26,23 @@ class Found:
     """What the streams give.
 
     Attributes:
-        contributions: by input, in the inputs' shapes.
+        multipliers: by input, in the inputs' shapes; over several steps their mean.
+        contributions: multipliers times the inputs' differences from the baselines.
         output: `f(x)` at the target, `[batch]`.
         baseline_output: `f(x0)` at the target, `[batch]`.
         target: int64 `[batch, k]`, or `None` for a callable target.
         tally: what the rules did.
+        apart: whether `f(x)` and `f(x0)` are other than two plain runs of the model give: samples were taken one by
+            one, or draws shared.
     """
 
+    multipliers: dict[Hashable, Tensor]
     contributions: dict[Hashable, Tensor]
     output: Tensor
     baseline_output: Tensor
     target: Tensor | None
     tally: Tally
+    apart: bool = False
 
 
 class _Overwritten(Exception):
@@ -146,11 +151,14 @@ class Streams:
             if position == 1:
                 target = targets.indices(output, self.target)
             multipliers = self._multipliers(targets.select(output, target), leaves)
-            _add(totals, multipliers, *((point, before) if position == 1 else (before, point)))
+            _add(totals, multipliers, point)
             tally.custom_functions(output)
             ends[position], before = output.detach(), point
         at_input, at_baseline = (targets.select(ends[p], target).detach() for p in (1.0, 0.0))
-        return Found(totals, at_input, at_baseline, target, tally)
+        means = {name: total if n == 1 else total / n for name, total in totals.items()}
+        with torch.no_grad():
+            contributions = {name: (x - x0s[name]).mul_(means[name]) for name, x in xs.items()}
+        return Found(means, contributions, at_input, at_baseline, target, tally, bool(self._draws.found))
 
     def _first(self, point: Values, xs: Values) -> tuple[Tensor, Records]:
         """As :meth:`_record`, for the first run; what is drawn from data is drawn at the input."""
@@ -246,11 +254,13 @@ def _joined(found: list[Found]) -> Found:
         return torch.stack([value[i] for i, value in enumerate(values)])
 
     return Found(
+        {name: rows([f.multipliers[name] for f in found]) for name in found[0].multipliers},
         {name: rows([f.contributions[name] for f in found]) for name in found[0].contributions},
         rows([f.output for f in found]),
         rows([f.baseline_output for f in found]),
         found[0].target,
         tally,
+        apart=True,
     )
 
 
@@ -260,12 +270,10 @@ def _point(xs: Values, x0s: Values, position: float) -> Values:
     return {name: torch.lerp(x0s[name], x, position) for name, x in xs.items()}
 
 
-def _add(totals: dict[Hashable, Tensor], multipliers: Sequence[Tensor | None], high: Values, low: Values) -> None:
-    """Multipliers times the segment's differences."""
-    with torch.no_grad():
-        for (name, x), multiplier in zip(high.items(), multipliers, strict=True):
-            part = torch.zeros_like(x) if multiplier is None else (x - low[name]).mul_(multiplier)
-            totals[name] = totals[name].add_(part) if name in totals else part
+def _add(totals: dict[Hashable, Tensor], multipliers: Sequence[Tensor | None], point: Values) -> None:
+    for (name, x), multiplier in zip(point.items(), multipliers, strict=True):
+        part = torch.zeros_like(x) if multiplier is None else multiplier
+        totals[name] = totals[name] + part if name in totals else part
 
 
 def _check_shapes(output: Tensor, other: Tensor, position: float) -> None:

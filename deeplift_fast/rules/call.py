@@ -1,7 +1,7 @@
 """One call of an operation, as it was met in both streams."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,18 @@ def is_floating(value: Any) -> bool:
     return isinstance(value, Tensor) and value.dtype in FLOATING
 
 
+def _sort(values: Iterable[Any], floats: list[Tensor], choices: list[Any]) -> None:
+    for value in values:
+        if isinstance(value, Tensor):
+            (floats if value.dtype in FLOATING else choices).append(value)
+        elif isinstance(value, tuple | list):
+            _sort(value, floats, choices)
+        elif isinstance(value, dict):
+            _sort(value.values(), floats, choices)
+        else:
+            choices.append(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Arguments:
     """A call's arguments in one stream.
@@ -111,8 +123,9 @@ class Arguments:
         """Sort a call's arguments."""
         floats: list[Tensor] = []
         choices: list[Any] = []
-        for leaf in leaves((args, kwargs)):
-            (floats if is_floating(leaf) else choices).append(leaf)
+        _sort(args, floats, choices)
+        if kwargs:
+            _sort(kwargs.values(), floats, choices)
         return Arguments(args, kwargs, floats, choices)
 
     def with_leaves(self, floats: list[Tensor], choices: list[Any]) -> "Arguments":

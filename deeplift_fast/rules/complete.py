@@ -11,7 +11,7 @@ from torch import Tensor
 from deeplift_fast.rules import attention, composed, distances, norms, recurrent, registry, tables
 from deeplift_fast.rules.averaged import GRADIENT, MIDPOINT, QUADRATURE, averaged
 from deeplift_fast.rules.call import Arguments, Call, is_floating, leaves, named_in_place, out_of_place, shared_name
-from deeplift_fast.rules.elementwise import ElementwiseRule
+from deeplift_fast.rules.elementwise import CLOSED, ClosedRule, ElementwiseRule
 from deeplift_fast.rules.product import MatmulRule, ProductRule
 from deeplift_fast.rules.ruleset import Meeting, Note
 from deeplift_fast.rules.secant import SecantRule
@@ -252,12 +252,14 @@ def _of_one_tensor(call: Call) -> tuple[Any, str] | None:
 
 def _elementwise(call: Call) -> Tensor:
     (x,), (x0,) = call.xs, call.x0s
-    shapes = [tensor.shape for tensor in call.actual.floats]
-    if len(shapes) > 1 and call.name != "prelu":
-        shape = torch.broadcast_shapes(*shapes)
+    name = "square" if call.name == "pow" and call.argument(1, "exponent") == 2 else call.name
+    floats = call.actual.floats
+    if name in CLOSED and len(floats) == 1 and name not in registry.KINDS and x.dtype in (torch.float32, torch.float64):
+        return ClosedRule.apply(name, x, x0)  # type: ignore[no-any-return]
+    if len(floats) > 1 and call.name != "prelu":
+        shape = torch.broadcast_shapes(*(tensor.shape for tensor in floats))
         x, x0 = x.expand(shape), x0.expand(shape)
-    found: Tensor = ElementwiseRule.apply(call.run, x, x0)
-    return found
+    return ElementwiseRule.apply(call.run, x, x0, len(floats) == 1)  # type: ignore[no-any-return]
 
 
 def _dims(dim: int | Iterable[int]) -> tuple[int, ...]:

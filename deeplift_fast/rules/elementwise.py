@@ -18,7 +18,7 @@ class ElementwiseRule(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, f: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor) -> Tensor:
+    def forward(ctx: Any, f: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, alone: bool) -> Tensor:
         """`f(x)`.
 
         Args:
@@ -26,11 +26,28 @@ class ElementwiseRule(torch.autograd.Function):
             f: the elementwise function.
             x: its argument at the input; real floating point.
             x0: its argument at the baseline, of the same shape and dtype.
+            alone: whether `f` takes elements of any shape: it has no other tensor to broadcast with.
         """
-        wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
         y = f(x)
-        a, b = x.to(wide), x0.to(wide)
-        ctx.save_for_backward(_slope(f, a, b, y if wide == y.dtype else f(a)).to(y.dtype))
+        ctx.save_for_backward(_slope(f, x, x0, y, alone))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None, None]:
+        """The incoming multiplier times this function's own."""
+        (multiplier,) = ctx.saved_tensors
+        return None, gradient * multiplier, None, None
+
+
+class ClosedRule(torch.autograd.Function):
+    """A function whose secant slope has a closed form that does not cancel: a key of :data:`CLOSED`."""
+
+    @staticmethod
+    def forward(ctx: Any, name: str, x: Tensor, x0: Tensor) -> Tensor:
+        """`f(x)`; arguments as for :class:`ElementwiseRule`."""
+        function, slope = CLOSED[name]
+        y = function(x)
+        ctx.save_for_backward(slope(x, x0, y, function(x0)))
         return y
 
     @staticmethod
@@ -40,19 +57,64 @@ class ElementwiseRule(torch.autograd.Function):
         return None, gradient * multiplier, None
 
 
-def _slope(f: Callable[[Tensor], Tensor], a: Tensor, b: Tensor, value: Tensor) -> Tensor:
+def _of_square(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor) -> Tensor:
+    return x + x0
+
+
+def _of_sqrt(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor) -> Tensor:
+    total = y + y0
+    return torch.where(total == 0, 0.0, 1 / total)  # no slope where both are 0, and nothing moves
+
+
+def _of_rsqrt(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor) -> Tensor:
+    return -(y * y0) * (y * y0) / (y + y0)
+
+
+def _of_reciprocal(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor) -> Tensor:
+    return -(y * y0)
+
+
+def _of_exp(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor) -> Tensor:
+    fall = -(x - x0).abs()
+    same = (fall == 0) | fall.isnan()  # equal infinities included
+    return torch.where(same, y, torch.maximum(y, y0) * torch.expm1(fall) / torch.where(same, 1.0, fall))
+
+
+Slope = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+CLOSED: dict[str, tuple[Callable[[Tensor], Tensor], Slope]] = {
+    "square": (torch.square, _of_square),
+    "sqrt": (torch.sqrt, _of_sqrt),
+    "rsqrt": (torch.rsqrt, _of_rsqrt),
+    "reciprocal": (torch.reciprocal, _of_reciprocal),
+    "exp": (torch.exp, _of_exp),
+}
+
+
+def _slope(f: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, y: Tensor, alone: bool) -> Tensor:
+    wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    a, b = x.to(wide), x0.to(wide)
+    value = y if y.dtype == wide else f(a)
+    delta = a - b
+    slope = (value - f(b)).div_(delta)
+    tiny = _NEAR[wide]
+    near = (delta.abs_() <= torch.add(tiny, a.abs(), alpha=tiny)).logical_or_(a == b)
+    if not alone:
+        slope = torch.where(near, _close(f, a, b, value), slope)
+    elif near.any():
+        slope[near] = _close(f, a[near], b[near], value[near])
+    return slope.to(y.dtype)
+
+
+def _close(f: Callable[[Tensor], Tensor], a: Tensor, b: Tensor, value: Tensor) -> Tensor:
+    """The slope where two arguments are close."""
     same = a == b  # equal infinities included
     delta = torch.where(same, 0.0, a - b)
     rise = torch.where(same, 0.0, value - f(b))
-    quotient = rise / torch.where(same, 1.0, delta)
-    near = delta.abs() <= _NEAR[a.dtype] * (1 + torch.maximum(a.abs(), b.abs()))
-    if not near.any():
-        return quotient
     derivative, middle = _derivative(f, torch.where(same, a, b + delta / 2))
     # A kink between the two shows as a rise that rounding does not explain.
     noise = 16 * torch.finfo(a.dtype).eps * middle.abs()
-    smooth = near & ((derivative * delta - rise).abs() <= noise)
-    return torch.where(smooth | same, derivative, quotient)
+    smooth = (derivative * delta - rise).abs() <= noise
+    return torch.where(smooth | same, derivative, rise / torch.where(same, 1.0, delta))
 
 
 def _derivative(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,344 @@
+"""DeepLift and DeepLiftShap with Captum's signatures, for any `nn.Module`; Captum itself is not needed."""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deeplift_fast import attribution, targets
+from deeplift_fast.attribution import DELTA_TOL, Explanation, check_rules
+from deeplift_fast.completeness import convergence_delta
+from deeplift_fast.diagnostics import Report, merged
+
+Tensors = Tensor | tuple[Tensor, ...]
+Baselines = Tensor | int | float | tuple[Tensor | int | float, ...] | None
+Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
+AttributionFunction = Callable[..., tuple[Tensor, ...]]
+
+ROWS = 256  # pairs of input and baseline that DeepLiftShap takes through the model at once
+
+
+class DeepLift:
+    """DeepLIFT (Shrikumar et al. 2017) of any module, as `captum.attr.DeepLift` is called.
+
+    With `rules="complete"` it takes what Captum's refuses or gets wrong: reused modules, functional activations, softmax,
+    gates, attention, recurrent layers. The model is not changed; in training mode both streams see the same draws.
+
+    Args:
+        model: an `nn.Module` or a callable, returning a tensor.
+        multiply_by_inputs: whether to return contributions; `False` gives multipliers ("local" attribution).
+        eps: taken for Captum's sake; the slopes here need none.
+        rules: `"complete"`, or `"rescale"` for exact slopes of ReLU, Sigmoid and Tanh and gradients for the rest,
+            unscaled, much as Captum has it.
+        steps: into how many segments the line from baseline to input is cut (1 is DeepLIFT).
+        delta_tol: under `"complete"`, the part of `f(x) − f(x0)` that a convergence delta may reach without a warning.
+
+    Raises:
+        ValueError, TypeError: for an argument that does not fit; the message names it.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        multiply_by_inputs: bool = True,
+        eps: float = 1e-10,
+        *,
+        rules: str = "complete",
+        steps: int = 1,
+        delta_tol: float = DELTA_TOL,
+    ) -> None:
+        if rules == "pyhealth":
+            raise ValueError('rules is "pyhealth"; accepted: "complete", "rescale"')
+        check_rules(rules, steps, delta_tol)
+        if isinstance(eps, bool) or not isinstance(eps, Real):
+            raise TypeError(f"eps is {eps!r}; accepted: a number")
+        if not callable(model):
+            raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")
+        self.model = model
+        self.eps = eps
+        self.rules = rules
+        self.steps = steps
+        self.delta_tol = delta_tol
+        self._multiply_by_inputs = multiply_by_inputs
+        self._report: Report | None = None
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """Whether contributions are returned, and not multipliers."""
+        return self._multiply_by_inputs
+
+    def has_convergence_delta(self) -> bool:
+        """True: :meth:`attribute` can return the convergence delta."""
+        return True
+
+    def report(self) -> Report:
+        """As :meth:`deeplift_fast.DeepLift.report`.
+
+        Raises:
+            RuntimeError: before the first call.
+        """
+        if self._report is None:
+            raise RuntimeError("report() tells of the last call; call attribute first")
+        return self._report
+
+    def attribute(
+        self,
+        inputs: Tensors,
+        baselines: Baselines = None,
+        target: Target = None,
+        additional_forward_args: Any = None,
+        return_convergence_delta: bool = False,
+        custom_attribution_func: AttributionFunction | None = None,
+    ) -> Any:
+        """Contributions of the inputs to the model's output at the target.
+
+        Args:
+            inputs: floating point, `[batch, …]`: a tensor, or a tuple of them, the model's first positional arguments.
+            baselines: the same structure: tensors of the inputs' shapes or of one sample's, numbers, or `None` for 0.
+            target: the output's index: `None` for a model with one output per sample, an int or a tuple of ints for
+                every sample, or one of these per sample (a tensor or a list).
+            additional_forward_args: the model's further positional arguments, one or a tuple; both streams get them.
+            return_convergence_delta: whether to return the delta too.
+            custom_attribution_func: takes `(multipliers, inputs, baselines)`, tuples of tensors, or the first one or
+                two of these, and returns the attributions.
+
+        Returns:
+            Attributions in the structure and shapes of `inputs`; with `return_convergence_delta`, a pair of these and
+            `Σ attributions − (f(x) − f(x0))`, `[batch]` (with `multiply_by_inputs=False`, that of the contributions).
+
+        Raises:
+            ValueError, TypeError: for an argument that does not fit; the message names it.
+
+        Warns:
+            ConvergenceWarning: if a convergence delta passes `delta_tol` under `"complete"`.
+        """
+        xs, x0s = _as_tuple("inputs", inputs), _baselines(inputs, baselines)
+        found = self._explain(xs, x0s, target, _further(additional_forward_args))
+        self._report = found.attribution.report
+        attributions = self._attributions(found, xs, x0s, custom_attribution_func)
+        shown = attributions if isinstance(inputs, tuple | list) else attributions[0]
+        if not return_convergence_delta:
+            return shown
+        if found.apart or not (self._multiply_by_inputs or custom_attribution_func):
+            return shown, found.attribution.convergence_delta
+        return shown, self.compute_convergence_delta(attributions, x0s, xs, target, additional_forward_args)
+
+    def attribute_future(self) -> None:
+        """Not implemented, as in Captum."""
+        raise NotImplementedError("attribute_future is not implemented for DeepLift; call attribute")
+
+    def compute_convergence_delta(
+        self,
+        attributions: Tensors,
+        start_point: Baselines,
+        end_point: Tensors,
+        target: Target = None,
+        additional_forward_args: Any = None,
+    ) -> Tensor:
+        """`Σ attributions − (f(end_point) − f(start_point))`, `[batch]`, from two plain runs of the model.
+
+        Args:
+            attributions: `[batch, …]`, a tensor or a tuple.
+            start_point: the baselines, as for :meth:`attribute`.
+            end_point: the inputs.
+            target: as for :meth:`attribute`.
+            additional_forward_args: as for :meth:`attribute`.
+        """
+        xs = _as_tuple("end_point", end_point)
+        x0s = _baselines(end_point, start_point)
+        given = _as_tuple("attributions", attributions)
+        resolved = [attribution.baselines_.resolve(i, x, x0) for i, (x, x0) in enumerate(zip(xs, x0s, strict=True))]
+        with torch.no_grad():
+            ends = [self._output(values, target, additional_forward_args) for values in (xs, tuple(resolved))]
+            return convergence_delta(dict(enumerate(given)), *ends)
+
+    def _output(self, values: Sequence[Tensor], target: Target, additional_forward_args: Any) -> Tensor:
+        chosen = _target(target, len(values[0]))
+        copies = [value.detach().clone() for value in values]
+        output = targets.reduce(self.model(*copies, *_further(additional_forward_args)), chosen, len(values[0]))
+        return targets.select(output, targets.indices(output, chosen))
+
+    def _explain(
+        self, xs: tuple[Tensor, ...], x0s: tuple[Any, ...], target: Target, further: tuple[Any, ...]
+    ) -> Explanation:
+        batch = len(xs[0]) if isinstance(xs[0], Tensor) and xs[0].dim() else 0
+        return attribution.explain(
+            self.model,
+            xs,
+            x0s,
+            _target(target, batch),
+            forward_args=further,
+            rules=self.rules,
+            steps=self.steps,
+            delta_tol=self.delta_tol,
+        )
+
+    def _attributions(
+        self, found: Explanation, xs: tuple[Tensor, ...], x0s: tuple[Any, ...], function: AttributionFunction | None
+    ) -> tuple[Tensor, ...]:
+        if function is not None:
+            full = [attribution.baselines_.resolve(i, x, x0) for i, (x, x0) in enumerate(zip(xs, x0s, strict=True))]
+            wanted = len(inspect.signature(function).parameters)
+            made = function(*(found.multipliers, tuple(x.detach() for x in xs), tuple(full))[:wanted])
+            return _as_tuple("what custom_attribution_func returned", made)
+        return tuple(found.attribution.contributions if self._multiply_by_inputs else found.multipliers)
+
+
+class DeepLiftShap(DeepLift):
+    """The mean of DeepLIFT over a background set: an approximation of SHAP values (Lundberg & Lee 2017, section 4.2).
+
+    Every input is compared with every baseline, `ROWS` pairs at a time, so that memory does not grow with the set.
+
+    Args:
+        model: as for :class:`DeepLift`.
+        multiply_by_inputs: as for :class:`DeepLift`.
+        rules: as for :class:`DeepLift`.
+        steps: as for :class:`DeepLift`.
+        delta_tol: as for :class:`DeepLift`.
+        rows: how many pairs of input and baseline go through the model at once.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        multiply_by_inputs: bool = True,
+        *,
+        rules: str = "complete",
+        steps: int = 1,
+        delta_tol: float = DELTA_TOL,
+        rows: int = ROWS,
+    ) -> None:
+        super().__init__(model, multiply_by_inputs, rules=rules, steps=steps, delta_tol=delta_tol)
+        if isinstance(rows, bool) or not isinstance(rows, int):
+            raise TypeError(f"rows is {rows!r}; accepted: an int of 1 or more")
+        if rows < 1:
+            raise ValueError(f"rows is {rows}; accepted: 1 or more")
+        self.rows = rows
+
+    def attribute(
+        self,
+        inputs: Tensors,
+        baselines: Any = None,
+        target: Target = None,
+        additional_forward_args: Any = None,
+        return_convergence_delta: bool = False,
+        custom_attribution_func: AttributionFunction | None = None,
+    ) -> Any:
+        """The mean over baselines of :meth:`DeepLift.attribute`.
+
+        Args:
+            inputs: as there.
+            baselines: the background set: tensors `[baselines, …]`, as many in each, or a function that returns them,
+                of the inputs or of nothing.
+            target: as there.
+            additional_forward_args: as there; tensors with one row per input follow their input.
+            return_convergence_delta: whether to return the deltas too.
+            custom_attribution_func: as there; it gets pairs of input and baseline, some at a time.
+
+        Returns:
+            Attributions in the structure and shapes of `inputs`; with `return_convergence_delta`, a pair of these and the
+            convergence deltas, `[batch · baselines]`, those of the first input first.
+
+        Raises:
+            ValueError, TypeError: for an argument that does not fit; the message names it.
+        """
+        xs = _as_tuple("inputs", inputs)
+        x0s = _background(inputs, baselines, len(xs))
+        batch, count = len(xs[0]), len(x0s[0])
+        further = _further(additional_forward_args)
+        totals = [torch.zeros_like(x) for x in xs]
+        deltas, reports = [], []
+        for i, j in _pairs(batch, count, self.rows):
+            rows = tuple(x.detach()[i] for x in xs)
+            refs = tuple(x0[j] for x0 in x0s)
+            follow = tuple(_rows(argument, i, batch) for argument in further)
+            found = self._explain(rows, refs, _rows_of_target(target, i, batch), follow)
+            for total, part in zip(totals, self._attributions(found, rows, refs, custom_attribution_func), strict=True):
+                total.index_add_(0, i, part.detach().to(total.dtype), alpha=1 / count)
+            deltas.append(found.attribution.convergence_delta)
+            reports.append(found.attribution.report)
+        self._report = merged(reports)
+        shown = tuple(totals) if isinstance(inputs, tuple | list) else totals[0]
+        if not return_convergence_delta:
+            return shown
+        return shown, torch.cat(deltas) if deltas else xs[0].new_empty(0)
+
+
+def _pairs(batch: int, count: int, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Indices of inputs and of baselines, every pair once, inputs first."""
+    for start in range(0, batch * count, rows):
+        pair = torch.arange(start, min(start + rows, batch * count))
+        yield pair // count, pair % count
+
+
+def _as_tuple(name: str, given: Any) -> tuple[Tensor, ...]:
+    values = tuple(given) if isinstance(given, tuple | list) else (given,)
+    for value in values:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} holds a {type(value).__name__}; accepted: a tensor or a tuple of tensors")
+    if not values:
+        raise ValueError(f"{name} is empty; at least one tensor is needed")
+    return values
+
+
+def _baselines(inputs: Any, baselines: Any) -> tuple[Any, ...]:
+    count = len(inputs) if isinstance(inputs, tuple | list) else 1
+    if baselines is None:
+        return (None,) * count
+    values = tuple(baselines) if isinstance(baselines, tuple | list) else (baselines,)
+    if len(values) != count:
+        raise ValueError(f"baselines holds {len(values)} for {count} input(s); accepted: one for each, or None")
+    return values
+
+
+def _background(inputs: Any, baselines: Any, count: int) -> tuple[Tensor, ...]:
+    if callable(baselines):
+        baselines = baselines(inputs) if inspect.signature(baselines).parameters else baselines()
+    if baselines is None:
+        raise ValueError("baselines is None; DeepLiftShap needs a background set: tensors [baselines, …], or a function")
+    values = _as_tuple("baselines", baselines)
+    if len(values) != count:
+        raise ValueError(f"baselines holds {len(values)} tensors for {count} input(s); accepted: one for each")
+    sizes = [len(value) if value.dim() else 0 for value in values]
+    if len(set(sizes)) > 1 or not sizes[0]:
+        raise ValueError(f"baselines have {sizes} rows; accepted: one or more, as many in each tensor")
+    return values
+
+
+def _further(given: Any) -> tuple[Any, ...]:
+    if given is None:
+        return ()
+    return tuple(given) if isinstance(given, tuple | list) else (given,)
+
+
+def _rows(value: Any, index: Tensor, batch: int) -> Any:
+    return value[index] if isinstance(value, Tensor) and value.dim() and len(value) == batch else value
+
+
+def _rows_of_target(target: Target, index: Tensor, batch: int) -> Any:
+    if isinstance(target, list):
+        target = torch.tensor(target)
+    many = isinstance(target, Tensor) and target.numel() > 1
+    return _rows(target, index, batch) if many else target
+
+
+def _target(target: Target, batch: int) -> Any:
+    """Captum's target as the core takes it."""
+    if target is None:
+        return _single
+    if isinstance(target, list):
+        target = torch.tensor(target)
+    if isinstance(target, Tensor) and target.numel() == 1:
+        return int(target)
+    return target
+
+
+def _single(output: Tensor) -> Tensor:
+    if not isinstance(output, Tensor):
+        raise TypeError(f"the model returned a {type(output).__name__}; a tensor is needed")
+    if output.dim() and output.numel() != len(output):
+        raise ValueError(f"target is None, and the model returned shape {tuple(output.shape)}: name a target")
+    return output.reshape(-1)
