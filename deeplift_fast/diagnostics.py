@@ -29,7 +29,7 @@ class Row:
         count: how often it was met.
         delta: what it adds to the sum of the convergence deltas of the batch, in units of the output; NaN where several
             operations share a figure that cannot be split.
-        share: `delta` as a part of that sum; NaN where the sum is 0.
+        share: `delta` as a part of that sum; NaN where the sum is no more than rounding.
     """
 
     operation: str
@@ -46,10 +46,12 @@ class Report:
     Attributes:
         rows: the operations, those that cost completeness first.
         delta: the sum of the convergence deltas over the batch.
+        rounding: how much of it may be rounding.
     """
 
     rows: tuple[Row, ...]
     delta: float
+    rounding: float = 0.0
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -77,12 +79,15 @@ def merged(reports: Iterable[Report]) -> Report:
     for row in (row for report in reports for row in report):
         counts[row.operation, row.rule] += row.count
         deltas[row.operation, row.rule] += row.delta  # type: ignore[assignment]
-    return _report(dict(counts), dict(deltas), total)
+    return _report(dict(counts), dict(deltas), total, sum(report.rounding for report in reports))
 
 
-def _report(counts: dict[tuple[str, str], int], deltas: Mapping[tuple[str, str], float], total: float) -> Report:
-    rows = [Row(*key, counts[key], value, value / total if total else torch.nan) for key, value in deltas.items()]
-    return Report(tuple(sorted(rows, key=_weight)), total)
+def _report(
+    counts: dict[tuple[str, str], int], deltas: Mapping[tuple[str, str], float], total: float, rounding: float
+) -> Report:
+    scale = total if abs(total) > rounding else torch.nan
+    rows = [Row(*key, counts[key], value, value / scale) for key, value in deltas.items()]
+    return Report(tuple(sorted(rows, key=_weight)), total, rounding)
 
 
 def _percent(share: float) -> str:
@@ -137,7 +142,7 @@ class Tally:
             delta: the convergence delta, `[batch]`.
             change: `f(x) − f(x0)`, `[batch]`.
         """
-        total = float(delta.double().sum())
+        total, rounding = float(delta.double().sum()), _rounding(delta, change)
         known = {key: float(missed) for key, missed in self._missed.items()}
         rest = total - sum(value for value in known.values() if value == value)
         unknown = [key for key in self._counts if key not in known and key[1] in _UNKNOWN]
@@ -145,10 +150,10 @@ class Tally:
         counts = dict(self._counts)
         if len(unknown) == 1:
             deltas[unknown[0]] = rest
-        elif unknown or abs(rest) > _rounding(delta, change):
+        elif unknown or abs(rest) > rounding:
             key = (TOGETHER if unknown else ELSEWHERE, "")
             deltas[key], counts[key] = rest, sum(counts[k] for k in unknown)
-        return _report(counts, deltas, total)
+        return _report(counts, deltas, total, rounding)
 
 
 def _weight(row: Row) -> tuple[Any, ...]:

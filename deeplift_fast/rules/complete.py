@@ -85,8 +85,6 @@ def written_out(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cal
         return registry.WRITTEN_OUT[name]
     if name in registry.KINDS:
         return None
-    if name in tables.DETACHING:
-        return composed.identity
     if name in tables.LEAVING:
         return getattr(composed, f"to_{name}")
     if name in _QUOTIENTS:
@@ -144,7 +142,7 @@ def is_linear(name: str) -> bool:
     return registry.KINDS.get(name) == "linear" or (name in tables.LINEAR and name not in registry.KINDS)
 
 
-_DATA = Meeting("data", written_out=composed.identity)
+_STOPPED = Meeting("detach", written_out=composed.identity)
 
 
 class CompleteRules:
@@ -155,16 +153,17 @@ class CompleteRules:
     def meet(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meeting | None:
         """See :class:`deeplift_fast.rules.ruleset.RuleSet`."""
         name = shared_name(func)
+        if name in tables.DETACHING or getattr(func, "__self__", None) is Tensor.data:
+            return _STOPPED if args[0].requires_grad and not args[0].is_leaf else None
         if is_plain(name, args):
-            return _DATA if getattr(func, "__self__", None) is Tensor.data else None
+            return None
         if name in tables.DRAWS:
             in_place = named_in_place(func)
             depends = any(is_floating(leaf) for leaf in leaves((args[1:] if in_place else args, kwargs)))
             return Meeting(name, in_place, draw=True) if depends else None
         instead = written_out(name, args, kwargs)
         if instead is not None:
-            in_place = named_in_place(func) and name not in tables.DETACHING
-            return Meeting(name, in_place, written_out=instead)
+            return Meeting(name, named_in_place(func), written_out=instead)
         in_place = named_in_place(func)
         if in_place:
             func = out_of_place(func)

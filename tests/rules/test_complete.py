@@ -1,0 +1,114 @@
+"""`rules="complete"`: `Σ m·Δx = Δy` for every operation, whatever its form."""
+
+import pytest
+import torch
+from rule_cases import CALLS, ELEMENTWISE, LINEAR, MIXING, PRODUCTS, QUADRATURE, SOFTMAX
+
+from deeplift_fast import attribute
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
+JUMPS = {"round", "floor", "sign", "remainder", "floor division", "F.hardshrink", "threshold", "straight through"}
+
+
+def normal(seed, dtype=torch.float64):
+    return torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def mixed(call):
+    """A model of one output per sample, in which an operation's results get unequal weights."""
+
+    def model(x):
+        y = call(x * 1).reshape(5, -1)
+        weights = torch.linspace(-1, 2, y.shape[1], dtype=torch.float64).to(y.dtype)
+        return (y * weights).sum(1, keepdim=True)
+
+    return model
+
+
+def complete(call, x, x0, **options):
+    torch.manual_seed(0)
+    return attribute(mixed(call), x, x0, 0, rules="complete", **options)
+
+
+@pytest.mark.filterwarnings("ignore::deeplift_fast.InterceptionWarning")
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", CALLS)
+def test_contributions_sum_to_the_change(name, dtype):
+    x, x0 = normal(0, dtype), normal(1, dtype)
+    x0[:, 0] = x[:, 0]  # some of the inputs do not differ
+    found = complete(CALLS[name], x, x0)
+    change = found.output - found.baseline_output
+    assert found.convergence_delta.abs().max() <= TOLERANCE[dtype] * max(1, float(change.abs().max()))
+    assert (found.contributions[:, 0] == 0).all()
+    assert found.contributions.isfinite().all()
+    assert change.abs().max() > 0
+
+
+@pytest.mark.parametrize("name", sorted({**ELEMENTWISE, **SOFTMAX, **PRODUCTS}.keys() - JUMPS - MIXING - {"stopped"}))
+def test_at_the_baseline_multipliers_are_the_gradient(name):
+    call, x = {**ELEMENTWISE, **SOFTMAX, **PRODUCTS}[name], normal(0)
+    near = x.clone()
+    near[:, 1] += 1e-9
+    found = complete(call, near, x)
+    leaf = x.clone().requires_grad_()
+    torch.manual_seed(0)
+    (gradient,) = torch.autograd.grad(mixed(call)(leaf).sum(), leaf)
+    expected = gradient * (near - x)
+    torch.testing.assert_close(found.contributions, expected, rtol=1e-5, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name.partition(": ")[2] not in MIXING])
+def test_swapping_input_and_baseline_negates_contributions(name):
+    x, x0 = normal(2), normal(3)
+    there, back = complete(CALLS[name], x, x0), complete(CALLS[name], x0, x)
+    torch.testing.assert_close(there.contributions, -back.contributions, rtol=1e-8, atol=1e-10)
+
+
+ONE_OPERATION = ("prod", "cumprod", "local_response_norm", "binary cross entropy", "avg_pool1d", "interpolate", "gather")
+
+
+@pytest.mark.parametrize("name", ONE_OPERATION)
+def test_quadrature_agrees_with_the_integral(name):
+    call, x, x0 = {**QUADRATURE, **LINEAR}[name], normal(4), normal(5)
+    model, total = mixed(call), torch.zeros_like(x)
+    for k in range(400):
+        point = (x0 + (k + 0.5) / 400 * (x - x0)).requires_grad_()
+        total += torch.autograd.grad(model(point).sum(), point)[0] / 400
+    torch.testing.assert_close(complete(call, x, x0).contributions, total * (x - x0), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["products: quotient", "softmax: softmax", "layers: GRU", "norms: layer_norm"])
+def test_path_steps_are_complete_and_tend_to_integrated_gradients(name):
+    call, x, x0 = CALLS[name], normal(6), normal(7)
+    model, total = mixed(call), torch.zeros_like(x)
+    for k in range(1000):
+        point = (x0 + (k + 0.5) / 1000 * (x - x0)).requires_grad_()
+        total += torch.autograd.grad(model(point).sum(), point)[0] / 1000
+    errors = []
+    for steps in (1, 4, 16):
+        found = complete(call, x, x0, steps=steps)
+        assert found.convergence_delta.abs().max() < 1e-9
+        errors.append(float((found.contributions - total * (x - x0)).abs().max()))
+    assert errors[2] < errors[0] or errors[0] < 1e-3
+    assert errors[2] < 0.2 * (x - x0).abs().max()
+
+
+def test_softmax_from_one_hot_to_one_hot_at_extreme_logits():
+    x, x0 = torch.full((1, 4), -1e4), torch.full((1, 4), -1e4)
+    x[0, 1], x0[0, 2] = 1e4, 1e4
+    for target, change in enumerate((0.0, 1.0, -1.0, 0.0)):
+        found = attribute(lambda z: z.softmax(-1), x, x0, target, rules="complete")
+        assert float(found.output - found.baseline_output) == change
+        assert found.convergence_delta.abs() < 1e-6
+        assert (found.contributions != 0).sum() == (2 if change else 0)
+
+
+def test_a_row_of_softmax_that_is_masked_altogether_spoils_no_other():
+    def model(x):
+        masked = x.masked_fill(torch.tensor([[True] * 3, [False] * 3]), -torch.inf).softmax(-1)
+        return masked.masked_fill(torch.tensor([[True] * 3, [False] * 3]), 0.0)
+
+    x, x0 = torch.randn(2, 3, dtype=torch.float64), torch.zeros(2, 3, dtype=torch.float64)
+    found = attribute(model, x, x0, 1, rules="complete")
+    assert (found.contributions[0] == 0).all() and found.contributions[1].abs().max() > 0
+    assert found.convergence_delta.abs().max() < 1e-12
