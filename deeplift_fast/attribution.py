@@ -172,9 +172,7 @@ def explain(
     batch = _batch_size(xs)
     if batch == 0:
         return _empty(inputs, xs, target)
-    streams = Streams(
-        model, forward_args, isinstance(inputs, Mapping), target, batch, RULES[rules](), modules, steps
-    )
+    streams = Streams(model, forward_args, isinstance(inputs, Mapping), target, batch, RULES[rules](), modules, steps)
     found = streams.run(xs, x0s)
     delta = convergence_delta(found.contributions, found.output, found.baseline_output)
     if rules == "complete":

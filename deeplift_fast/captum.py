@@ -6,10 +6,11 @@ from numbers import Real
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deeplift_fast import attribution, targets
 from deeplift_fast.attribution import DELTA_TOL, Explanation, check_rules
+from deeplift_fast.baselines import resolve
 from deeplift_fast.completeness import convergence_delta
 from deeplift_fast.diagnostics import Report, merged
 
@@ -24,8 +25,9 @@ ROWS = 256  # pairs of input and baseline that DeepLiftShap takes through the mo
 class DeepLift:
     """DeepLIFT (Shrikumar et al. 2017) of any module, as `captum.attr.DeepLift` is called.
 
-    With `rules="complete"` it takes what Captum's refuses or gets wrong: reused modules, functional activations, softmax,
-    gates, attention, recurrent layers. The model is not changed; in training mode both streams see the same draws.
+    With `rules="complete"` it takes what Captum's refuses or gets wrong: reused modules, functional activations,
+    softmax, gates, attention, recurrent layers. The model is not changed; in training mode both streams see the same
+    draws.
 
     Args:
         model: an `nn.Module` or a callable, returning a tensor.
@@ -57,12 +59,12 @@ class DeepLift:
             raise TypeError(f"eps is {eps!r}; accepted: a number")
         if not callable(model):
             raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")
-        self.model = model
+        self.model: Callable[..., Any] = model
         self.eps = eps
-        self.rules = rules
-        self.steps = steps
-        self.delta_tol = delta_tol
-        self._multiply_by_inputs = multiply_by_inputs
+        self.rules: str = rules
+        self.steps: int = steps
+        self.delta_tol: float = delta_tol
+        self._multiply_by_inputs: bool = multiply_by_inputs
         self._report: Report | None = None
 
     @property
@@ -150,7 +152,7 @@ class DeepLift:
         xs = _as_tuple("end_point", end_point)
         x0s = _baselines(end_point, start_point)
         given = _as_tuple("attributions", attributions)
-        resolved = [attribution.baselines_.resolve(i, x, x0) for i, (x, x0) in enumerate(zip(xs, x0s, strict=True))]
+        resolved = [resolve(i, x, x0) for i, (x, x0) in enumerate(zip(xs, x0s, strict=True))]
         with torch.no_grad():
             ends = [self._output(values, target, additional_forward_args) for values in (xs, tuple(resolved))]
             return convergence_delta(dict(enumerate(given)), *ends)
@@ -180,7 +182,7 @@ class DeepLift:
         self, found: Explanation, xs: tuple[Tensor, ...], x0s: tuple[Any, ...], function: AttributionFunction | None
     ) -> tuple[Tensor, ...]:
         if function is not None:
-            full = [attribution.baselines_.resolve(i, x, x0) for i, (x, x0) in enumerate(zip(xs, x0s, strict=True))]
+            full = [resolve(i, x, x0) for i, (x, x0) in enumerate(zip(xs, x0s, strict=True))]
             wanted = len(inspect.signature(function).parameters)
             made = function(*(found.multipliers, tuple(x.detach() for x in xs), tuple(full))[:wanted])
             return _as_tuple("what custom_attribution_func returned", made)
@@ -239,8 +241,8 @@ class DeepLiftShap(DeepLift):
             custom_attribution_func: as there; it gets pairs of input and baseline, some at a time.
 
         Returns:
-            Attributions in the structure and shapes of `inputs`; with `return_convergence_delta`, a pair of these and the
-            convergence deltas, `[batch · baselines]`, those of the first input first.
+            Attributions in the structure and shapes of `inputs`; with `return_convergence_delta`, a pair of these and
+            the convergence deltas, `[batch · baselines]`, those of the first input first.
 
         Raises:
             ValueError, TypeError: for an argument that does not fit; the message names it.
@@ -298,7 +300,9 @@ def _background(inputs: Any, baselines: Any, count: int) -> tuple[Tensor, ...]:
     if callable(baselines):
         baselines = baselines(inputs) if inspect.signature(baselines).parameters else baselines()
     if baselines is None:
-        raise ValueError("baselines is None; DeepLiftShap needs a background set: tensors [baselines, …], or a function")
+        raise ValueError(
+            "baselines is None; DeepLiftShap needs a background set: tensors [baselines, …], or a function"
+        )
     values = _as_tuple("baselines", baselines)
     if len(values) != count:
         raise ValueError(f"baselines holds {len(values)} tensors for {count} input(s); accepted: one for each")

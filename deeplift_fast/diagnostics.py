@@ -22,10 +22,11 @@ class Row:
 
     Attributes:
         operation: its name, as in `torch`.
-        rule: `"linear"`, `"secant"`, `"midpoint"`, `"log-mean"`, `"winner"`, `"quadrature"`, or one that is not complete:
+        rule: `"linear"`, `"secant"`, `"midpoint"`, `"log-mean"`, `"winner"`, `"quadrature"`, or one that is not
+            complete:
             `"gradient"` (the operation chooses or jumps, or masks or values without a gradient differ between the
-            streams), `"gradient, no partner"` (the model took another path at the baseline), `"gradient, options differ"` (a number or a written value does), `"own backward"` (a
-            custom autograd function).
+            streams), `"gradient, no partner"` (the model took another path at the baseline),
+            `"gradient, options differ"` (a number does), `"own backward"` (a custom autograd function).
         count: how often it was met.
         delta: what it adds to the sum of the convergence deltas of the batch, in units of the output; NaN where several
             operations share a figure that cannot be split.
@@ -60,11 +61,15 @@ class Report:
         return len(self.rows)
 
     def __str__(self) -> str:
-        names = [(row.operation, row.rule, str(row.count), f"{row.delta:.3g}", _percent(row.share)) for row in self.rows]
+        names = [
+            (row.operation, row.rule, str(row.count), f"{row.delta:.3g}", _percent(row.share)) for row in self.rows
+        ]
         table = [("operation", "rule", "count", "delta", "share"), *names]
         widths = [max(len(line[i]) for line in table) for i in range(5)]
         lines = [
-            "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+            "  ".join(
+                cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+            )
             for line in table
         ]
         return "\n".join([*lines, f"convergence delta, summed over the batch: {self.delta:.3g}"])

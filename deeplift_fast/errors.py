@@ -7,7 +7,7 @@ _PACKAGE = str(Path(__file__).parent)
 
 
 class ConvergenceWarning(UserWarning):
-    """Contributions do not sum to the difference in output, or only by a rescaling that makes signs or sizes mislead."""
+    """Contributions do not sum to the difference in output, or only by a rescaling that makes them mislead."""
 
 
 class TrainingModeWarning(UserWarning):

@@ -1,7 +1,7 @@
 """Routes a model's calls to rules while it runs, wherever it makes them; the model itself is not touched.
 
-Two streams, in two passes of one thread-local `TorchFunctionMode`: the first keeps each call's arguments in the order of
-the calls; the second meets the same calls in the same order and puts rules, fed with both streams, in their place.
+Two streams, in two passes of one thread-local `TorchFunctionMode`: the first keeps each call's arguments in the order
+of the calls; the second meets the same calls in the same order and puts rules, fed with both streams, in their place.
 """
 
 import difflib
@@ -46,7 +46,7 @@ class IsolatedPass(TorchFunctionMode):
 class _Record:
     """A call's arguments in the stream that ran first."""
 
-    __slots__ = ("arguments", "shapes", "name", "versions")
+    __slots__ = ("arguments", "name", "shapes", "versions")
 
     def __init__(self, meeting: Meeting, copy: bool) -> None:
         arguments = meeting.arguments
@@ -133,7 +133,9 @@ class Records:
         record = self._calls[position] if position < len(self._calls) else None
         if record is None or record.signature() != (meeting.name, _shapes(meeting.arguments)):
             shapes = ", ".join(str(tuple(t.shape)) for t in meeting.arguments.floats)
-            raise Diverged(position, f"{meeting.name} of shape {shapes}", record.describe() if record else "no activation")
+            raise Diverged(
+                position, f"{meeting.name} of shape {shapes}", record.describe() if record else "no activation"
+            )
         self._calls[position] = None  # frees the memory: nothing asks for it again
         return record.arguments
 
@@ -181,7 +183,7 @@ class Diverged(InterceptionError):
         super().__init__(
             f"activation {position + 1} of the forward pass is {actual} at the input but {baseline} at the baseline: "
             "the model took another path there. Choose a baseline that takes the same path (same shapes, lengths and "
-            "masks), make the model's control flow independent of the attributed values, or use rules=\"complete\", "
+            'masks), make the model\'s control flow independent of the attributed values, or use rules="complete", '
             "which attributes what differs by its gradient."
         )
 
@@ -280,9 +282,13 @@ class Pass(IsolatedPass):
         self._tally.count(meeting.name, rule)
         return args[0].copy_(found) if meeting.in_place else found
 
-
     def _linear(
-        self, meeting: Meeting, other: Arguments, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        meeting: Meeting,
+        other: Arguments,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Any:
         """A linear operation of which no more was kept than tells whether something else differs."""
         ours, name = meeting.arguments, meeting.name

@@ -305,7 +305,9 @@ class DeepLift(BaseInterpreter):
             if point.settle(inputs, xs):
                 rewind()
 
-    def _numbers(self, point: Point, streams: Sequence[dict[str, Tensor]], rewind: Callable[[], None]) -> list[dict[str, Tensor]]:
+    def _numbers(
+        self, point: Point, streams: Sequence[dict[str, Tensor]], rewind: Callable[[], None]
+    ) -> list[dict[str, Tensor]]:
         """Token embeddings in each stream; what was drawn is put back, so all are embedded alike."""
         found = []
         kept = Kept([self.model])

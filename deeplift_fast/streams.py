@@ -103,11 +103,12 @@ class Streams:
         `baseline_output` of a sample is the model's with that sample alone at its baseline.
         """
         found: list[Found] = []
-        for self._only in range(self.batch):
+        for index in range(self.batch):
+            self._only = index
             at_baseline = {}
             for name, x in xs.items():
                 at_baseline[name] = x.clone()
-                at_baseline[name][self._only] = x0s[name][self._only]
+                at_baseline[name][index] = x0s[name][index]
             found.append(self.run(xs, at_baseline))
         self._only = None
         return _joined(found)
@@ -278,10 +279,12 @@ def _add(totals: dict[Hashable, Tensor], multipliers: Sequence[Tensor | None], p
 
 def _check_shapes(output: Tensor, other: Tensor, position: float) -> None:
     if output.shape != other.shape:
-        here, there = ("the input", "the baseline") if position == 1 else (f"{position:g} of the way to it", "the input")
+        here, there = (
+            ("the input", "the baseline") if position == 1 else (f"{position:g} of the way to it", "the input")
+        )
         raise ValueError(
-            f"the model returned shape {tuple(output.shape)} at {here} and {tuple(other.shape)} at {there}; they must be "
-            "equal"
+            f"the model returned shape {tuple(output.shape)} at {here} and {tuple(other.shape)} at {there}; they "
+            "must be equal"
         )
 
 

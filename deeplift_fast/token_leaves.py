@@ -1,4 +1,4 @@
-"""The point of attribution inside a PyHealth model that has no `forward_from_embedding`: its own embedding layers' output.
+"""The point of attribution in a PyHealth model that has no `forward_from_embedding`: its embedding layers' output.
 
 The model runs on the real tokens, so that its masks and lengths are those of the input in both streams; where it embeds
 them, or converts them to floating point, it gets what is attributed instead.

@@ -1,5 +1,7 @@
 """Attention written out in scores, mask, softmax and values."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -65,11 +67,12 @@ def multi_head_attention_forward(
         query, key, value = query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
         key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
     length, batch, width = query.shape
-    weights = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else in_proj_weight.chunk(3)
+    joint = None if use_separate_proj_weight or in_proj_weight is None else in_proj_weight.chunk(3)
+    weights: Any = (q_proj_weight, k_proj_weight, v_proj_weight) if joint is None else joint
     biases = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
     q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
     extra = 0
-    if bias_k is not None:
+    if bias_k is not None and bias_v is not None:
         k = torch.cat([k, bias_k.repeat(1, batch, 1)])
         v = torch.cat([v, bias_v.repeat(1, batch, 1)])
         extra += 1

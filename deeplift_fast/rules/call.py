@@ -199,9 +199,7 @@ class Call:
     fixed: bool
 
     @staticmethod
-    def of(
-        name: str, func: Callable[..., Any], actual: Arguments, baseline: Arguments, moved: list[int]
-    ) -> "Call":
+    def of(name: str, func: Callable[..., Any], actual: Arguments, baseline: Arguments, moved: list[int]) -> "Call":
         """Pair a call with its partner, and find out whether anything else differs."""
         fixed = still(actual.floats, baseline.floats) and same_choices(actual.choices, baseline.choices)
         return Call(name, func, actual, baseline, moved, fixed)

@@ -27,7 +27,11 @@ _LOG_SOFTMAX = frozenset(("log_softmax", "special_log_softmax"))
 _EXTREMES = frozenset(("amax", "amin", "max", "min"))
 _NORMS = frozenset(("norm", "vector_norm", "linalg_vector_norm", "linalg_norm"))
 _BATCH_NORMS = frozenset(("batch_norm", "native_batch_norm"))
-_CLAMPS = {"clamp": composed.clamp, "clip": composed.clamp, "clamp_min": composed.clamp_min}
+_CLAMPS: dict[str, Callable[..., Any]] = {
+    "clamp": composed.clamp,
+    "clip": composed.clamp,
+    "clamp_min": composed.clamp_min,
+}
 _CLAMPS["clamp_max"] = composed.clamp_max
 _POOLS = {
     f"{prefix}max_pool{n}d{suffix}": n
@@ -241,7 +245,9 @@ def _of_one_tensor(call: Call) -> tuple[Any, str] | None:
     if name in _SOFTMAX or name in _LOG_SOFTMAX:
         return _softmax(call, x, x0), "log-mean"
     if name == "logsumexp":
-        return LogSumExpRule.apply(x, x0, _dims(call.argument(1, "dim")), call.argument(2, "keepdim", False)), "log-mean"
+        return LogSumExpRule.apply(
+            x, x0, _dims(call.argument(1, "dim")), call.argument(2, "keepdim", False)
+        ), "log-mean"
     if name in _POOLS:
         return _pooled(call, x, x0), "winner"
     if name in _EXTREMES:

@@ -80,9 +80,7 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     return torch.logsumexp(torch.stack(torch.broadcast_tensors(input, other)), 0)
 
 
-def gumbel_softmax(
-    logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
-) -> Tensor:
+def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:
     """The softmax of logits with Gumbel noise; `hard` gives one-hot values with the gradient of the soft ones."""
     noise = -torch.empty_like(logits.detach()).exponential_().log()
     soft = F.softmax((logits + noise) / tau, dim)

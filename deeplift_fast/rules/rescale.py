@@ -69,9 +69,7 @@ class RescaleRules:
             return None
         if self._modules_only and not _called_by_module(sys._getframe(2)):
             return None
-        in_place = meeting.in_place or (
-            func is F.relu and bool(kwargs.get("inplace") or (len(args) > 1 and args[1]))
-        )
+        in_place = meeting.in_place or (func is F.relu and bool(kwargs.get("inplace") or (len(args) > 1 and args[1])))
         return Meeting(meeting.name, in_place, Arguments((x,), {}, [x], []), getattr(Tensor, meeting.name))
 
     def apply(self, call: Call, note: Note) -> tuple[Any, str]:

@@ -32,8 +32,8 @@ PLAIN = frozenset(
     item tolist len bool int float index hash format repr str contains iter element_size data_ptr
     storage untyped_storage get_device is_same_size is_set_to is_shared is_inference is_nonzero is_pinned is_tensor
     is_conj is_neg is_same dim_order dlpack_device reduce reduce_ex deepcopy bytes has_names names
-    eq ne lt le gt ge equal not_equal less less_equal greater greater_equal isnan isinf isfinite isneginf isposinf isreal
-    isclose allclose isin signbit
+    eq ne lt le gt ge equal not_equal less less_equal greater greater_equal isnan isinf isfinite isneginf isposinf
+    isreal isclose allclose isin signbit
     logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not and or xor invert
     rand ror rxor any all argmax argmin argsort nonzero count_nonzero searchsorted bucketize unique
     unique_consecutive bincount histc histogram

@@ -1,0 +1,219 @@
+"""`rules="complete"` on each of PyHealth's sequence models, on each kind of input that it takes."""
+
+import contextlib
+import warnings
+
+import pytest
+import torch
+from pyhealth import models
+from pyhealth.models.adacare import MultimodalAdaCare
+from pyhealth.models.retain import MultimodalRETAIN
+from pyhealth.models.rnn import MultimodalRNN
+
+from deeplift_fast import DeepLift
+
+SIZES = {"embedding_dim": 8, "hidden_dim": 8}
+STAGES = {"embedding_dim": 8, "chunk_size": 6, "conv_size": 4}
+FLAT = ("tensor", "multi_hot")
+CODES = ("sequence", "nested_sequence")
+MODELS = {
+    "MLP": (models.MLP, SIZES, (*CODES, *FLAT)),
+    "RNN": (models.RNN, SIZES, (*CODES, "timeseries", *FLAT)),
+    "RNN, LSTM": (models.RNN, {**SIZES, "rnn_type": "LSTM", "num_layers": 2, "bidirectional": True}, CODES),
+    "RETAIN": (models.RETAIN, {"embedding_dim": 8}, CODES),
+    "MultimodalRETAIN": (MultimodalRETAIN, {"embedding_dim": 8}, (*CODES, *FLAT)),
+    "AdaCare": (models.AdaCare, SIZES, CODES),
+    "MultimodalAdaCare": (MultimodalAdaCare, SIZES, (*CODES, *FLAT)),
+    "TCN": (models.TCN, {"embedding_dim": 8, "num_channels": 8}, ("sequence", "timeseries")),
+    "CNN": (models.CNN, SIZES, ("sequence", "timeseries", *FLAT)),
+    "Deepr": (models.Deepr, SIZES, CODES),
+    "ConCare": (models.ConCare, {**SIZES, "num_head": 2, "pe_hidden": 8}, (*CODES, "timeseries")),
+    "GRASP": (models.GRASP, {**SIZES, "cluster_num": 2}, ("sequence", "timeseries")),
+    "GRASP, GRU": (models.GRASP, {**SIZES, "cluster_num": 3, "block": "GRU"}, ("sequence",)),
+    "EHRMamba": (models.EHRMamba, {"embedding_dim": 8, "num_layers": 1}, (*CODES, "timeseries", *FLAT)),
+    "JambaEHR": (
+        models.JambaEHR,
+        {"embedding_dim": 8, "num_transformer_layers": 1, "num_mamba_layers": 1, "heads": 2},
+        (*CODES, "timeseries", "stagenet", *FLAT),
+    ),
+    "LogisticRegression": (models.LogisticRegression, {"embedding_dim": 8}, (*CODES, *FLAT)),
+    "Transformer": (models.Transformer, {"embedding_dim": 8, "heads": 2}, (*CODES, "timeseries", "stagenet", *FLAT)),
+    "Agent": (models.Agent, SIZES, CODES),
+    "Agent, LSTM": (models.Agent, {**SIZES, "cell": "lstm"}, ("sequence",)),
+    "StageNet": (models.StageNet, STAGES, ("stagenet", "stagenet_nested", "stagenet_tensor")),
+    "StageAttentionNet": (
+        models.StageAttentionNet,
+        {**STAGES, "num_heads": 3},
+        ("stagenet", "stagenet_nested", "stagenet_tensor"),
+    ),
+    "MultimodalRNN": (MultimodalRNN, SIZES, (*CODES, "timeseries", *FLAT)),
+}
+# Those that give a patient the same logit alone and in a padded batch.
+INDEPENDENT = {"MLP", "RNN, LSTM", "EHRMamba", "LogisticRegression", "Transformer", "StageNet", "StageAttentionNet"}
+INDEPENDENT |= {"MultimodalRNN"}
+NOT_INTERPRETABLE = ("RNN", "RETAIN", "AdaCare", "TCN", "CNN", "Deepr", "ConCare", "GRASP", "EHRMamba", "Agent")
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="pyhealth")
+        warnings.filterwarnings("ignore", message="the model mixes the samples")
+        yield
+
+
+def make(name, data):
+    kind, options, _ = MODELS[name]
+    with torch.random.fork_rng(), contextlib.redirect_stdout(None):
+        torch.manual_seed(0)
+        return kind(data, **options).eval()
+
+
+def assert_complete(found, tolerance=1e-3):
+    change = (found.output - found.baseline_output).abs()
+    assert (found.convergence_delta.abs() <= tolerance * change.clamp(min=1e-3)).all(), found.report
+    assert all(contribution.isfinite().all() for contribution in found.contributions.values())
+
+
+CASES = [(name, kinds, "binary") for name in MODELS for kinds in [(k,) for k in MODELS[name][2]]]
+CASES += [(name, MODELS[name][2], label) for name in MODELS for label in ("binary", "multiclass", "multilabel")]
+
+
+@pytest.mark.parametrize(("name", "kinds", "label"), CASES, ids=lambda v: "+".join(v) if isinstance(v, tuple) else v)
+def test_is_complete(cases, name, kinds, label):
+    data = cases.dataset(*kinds, patients=5, label=label)
+    made, given = make(name, data), cases.batch(data)
+    before = {key: value.clone() for key, value in made.state_dict().items()}
+    found = DeepLift(made, rules="complete").explain(**given)
+    assert_complete(found)
+    for key, value in cases.values(made, given).items():
+        assert found.contributions[key].shape == value.shape
+    assert sum(float(c.abs().sum()) for c in found.contributions.values()) > 0
+    assert all(torch.equal(value, before[key]) for key, value in made.state_dict().items())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_padding_gets_nothing(cases, name):
+    kinds = tuple(kind for kind in MODELS[name][2] if kind not in FLAT and "tensor" not in kind)
+    data = cases.dataset(*kinds, patients=5)
+    made, given = make(name, data), cases.batch(data)
+    found = DeepLift(made, rules="complete").attribute(**given)
+    for key, value in cases.values(made, given).items():
+        padding = (
+            value == 0 if not value.is_floating_point() else (value == 0).all(-1, keepdim=True).expand(value.shape)
+        )
+        assert (found[key][padding] == 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(INDEPENDENT))
+def test_a_patient_alone_and_in_a_batch(cases, name):
+    data = cases.dataset(*MODELS[name][2], patients=5)
+    explainer = DeepLift(make(name, data), rules="complete")
+    whole = explainer.attribute(**cases.batch(data))
+    for i in range(5):
+        for key, alone in explainer.attribute(**cases.batch(data, [i])).items():
+            within = whole[key][i][tuple(slice(0, n) for n in alone[0].shape)]
+            torch.testing.assert_close(within, alone[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NOT_INTERPRETABLE)
+def test_rescale_takes_them_as_well_and_pyhealth_does_not(cases, name):
+    data = cases.dataset(*MODELS[name][2], patients=5)
+    made = make(name, data)
+    found, delta = DeepLift(made).attribute(return_convergence_delta=True, **cases.batch(data))
+    assert delta.shape == (5,)
+    assert all(c.isfinite().all() for c in found.values())
+    with pytest.raises(ValueError, match='rules is "pyhealth" and model a'):
+        DeepLift(made, rules="pyhealth")
+
+
+@pytest.mark.parametrize("name", ["Agent", "ConCare", "RNN"])
+def test_labels_are_not_needed(cases, name):
+    data = cases.dataset("sequence", patients=5)
+    made, given = make(name, data), cases.batch(data)
+    torch.manual_seed(0)
+    expected = DeepLift(made, rules="complete").attribute(**given)
+    del given["label"]
+    torch.manual_seed(0)
+    found = DeepLift(made, rules="complete").attribute(**given)
+    assert torch.equal(cases.flat(found), cases.flat(expected))
+
+
+def test_random_generators_are_left_alone(cases):
+    data = cases.dataset("sequence", patients=5)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    DeepLift(make("Agent", data), rules="complete").attribute(**cases.batch(data))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class TestSeveralBaselines:
+    @pytest.fixture
+    def setting(self, cases):
+        data = cases.dataset(*cases.MIXED["Transformer"])
+        made, given = cases.model("Transformer", data), cases.batch(data)
+        usual = cases.unknown_baseline(made, given)
+        other = {k: torch.where(v != 0, 2, v) if not v.is_floating_point() else v * 3 for k, v in usual.items()}
+        return made, given, [usual, other]
+
+    @pytest.mark.parametrize("rules", ["rescale", "complete"])
+    @pytest.mark.parametrize("stacked", [False, True])
+    def test_give_the_mean_and_a_delta_each(self, cases, setting, rules, stacked):
+        made, given, baselines = setting
+        explainer = DeepLift(made, rules=rules)
+        several = {k: torch.stack([b[k] for b in baselines]) for k in baselines[0]} if stacked else baselines
+        found, delta = explainer.attribute(several, return_convergence_delta=True, **given)
+        each = [explainer.explain(baseline, **given) for baseline in baselines]
+        for key, mean in found.items():
+            torch.testing.assert_close(mean, sum(e.contributions[key] for e in each) / 2)
+        assert delta.shape == (2, 8)
+        torch.testing.assert_close(delta, torch.stack([e.convergence_delta for e in each]))
+        assert len(explainer.report())
+
+    def test_differ_in_number(self, setting):
+        made, given, baselines = setting
+        several = {k: torch.stack([b[k] for b in baselines]) for k in baselines[0]}
+        several["sequence"] = several["sequence"][:1]
+        with pytest.raises(ValueError, match="leading dimensions differ"):
+            DeepLift(made).attribute(several, **given)
+        with pytest.raises(ValueError, match="baseline holds no baselines"):
+            DeepLift(made).attribute([], **given)
+
+
+class TestSteps:
+    @pytest.mark.parametrize("name", ["StageNet", "RNN"])
+    def test_are_complete_whatever_their_number(self, cases, name):
+        data = cases.dataset(*MODELS[name][2], patients=5)
+        made, given = make(name, data), cases.batch(data)
+        at_one = DeepLift(made, rules="complete").explain(**given)
+        for steps in (2, 4):
+            found = DeepLift(made, rules="complete", steps=steps).explain(**given)
+            assert_complete(found)
+            again = DeepLift(made, rules="complete").attribute(steps=steps, **given)
+            assert torch.equal(cases.flat(again), cases.flat(found.contributions))
+            torch.testing.assert_close(found.output, at_one.output)
+            assert not torch.allclose(cases.flat(again), cases.flat(at_one.contributions), rtol=1e-4)
+
+    def test_share_forward_passes(self, cases):
+        data = cases.dataset("sequence", patients=5)
+        made, given = cases.model("MLP", data), cases.batch(data)
+        calls = []
+        made.fc.register_forward_hook(lambda *_: calls.append(1))
+        for steps in (1, 4):
+            calls.clear()
+            DeepLift(made, rules="complete", steps=steps).attribute(**given)
+            assert len(calls) == steps + 1
+
+    def test_only_one_under_pyhealth(self, cases):
+        made = cases.model("MLP", cases.dataset("sequence"))
+        with pytest.raises(ValueError, match="steps is 2"):
+            DeepLift(made, rules="pyhealth", steps=2)
+
+
+def test_report_comes_after_a_call(cases):
+    data = cases.dataset("sequence")
+    explainer = DeepLift(cases.model("Transformer", data), rules="complete")
+    with pytest.raises(RuntimeError, match="call attribute first"):
+        explainer.report()
+    explainer.attribute(**cases.batch(data))
+    assert {"softmax", "matmul", "gelu"} <= {row.operation for row in explainer.report()}

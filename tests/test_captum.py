@@ -1,0 +1,240 @@
+"""Captum's interface: its published expected values, and models that it refuses or gets wrong."""
+
+import pytest
+import torch
+from torch import nn
+
+from deeplift_fast.captum import DeepLift, DeepLiftShap
+
+
+class TwoReLUs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.ReLU(), nn.ReLU()
+
+    def forward(self, a, b, factor=2):
+        return factor * self.first(a) + factor * self.second(b - 1.5)
+
+
+class Tanhs(nn.Module):
+    def forward(self, a, b):
+        return 2 * torch.tanh(a) + 2 * torch.tanh(b - 1.5)
+
+
+class MaxPooled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.pool, self.last = nn.Linear(4, 4, bias=False), nn.MaxPool1d(4), nn.Linear(1, 1, bias=False)
+        with torch.no_grad():
+            self.first.weight.copy_(torch.eye(4))
+            self.last.weight.fill_(1.0)
+
+    def forward(self, x):
+        return self.last(self.pool(self.first(x.unsqueeze(1)))[:, 0])
+
+
+class Reused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last, self.relu = nn.Linear(3, 2), nn.Linear(2, 2), nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(self.last(self.relu(self.first(x))))
+
+
+def classifier(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3), nn.Softmax(-1)).double()
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+class TestPublishedValues:
+    def test_relu(self):
+        inputs, baselines = (torch.tensor([1.0]), torch.tensor([2.0])), (torch.zeros(1), torch.zeros(1))
+        found, delta = DeepLift(TwoReLUs()).attribute(inputs, baselines, return_convergence_delta=True)
+        assert [float(a) for a in found] == [2.0, 1.0]
+        assert delta.tolist() == [0.0]
+
+    def test_relu_without_multiplying_by_inputs(self):
+        found = DeepLift(TwoReLUs(), multiply_by_inputs=False).attribute((torch.tensor([1.0]), torch.tensor([2.0])))
+        assert [float(a) for a in found] == [2.0, 0.5]
+
+    def test_max_pool(self):
+        baselines = torch.tensor([[1.0, 2.0, 3.0, 9.0], [4.0, 8.0, 6.0, 7.0]])
+        found, delta = DeepLift(MaxPooled()).attribute(
+            torch.ones(2, 4), baselines, target=0, return_convergence_delta=True
+        )
+        assert found.tolist() == [[0.0, 0.0, 0.0, -8.0], [0.0, -7.0, 0.0, 0.0]]
+        assert delta.tolist() == [0.0, 0.0]
+
+    def test_shap_of_four_dimensions(self):
+        inputs, baselines = (torch.ones(4, 1, 1, 1), torch.full((4, 1, 1, 1), 2.0)), (torch.zeros(4, 1, 1, 1),) * 2
+        found, delta = DeepLiftShap(TwoReLUs()).attribute(inputs, baselines, return_convergence_delta=True)
+        assert found[0].flatten().tolist() == [2.0] * 4
+        assert found[1].flatten().tolist() == [1.0] * 4
+        assert delta.shape == (16,)
+        assert (delta == 0).all()
+        bare = DeepLiftShap(TwoReLUs(), multiply_by_inputs=False).attribute(inputs, baselines)
+        assert bare[0].flatten().tolist() == [2.0] * 4
+        assert bare[1].flatten().tolist() == [0.5] * 4
+
+    @pytest.mark.parametrize("model", [TwoReLUs(), Tanhs()])
+    def test_the_returned_delta_is_the_computed_one(self, model):
+        inputs, explainer = (torch.tensor([-1.0, 0.3]), torch.tensor([-2.0, 4.0])), DeepLift(model)
+        found, delta = explainer.attribute(inputs, (0, 0.0001), return_convergence_delta=True)
+        assert torch.equal(delta, explainer.compute_convergence_delta(found, (0, 0.0001), inputs))
+        assert delta.abs().max() < 1e-5
+
+
+def test_modules_that_are_used_twice():
+    found, delta = DeepLift(Reused()).attribute(torch.rand(4, 3), target=0, return_convergence_delta=True)
+    assert found.shape == (4, 3)
+    assert delta.abs().max() < 1e-6
+
+
+def test_softmax_does_not_depend_on_the_rest_of_the_batch():
+    model, x = classifier(), normal(5, 6)
+    whole = DeepLift(model).attribute(x, target=1)
+    for i in range(5):
+        torch.testing.assert_close(DeepLift(model).attribute(x[i : i + 1], target=1)[0], whole[i])
+
+
+@pytest.mark.parametrize("kind", ["gate", "lstm", "attention", "functional"])
+def test_models_that_captum_has_no_rules_for(kind):
+    torch.manual_seed(0)
+    lstm = nn.LSTM(6, 4, batch_first=True).double()
+    attention = nn.MultiheadAttention(6, 2, batch_first=True).double()
+    model = {
+        "gate": lambda x: (x * torch.sigmoid(x.flip(-1))).sum((1, 2)),
+        "lstm": lambda x: lstm(x)[0][:, -1].sum(-1),
+        "attention": lambda x: attention(x, x, x)[0].sum((1, 2)),
+        "functional": lambda x: nn.functional.gelu(x).exp().sum((1, 2)),
+    }[kind]
+    found, delta = DeepLift(model).attribute(normal(3, 4, 6), normal(3, 4, 6, seed=1), return_convergence_delta=True)
+    assert delta.abs().max() < 1e-12
+    assert found.abs().max() > 0
+
+
+TARGETS = [2, torch.tensor(2), torch.tensor([2]), [2] * 5, torch.full((5,), 2)]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_targets_in_captums_forms(target):
+    expected = DeepLift(classifier()).attribute(normal(5, 6), target=2)
+    assert torch.equal(DeepLift(classifier()).attribute(normal(5, 6), target=target), expected)
+
+
+def test_targets_of_outputs_with_more_dimensions():
+    def model(x):
+        return torch.stack([x.exp(), x.square()], 2)
+
+    x = normal(3, 4)
+    found = DeepLift(model).attribute(x, target=(1, 0))
+    torch.testing.assert_close(found[:, 1], x[:, 1].exp() - 1)
+    each = DeepLift(model).attribute(x, target=[(1, 0), (2, 1), (3, 0)])
+    torch.testing.assert_close(each[1, 2], x[1, 2] ** 2)
+
+
+def test_one_target_is_needed_where_there_are_several_outputs():
+    with pytest.raises(ValueError, match=r"target is None, and the model returned shape \(5, 3\)"):
+        DeepLift(classifier()).attribute(normal(5, 6))
+
+
+def test_further_arguments():
+    inputs = (torch.tensor([1.0]), torch.tensor([2.0]))
+    found = DeepLift(TwoReLUs()).attribute(inputs, additional_forward_args=(6,))
+    assert [float(a) for a in found] == [6.0, 3.0]
+    assert [float(a) for a in DeepLift(TwoReLUs()).attribute(inputs, additional_forward_args=6)] == [6.0, 3.0]
+
+
+def test_custom_attribution_function():
+    model, x = classifier(), normal(5, 6)
+    bare = DeepLift(model, multiply_by_inputs=False).attribute(x, target=1)
+
+    def hypothetical(multipliers, inputs, baselines):
+        assert inputs[0].shape == baselines[0].shape == multipliers[0].shape
+        return tuple(m * (1 - b) for m, b in zip(multipliers, baselines, strict=True))
+
+    found = DeepLift(model).attribute(x, 0.25, target=1, custom_attribution_func=lambda m: (m[0] * 2,))
+    assert found.shape == x.shape
+    torch.testing.assert_close(DeepLift(model).attribute(x, target=1, custom_attribution_func=hypothetical), bare)
+
+
+@pytest.mark.parametrize("explainer", [DeepLift, DeepLiftShap])
+def test_path_steps(explainer):
+    x, background = normal(5, 6), normal(5, 6, seed=1)
+    found, delta = explainer(classifier(), steps=4).attribute(x, background, target=1, return_convergence_delta=True)
+    assert delta.abs().max() < 1e-12
+    assert not torch.allclose(found, explainer(classifier()).attribute(x, background, target=1))
+
+
+def test_rescale_is_not_scaled():
+    def model(x):
+        return (torch.relu(x) ** 2).sum(1)
+
+    x = torch.tensor([[1.0, 2.0]])
+    found, delta = DeepLift(model, rules="rescale").attribute(x, return_convergence_delta=True)
+    assert found.tolist() == [[2.0, 8.0]]
+    assert delta.tolist() == [5.0]
+
+
+class TestShap:
+    @pytest.mark.parametrize("rows", [1, 7, 64, 1000])
+    def test_is_the_mean_over_the_background_whatever_the_chunks(self, rows):
+        model, x, background, target = classifier(), normal(7, 6), normal(11, 6, seed=1), torch.arange(7) % 3
+        found, delta = DeepLiftShap(model, rows=rows).attribute(
+            x, background, target=target, return_convergence_delta=True
+        )
+        each = torch.stack([DeepLift(model).attribute(x, one, target=target) for one in background])
+        torch.testing.assert_close(found, each.mean(0))
+        assert delta.shape == (77,)
+        assert delta.abs().max() < 1e-12
+
+    def test_backgrounds_from_functions(self):
+        model, x, background = classifier(), normal(3, 6), normal(4, 6, seed=1)
+        expected = DeepLiftShap(model).attribute(x, background, target=0)
+        assert torch.equal(DeepLiftShap(model).attribute(x, lambda: background, target=0), expected)
+        assert torch.equal(DeepLiftShap(model).attribute(x, lambda inputs: background, target=0), expected)
+
+    def test_arguments_per_input_follow_their_input(self):
+        x, scale = normal(3, 6), torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
+        found = DeepLiftShap(lambda x, s: (x.exp() * s).sum(1), rows=4).attribute(
+            x, normal(5, 6, seed=1), additional_forward_args=(scale,)
+        )
+        plain = DeepLiftShap(lambda x: x.exp().sum(1)).attribute(x, normal(5, 6, seed=1))
+        torch.testing.assert_close(found, plain * scale)
+
+    @pytest.mark.parametrize("given", [None, 0.0, [[0.0]], torch.zeros(0, 6, dtype=torch.float64)])
+    def test_a_background_is_needed(self, given):
+        with pytest.raises((ValueError, TypeError), match="baselines"):
+            DeepLiftShap(classifier()).attribute(normal(3, 6), given, target=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rules": "pyhealth"}, 'accepted: "complete", "rescale"'),
+        ({"rules": "captum"}, "rules is 'captum'"),
+        ({"steps": 0}, "steps is 0"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        DeepLift(classifier(), **options)
+
+
+def test_wrong_arguments_are_named():
+    explainer = DeepLift(classifier())
+    with pytest.raises(ValueError, match="baselines holds 2 for 1 input"):
+        explainer.attribute(normal(3, 6), (0, 0), target=0)
+    with pytest.raises(TypeError, match="inputs holds a list"):
+        explainer.attribute([[1.0]], target=0)
+    with pytest.raises(RuntimeError, match="call attribute first"):
+        explainer.report()
+    with pytest.raises(NotImplementedError):
+        explainer.attribute_future()
+    assert explainer.has_convergence_delta()
+    assert explainer.multiplies_by_inputs
