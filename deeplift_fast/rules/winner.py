@@ -2,8 +2,8 @@
 
 With `y` and `y0` the maxima in the two streams and `h = max(y, y0)`, the actual winner's change from the baseline's
 maximum gets `h − y0`, and the baseline winner's `y − h`: they sum to `y − y0`, and each is a secant times the winner's
-own difference, since the actual winner stood no higher than `y0` at the baseline, and the baseline's winner no higher than
-`y` at the input.
+own difference, since the actual winner stood no higher than `y0` at the baseline, and the baseline's winner no higher
+than `y` at the input.
 """
 
 from collections.abc import Callable

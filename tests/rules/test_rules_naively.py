@@ -20,7 +20,7 @@ def multipliers(call, x, x0, target):
 
 
 def logarithmic_mean(p, q):
-    return p if p == q else (p - q) / (math.log(p) - math.log(q))
+    return (p + q) / 2 if abs(p - q) < 1e-6 * p else (p - q) / (math.log(p) - math.log(q))
 
 
 @settings(deadline=None)
