@@ -30,10 +30,17 @@ _MAX_NORM = 3
 
 
 class Kept:
-    """What must not change: tensors, and modules with their parameters, buffers and other tensor attributes."""
+    """What must not change: tensors, and modules with their parameters, buffers and other tensor attributes.
+
+    Args:
+        kept: those modules and tensors; of modules that are isolated already, what was found then is taken.
+    """
 
     def __init__(self, kept: Iterable[nn.Module | Tensor]) -> None:
-        self._tensors = list(_tensors(kept))  # alive, so that no other tensor gets their addresses
+        self._tensors: list[Tensor] = []  # alive, so that no other tensor gets their addresses
+        for entry in kept:
+            known = _in_use.get(id(entry))
+            self._tensors.extend(known[0].tensors if known else _tensors(entry))
         self.storages = {pointer for tensor in self._tensors if (pointer := _storage_pointer(tensor))}
 
 
@@ -88,17 +95,18 @@ class ShadowState:
         return view
 
 
-def _tensors(kept: Iterable[nn.Module | Tensor]) -> Iterator[Tensor]:
-    for entry in kept:
-        if isinstance(entry, Tensor):
-            yield entry
-            continue
-        yield from entry.parameters()
-        yield from entry.buffers()
-        for module in entry.modules():
-            for value in module.__dict__.values():
+def _tensors(entry: nn.Module | Tensor) -> list[Tensor]:
+    if isinstance(entry, Tensor):
+        return [entry]
+    found = [*entry.parameters(), *entry.buffers()]
+    for module in entry.modules():
+        for value in module.__dict__.values():
+            if isinstance(value, Tensor):
+                found.append(value)
+            elif isinstance(value, _CONTAINERS) and value:
                 inner = value.values() if isinstance(value, dict) else value
-                yield from (t for t in (inner if isinstance(value, _CONTAINERS) else [value]) if isinstance(t, Tensor))
+                found.extend(held for held in inner if isinstance(held, Tensor))
+    return found
 
 
 def _storage_pointer(tensor: Tensor) -> int:
@@ -136,9 +144,14 @@ _CONTAINERS = (dict, list, set, collections.deque)
 
 
 class _Attributes:
-    """What the attributes of a module and of those inside it were: the objects, and what containers among them held."""
+    """What the attributes of a module and of those inside it were: the objects, and what containers among them held.
+
+    Attributes:
+        tensors: those among them.
+    """
 
     def __init__(self, root: nn.Module) -> None:
+        self.tensors = _tensors(root)
         dicts = [module.__dict__ for module in root.modules()]
         containers = [value for state in dicts for value in state.values() if isinstance(value, _CONTAINERS)]
         self._saved = [(c, dict(c) if isinstance(c, dict) else list(c)) for c in (*dicts, *containers)]
