@@ -1,11 +1,12 @@
 """How faithful attributions are, measured: `"rescale"`, `"complete"` and PyHealth's methods on trained models.
 
-    python benchmarks/faithfulness.py [--seeds 3] [--patients 1000] [--out benchmarks/results/faithfulness.json]
+    python benchmarks/faithfulness.py [--seeds 0 1 2] [--patients 600] [--out benchmarks/results/faithfulness.json]
+    python benchmarks/faithfulness.py --show RESULTS.json …
 
-Data: the demo's synthetic hospital, whose risk codes and labs are known, and the Wisconsin breast cancer data (real, 569
-biopsies of 30 numbers) that scikit-learn ships. Per model and method: PyHealth's comprehensiveness (higher is better)
-and sufficiency (lower is better) on held-out patients, the AUROC with which mean attributions tell planted risk codes
-and planted labs from the others, and the seconds that attribution took.
+Data: the demo's synthetic hospital, whose risk codes and labs are known, and the Wisconsin breast cancer data (real,
+569 biopsies of 30 numbers) that scikit-learn ships. Per model and method: PyHealth's comprehensiveness (higher is
+better) and sufficiency (lower is better) on held-out patients, the AUROC with which mean attributions tell planted risk
+codes and planted labs from the others, and the seconds that attribution took.
 """
 
 import argparse
@@ -242,7 +243,7 @@ def measure(name, model, data, has_planted, batch_size=32):
 def run(seeds, patients):
     """Rows: data, model, seed, method and what was measured."""
     rows = []
-    for seed in range(seeds):
+    for seed in seeds:
         for title, sets in (("hospital", hospital(patients, seed)), ("biopsies", biopsies(seed))):
             for model_name, (make, kind) in MODELS.items():
                 with warnings.catch_warnings():
@@ -283,10 +284,14 @@ def table(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--patients", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--patients", type=int, default=600)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/faithfulness.json"))
+    parser.add_argument("--show", type=Path, nargs="+", help="tables of earlier results, and nothing else")
     options = parser.parse_args()
+    if options.show:
+        print(table([row for path in options.show for row in json.loads(path.read_text())]))
+        return
     logging.getLogger("pyhealth").setLevel(logging.WARNING)
     torch.set_num_threads(1)  # small matrices: a second thread gains nothing
     rows = run(options.seeds, options.patients)
