@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--out", type=Path, default=Path("deeplift-demo"), help="output folder, made by this run")
     demo.add_argument("--mimic-root", type=Path, help="a MIMIC-IV (2.2 or 3.1) or MIMIC-IV demo folder to use instead")
-    demo.add_argument("--rules", default="rescale", help="rule set: rescale or pyhealth")
+    demo.add_argument("--rules", default="rescale", help="rule set: rescale, complete or pyhealth")
     demo.add_argument("--patients", type=int, default=1000, help="patients of the synthetic hospital")
     demo.add_argument("--seed", type=int, default=0, help="seed of the hospital, the split and the training")
     demo.add_argument("--device", default="cpu", help="device of the model, as PyTorch names it")

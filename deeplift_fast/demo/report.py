@@ -266,10 +266,12 @@ def _change(samples: pd.DataFrame) -> np.ndarray:
 def _completeness_lines(samples: pd.DataFrame, rules: str) -> list[str]:
     delta = samples["convergence_delta"].to_numpy(dtype=np.float64)
     complete = np.abs(delta) <= TOLERANCE * np.abs(_change(samples))
+    share = f"  {complete.mean():.1%} of samples are complete to {TOLERANCE:.0%}; "
+    if rules == "complete":
+        return ["Completeness", f'{share}rules="complete" scales nothing']
     return [
         "Completeness",
-        f"  {complete.mean():.1%} of samples are complete to {TOLERANCE:.0%}; "
-        f'rules="{rules}" then scales each until it is',
+        f'{share}rules="{rules}" then scales each until it is',
         f"  {misscaled(samples).mean():.1%} were scaled by a negative factor or by more than {LARGEST_FACTOR:g}; "
         "the ranks leave them out",
     ]
