@@ -7,7 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from deeplift_fast.attribution import Attribution, attribute
+from deeplift_fast.diagnostics import Report
 from deeplift_fast.errors import ConvergenceWarning, InterceptionError, InterceptionWarning, TrainingModeWarning
+from deeplift_fast.rules import register_rule, unregister_rule
 
 if TYPE_CHECKING:
     from deeplift_fast.pyhealth import DeepLift
@@ -23,8 +25,11 @@ __all__ = [
     "DeepLift",
     "InterceptionError",
     "InterceptionWarning",
+    "Report",
     "TrainingModeWarning",
     "attribute",
+    "register_rule",
+    "unregister_rule",
 ]
 
 
