@@ -108,13 +108,10 @@ class Data:
 
     def loader(self, rows, batch_size, shuffle=False):
         """Batches of patients with about as many steps: PyHealth's models read into the padding of longer ones."""
-        rows = sorted(rows, key=lambda row: self._steps(self.dataset[row]["labs"]))
-        batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-        return DataLoader(
-            self.dataset,
-            batch_sampler=[batches[i] for i in torch.randperm(len(batches))] if shuffle else batches,
-            collate_fn=collate_fn_dict_with_padding,
-        )
+        items = sorted((self.dataset[row] for row in rows), key=lambda item: self._steps(item["labs"]))
+        batches = [list(range(i, min(i + batch_size, len(items)))) for i in range(0, len(items), batch_size)]
+        order = torch.randperm(len(batches)).tolist() if shuffle else range(len(batches))
+        return DataLoader(items, batch_sampler=[batches[i] for i in order], collate_fn=collate_fn_dict_with_padding)
 
     @staticmethod
     def _steps(labs):

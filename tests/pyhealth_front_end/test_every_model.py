@@ -75,8 +75,21 @@ def assert_complete(found, tolerance=1e-3):
     assert all(contribution.isfinite().all() for contribution in found.contributions.values())
 
 
+# StageNet's inputs, times and all, where other models take them.
+TIMED = {
+    "MLP": ("stagenet", "stagenet_nested"),
+    "RNN": ("stagenet", "stagenet_nested", "stagenet_tensor"),
+    "TCN": ("stagenet", "stagenet_tensor"),
+    "CNN": ("stagenet", "stagenet_tensor"),
+    "Deepr": ("stagenet", "stagenet_nested"),
+    "EHRMamba": ("stagenet", "stagenet_nested", "stagenet_tensor"),
+    "JambaEHR": ("stagenet", "stagenet_nested", "stagenet_tensor"),
+    "Transformer": ("stagenet", "stagenet_nested", "stagenet_tensor"),
+    "MultimodalRNN": ("stagenet", "stagenet_nested", "stagenet_tensor"),
+}
 CASES = [(name, kinds, "binary") for name in MODELS for kinds in [(k,) for k in MODELS[name][2]]]
 CASES += [(name, MODELS[name][2], label) for name in MODELS for label in ("binary", "multiclass", "multilabel")]
+CASES += [(name, kinds, "binary") for name, kinds in TIMED.items()]
 
 
 @pytest.mark.parametrize(("name", "kinds", "label"), CASES, ids=lambda v: "+".join(v) if isinstance(v, tuple) else v)
