@@ -16,6 +16,7 @@ from deeplift_fast.intercept import check_model
 from deeplift_fast.rules.complete import CompleteRules
 from deeplift_fast.rules.rescale import RescaleRules
 from deeplift_fast.rules.ruleset import RuleSet
+from deeplift_fast.segments import run_in_batches
 from deeplift_fast.streams import Found, Streams
 from deeplift_fast.targets import Target
 from deeplift_fast.training_mode import warn_if_training
@@ -55,19 +56,21 @@ class Attribution:
     report: Report = field(default_factory=lambda: Report((), 0.0))
 
 
-def check_rules(rules: str, steps: int = 1, delta_tol: float = DELTA_TOL) -> None:
-    """Raise unless `rules` names a rule set, and the other two fit it.
+def check_rules(rules: str, steps: int = 1, delta_tol: float = DELTA_TOL, segments_at_once: int = 1) -> None:
+    """Raise unless `rules` names a rule set, and the others fit it.
 
     Raises:
-        ValueError: for an unknown name, fewer than one step, several with `"pyhealth"`, or a negative tolerance.
+        ValueError: for an unknown name, fewer than one step (in all or at once), several with `"pyhealth"`, or a
+            negative tolerance.
         TypeError: for steps other than an int, or a tolerance other than a number.
     """
     if rules not in tuple(RULES):
         raise ValueError(f"rules is {rules!r}; accepted: {', '.join(repr(name) for name in RULES)}")
-    if isinstance(steps, bool) or not isinstance(steps, int):
-        raise TypeError(f"steps is {steps!r}; accepted: an int of 1 or more")
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; accepted: 1 or more")
+    for name, value in (("steps", steps), ("segments_at_once", segments_at_once)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} is {value!r}; accepted: an int of 1 or more")
+        if value < 1:
+            raise ValueError(f"{name} is {value}; accepted: 1 or more")
     if steps > 1 and rules == "pyhealth":
         raise ValueError(f'steps is {steps}; rules="pyhealth" has one step only, as PyHealth')
     if isinstance(delta_tol, bool) or not isinstance(delta_tol, Real):
@@ -85,6 +88,7 @@ def attribute(
     forward_args: Sequence[Any] | Mapping[str, Any] = (),
     rules: str = "rescale",
     steps: int = 1,
+    segments_at_once: int = 1,
     delta_tol: float = DELTA_TOL,
     modules: Sequence[nn.Module] | None = None,
 ) -> Attribution:
@@ -110,6 +114,8 @@ def attribute(
         steps: into how many equal segments the straight line from baseline to input is cut; their contributions add
             up. DeepLIFT at 1; integrated gradients (Sundararajan et al. 2017) as it grows. Costs `steps + 1` forward
             passes.
+        segments_at_once: how many of them go through the model as rows of one batch: fewer, larger passes, two for
+            each such batch. The model must not mix the rows of a batch.
         delta_tol: under `"complete"`, which part of `f(x) − f(x0)` a convergence delta may have without a warning.
         modules: the modules that run inside a callable, so that their state is kept; a module, or a method of one,
             is found by itself.
@@ -135,6 +141,7 @@ def attribute(
         forward_args=forward_args,
         rules=rules,
         steps=steps,
+        segments_at_once=segments_at_once,
         delta_tol=delta_tol,
         modules=modules,
     )
@@ -154,11 +161,12 @@ def explain(
     forward_args: Sequence[Any] | Mapping[str, Any] = (),
     rules: str = "rescale",
     steps: int = 1,
+    segments_at_once: int = 1,
     delta_tol: float = DELTA_TOL,
     modules: Sequence[nn.Module] | None = None,
 ) -> "Explanation":
     """As :func:`attribute`, with nothing scaled under any rule set, and the multipliers."""
-    check_rules(rules, steps, delta_tol)
+    check_rules(rules, steps, delta_tol, segments_at_once)
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")
     if modules is None:
@@ -173,7 +181,10 @@ def explain(
     if batch == 0:
         return _empty(inputs, xs, target)
     streams = Streams(model, forward_args, isinstance(inputs, Mapping), target, batch, RULES[rules](), modules, steps)
-    found = streams.run(xs, x0s)
+    if segments_at_once > 1 and steps > 1:
+        found = run_in_batches(streams, xs, x0s, segments_at_once)
+    else:
+        found = streams.run(xs, x0s)
     delta = convergence_delta(found.contributions, found.output, found.baseline_output)
     if rules == "complete":
         if batch > 1 and _mixes(streams, xs, found, delta):

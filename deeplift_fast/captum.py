@@ -37,6 +37,7 @@ class DeepLift:
             unscaled, much as Captum has it.
         steps: into how many segments the line from baseline to input is cut (1 is DeepLIFT).
         delta_tol: under `"complete"`, the part of `f(x) − f(x0)` that a convergence delta may reach without a warning.
+        segments_at_once: how many of these segments go through the model as rows of one batch.
 
     Raises:
         ValueError, TypeError: for an argument that does not fit; the message names it.
@@ -51,10 +52,11 @@ class DeepLift:
         rules: str = "complete",
         steps: int = 1,
         delta_tol: float = DELTA_TOL,
+        segments_at_once: int = 1,
     ) -> None:
         if rules == "pyhealth":
             raise ValueError('rules is "pyhealth"; accepted: "complete", "rescale"')
-        check_rules(rules, steps, delta_tol)
+        check_rules(rules, steps, delta_tol, segments_at_once)
         if isinstance(eps, bool) or not isinstance(eps, Real):
             raise TypeError(f"eps is {eps!r}; accepted: a number")
         if not callable(model):
@@ -64,6 +66,7 @@ class DeepLift:
         self.rules: str = rules
         self.steps: int = steps
         self.delta_tol: float = delta_tol
+        self.segments_at_once: int = segments_at_once
         self._multiply_by_inputs: bool = multiply_by_inputs
         self._report: Report | None = None
 
@@ -175,6 +178,7 @@ class DeepLift:
             forward_args=further,
             rules=self.rules,
             steps=self.steps,
+            segments_at_once=self.segments_at_once,
             delta_tol=self.delta_tol,
         )
 
@@ -200,6 +204,7 @@ class DeepLiftShap(DeepLift):
         rules: as for :class:`DeepLift`.
         steps: as for :class:`DeepLift`.
         delta_tol: as for :class:`DeepLift`.
+        segments_at_once: as for :class:`DeepLift`.
         rows: how many pairs of input and baseline go through the model at once.
     """
 
@@ -211,9 +216,12 @@ class DeepLiftShap(DeepLift):
         rules: str = "complete",
         steps: int = 1,
         delta_tol: float = DELTA_TOL,
+        segments_at_once: int = 1,
         rows: int = ROWS,
     ) -> None:
-        super().__init__(model, multiply_by_inputs, rules=rules, steps=steps, delta_tol=delta_tol)
+        super().__init__(
+            model, multiply_by_inputs, rules=rules, steps=steps, delta_tol=delta_tol, segments_at_once=segments_at_once
+        )
         if isinstance(rows, bool) or not isinstance(rows, int):
             raise TypeError(f"rows is {rows!r}; accepted: an int of 1 or more")
         if rows < 1:

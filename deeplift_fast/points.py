@@ -9,6 +9,7 @@ from pyhealth.models import GRASP
 from torch import Tensor
 
 from deeplift_fast.features import Feature
+from deeplift_fast.rows import repeated
 from deeplift_fast.shared_choices import SharedChoices
 from deeplift_fast.token_leaves import TokenLeaves, TokenPoint, token_point
 
@@ -31,6 +32,13 @@ class Point(Protocol):
     def logits(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> Tensor:
         """The model's logits for continuous values and the tokens' numbers, by feature key."""
         ...
+
+
+def _parts(feature: Feature, value: Tensor) -> tuple[Any, ...]:
+    """What the model takes for a value of as many rows as the batch, or of several times as many."""
+    size = feature.value.shape[0]
+    given: tuple[Any, ...] = repeated(feature.with_value(value), size, value.shape[0] // size)
+    return (*given[: feature.position], value, *given[feature.position + 1 :])
 
 
 class FromEmbedding:
@@ -67,7 +75,7 @@ class FromEmbedding:
             continuous = {key: values[key] for key, feature in features.items() if not feature.is_token}
             if continuous:
                 values = {**values, **self._embed(continuous)}
-        parts = {key: feature.with_value(values[key]) for key, feature in features.items()}
+        parts = {key: _parts(feature, values[key]) for key, feature in features.items()}
         logit: Tensor = run(**parts)["logit"]
         return logit
 
@@ -109,13 +117,15 @@ class FromTokens:
     def logits(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> Tensor:
         """See :class:`Point`."""
         size = next(iter(features.values())).value.shape[0]
+        count = next(iter(values.values())).shape[0] // size
         batch = {**self._labels(size), **self._batch}
+        batch = repeated(batch, size, count)
         for key, feature in features.items():
             if not feature.is_token:
                 given = self._batch[key]
-                parts = feature.with_value(values[key])
+                parts = _parts(feature, values[key])
                 batch[key] = parts[0] if isinstance(given, Tensor) else type(given)(parts[: len(given)])
-        tokens = {key: features[key].value for key in self._points}
+        tokens = {key: repeated(features[key].value, size, count) for key in self._points}
         leaves = TokenLeaves(list(self._points.values()), tokens, values)
         if self._choices is not None:
             self._choices.start()

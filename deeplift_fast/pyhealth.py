@@ -41,6 +41,8 @@ class DeepLift(BaseInterpreter):
         steps: into how many equal segments the line from baseline to input (in embedding space for tokens) is cut:
             DeepLIFT at 1, integrated gradients as it grows; `steps + 1` forward passes.
         delta_tol: under `"complete"`, the part of `f(x) − f(x0)` that a convergence delta may reach without a warning.
+        segments_at_once: how many of the steps go through the model as rows of one batch, in two passes for each such
+            batch; for models that treat the patients of a batch one by one.
 
     Raises:
         ValueError: if the model is none of PyHealth's, `rules` is unknown or does not fit the model, or `steps` or
@@ -58,8 +60,9 @@ class DeepLift(BaseInterpreter):
         rules: str = "rescale",
         steps: int = 1,
         delta_tol: float = attribution.DELTA_TOL,
+        segments_at_once: int = 1,
     ) -> None:
-        check_rules(rules, steps, delta_tol)
+        check_rules(rules, steps, delta_tol, segments_at_once)
         interpretable = isinstance(model, Interpretable)
         if not interpretable and not _is_pyhealth_model(model):
             raise ValueError(
@@ -76,6 +79,7 @@ class DeepLift(BaseInterpreter):
         self.rules = rules
         self.steps = steps
         self.delta_tol = delta_tol
+        self.segments_at_once = segments_at_once
         self._report: Report | None = None
 
     def __repr__(self) -> str:
@@ -289,6 +293,7 @@ class DeepLift(BaseInterpreter):
                 target,
                 rules=self.rules,
                 steps=steps,
+                segments_at_once=self.segments_at_once,
                 delta_tol=self.delta_tol,
                 modules=(self.model,),
             )

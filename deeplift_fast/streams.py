@@ -72,8 +72,8 @@ class Streams:
     rules: RuleSet
     modules: tuple[nn.Module, ...]
     steps: int = 1
-    _kept: Kept = field(init=False)
-    _rewind: Callable[[], None] = field(init=False)
+    _kept: Kept = field(init=False, repr=False)
+    _rewind: Callable[[], None] = field(init=False, repr=False)
     _copy: bool = field(init=False, default=False)
     _draws: Draws = field(init=False, default_factory=Draws)
     _only: int | None = field(init=False, default=None)
@@ -96,6 +96,16 @@ class Streams:
                 self._copy = True
                 self._rewind()
                 return self._walk(xs, x0s)
+
+    def settled_target(self, xs: Values) -> Target:
+        """The target, with the largest output at the input where it is `None`."""
+        if self.target is not None:
+            return self.target
+        devices = {x.device for x in xs.values() if x.is_cuda}
+        with torch.inference_mode(False), isolated(self.modules, devices), torch.no_grad():
+            output = self._call(_detached(xs), Pass(RescaleRules(), ShadowState(Kept(self.modules))))
+        found = targets.indices(output, None)
+        return None if found is None or found.shape[1] == 0 else found
 
     def run_one_by_one(self, xs: Values, x0s: Values) -> Found:
         """As :meth:`run`, for a model that mixes samples: each moves from its baseline while the others stay.

@@ -171,6 +171,8 @@ def test_path_steps(explainer):
     found, delta = explainer(classifier(), steps=4).attribute(x, background, target=1, return_convergence_delta=True)
     assert delta.abs().max() < 1e-12
     assert not torch.allclose(found, explainer(classifier()).attribute(x, background, target=1))
+    batched = explainer(classifier(), steps=4, segments_at_once=4).attribute(x, background, target=1)
+    torch.testing.assert_close(batched, found)
 
 
 def test_rescale_is_not_scaled():

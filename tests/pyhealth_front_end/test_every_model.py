@@ -217,6 +217,18 @@ class TestSteps:
             DeepLift(made, rules="complete", steps=steps).attribute(**given)
             assert len(calls) == steps + 1
 
+    @pytest.mark.parametrize("name", ["StageNet", "Transformer", "MultimodalRNN", "MLP"])
+    @pytest.mark.parametrize("label", ["binary", "multiclass"])
+    def test_several_in_one_batch(self, cases, name, label):
+        data = cases.dataset(*MODELS[name][2], patients=5, label=label)
+        made, given = make(name, data), cases.batch(data)
+        expected = DeepLift(made, rules="complete", steps=4).explain(**given)
+        found = DeepLift(made, rules="complete", steps=4, segments_at_once=3).explain(**given)
+        torch.testing.assert_close(
+            cases.flat(found.contributions), cases.flat(expected.contributions), rtol=1e-4, atol=1e-6
+        )
+        assert_complete(found)
+
     def test_only_one_under_pyhealth(self, cases):
         made = cases.model("MLP", cases.dataset("sequence"))
         with pytest.raises(ValueError, match="steps is 2"):

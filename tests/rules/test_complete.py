@@ -121,3 +121,34 @@ def test_a_row_of_softmax_that_is_masked_altogether_spoils_no_other():
     assert (found.contributions[0] == 0).all()
     assert found.contributions[1].abs().max() > 0
     assert found.convergence_delta.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 8])
+@pytest.mark.parametrize("target", [None, 1, torch.tensor([0, 1, 2, 1, 0])])
+def test_segments_in_one_batch_give_the_same(at_once, target):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(24, 8), torch.nn.GELU(), torch.nn.Linear(8, 3))
+    model = model.double().append(torch.nn.Softmax(-1))
+    x, x0, calls = normal(8), normal(9), []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    options = {"target": target, "rules": "complete", "steps": 5}
+    expected = attribute(model, x, x0, **options)
+    calls.clear()
+    found = attribute(model, x, x0, segments_at_once=at_once, **options)
+    assert len(calls) == 2 * -(-5 // at_once) + (target is None)
+    torch.testing.assert_close(found.contributions, expected.contributions, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found.output, expected.output)
+    torch.testing.assert_close(found.baseline_output, expected.baseline_output)
+    assert found.convergence_delta.abs().max() < 1e-12
+    assert torch.equal(found.target, expected.target)
+
+
+def test_further_arguments_are_repeated_with_the_segments():
+    def model(x, scale, mask, factor):
+        return (x.exp() * scale).masked_fill(mask, 0.0).sum((1, 2)) * factor
+
+    args = (torch.rand(5, 1, 1, dtype=torch.float64), torch.rand(4, 6) > 0.5, 3.0)
+    options = {"forward_args": args, "rules": "complete", "steps": 4}
+    expected = attribute(model, normal(0), normal(1), **options)
+    found = attribute(model, normal(0), normal(1), segments_at_once=4, **options)
+    torch.testing.assert_close(found.contributions, expected.contributions)
