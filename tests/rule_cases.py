@@ -95,6 +95,7 @@ ELEMENTWISE = {
     "prelu": _module(nn.PReLU, 4),
     "threshold": lambda x: F.threshold(x, 0.1, 20.0),
     "rrelu in eval": lambda x: F.rrelu(x),
+    "rrelu in training": lambda x: F.rrelu(x, training=True),
     "cube": lambda x: x**3,
     "power 1/2": lambda x: positive(x) ** 0.5,
     "2 to the x": lambda x: 2**x,

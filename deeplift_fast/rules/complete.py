@@ -77,11 +77,6 @@ _WRITTEN_OUT: dict[str, Callable[..., Any]] = {
     "rnn_relu_cell": recurrent.rnn_relu_cell,
 }
 
-KNOWN = (
-    tables.LINEAR | tables.BILINEAR | tables.ELEMENTWISE | tables.GRADIENT | _SECANT.keys() | _WRITTEN_OUT.keys()
-    | _QUOTIENTS | _SOFTMAX | _LOG_SOFTMAX | _EXTREMES | _NORMS | _BATCH_NORMS | _POOLS.keys()
-)  # fmt: skip
-
 
 def written_out(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any] | None:
     """What to run in an operation's place, in both streams: smaller operations that have rules."""
@@ -111,6 +106,8 @@ def written_out(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cal
     if name in ("abs", "absolute"):
         x = args[0] if args else kwargs.get("input")
         return composed.complex_abs if isinstance(x, Tensor) and x.is_complex() else None
+    if name == "rrelu":
+        return composed.rrelu if kwargs.get("training", args[3] if len(args) > 3 else False) else None
     if name == "cross_entropy":
         return composed.cross_entropy if _has_class_indices(args, kwargs) else None
     return _WRITTEN_OUT.get(name)
@@ -220,6 +217,8 @@ def apply(call: Call, note: Note) -> tuple[Any, str]:
 
 
 def _by_gradient(call: Call, note: Note) -> tuple[Any, str]:
+    if call.name.startswith("fractional_max_pool"):
+        return call.as_it_is(), "gradient, options differ"  # its regions are random: to run it again is to run another
     return averaged(call, GRADIENT, partial(note, call.name, "gradient")), "gradient"
 
 

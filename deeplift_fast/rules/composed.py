@@ -80,6 +80,12 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     return torch.logsumexp(torch.stack(torch.broadcast_tensors(input, other)), 0)
 
 
+def rrelu(input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *_: Any, **__: Any) -> Tensor:
+    """A leaky relu with slopes drawn at random, the same in both streams: `relu(x) − a · relu(−x)`."""
+    slope = torch.empty_like(input.detach()).uniform_(lower, upper)
+    return torch.relu(input) - slope * torch.relu(-input)
+
+
 def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:
     """The softmax of logits with Gumbel noise; `hard` gives one-hot values with the gradient of the soft ones."""
     noise = -torch.empty_like(logits.detach()).exponential_().log()
