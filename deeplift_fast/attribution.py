@@ -115,7 +115,7 @@ def attribute(
             up. DeepLIFT at 1; integrated gradients (Sundararajan et al. 2017) as it grows. Costs `steps + 1` forward
             passes.
         segments_at_once: how many of them go through the model as rows of one batch: fewer, larger passes, two for
-            each such batch. The model must not mix the rows of a batch.
+            each such batch. The model must not mix the rows of a batch; `forward_args` with a row per sample follow.
         delta_tol: under `"complete"`, which part of `f(x) − f(x0)` a convergence delta may have without a warning.
         modules: the modules that run inside a callable, so that their state is kept; a module, or a method of one,
             is found by itself.

@@ -25,8 +25,13 @@ class Point(Protocol):
         """The embedding layers, by feature key."""
         ...
 
-    def settle(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> bool:
-        """Run the model at the input, if later runs must know how it chose there; whether it ran."""
+    @property
+    def settles(self) -> bool:
+        """Whether later runs must know how the model chose at the input: :meth:`settle` comes first then."""
+        ...
+
+    def settle(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> None:
+        """Run the model at the input."""
         ...
 
     def logits(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> Tensor:
@@ -62,9 +67,13 @@ class FromEmbedding:
         """See :class:`Point`."""
         return getattr(self._embed, "embedding_layers", {})
 
-    def settle(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> bool:
+    @property
+    def settles(self) -> bool:
         """See :class:`Point`."""
         return False
+
+    def settle(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> None:
+        """See :class:`Point`."""
 
     def logits(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> Tensor:
         """See :class:`Point`."""
@@ -106,13 +115,16 @@ class FromTokens:
         own = getattr(getattr(self._model, "embedding_model", None), "embedding_layers", {})
         return {**dict(own), **{key: point.layer for key, point in self._points.items() if point.layer is not None}}
 
-    def settle(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> bool:
+    @property
+    def settles(self) -> bool:
         """See :class:`Point`."""
-        if self._choices is None:
-            return False
+        return self._choices is not None
+
+    def settle(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> None:
+        """See :class:`Point`."""
         self.logits(features, values)
-        self._choices.settle()
-        return True
+        if self._choices is not None:
+            self._choices.settle()
 
     def logits(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> Tensor:
         """See :class:`Point`."""

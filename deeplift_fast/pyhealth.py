@@ -285,7 +285,9 @@ class DeepLift(BaseInterpreter):
             xs, x0s = {**values, **at_input}, {**baselines, **at_baseline}
             if as_pyhealth:
                 xs = {key: x0s[key] + (x - x0s[key]) for key, x in xs.items()}  # PyHealth rounds its input so
-            self._settle(point, inputs, xs, rewind)
+            if point.settles:
+                self._settle(point, inputs, xs)
+                rewind()
             found = attribution.attribute(
                 lambda **given: _for_target(point.logits(inputs, given), target),
                 xs,
@@ -303,12 +305,9 @@ class DeepLift(BaseInterpreter):
             contributions, found.convergence_delta, found.output, found.baseline_output, index, found.report
         )
 
-    def _settle(
-        self, point: Point, inputs: Mapping[str, Feature], xs: Mapping[str, Tensor], rewind: Callable[[], None]
-    ) -> None:
+    def _settle(self, point: Point, inputs: Mapping[str, Feature], xs: Mapping[str, Tensor]) -> None:
         with torch.inference_mode(False), torch.no_grad(), IsolatedPass(ShadowState(Kept([self.model]))):
-            if point.settle(inputs, xs):
-                rewind()
+            point.settle(inputs, xs)
 
     def _numbers(
         self, point: Point, streams: Sequence[dict[str, Tensor]], rewind: Callable[[], None]

@@ -348,3 +348,18 @@ def test_layers_run_twice_each():
         layer.register_forward_hook(lambda module, *_: calls.append(module))
     attribute(model, normal(5, 4), target=0)
     assert calls == list(model) * 2
+
+
+@pytest.mark.parametrize("rules", ["rescale", "complete"])
+def test_what_is_drawn_from_data_is_drawn_once_at_the_input(rules):
+    def model(x):
+        drawn = torch.multinomial((9 * x).softmax(-1), 1)
+        return x.sum(1) * 0 + drawn.squeeze(1)
+
+    x, x0 = normal(40, 6), normal(40, 6, seed=1)
+    torch.manual_seed(0)
+    expected = model(x)
+    torch.manual_seed(0)
+    found = attribute(model, x, x0, rules=rules)
+    assert torch.equal(found.output, expected)
+    assert torch.equal(found.baseline_output, expected)

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from deeplift_fast.rules import attention, composed, distances, norms, recurrent, registry, tables
 from deeplift_fast.rules.averaged import GRADIENT, MIDPOINT, QUADRATURE, averaged
-from deeplift_fast.rules.call import Arguments, Call, is_floating, leaves, named_in_place, out_of_place, shared_name
+from deeplift_fast.rules.call import Arguments, Call, is_floating, named_in_place, out_of_place, shared_name
 from deeplift_fast.rules.elementwise import CLOSED, ClosedRule, ElementwiseRule
 from deeplift_fast.rules.product import MatmulRule, ProductRule
-from deeplift_fast.rules.ruleset import Meeting, Note
+from deeplift_fast.rules.ruleset import Meeting, Note, draw
 from deeplift_fast.rules.secant import SecantRule
 from deeplift_fast.rules.softmax import LogSoftmaxRule, LogSumExpRule, SoftmaxRule
 from deeplift_fast.rules.winner import amax, max_pool
@@ -159,9 +159,7 @@ class CompleteRules:
         if is_plain(name, args):
             return None
         if name in tables.DRAWS:
-            in_place = named_in_place(func)
-            depends = any(is_floating(leaf) for leaf in leaves((args[1:] if in_place else args, kwargs)))
-            return Meeting(name, in_place, draw=True) if depends else None
+            return draw(name, func, args, kwargs)
         instead = written_out(name, args, kwargs)
         if instead is not None:
             return Meeting(name, named_in_place(func), written_out=instead)

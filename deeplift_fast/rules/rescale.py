@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deeplift_fast.rules.call import Arguments, Call
-from deeplift_fast.rules.ruleset import Meeting, Note
+from deeplift_fast.rules.call import Arguments, Call, shared_name
+from deeplift_fast.rules.ruleset import Meeting, Note, draw
 from deeplift_fast.rules.secant import SecantRule
+from deeplift_fast.rules.tables import DRAWS
 
 _aten = torch.ops.aten
 
@@ -63,7 +64,8 @@ class RescaleRules:
         """See :class:`deeplift_fast.rules.ruleset.RuleSet`."""
         meeting = _ACTIVATIONS.get(func)
         if meeting is None:
-            return None
+            name = shared_name(func)
+            return draw(name, func, args, kwargs) if name in DRAWS and not self._modules_only else None
         x: Any = args[0] if args else kwargs.get("input", kwargs.get("self"))
         if getattr(x, "dtype", None) not in _FLOATING:
             return None

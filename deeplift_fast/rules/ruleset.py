@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from deeplift_fast.rules.call import Arguments, Call
+from deeplift_fast.rules.call import Arguments, Call, is_floating, leaves, named_in_place
 
 Note = Callable[[str, str, Tensor], None]
 
@@ -32,6 +32,13 @@ class Meeting:
     linear: bool = False
     written_out: Callable[..., Any] | None = None
     draw: bool = False
+
+
+def draw(name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meeting | None:
+    """How to treat a random operation: a draw to share if it depends on tensors beside the one that it fills."""
+    in_place = named_in_place(func)
+    depends = any(is_floating(leaf) for leaf in leaves((args[1:] if in_place else args, kwargs)))
+    return Meeting(name, in_place, draw=True) if depends else None
 
 
 class RuleSet(Protocol):
