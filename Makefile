@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | bench: each works as the first command in a fresh clone.
+# make setup | demo | test | lint | bench | plot: each works as the first command in a fresh clone.
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-done
 SOURCES := pyproject.toml setup.py requirements.lock $(wildcard csrc/*)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: setup demo test lint format bench lock clean
+.PHONY: setup demo test lint format bench plot lock clean
 
 setup: $(STAMP)
 
@@ -46,6 +46,9 @@ format: setup
 bench: setup
 	mkdir -p benchmarks/results
 	$(PYTEST) benchmarks --benchmark-json=benchmarks/results/latest.json $(ARGS)
+
+plot: setup
+	$(BIN)/python benchmarks/plot.py
 
 lock: $(BIN)/uv
 	$(BIN)/uv pip compile --universal --no-emit-index-url --no-header --python-version 3.12 \

@@ -5,9 +5,11 @@
 
 import os
 import sys
+from pathlib import Path
 
 from setuptools import setup
 
+SOURCES = Path("csrc")
 REQUIRE_CPP = os.environ.get("DEEPLIFT_FAST_REQUIRE_CPP", "0") not in ("", "0")
 
 
@@ -31,8 +33,8 @@ def extension():
 
     library = CppExtension(
         "deeplift_fast._C",
-        ["csrc/library.cpp", "csrc/secant.cpp"],
-        depends=["csrc/allocate.h", "csrc/elementwise.h"],
+        sorted(map(str, SOURCES.glob("*.cpp"))),
+        depends=sorted(map(str, SOURCES.glob("*.h"))),
         py_limited_api=True,
         extra_compile_args=[
             "-std=c++20",

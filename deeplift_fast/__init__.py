@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from deeplift_fast.attribution import Attribution, attribute
 from deeplift_fast.diagnostics import Report
-from deeplift_fast.errors import ConvergenceWarning, InterceptionError, InterceptionWarning, TrainingModeWarning
+from deeplift_fast.errors import (
+    ConvergenceWarning,
+    FusionWarning,
+    InterceptionError,
+    InterceptionWarning,
+    TrainingModeWarning,
+)
 from deeplift_fast.rules import register_rule, unregister_rule
 
 if TYPE_CHECKING:
@@ -23,6 +29,7 @@ __all__ = [
     "Attribution",
     "ConvergenceWarning",
     "DeepLift",
+    "FusionWarning",
     "InterceptionError",
     "InterceptionWarning",
     "Report",

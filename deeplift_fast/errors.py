@@ -18,6 +18,10 @@ class InterceptionWarning(UserWarning):
     """Part of the model cannot be looked into: what it computes is attributed by its gradient."""
 
 
+class FusionWarning(UserWarning):
+    """A model that has fused layers is attributed operation by operation: the same numbers, and slower."""
+
+
 class InterceptionError(RuntimeError):
     """The activations met at the input and at the baseline cannot be paired."""
 

@@ -56,6 +56,12 @@ class Feature:
         """What the model takes, with another value."""
         return (*self.parts[: self.position], value, *self.parts[self.position + 1 :])
 
+    def of(self, begin: int, end: int) -> "Feature":
+        """The feature of some of the batch's samples."""
+        parts = tuple(part[begin:end] if isinstance(part, Tensor) else part for part in self.parts)
+        mask = None if self.mask is None else self.mask[begin:end]
+        return replace(self, parts=parts, mask=mask)
+
     def with_derived_mask(self, per_value: bool) -> "Feature":
         """The feature with the mask appended that PyHealth's DeepLift derives where the schema has none.
 

@@ -1,5 +1,7 @@
 """What an op accepts: the checks that its Python implementations share."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -28,3 +30,132 @@ def check_secant(x: Tensor, x0: Tensor, function: str, variant: str) -> None:
         raise TypeError(f"secant: x is {x.dtype}; accepted: {', '.join(str(d) for d in DTYPES)}")
     if x.device != x0.device:
         raise ValueError(f"secant: x is on {x.device} and x0 on {x0.device}; move one to the other's device")
+
+
+SLOPES = {
+    "stagenet": ("secant", "pyhealth"),
+    "lstm": ("secant", "derivative"),
+    "gru": ("secant", "derivative"),
+    "rnn_tanh": ("secant", "derivative"),
+    "rnn_relu": ("secant", "derivative"),
+}
+GATES = {"stagenet": (4, 4, 4), "lstm": (4, 4, 4), "gru": (4, 3, 3), "rnn_tanh": (1, 1, 1), "rnn_relu": (1, 1, 1)}
+LANES = {torch.float32: 16, torch.float64: 8}
+COEFFICIENTS = {"stagenet": 8, "lstm": 6, "gru": 5, "rnn_tanh": 1, "rnn_relu": 1}
+
+
+def check_recurrent(
+    u: Tensor,
+    u0: Tensor,
+    where: Tensor,
+    counts: Tensor,
+    counts0: Tensor,
+    weights: Sequence[Tensor],
+    levels: int,
+    cell: str,
+    slope: str,
+) -> None:
+    """Raise `ValueError` or `TypeError` unless :func:`deeplift_fast.ops.recurrent` accepts the arguments."""
+    _require_cell("recurrent", cell, levels)
+    if slope not in SLOPES[cell]:
+        raise ValueError(f"recurrent: slope is {slope!r}; accepted for {cell}: {', '.join(SLOPES[cell])}")
+    _require_dtype("recurrent", u, "u")
+    weight_u, _, bias, *masters = weights
+    panels, lanes = bias.shape[0], LANES[u.dtype]
+    gates, from_input, from_state = GATES[cell]
+    inputs, units, width = u.shape[1], panels * lanes, masters[-1].shape[-1]
+    if levels and (panels % levels or width % lanes or width < 2 * levels):
+        raise ValueError(f"recurrent: {panels} panels and {width} master columns do not fit {levels} levels")
+    shapes = (
+        (panels, inputs, from_input, lanes), (panels, units, from_state, lanes), (panels, gates, lanes),
+        (inputs, width), (units, width), (width,),
+    )  # fmt: skip
+    _require("recurrent: weights", weights, shapes, u.dtype)
+    _require("recurrent: u0", [u0], [(u0.shape[0], inputs)], u.dtype)
+    for name, each, rows in (("counts", counts, u), ("counts0", counts0, u0)):
+        found = each.tolist()
+        if sum(found) != len(rows) or found != sorted(found, reverse=True) or (found and found[-1] < 1):
+            raise ValueError(f"recurrent: {name} must fall from step to step, and sum to the rows")
+    _check_where(where, counts, counts0)
+
+
+def _check_where(where: Tensor, counts: Tensor, counts0: Tensor) -> None:
+    if counts.shape != counts0.shape or where.dtype != torch.int64:
+        raise ValueError("recurrent: counts0 needs as many steps as counts, and where must be int64")
+    samples = int(counts[0]) if len(counts) else 0
+    if where.shape != (samples,):
+        raise ValueError(f"recurrent: where has shape {tuple(where.shape)}; accepted: ({samples},)")
+    if samples:
+        # A sample's baseline lasts as long as the sample: the largest index among a step's samples is in its rows.
+        furthest = where.cummax(0).values[counts - 1]
+        if bool((furthest >= counts0).any()) or int(where.min()) < 0:
+            raise ValueError("recurrent: where names a baseline that is shorter than the sample")
+
+
+def check_recurrent_backward(
+    m_h: Tensor,
+    m_master: Tensor,
+    coefficients: Tensor,
+    shares: Tensor,
+    counts: Tensor,
+    weights: Sequence[Tensor],
+    levels: int,
+    cell: str,
+    inputs: int,
+) -> None:
+    """Raise unless :func:`deeplift_fast.ops.recurrent_backward` accepts the arguments."""
+    _require_cell("recurrent_backward", cell, levels)
+    _require_dtype("recurrent_backward", m_h, "m_h")
+    rows, units = m_h.shape
+    lanes = LANES[m_h.dtype]
+    if int(counts.sum()) != rows or units % lanes:
+        raise ValueError(f"recurrent_backward: m_h has shape {tuple(m_h.shape)}, which does not fit counts")
+    _, from_input, from_state = GATES[cell]
+    across_u, across_h = (-(-size // (4 * lanes)) for size in (inputs, units))
+    given = [m_master, coefficients, shares, *weights]
+    shapes = [
+        (rows, levels), (rows, COEFFICIENTS[cell], units), (rows, 2 * levels),
+        (across_u, units * from_input, 4 * lanes), (across_h, units * from_state, 4 * lanes),
+        (across_u, 2 * levels, 4 * lanes), (across_h, 2 * levels, 4 * lanes),
+    ]  # fmt: skip
+    _require("recurrent_backward: m_master, coefficients, shares and weights", given, shapes, m_h.dtype)
+
+
+def check_token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multipliers: Tensor) -> None:
+    """Raise unless :func:`deeplift_fast.ops.token_contributions` accepts the arguments."""
+    _require_dtype("token_contributions", weight, "weight")
+    if tokens.dim() != 2 or tokens.shape != baseline.shape:
+        raise ValueError(
+            f"token_contributions: tokens has shape {tuple(tokens.shape)} and baseline {tuple(baseline.shape)}; "
+            "accepted: two of [rows, slots]"
+        )
+    if tokens.dtype != torch.int64 or baseline.dtype != torch.int64:
+        raise TypeError("token_contributions: tokens and baseline must be int64")
+    _require("token_contributions: multipliers", [multipliers], [(len(tokens), weight.shape[1])], weight.dtype)
+    for name, each in (("weight", weight), ("tokens", tokens), ("baseline", baseline)):
+        if not each.is_contiguous():
+            raise ValueError(f"token_contributions: {name} must be contiguous")
+
+
+def _require_cell(op: str, cell: str, levels: int) -> None:
+    if cell not in SLOPES:
+        raise ValueError(f"{op}: cell is {cell!r}; accepted: {', '.join(SLOPES)}")
+    if (levels > 0) != (cell == "stagenet"):
+        raise ValueError(f"{op}: levels is {levels}; accepted: 1 or more for stagenet, 0 for other cells")
+
+
+def _require_dtype(op: str, tensor: Tensor, name: str) -> None:
+    if tensor.dtype not in LANES:
+        raise TypeError(f"{op}: {name} is {tensor.dtype}; accepted: torch.float32, torch.float64")
+
+
+def _require(
+    what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], dtype: torch.dtype
+) -> None:
+    for tensor, shape in zip(tensors, shapes, strict=True):
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{what}: a tensor has shape {tuple(tensor.shape)}; accepted: {shape}")
+        if tensor.dtype != dtype:
+            raise TypeError(f"{what}: a tensor is {tensor.dtype}; accepted: {dtype}")
+        if not tensor.is_contiguous():
+            raise ValueError(f"{what}: a tensor of shape {shape} is not contiguous")

@@ -17,7 +17,7 @@ from torch import Tensor
 from deeplift_fast.ops import arguments, naive
 from deeplift_fast.ops.schema import NAMESPACE, SCHEMAS
 
-STEMS = tuple(SCHEMAS)
+ON_CUDA = ("secant",)  # ops with a Triton kernel; the others run in plain torch there
 
 
 class BackendWarning(UserWarning):
@@ -79,7 +79,7 @@ def _register_triton() -> None:
         _backends["Triton"] = Backend("Triton", "cuda", "the package triton is not installed")
         return
     _backends["Triton"] = Backend("Triton", "cuda")
-    for stem in STEMS:
+    for stem in ON_CUDA:
         _library.impl(stem, _triton_kernel(stem), "CUDA")
 
 
@@ -127,8 +127,30 @@ def _vmap_secant(
     return op(batched(x, in_dims[0]), batched(x0, in_dims[1]), function, variant), (0, 0, 0)
 
 
+def _fake_recurrent(u: Tensor, u0: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    bias, levels, cell = rest[5], rest[9], rest[10]
+    units, k = bias.shape[0] * bias.shape[2], arguments.COEFFICIENTS[cell]
+    shapes = ((len(u), units), (len(u0), units), (len(u), k, units), (len(u), 2 * levels), (len(u0), 2 * levels))
+    return tuple(u.new_empty(shape) for shape in shapes)
+
+
+def _fake_recurrent_backward(m_h: Tensor, *rest: Any) -> Tensor:
+    lanes, inputs = arguments.LANES[m_h.dtype], rest[-1]
+    return m_h.new_empty(len(m_h), -(-inputs // lanes) * lanes)
+
+
+def _fake_token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multipliers: Tensor) -> Tensor:
+    return weight.new_empty(tokens.shape)
+
+
 _define()
 _load_cpp()
 _register_triton()
 torch.library.register_fake(f"{NAMESPACE}::secant", _fake_secant, lib=_library)
 torch.library.register_vmap(f"{NAMESPACE}::secant", _vmap_secant, lib=_library)
+for _stem, _fake in (
+    ("recurrent", _fake_recurrent),
+    ("recurrent_backward", _fake_recurrent_backward),
+    ("token_contributions", _fake_token_contributions),
+):
+    torch.library.register_fake(f"{NAMESPACE}::{_stem}", _fake, lib=_library)

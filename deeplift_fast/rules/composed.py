@@ -33,12 +33,12 @@ def to_dlpack(input: Tensor, *args: Any, **kwargs: Any) -> Any:
 
 def divide(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     """a · (1/b)."""
-    return input * torch.reciprocal(other)
+    return input * torch.reciprocal(other.to(torch.result_type(input, other)))
 
 
 def divide_into(input: Tensor, other: Any) -> Tensor:
     """`other / input`: b · (1/a)."""
-    return torch.reciprocal(input) * other
+    return torch.reciprocal(input.to(torch.result_type(input, other))) * other
 
 
 def maximum(input: Tensor, other: Tensor) -> Tensor:

@@ -90,6 +90,11 @@ CLOSED: dict[str, tuple[Callable[[Tensor], Tensor], Slope]] = {
 }
 
 
+def secant_slope(f: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, y: Tensor) -> Tensor:
+    """`(f(x) − f(x0))/(x − x0)`, or `f'` half-way where the two are close; `y` is `f(x)`."""
+    return _slope(f, x, x0, y, True)
+
+
 def _slope(f: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, y: Tensor, alone: bool) -> Tensor:
     wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
     a, b = x.to(wide), x0.to(wide)

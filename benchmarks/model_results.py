@@ -1,0 +1,59 @@
+"""Keeps what `test_models.py` measured in `results/models.json`; a run replaces only the rows that it measured.
+
+`{"models": {case: row}, "stagenet": {measure: row}}`. A row of a model holds medians, first calls and goals, a row of
+`"stagenet"` figures and perhaps a value and its goal; each says when and on which machine it was taken.
+"""
+
+import datetime
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from model_cases import CASES, THREADS
+
+PATH = Path(__file__).parent / "results" / "models.json"
+SECTIONS = ("models", "stagenet")
+Results = dict[str, dict[str, dict]]
+
+
+def machine() -> str:
+    """Cores, processor and releases."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = models[0] if models else platform.machine()
+    return (
+        f"{len(os.sched_getaffinity(0))} cores of {processor}, {THREADS} threads, torch {version('torch')}, "
+        f"PyHealth {version('pyhealth')}, Python {platform.python_version()}"
+    )
+
+
+def rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def read() -> Results:
+    return json.loads(PATH.read_text()) if PATH.exists() else {section: {} for section in SECTIONS}
+
+
+def update(measured: Results) -> Results:
+    """Put rows in their places, with the date and the machine; the others stay. Returns those rows."""
+    results = read()
+    taken = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": machine()}
+    found = {section: {name: row | taken for name, row in rows.items()} for section, rows in measured.items()}
+    for section, rows in found.items():
+        results[section] |= rows
+    results["models"] = {name: results["models"][name] for name in CASES if name in results["models"]}
+    PATH.parent.mkdir(exist_ok=True)
+    PATH.write_text(_one_row_a_line(results))
+    return found
+
+
+def _one_row_a_line(results: Results) -> str:
+    sections = []
+    for section in SECTIONS:
+        rows = ",\n".join(f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in results[section].items())
+        sections.append(f"{json.dumps(section)}: {{\n{rows}\n}}")
+    return "{" + ",\n".join(sections) + "}\n"

@@ -1,0 +1,32 @@
+"""Medians of calls taken in turn."""
+
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+Call = Callable[[], object]
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "7"))
+SETTLE = 0.05  # seconds; OpenMP's threads spin for some milliseconds after their last parallel region
+
+
+def seconds(call: Call) -> float:
+    """One call, with garbage collected and no thread left spinning before it."""
+    gc.collect()
+    time.sleep(SETTLE)
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def medians_in_turn(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
+    """Medians in seconds by name, after one call of each that is not counted."""
+    for call in calls.values():
+        call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            times[name].append(seconds(call))
+    return {name: statistics.median(values) for name, values in times.items()}

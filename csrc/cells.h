@@ -1,0 +1,195 @@
+// One step of a recurrent layer for a panel of units, in both streams, and its multipliers.
+//
+// The chain of operations is that of PyTorch's and PyHealth's own code; the formulas of the coefficients stand in
+// deeplift_fast/ops/naive/recurrent.py.
+#pragma once
+
+#include "activations.h"
+#include "gemm.h"
+
+namespace deeplift_fast {
+
+// What the activations' own multipliers are.
+enum class Slope { secant, derivative, pyhealth };
+
+template <typename T, typename Function, Slope slope>
+DLF_INLINE Secant<T> activation(T a, T b) {
+    if constexpr (slope == Slope::secant) return Function::rescale(a, b);
+    if constexpr (slope == Slope::pyhealth) return deeplift_fast::pyhealth<T, Function>(a, b);
+    const T y = Function::value(a);
+    return {y, Function::value(b), Function::backward(a, y)};
+}
+
+// The operand that a product's other factor sees: half-way between the streams, or that of the input.
+template <typename T>
+DLF_INLINE T between(T a, T b, T half) {
+    return a + half * (b - a);
+}
+
+// A state that one stream carries from step to step.
+template <typename T>
+struct State {
+    T h, c;
+};
+
+// The master gates of StageNet at one row: forget and input.
+template <typename T>
+struct Masters {
+    T forget, input;
+};
+
+template <typename T>
+struct StageNet {
+    static constexpr int gates = 4, from_input = 4, coefficients = 8;
+    static constexpr bool has_cell = true, has_masters = true, has_direct = false;
+
+    template <Slope slope>
+    static DLF_INLINE void forward(const T* z, const T* z0, int lane, State<T> old, State<T> old0, Masters<T> m,
+                                   Masters<T> m0, T half, State<T>& now, T* k, std::int64_t stride) {
+        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
+        const auto f = activation<T, Sigmoid, slope>(z[lane], z0[lane]);
+        const auto i = activation<T, Sigmoid, slope>(z[n + lane], z0[n + lane]);
+        const auto o = activation<T, Sigmoid, slope>(z[2 * n + lane], z0[2 * n + lane]);
+        const auto g = activation<T, Tanh, slope>(z[3 * n + lane], z0[3 * n + lane]);
+        const T overlap = m.forget * m.input, overlap0 = m0.forget * m0.input;
+        const T mixed = f.y * old.c + i.y * g.y, mixed0 = f.y0 * old0.c + i.y0 * g.y0;
+        const T c = overlap * mixed + (m.forget - overlap) * old.c + (m.input - overlap) * g.y;
+        const T c0 = overlap0 * mixed0 + (m0.forget - overlap0) * old0.c + (m0.input - overlap0) * g.y0;
+        const auto t = activation<T, Tanh, slope>(c, c0);
+        now = {o.y * t.y, c};
+        const T both = between(overlap, overlap0, half), forget = between(m.forget, m0.forget, half);
+        const T input = between(m.input, m0.input, half), last = between(old.c, old0.c, half);
+        const T fresh = between(g.y, g.y0, half), rest = between(mixed, mixed0, half) - last - fresh;
+        k[0] = between(t.y, t.y0, half) * o.multiplier;
+        k[stride] = between(o.y, o.y0, half) * t.multiplier;
+        k[2 * stride] = both * between(f.y, f.y0, half) + forget - both;
+        k[3 * stride] = both * last * f.multiplier;
+        k[4 * stride] = both * fresh * i.multiplier;
+        k[5 * stride] = (both * between(i.y, i.y0, half) + input - both) * g.multiplier;
+        k[6 * stride] = last + rest * input;
+        k[7 * stride] = fresh + rest * forget;
+    }
+
+    static DLF_INLINE State<T> plain(const T* z, int lane, State<T> old, Masters<T> m) {
+        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
+        const T f = Sigmoid::value(z[lane]), i = Sigmoid::value(z[n + lane]), o = Sigmoid::value(z[2 * n + lane]);
+        const T g = Tanh::value(z[3 * n + lane]), overlap = m.forget * m.input;
+        const T c = overlap * (f * old.c + i * g) + (m.forget - overlap) * old.c + (m.input - overlap) * g;
+        return {o * Tanh::value(c), c};
+    }
+
+    // From the multipliers of h and c to those of the pre-activations, of the last c, and of the master gates.
+    static DLF_INLINE void backward(const T* k, std::int64_t stride, int lane, T m_h, T& m_c, T* d, T&, T& m_forget,
+                                    T& m_input) {
+        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
+        const T c = m_c + m_h * k[stride];
+        d[lane] = c * k[3 * stride];
+        d[n + lane] = c * k[4 * stride];
+        d[2 * n + lane] = m_h * k[0];
+        d[3 * n + lane] = c * k[5 * stride];
+        m_forget += c * k[6 * stride];
+        m_input += c * k[7 * stride];
+        m_c = c * k[2 * stride];
+    }
+};
+
+template <typename T>
+struct Lstm {
+    static constexpr int gates = 4, from_input = 4, coefficients = 6;
+    static constexpr bool has_cell = true, has_masters = false, has_direct = false;
+
+    template <Slope slope>
+    static DLF_INLINE void forward(const T* z, const T* z0, int lane, State<T> old, State<T> old0, Masters<T>,
+                                   Masters<T>, T half, State<T>& now, T* k, std::int64_t stride) {
+        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
+        const auto f = activation<T, Sigmoid, slope>(z[lane], z0[lane]);
+        const auto i = activation<T, Sigmoid, slope>(z[n + lane], z0[n + lane]);
+        const auto o = activation<T, Sigmoid, slope>(z[2 * n + lane], z0[2 * n + lane]);
+        const auto g = activation<T, Tanh, slope>(z[3 * n + lane], z0[3 * n + lane]);
+        const T c = f.y * old.c + i.y * g.y, c0 = f.y0 * old0.c + i.y0 * g.y0;
+        const auto t = activation<T, Tanh, slope>(c, c0);
+        now = {o.y * t.y, c};
+        k[0] = between(t.y, t.y0, half) * o.multiplier;
+        k[stride] = between(o.y, o.y0, half) * t.multiplier;
+        k[2 * stride] = between(f.y, f.y0, half);
+        k[3 * stride] = between(old.c, old0.c, half) * f.multiplier;
+        k[4 * stride] = between(g.y, g.y0, half) * i.multiplier;
+        k[5 * stride] = between(i.y, i.y0, half) * g.multiplier;
+    }
+
+    static DLF_INLINE State<T> plain(const T* z, int lane, State<T> old, Masters<T>) {
+        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
+        const T c = Sigmoid::value(z[lane]) * old.c + Sigmoid::value(z[n + lane]) * Tanh::value(z[3 * n + lane]);
+        return {Sigmoid::value(z[2 * n + lane]) * Tanh::value(c), c};
+    }
+
+    static DLF_INLINE void backward(const T* k, std::int64_t stride, int lane, T m_h, T& m_c, T* d, T&, T&, T&) {
+        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
+        const T c = m_c + m_h * k[stride];
+        d[lane] = c * k[3 * stride];
+        d[n + lane] = c * k[4 * stride];
+        d[2 * n + lane] = m_h * k[0];
+        d[3 * n + lane] = c * k[5 * stride];
+        m_c = c * k[2 * stride];
+    }
+};
+
+// Gates: new (from the input), reset, update, new (from the state).
+template <typename T>
+struct Gru {
+    static constexpr int gates = 4, from_input = 3, coefficients = 5;
+    static constexpr bool has_cell = false, has_masters = false, has_direct = true;
+
+    template <Slope slope>
+    static DLF_INLINE void forward(const T* z, const T* z0, int lane, State<T> old, State<T> old0, Masters<T>,
+                                   Masters<T>, T half, State<T>& now, T* k, std::int64_t stride) {
+        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
+        const auto r = activation<T, Sigmoid, slope>(z[n + lane], z0[n + lane]);
+        const auto u = activation<T, Sigmoid, slope>(z[2 * n + lane], z0[2 * n + lane]);
+        const T kept = z[3 * n + lane], kept0 = z0[3 * n + lane];
+        const auto fresh = activation<T, Tanh, slope>(z[lane] + r.y * kept, z0[lane] + r.y0 * kept0);
+        now = {fresh.y + u.y * (old.h - fresh.y), T(0)};
+        const T update = between(u.y, u.y0, half), slope_of_new = (T(1) - update) * fresh.multiplier;
+        k[0] = slope_of_new;
+        k[stride] = slope_of_new * between(kept, kept0, half) * r.multiplier;
+        k[2 * stride] = between(old.h - fresh.y, old0.h - fresh.y0, half) * u.multiplier;
+        k[3 * stride] = slope_of_new * between(r.y, r.y0, half);
+        k[4 * stride] = update;
+    }
+
+    static DLF_INLINE State<T> plain(const T* z, int lane, State<T> old, Masters<T>) {
+        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
+        const T fresh = Tanh::value(z[lane] + Sigmoid::value(z[n + lane]) * z[3 * n + lane]);
+        return {fresh + Sigmoid::value(z[2 * n + lane]) * (old.h - fresh), T(0)};
+    }
+
+    static DLF_INLINE void backward(const T* k, std::int64_t stride, int lane, T m_h, T&, T* d, T& direct, T&, T&) {
+        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
+        for (int gate = 0; gate < 4; ++gate) d[gate * n + lane] = m_h * k[gate * stride];
+        direct = m_h * k[4 * stride];
+    }
+};
+
+template <typename T, typename Function>
+struct Elman {
+    static constexpr int gates = 1, from_input = 1, coefficients = 1;
+    static constexpr bool has_cell = false, has_masters = false, has_direct = false;
+
+    template <Slope slope>
+    static DLF_INLINE void forward(const T* z, const T* z0, int lane, State<T>, State<T>, Masters<T>, Masters<T>, T,
+                                   State<T>& now, T* k, std::int64_t) {
+        const auto y = activation<T, Function, slope>(z[lane], z0[lane]);
+        now = {y.y, T(0)};
+        k[0] = y.multiplier;
+    }
+
+    static DLF_INLINE State<T> plain(const T* z, int lane, State<T>, Masters<T>) {
+        return {Function::value(z[lane]), T(0)};
+    }
+
+    static DLF_INLINE void backward(const T* k, std::int64_t, int lane, T m_h, T&, T* d, T&, T&, T&) {
+        d[lane] = m_h * k[0];
+    }
+};
+
+}  // namespace deeplift_fast

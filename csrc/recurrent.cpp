@@ -1,0 +1,470 @@
+// Recurrent layers over ragged sequences in both streams, step by step, and their multipliers.
+//
+// Rows are ordered by step, and within a step by sample; samples by falling length, so those of a step are the first of
+// the step before. A panel is as many units as fit a vector, with all their gates: a thread's panels stay in its cache.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "allocate.h"
+#include "cells.h"
+#include "gemm.h"
+
+namespace deeplift_fast {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Index = std::int64_t;
+
+// Where each step's rows begin in one stream.
+struct Rows {
+    const Index* counts;
+    std::vector<Index> offsets;
+
+    Rows(const Tensor& counts_) : counts(static_cast<const Index*>(counts_.const_data_ptr())), offsets(1, 0) {
+        for (Index t = 0; t < counts_.numel(); ++t) offsets.push_back(offsets.back() + counts[t]);
+    }
+    Index steps() const { return static_cast<Index>(offsets.size()) - 1; }
+    Index total() const { return offsets.back(); }
+    Index largest() const { return steps() ? counts[0] : 0; }
+};
+
+// One stream: its inputs, its states and its master gates at the present step.
+template <typename T>
+struct Stream {
+    const T* inputs;
+    T *h, *cell, *log_p;
+    std::vector<T> gates;  // of the present step: [sample][2][levels]
+};
+
+template <typename T>
+struct Forward {
+    Index input_size, units, levels, panels;
+    const T *weight_u, *weight_h, *bias, *master_u, *master_h, *master_bias;
+    Index master_width;
+    const Index* where;
+    Stream<T> actual, baseline;
+    T* coefficients;
+    T half;
+};
+
+// One panel at one step: what lies where.
+template <typename T>
+struct Panel {
+    Index index, count, first, first_last;  // the step's samples, its first row, the last step's first row
+    const T *z, *z0;                        // pre-activations, [sample][gates][lanes]
+};
+
+template <typename T>
+DLF_INLINE Masters<T> masters_of(const Stream<T>& stream, Index sample, Index level, Index levels) {
+    if (levels == 0) return {T(0), T(0)};
+    const T* gates = stream.gates.data() + sample * 2 * levels;
+    return {gates[level], gates[levels + level]};
+}
+
+template <typename T, typename Cell, Slope slope>
+DLF_INLINE void step_actual(const Forward<T>& f, const Panel<T>& p, const Index* baseline_first) {
+    constexpr int n = lanes<T>, size = Cell::gates * n;
+    const Index start = p.index * n, level = f.levels ? p.index / (f.panels / f.levels) : 0;
+    const bool begun = p.first > 0;
+    static const T nothing[n] = {};
+    for (Index i = 0; i < p.count; ++i) {
+        const Index row = p.first + i, other = f.where[i];
+        const T* z = p.z + i * size;
+        const T* z0 = p.z0 + other * size;
+        const T* h = begun ? f.actual.h + (p.first_last + i) * f.units + start : nothing;
+        const T* h0 = begun ? f.baseline.h + (baseline_first[0] + other) * f.units + start : nothing;
+        T* c = f.actual.cell + i * f.units + start;
+        const T* c0 = f.baseline.cell + other * f.units + start;
+        T* out = f.actual.h + row * f.units + start;
+        T* k = f.coefficients + row * Cell::coefficients * f.units + start;
+        const Masters<T> m = masters_of(f.actual, i, level, f.levels);
+        const Masters<T> m0 = masters_of(f.baseline, other, level, f.levels);
+        const Index units = f.units;
+        const T half = f.half;
+#pragma GCC ivdep
+        for (int lane = 0; lane < n; ++lane) {
+            State<T> now;
+            Cell::template forward<slope>(z, z0, lane, {h[lane], c[lane]}, {h0[lane], c0[lane]}, m, m0, half, now,
+                                          k + lane, units);
+            out[lane] = now.h;
+            c[lane] = now.c;
+        }
+    }
+}
+
+template <typename T, typename Cell>
+DLF_INLINE void step_baseline(const Forward<T>& f, const Panel<T>& p) {
+    constexpr int n = lanes<T>, size = Cell::gates * n;
+    const Index start = p.index * n, level = f.levels ? p.index / (f.panels / f.levels) : 0;
+    static const T nothing[n] = {};
+    for (Index i = 0; i < p.count; ++i) {
+        const T* z = p.z0 + i * size;
+        const T* h = p.first > 0 ? f.baseline.h + (p.first_last + i) * f.units + start : nothing;
+        T* c = f.baseline.cell + i * f.units + start;
+        T* out = f.baseline.h + (p.first + i) * f.units + start;
+        const Masters<T> m = masters_of(f.baseline, i, level, f.levels);
+#pragma GCC ivdep
+        for (int lane = 0; lane < n; ++lane) {
+            const State<T> now = Cell::plain(z, lane, {h[lane], c[lane]}, m);
+            out[lane] = now.h;
+            c[lane] = now.c;
+        }
+    }
+}
+
+template <typename T>
+struct Backward {
+    Index input_width, units, levels, panels, samples;
+    const T *m_h, *m_master, *coefficients, *shares, *back_u, *back_h, *back_master_u, *back_master_h;
+    T *m_u, *carried_h, *carried_c, *d, *d_master, *partial;
+};
+
+template <typename T, typename Cell>
+DLF_INLINE void step_back(const Backward<T>& b, Index panel, Index count, Index first) {
+    constexpr int n = lanes<T>, size = Cell::gates * n;
+    const Index start = panel * n, units = b.units;
+    for (Index i = 0; i < count; ++i) {
+        const T* m_h = b.m_h + (first + i) * units + start;
+        const T* k = b.coefficients + (first + i) * Cell::coefficients * units + start;
+        T* h = b.carried_h + i * units + start;
+        T* c = b.carried_c + i * units + start;
+        T* d = b.d + (i * b.panels + panel) * size;
+        T forget[n] = {}, input[n] = {};
+#pragma GCC ivdep
+        for (int lane = 0; lane < n; ++lane) {
+            T m_c = c[lane], direct = 0, m_forget = 0, m_input = 0;
+            Cell::backward(k + lane, units, lane, m_h[lane] + h[lane], m_c, d, direct, m_forget, m_input);
+            c[lane] = m_c;
+            h[lane] = direct;
+            forget[lane] = m_forget;
+            input[lane] = m_input;
+        }
+        if constexpr (Cell::has_masters) {
+            T sums[2] = {};
+            for (int lane = 0; lane < n; ++lane) sums[0] += forget[lane], sums[1] += input[lane];
+            T* partial = b.partial + (i * b.panels + panel) * 2;
+            partial[0] = sums[0], partial[1] = sums[1];
+        }
+    }
+}
+
+// Not templates: a function template cannot carry target_clones.
+#define DLF_CELL(NAME, T, CELL, SLOPE, ...)                                                                         \
+    DLF_CLONES void forward_##NAME(const Forward<T>& f, const Panel<T>& p, const Panel<T>& p0, const Index* last) { \
+        step_actual<T, CELL, Slope::SLOPE>(f, p, last);                                                             \
+        step_baseline<T, CELL>(f, p0);                                                                              \
+    }
+#define DLF_BACK(NAME, T, CELL)                                                                              \
+    DLF_CLONES void back_##NAME(const Backward<T>& b, Index panel, Index count, Index first) { \
+        step_back<T, CELL>(b, panel, count, first);                                                 \
+    }
+#define DLF_COMMA ,
+#define DLF_CELLS(SUFFIX, T)                                                 \
+    DLF_CELL(stagenet_secant_##SUFFIX, T, StageNet<T>, secant)               \
+    DLF_CELL(stagenet_pyhealth_##SUFFIX, T, StageNet<T>, pyhealth)           \
+    DLF_CELL(lstm_secant_##SUFFIX, T, Lstm<T>, secant)                       \
+    DLF_CELL(lstm_derivative_##SUFFIX, T, Lstm<T>, derivative)               \
+    DLF_CELL(gru_secant_##SUFFIX, T, Gru<T>, secant)                         \
+    DLF_CELL(gru_derivative_##SUFFIX, T, Gru<T>, derivative)                 \
+    DLF_CELL(tanh_secant_##SUFFIX, T, Elman<T DLF_COMMA Tanh>, secant)       \
+    DLF_CELL(tanh_derivative_##SUFFIX, T, Elman<T DLF_COMMA Tanh>, derivative) \
+    DLF_CELL(relu_secant_##SUFFIX, T, Elman<T DLF_COMMA Relu>, secant)       \
+    DLF_CELL(relu_derivative_##SUFFIX, T, Elman<T DLF_COMMA Relu>, derivative) \
+    DLF_BACK(stagenet_##SUFFIX, T, StageNet<T>)                              \
+    DLF_BACK(lstm_##SUFFIX, T, Lstm<T>)                                      \
+    DLF_BACK(gru_##SUFFIX, T, Gru<T>)                                        \
+    DLF_BACK(elman_##SUFFIX, T, Elman<T DLF_COMMA Tanh>)
+DLF_CELLS(float, float)
+DLF_CELLS(double, double)
+
+// A cell's kernels and the shape of its weights: `gates` vectors of pre-activations per panel, of which the inputs move
+// the first `from_input` and the states the last `from_state`.
+template <typename T>
+struct Kernels {
+    int gates, from_input, from_state, coefficients;
+    void (*forward)(const Forward<T>&, const Panel<T>&, const Panel<T>&, const Index*);
+    void (*back)(const Backward<T>&, Index, Index, Index);
+};
+
+#define DLF_PICK(SUFFIX, T)                                                                                   \
+    Kernels<T> kernels_for(const std::string& cell, const std::string& slope, T) {                            \
+        const bool secant = slope == "secant";                                                                \
+        STD_TORCH_CHECK(secant || slope == (cell == "stagenet" ? "pyhealth" : "derivative"),                  \
+                        "recurrent: slope is '", slope, "', which cell '", cell, "' does not have");          \
+        if (cell == "stagenet")                                                                               \
+            return {4, 4, 4, 8, secant ? forward_stagenet_secant_##SUFFIX : forward_stagenet_pyhealth_##SUFFIX, \
+                    back_stagenet_##SUFFIX};                                                                  \
+        if (cell == "lstm")                                                                                   \
+            return {4, 4, 4, 6, secant ? forward_lstm_secant_##SUFFIX : forward_lstm_derivative_##SUFFIX,     \
+                    back_lstm_##SUFFIX};                                                                      \
+        if (cell == "gru")                                                                                    \
+            return {4, 3, 3, 5, secant ? forward_gru_secant_##SUFFIX : forward_gru_derivative_##SUFFIX,       \
+                    back_gru_##SUFFIX};                                                                       \
+        if (cell == "rnn_tanh")                                                                               \
+            return {1, 1, 1, 1, secant ? forward_tanh_secant_##SUFFIX : forward_tanh_derivative_##SUFFIX,     \
+                    back_elman_##SUFFIX};                                                                     \
+        STD_TORCH_CHECK(cell == "rnn_relu", "recurrent: cell is '", cell,                                     \
+                        "'; accepted: stagenet, lstm, gru, rnn_tanh, rnn_relu");                              \
+        return {1, 1, 1, 1, secant ? forward_relu_secant_##SUFFIX : forward_relu_derivative_##SUFFIX,         \
+                back_elman_##SUFFIX};                                                                         \
+    }
+DLF_PICK(float, float)
+DLF_PICK(double, double)
+
+// out[row] += inputs · weight_u + states · weight_h for one stream's rows of a step; no states at the first.
+template <typename T>
+struct Operands {
+    std::vector<const T*> u, h;
+    std::vector<T*> out;
+};
+
+template <typename T>
+void append(Operands<T>& operands, const Stream<T>& stream, const Rows& rows, Index t, const Forward<T>& f) {
+    for (Index i = 0; i < rows.counts[t]; ++i) {
+        operands.u.push_back(stream.inputs + (rows.offsets[t] + i) * f.input_size);
+        if (t > 0) operands.h.push_back(stream.h + (rows.offsets[t - 1] + i) * f.units);
+    }
+}
+
+// log softmax of the master gates of one row, and their cumulative sums: forget from the first level up, input from
+// the last one down.
+template <typename T>
+void master_gates(const T* z, Index levels, T* log_p, T* gates) {
+    for (int kind = 0; kind < 2; ++kind) {
+        const T* from = z + kind * levels;
+        const T largest = *std::max_element(from, from + levels);
+        T total = 0, sum = 0;
+        for (Index l = 0; l < levels; ++l) total += std::exp(from[l] - largest);
+        const T log_total = largest + std::log(total);
+        for (Index l = 0; l < levels; ++l) log_p[kind * levels + l] = from[l] - log_total;
+        for (Index k = 0; k < levels; ++k) {
+            const Index l = kind == 0 ? k : levels - 1 - k;
+            gates[kind * levels + l] = sum += std::exp(log_p[kind * levels + l]);
+        }
+    }
+}
+
+template <typename T>
+void step_masters(Forward<T>& f, const Operands<T>& rows, Index count, Index first, Index first0) {
+    const Index total = static_cast<Index>(rows.u.size());
+    torch::stable::parallel_for(0, total, 24, [&](Index begin, Index end) {
+        std::vector<T> z((end - begin) * f.master_width);
+        std::vector<T*> out(end - begin);
+        const auto point = [&] {
+            for (Index i = 0; i < end - begin; ++i) out[i] = z.data() + i * f.master_width;
+        };
+        for (Index i = 0; i < end - begin; ++i)
+            std::copy_n(f.master_bias, f.master_width, z.data() + i * f.master_width);
+        const int vectors = static_cast<int>(f.master_width / lanes<T>);
+        point();
+        multiply(rows.u.data() + begin, end - begin, {1, f.input_size, 0}, f.master_u, f.master_width, vectors,
+                 out.data());
+        point();
+        if (!rows.h.empty())
+            multiply(rows.h.data() + begin, end - begin, {1, f.units, 0}, f.master_h, f.master_width, vectors,
+                     out.data());
+        for (Index i = begin; i < end; ++i) {
+            Stream<T>& stream = i < count ? f.actual : f.baseline;
+            const Index sample = i < count ? i : i - count, row = (i < count ? first : first0) + sample;
+            master_gates(z.data() + (i - begin) * f.master_width, f.levels, stream.log_p + row * 2 * f.levels,
+                         stream.gates.data() + sample * 2 * f.levels);
+        }
+    });
+}
+
+template <typename T>
+void run_forward(Forward<T>& f, const Kernels<T>& kernels, const Rows& rows, const Rows& rows0) {
+    const int n = lanes<T>, size = kernels.gates * n, skipped = (kernels.gates - kernels.from_state) * n;
+    for (Index t = 0; t < rows.steps(); ++t) {
+        Operands<T> operands;
+        append(operands, f.actual, rows, t, f);
+        append(operands, f.baseline, rows0, t, f);
+        const Index count = rows.counts[t], count0 = rows0.counts[t], total = count + count0;
+        if (f.levels) step_masters(f, operands, count, rows.offsets[t], rows0.offsets[t]);
+        torch::stable::parallel_for(0, f.panels, 1, [&](Index begin, Index end) {
+            std::vector<T> z(total * size);
+            std::vector<T*> out(total);
+            for (Index panel = begin; panel < end; ++panel) {
+                for (Index i = 0; i < total; ++i) {
+                    out[i] = z.data() + i * size;
+                    std::copy_n(f.bias + panel * size, size, out[i]);
+                }
+                multiply(operands.u.data(), total, {1, f.input_size, 0},
+                         f.weight_u + panel * f.input_size * kernels.from_input * n, kernels.from_input * n,
+                         kernels.from_input, out.data());
+                for (Index i = 0; i < total; ++i) out[i] = z.data() + i * size + skipped;
+                if (t > 0)
+                    multiply(operands.h.data(), total, {1, f.units, 0},
+                             f.weight_h + panel * f.units * kernels.from_state * n, kernels.from_state * n,
+                             kernels.from_state, out.data());
+                const T *first = z.data(), *first0 = z.data() + count * size;
+                const Index last = t ? rows.offsets[t - 1] : 0, last0 = t ? rows0.offsets[t - 1] : 0;
+                kernels.forward(f, {panel, count, rows.offsets[t], last, first, first0},
+                                {panel, count0, rows0.offsets[t], last0, first, first0}, &last0);
+            }
+        });
+    }
+}
+
+// The multipliers of the master gates' pre-activations at one row: the cumulative sums' and the log-mean softmax's.
+template <typename T>
+void masters_back(const Backward<T>& b, Index i, Index row) {
+    const Index levels = b.levels, per = b.panels / levels;
+    const T* partial = b.partial + i * b.panels * 2;
+    std::vector<T> m(2 * levels, T(0));
+    for (Index l = 0; l < levels; ++l) {
+        for (Index p = l * per; p < (l + 1) * per; ++p) m[l] += partial[2 * p], m[levels + l] += partial[2 * p + 1];
+        m[l] += b.m_master[row * levels + l];
+    }
+    for (Index l = levels - 1; l-- > 0;) m[l] += m[l + 1];
+    for (Index l = 1; l < levels; ++l) m[levels + l] += m[levels + l - 1];
+    for (int kind = 0; kind < 2; ++kind) {
+        const T* share = b.shares + (row * 2 + kind) * levels;
+        T weighted = 0, total = 0;
+        for (Index l = 0; l < levels; ++l) weighted += share[l] * m[kind * levels + l], total += share[l];
+        for (Index l = 0; l < levels; ++l)
+            b.d_master[(i * 2 + kind) * levels + l] = share[l] * (m[kind * levels + l] - weighted / total);
+    }
+}
+
+template <typename T>
+void run_backward(Backward<T>& b, const Kernels<T>& kernels, const Rows& rows) {
+    const int n = lanes<T>, size = kernels.gates * n, four = 4 * n;
+    const Index across = b.panels * size, panels_h = (b.units + four - 1) / four;
+    const Index panels_u = (b.input_width + four - 1) / four, masters = 2 * b.levels;
+    for (Index t = rows.steps() - 1; t >= 0; --t) {
+        const Index count = rows.counts[t], first = rows.offsets[t];
+        torch::stable::parallel_for(0, b.panels, 1, [&](Index begin, Index end) {
+            for (Index panel = begin; panel < end; ++panel) kernels.back(b, panel, count, first);
+        });
+        if (b.levels)
+            torch::stable::parallel_for(0, count, 64, [&](Index begin, Index end) {
+                for (Index i = begin; i < end; ++i) masters_back(b, i, first + i);
+            });
+        torch::stable::parallel_for(t > 0 ? 0 : panels_h, panels_h + panels_u, 1, [&](Index begin, Index end) {
+            std::vector<const T*> d(count), d_master(count);
+            std::vector<T*> out(count);
+            for (Index panel = begin; panel < end; ++panel) {
+                const bool to_state = panel < panels_h;
+                const Index index = to_state ? panel : panel - panels_h, width = to_state ? b.units : b.input_width;
+                const int from = to_state ? kernels.from_state : kernels.from_input;
+                const Index skipped = to_state ? (kernels.gates - from) * n : 0;
+                const int vectors = static_cast<int>(std::min<Index>(4, width / n - index * 4));
+                T* base = (to_state ? b.carried_h : b.m_u + first * width) + index * four;
+                const auto point = [&] {
+                    for (Index i = 0; i < count; ++i) out[i] = base + i * width;
+                };
+                for (Index i = 0; i < count; ++i) d[i] = b.d + i * across + skipped;
+                point();
+                multiply(d.data(), count, {b.panels, from * n, size},
+                         (to_state ? b.back_h : b.back_u) + index * b.panels * from * n * four, four, vectors,
+                         out.data());
+                if (!b.levels) continue;
+                for (Index i = 0; i < count; ++i) d_master[i] = b.d_master + i * masters;
+                point();
+                multiply(d_master.data(), count, {1, masters, 0},
+                         (to_state ? b.back_master_h : b.back_master_u) + index * masters * four, four, vectors,
+                         out.data());
+            }
+        });
+    }
+}
+
+template <typename T>
+const T* read(const Tensor& tensor) {
+    return static_cast<const T*>(tensor.const_data_ptr());
+}
+
+template <typename T>
+T* write(Tensor& tensor) {
+    return static_cast<T*>(tensor.mutable_data_ptr());
+}
+
+template <typename T>
+void forward(const Tensor& u, const Tensor& u0, const Tensor& where, const Rows& rows, const Rows& rows0,
+             const Tensor& weight_u, const Tensor& weight_h, const Tensor& bias, const Tensor& master_u,
+             const Tensor& master_h, const Tensor& master_bias, Index levels, const std::string& cell,
+             const std::string& slope, double half, Tensor& h, Tensor& h0, Tensor& coefficients, Tensor& log_p,
+             Tensor& log_p0) {
+    const Kernels<T> kernels = kernels_for(cell, slope, T());
+    const Index panels = bias.size(0), units = panels * lanes<T>;
+    std::vector<T> cells((rows.largest() + rows0.largest()) * units);
+    const Index gates = 2 * levels;
+    Forward<T> f{u.size(1), units, levels, panels, read<T>(weight_u), read<T>(weight_h), read<T>(bias),
+                 read<T>(master_u), read<T>(master_h), read<T>(master_bias), master_bias.numel(),
+                 read<Index>(where),
+                 {read<T>(u), write<T>(h), cells.data(), write<T>(log_p), std::vector<T>(rows.largest() * gates)},
+                 {read<T>(u0), write<T>(h0), cells.data() + rows.largest() * units, write<T>(log_p0),
+                  std::vector<T>(rows0.largest() * gates)},
+                 write<T>(coefficients), static_cast<T>(half)};
+    run_forward(f, kernels, rows, rows0);
+}
+
+template <typename T>
+void backward(const Tensor& m_h, const Tensor& m_master, const Tensor& coefficients, const Tensor& shares,
+              const Rows& rows, const Tensor& back_u, const Tensor& back_h, const Tensor& back_master_u,
+              const Tensor& back_master_h, Index levels, const std::string& cell, Tensor& m_u) {
+    const Kernels<T> kernels = kernels_for(cell, "secant", T());
+    const Index units = m_h.size(1), panels = units / lanes<T>, samples = rows.largest();
+    std::vector<T> carried(samples * units * 2), d(samples * panels * kernels.gates * lanes<T>),
+        d_master(samples * 2 * levels), partial(levels ? samples * panels * 2 : 0);
+    Backward<T> b{m_u.size(1), units, levels, panels, samples, read<T>(m_h), read<T>(m_master),
+                  read<T>(coefficients), read<T>(shares), read<T>(back_u), read<T>(back_h), read<T>(back_master_u),
+                  read<T>(back_master_h), write<T>(m_u), carried.data(), carried.data() + samples * units, d.data(),
+                  d_master.data(), partial.data()};
+    run_backward(b, kernels, rows);
+}
+
+int lanes_of(const Tensor& tensor) {
+    STD_TORCH_CHECK(tensor.scalar_type() == ScalarType::Float || tensor.scalar_type() == ScalarType::Double,
+                    "recurrent: accepted dtypes are float32 and float64");
+    return tensor.scalar_type() == ScalarType::Float ? lanes<float> : lanes<double>;
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> recurrent(Tensor u, Tensor u0, Tensor where, Tensor counts,
+                                                             Tensor counts0, Tensor weight_u, Tensor weight_h,
+                                                             Tensor bias, Tensor master_u, Tensor master_h,
+                                                             Tensor master_bias, Index levels, std::string cell,
+                                                             std::string slope, double half) {
+    const Rows rows(counts), rows0(counts0);
+    const Index units = bias.size(0) * lanes_of(u);
+    const auto coefficients_per_unit = kernels_for(cell, slope, 0.0f).coefficients;
+    Tensor h = torch::stable::new_empty(u, {rows.total(), units});
+    Tensor h0 = torch::stable::new_empty(u, {rows0.total(), units});
+    Tensor log_p = torch::stable::new_empty(u, {rows.total(), 2 * levels});
+    Tensor log_p0 = torch::stable::new_empty(u, {rows0.total(), 2 * levels});
+    Tensor coefficients = torch::stable::new_empty(u, {rows.total(), coefficients_per_unit, units});
+    use_huge_pages(coefficients);
+    const auto run = u.scalar_type() == ScalarType::Float ? forward<float> : forward<double>;
+    run(u, u0, where, rows, rows0, weight_u, weight_h, bias, master_u, master_h, master_bias, levels, cell, slope, half,
+        h, h0, coefficients, log_p, log_p0);
+    return {h, h0, coefficients, log_p, log_p0};
+}
+
+Tensor recurrent_backward(Tensor m_h, Tensor m_master, Tensor coefficients, Tensor shares, Tensor counts,
+                          Tensor back_u, Tensor back_h, Tensor back_master_u, Tensor back_master_h, Index levels,
+                          std::string cell, Index inputs) {
+    const Rows rows(counts);
+    const Index n = lanes_of(m_h), width = (inputs + n - 1) / n * n;
+    Tensor m_u = torch::stable::fill_(torch::stable::new_empty(m_h, {rows.total(), width}), 0.0);
+    const auto run = m_h.scalar_type() == ScalarType::Float ? backward<float> : backward<double>;
+    run(m_h, m_master, coefficients, shares, rows, back_u, back_h, back_master_u, back_master_h, levels, cell, m_u);
+    return m_u;
+}
+
+}  // namespace
+}  // namespace deeplift_fast
+
+STABLE_TORCH_LIBRARY_IMPL(deeplift_fast, CPU, m) {
+    m.impl("recurrent", TORCH_BOX(&deeplift_fast::recurrent));
+    m.impl("recurrent_backward", TORCH_BOX(&deeplift_fast::recurrent_backward));
+}

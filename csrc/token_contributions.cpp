@@ -1,0 +1,66 @@
+// Contributions of pooled tokens: dot products of embedding differences with the multiplier of their sum.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+
+#include "elementwise.h"
+
+namespace deeplift_fast {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Index = std::int64_t;
+
+#define DLF_DOT(NAME, T)                                                                    \
+    DLF_CLONES T NAME(const T* __restrict x, const T* __restrict x0, const T* __restrict m, Index size) { \
+        constexpr int lanes = 64 / sizeof(T);                                               \
+        T sums[lanes] = {};                                                                 \
+        Index i = 0;                                                                        \
+        for (; i + lanes <= size; i += lanes)                                               \
+            for (int lane = 0; lane < lanes; ++lane) sums[lane] += (x[i + lane] - x0[i + lane]) * m[i + lane]; \
+        T total = 0;                                                                        \
+        for (; i < size; ++i) total += (x[i] - x0[i]) * m[i];                               \
+        for (int lane = 0; lane < lanes; ++lane) total += sums[lane];                       \
+        return total;                                                                       \
+    }
+DLF_DOT(difference_dot, float)
+DLF_DOT(difference_dot_double, double)
+inline double dot(const double* x, const double* x0, const double* m, Index size) {
+    return difference_dot_double(x, x0, m, size);
+}
+inline float dot(const float* x, const float* x0, const float* m, Index size) { return difference_dot(x, x0, m, size); }
+
+template <typename T>
+void run(const Tensor& weight, const Tensor& tokens, const Tensor& baseline, const Tensor& multipliers, Tensor& out) {
+    const T* table = static_cast<const T*>(weight.const_data_ptr());
+    const Index* token = static_cast<const Index*>(tokens.const_data_ptr());
+    const Index* token0 = static_cast<const Index*>(baseline.const_data_ptr());
+    const T* m = static_cast<const T*>(multipliers.const_data_ptr());
+    T* result = static_cast<T*>(out.mutable_data_ptr());
+    const Index slots = tokens.size(1), size = weight.size(1), rows = weight.size(0);
+    torch::stable::parallel_for(0, tokens.size(0), 64, [&](Index begin, Index end) {
+        for (Index i = begin * slots; i < end * slots; ++i) {
+            const Index a = token[i], b = token0[i];
+            STD_TORCH_CHECK(a >= 0 && a < rows && b >= 0 && b < rows, "token_contributions: a token lies outside the table");
+            result[i] = a == b ? T(0) : dot(table + a * size, table + b * size, m + i / slots * size, size);
+        }
+    });
+}
+
+Tensor token_contributions(Tensor weight, Tensor tokens, Tensor baseline, Tensor multipliers) {
+    Tensor out = torch::stable::new_empty(weight, {tokens.size(0), tokens.size(1)});
+    STD_TORCH_CHECK(weight.scalar_type() == ScalarType::Float || weight.scalar_type() == ScalarType::Double,
+                    "token_contributions: accepted dtypes are float32 and float64");
+    (weight.scalar_type() == ScalarType::Float ? run<float> : run<double>)(weight, tokens, baseline, multipliers, out);
+    return out;
+}
+
+}  // namespace
+}  // namespace deeplift_fast
+
+STABLE_TORCH_LIBRARY_IMPL(deeplift_fast, CPU, m) {
+    m.impl("token_contributions", TORCH_BOX(&deeplift_fast::token_contributions));
+}

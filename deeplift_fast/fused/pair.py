@@ -1,0 +1,148 @@
+"""Values in both streams, and the rules of small operations on them.
+
+Every function gives its result and `back`, which takes the multiplier of the result to that of its argument.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deeplift_fast import ops
+from deeplift_fast.rules.elementwise import secant_slope
+from deeplift_fast.rules.softmax import log_mean
+
+Back = Callable[[Tensor], Tensor]
+SECANTS = ("relu", "sigmoid", "tanh")
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What a rule set makes of each kind of operation.
+
+    Attributes:
+        rules: its name.
+    """
+
+    rules: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether every operation has its own exact multiplier."""
+        return self.rules == "complete"
+
+    @property
+    def half(self) -> float:
+        """How far from the input to the baseline a product's other operand is taken."""
+        return 0.5 if self.complete else 0.0
+
+    @property
+    def variant(self) -> str:
+        """The secant of relu, sigmoid and tanh, as :func:`deeplift_fast.ops.secant` names it."""
+        return "pyhealth" if self.rules == "pyhealth" else "rescale"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A value in both streams.
+
+    Attributes:
+        x: at the input, `[rows, …]`.
+        x0: at the baseline, `[rows0, …]`.
+        where: the row of `x0` for each row of `x`, int64 `[rows]`; `None` where they are the same. Equal rows of the
+            baseline are computed once.
+    """
+
+    x: Tensor
+    x0: Tensor
+    where: Tensor | None = None
+
+    def facing(self, x0: Tensor | None = None) -> Tensor:
+        """The baseline (or what was made of it) row by row of the input."""
+        x0 = self.x0 if x0 is None else x0
+        return x0 if self.where is None else x0[self.where]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Pair":
+        """A function of each stream's rows."""
+        return Pair(function(self.x), function(self.x0), self.where)
+
+    def mean(self, half: float) -> Tensor:
+        """`half` of the way from the input to the baseline, row by row of the input."""
+        return torch.lerp(self.x, self.facing(), half) if half else self.x
+
+
+def linear(pair: Pair, weight: Tensor, bias: Tensor | None = None) -> tuple[Pair, Back]:
+    """`x · weightᵀ + bias`: the ordinary gradient is exact."""
+    return pair.map(lambda x: F.linear(x, weight, bias)), lambda m: m @ weight
+
+
+def activation(pair: Pair, function: str, arithmetic: Arithmetic) -> tuple[Pair, Back]:
+    """relu, sigmoid or tanh: the Rescale rule."""
+    y, y0, slope = ops.secant(pair.x, pair.facing(), function, arithmetic.variant)
+    if pair.where is not None:
+        y0 = getattr(torch, function)(pair.x0)
+    return Pair(y, y0, pair.where), lambda m: m * slope
+
+
+def elementwise(pair: Pair, function: Callable[[Tensor], Tensor], arithmetic: Arithmetic) -> tuple[Pair, Back]:
+    """Another elementwise function: its secant slope under complete rules, its derivative under the others."""
+    if arithmetic.complete:
+        y = function(pair.x)
+        slope = secant_slope(function, pair.x, pair.facing(), y)
+    else:
+        with torch.enable_grad():
+            x = pair.x.detach().requires_grad_()
+            y = function(x)
+            (slope,) = torch.autograd.grad(y.sum(), x)
+        y = y.detach()
+    y0 = function(pair.x0)
+    return Pair(y, y0, pair.where), lambda m: m * slope
+
+
+def product(a: Pair, b: Pair, arithmetic: Arithmetic) -> tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+    """`a · b` of one shape and the same rows."""
+    a_mean, b_mean = a.mean(arithmetic.half), b.mean(arithmetic.half)
+    return Pair(a.x * b.x, a.x0 * b.x0, a.where), lambda m: (m * b_mean, m * a_mean)
+
+
+def softmax(pair: Pair, arithmetic: Arithmetic) -> tuple[Pair, Back]:
+    """Softmax over the last dimension: the log-mean rule, or the gradient."""
+    log_p = pair.map(partial(torch.log_softmax, dim=-1))
+    p = log_p.map(torch.exp)
+    m = shares(log_p, arithmetic)
+    total = m.sum(-1, keepdim=True)
+
+    def back(g: Tensor) -> Tensor:
+        weighted = m * g
+        return weighted.addcmul_(m, weighted.sum(-1, keepdim=True) / total, value=-1)
+
+    return p, back
+
+
+def shares(log_p: Pair, arithmetic: Arithmetic) -> Tensor:
+    """What stands for a softmax's probabilities in its Jacobian, from their logarithms."""
+    return log_mean(log_p.x, log_p.facing()) if arithmetic.complete else log_p.x.exp()
+
+
+def layer_norm(pair: Pair, norm: Any, arithmetic: Arithmetic) -> tuple[Pair, Back]:
+    """`torch.nn.LayerNorm` over the last dimension: centre, square, mean, rsqrt, product."""
+    size = pair.x.shape[-1]
+    y = pair.map(lambda x: F.layer_norm(x, (size,), norm.weight, norm.bias, norm.eps))
+    centred = pair.mean(arithmetic.half)
+    centred = centred - centred.mean(-1, keepdim=True)
+    scale = pair.map(lambda x: torch.rsqrt(x.var(-1, unbiased=False, keepdim=True) + norm.eps))
+    r, r0 = scale.x, scale.facing() if arithmetic.complete else scale.x
+    r_mean = scale.mean(arithmetic.half)
+    fall = -(r * r0) * (r * r0) / (r + r0) * (2 / size)
+
+    def back(m: Tensor) -> Tensor:
+        m = m if norm.weight is None else m * norm.weight
+        through = fall * (m * centred).sum(-1, keepdim=True)
+        found = (m * r_mean).addcmul_(centred, through)
+        return found.sub_(found.mean(-1, keepdim=True))
+
+    return y, back

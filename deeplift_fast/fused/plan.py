@@ -1,0 +1,221 @@
+"""Runs a model through its fused layers: prepared once, checked once against the model's own forward pass."""
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deeplift_fast import targets
+from deeplift_fast.completeness import convergence_delta
+from deeplift_fast.diagnostics import Tally
+from deeplift_fast.features import Feature
+from deeplift_fast.fused.models import FUSED, FusedModel, Unfit
+from deeplift_fast.fused.pair import Arithmetic
+from deeplift_fast.fused.recognise import family, obstacle
+
+_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
+CHECKED = 2  # samples that the self-check compares
+FUSED_RULE = "fused"
+
+Features = Mapping[str, Feature]
+Baselines = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the fused layers give.
+
+    Attributes:
+        contributions: by feature key, in the values' shapes; nothing in them is scaled.
+        convergence_delta: `Σ contributions − (f(x) − f(x0))`, `[batch]`.
+        output: `f(x)` at the target, `[batch]`.
+        baseline_output: `f(x0)` at the target, `[batch]`.
+        target: int64 `[batch, 1]`.
+        tally: the layers.
+    """
+
+    contributions: dict[str, Tensor]
+    convergence_delta: Tensor
+    output: Tensor
+    baseline_output: Tensor
+    target: Tensor
+    tally: Tally
+
+
+class Plan:
+    """A model's fused layers, and what was found out about them.
+
+    Attributes:
+        unfit: why the model cannot go through them, or `None`.
+    """
+
+    def __init__(self) -> None:
+        self.unfit: str | None = None
+        self._checked = False
+        self._weights: Any = None
+        self._fused: FusedModel | None = None
+        self._lock = threading.Lock()
+
+    def prepared(self, model: Any, own: Callable[[int], Tensor], given: tuple[Features, Baselines]) -> FusedModel | None:
+        """The fused layers, or `None` where they do not agree with the model's own forward pass.
+
+        Args:
+            model: the model.
+            own: the model's own logits of the first samples of the batch, `[n, classes]`.
+            given: the batch.
+
+        Raises:
+            Unfit: for a batch that the layers were not written for.
+        """
+        with self._lock:
+            self.unfit = obstacle(model)
+            if self.unfit is not None:
+                return None
+            weights = _versions(model)
+            if weights is None or weights != self._weights or self._fused is None:
+                with torch.inference_mode(False), torch.no_grad():
+                    self._fused = FUSED[type(model)](model)
+                self._weights = weights
+            if not self._checked:
+                self.unfit = _disagreement(model, self._fused, own, given)
+                self._checked = self.unfit is None
+            return self._fused if self.unfit is None else None
+
+
+_plans: "weakref.WeakKeyDictionary[Any, Plan]" = weakref.WeakKeyDictionary()
+
+
+def plan_for(model: Any) -> Plan | None:
+    """The model's plan, shared by all who explain it; `None` where there are no fused layers for its class."""
+    if family(model) is None:
+        return None
+    if model not in _plans:
+        _plans[model] = Plan()
+    return _plans[model]
+
+
+def usable(model: Any, features: Features) -> bool:
+    """Whether fused layers run here: on the CPU, without autocast, in eval mode."""
+    on_cpu = all(feature.value.device.type == "cpu" for feature in features.values())
+    return on_cpu and not torch.is_autocast_enabled("cpu") and not any(m.training for m in model.modules())
+
+
+def run(
+    model: Any,
+    fused: FusedModel,
+    features: Features,
+    baselines: Baselines,
+    target: int | None,
+    rules: str,
+    steps: int,
+) -> Found:
+    """Contributions of a batch; arguments as for :class:`deeplift_fast.pyhealth.DeepLift`.
+
+    Raises:
+        Unfit: for a batch that the layers were not written for.
+    """
+    size = next(iter(features.values())).value.shape[0]
+    parts = [
+        _run_part(model, fused, *_slice(features, baselines, begin, begin + fused.at_once), target, rules, steps)
+        for begin in range(0, size, fused.at_once)
+    ]
+    joined = parts[0] if len(parts) == 1 else _joined(parts)
+    contributions, output, baseline_output, chosen = joined
+    tally = Tally()
+    for _ in features:
+        tally.count(fused.layer, FUSED_RULE)
+    delta = convergence_delta(dict(contributions), output, baseline_output)
+    return Found(contributions, delta, output, baseline_output, chosen, tally)
+
+
+Part = tuple[dict[str, Tensor], Tensor, Tensor, Tensor]
+
+
+def _run_part(
+    model: Any,
+    fused: FusedModel,
+    features: Features,
+    baselines: Baselines,
+    target: int | None,
+    rules: str,
+    steps: int,
+) -> Part:
+    arithmetic = Arithmetic(rules)
+    totals: dict[str, Tensor] = {}
+    chosen = torch.empty(0)
+    output = baseline_output = chosen
+    with torch.inference_mode(False), torch.no_grad():
+        for k in range(steps, 0, -1):
+            # Of several segments, the one that starts is the end nearer to the input, as in the generic walk.
+            segment = (0.0, 1.0) if steps == 1 else (k / steps, (k - 1) / steps)
+            logits, logits0, backs = _logits(model, fused, features, baselines, arithmetic, segment)
+            if steps > 1:
+                logits, logits0 = logits0, logits
+            if k == steps:
+                found = targets.indices(logits, target)
+                assert found is not None
+                chosen = found
+                output = targets.select(logits, chosen)
+            if k == 1:
+                baseline_output = targets.select(logits0, chosen)
+            seeds = model.fc.weight[chosen[:, 0]].chunk(len(features), 1)
+            for (key, back), seed in zip(backs.items(), seeds, strict=True):
+                part = back(seed) / steps if steps > 1 else back(seed)
+                totals[key] = totals[key] + part if key in totals else part
+    return totals, output, baseline_output, chosen
+
+
+def _logits(
+    model: Any, fused: FusedModel, features: Features, baselines: Baselines, arithmetic: Arithmetic, segment: Any
+) -> tuple[Tensor, Tensor, dict[str, Callable[[Tensor], Tensor]]]:
+    ends, backs = [], {}
+    for key, feature in features.items():
+        end, backs[key] = fused.feature(key, feature, baselines[key], arithmetic, segment)
+        ends.append(end)
+    x, x0 = torch.cat([end.x for end in ends], 1), torch.cat([end.facing() for end in ends], 1)
+    return F.linear(x, model.fc.weight, model.fc.bias), F.linear(x0, model.fc.weight, model.fc.bias), backs
+
+
+def _slice(features: Features, baselines: Baselines, begin: int, end: int) -> tuple[Features, Baselines]:
+    size = next(iter(features.values())).value.shape[0]
+    if begin == 0 and end >= size:
+        return features, baselines
+    return {key: feature.of(begin, end) for key, feature in features.items()}, {
+        key: baseline[begin:end] for key, baseline in baselines.items()
+    }
+
+
+def _joined(parts: list[Part]) -> Part:
+    contributions = {key: torch.cat([part[0][key] for part in parts]) for key in parts[0][0]}
+    output, baseline_output, chosen = (torch.cat([part[i] for part in parts]) for i in (1, 2, 3))  # type: ignore
+    return contributions, output, baseline_output, chosen
+
+
+def _versions(model: Any) -> Any:
+    """What changes when a weight does; `None` where PyTorch does not keep count."""
+    weights = list(model.parameters())
+    if any(weight.is_inference() for weight in weights):
+        return None
+    return [(id(weight), weight.data_ptr(), weight._version) for weight in weights]
+
+
+def _disagreement(
+    model: Any, fused: FusedModel, own: Callable[[int], Tensor], given: tuple[Features, Baselines]
+) -> str | None:
+    features, baselines = _slice(*given, 0, CHECKED)
+    with torch.inference_mode(False), torch.no_grad():
+        ours, _, _ = _logits(model, fused, features, baselines, Arithmetic("rescale"), (0.0, 1.0))
+    theirs = own(CHECKED)
+    scale = 1 + float(theirs.abs().max())
+    error = float((ours - theirs).abs().max())
+    if ours.shape == theirs.shape and (error <= _TOLERANCE[ours.dtype] * scale or not theirs.isfinite().all()):
+        return None
+    return f"{type(model).__name__}'s own forward pass gives other logits (by {error:.3g})"
+
+
+__all__ = ["Found", "Plan", "Unfit", "plan_for", "run", "usable"]

@@ -1,0 +1,146 @@
+"""Recurrent layers: weights packed for the op, and its rule in both directions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deeplift_fast import ops
+from deeplift_fast.fused.pair import Arithmetic, Pair, shares
+from deeplift_fast.fused.ragged import Ragged
+from deeplift_fast.ops.arguments import LANES
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A cell's weights in the order of :func:`deeplift_fast.ops.recurrent`.
+
+    Attributes:
+        cell: its name there.
+        levels: StageNet's levels, or 0.
+        slots: where its units stand among the padded ones, int64 `[units]`.
+        forward: the op's `weights`.
+        back: those of the backward op.
+        inputs: how many inputs have multipliers; further columns (times) have none.
+    """
+
+    cell: str
+    levels: int
+    slots: Tensor
+    forward: tuple[Tensor, ...]
+    back: tuple[Tensor, ...]
+    inputs: int
+
+
+def pack(
+    cell: str,
+    weight_u: Tensor,
+    weight_h: Tensor,
+    bias: Tensor,
+    inputs: int,
+    masters: tuple[Tensor, Tensor, Tensor] | None = None,
+    levels: int = 0,
+) -> Packed:
+    """Pack a cell's weights.
+
+    Args:
+        cell: as for :func:`deeplift_fast.ops.recurrent`.
+        weight_u: `[gates of the input, units, columns]`.
+        weight_h: `[gates of the state, units, units]`.
+        bias: `[gates, units]`.
+        inputs: how many of the columns have multipliers.
+        masters: of StageNet's master gates: `[2·levels, columns]`, `[2·levels, units]`, `[2·levels]`.
+        levels: StageNet's levels.
+    """
+    n = LANES[weight_u.dtype]
+    size, columns = weight_u.shape[1:]
+    chunk = size // max(levels, 1)
+    wide = -(-chunk // n) * n
+    slots = (torch.arange(max(levels, 1))[:, None] * wide + torch.arange(chunk)).flatten()
+    units = wide * max(levels, 1)
+    w_u = weight_u.new_zeros(len(weight_u), units, columns)
+    w_u[:, slots] = weight_u
+    w_h = weight_h.new_zeros(len(weight_h), units, units)
+    w_h[:, slots[:, None], slots] = weight_h
+    b = bias.new_zeros(len(bias), units)
+    b[:, slots] = bias
+    if masters is None:
+        masters = weight_u.new_zeros(0, columns), weight_u.new_zeros(0, size), weight_u.new_zeros(0)
+    m_u, m_b = masters[0], masters[2]
+    m_h = m_u.new_zeros(len(m_u), units)
+    m_h[:, slots] = masters[1]
+    forward = (
+        *(w.reshape(len(w), units // n, n, -1).permute(1, 3, 0, 2).contiguous() for w in (w_u, w_h)),
+        b.reshape(len(b), units // n, n).permute(1, 0, 2).contiguous(),
+        *(_widened(m.t(), n) for m in (m_u, m_h)),
+        _widened(m_b[None], n)[0],
+    )
+    u, h = (w.reshape(len(w), units // n, n, -1).transpose(0, 1).flatten(0, 2) for w in (w_u[..., :inputs], w_h))
+    back = tuple(_panels(w, 4 * n) for w in (u, h, m_u[:, :inputs], m_h))
+    return Packed(cell, levels, slots, forward, back, inputs)
+
+
+def _widened(w: Tensor, n: int) -> Tensor:
+    """Columns up to a multiple of `n`."""
+    return torch.nn.functional.pad(w, (0, -w.shape[-1] % n)).contiguous()
+
+
+def _panels(w: Tensor, width: int) -> Tensor:
+    """`[rows, columns]` as `[panels of columns, rows, width]`."""
+    w = _widened(w, width)
+    return w.reshape(len(w), w.shape[1] // width, width).transpose(0, 1).contiguous()
+
+
+@dataclass(frozen=True)
+class States:
+    """A layer's states at every step.
+
+    Attributes:
+        h: `[rows, padded units]` in both streams; without `where`: see `steps0`.
+        log_p: logarithms of the softmax below StageNet's master gates, in both streams.
+        steps0: the steps of the baseline's distinct sequences.
+        where: the baseline's sequence of each place.
+        back: from the multipliers of `h` and of the forget master gates to those of the inputs.
+    """
+
+    h: Pair
+    log_p: Pair
+    steps0: Ragged
+    where: Tensor
+    back: Callable[[Tensor, Tensor | None], Tensor]
+
+
+def run(packed: Packed, u: Pair, steps: Ragged, arithmetic: Arithmetic, slope: str, share: bool = True) -> States:
+    """A recurrent layer over the rows of `steps`.
+
+    Args:
+        packed: the layer.
+        u: its inputs, `[rows, columns]`, row by row in both streams.
+        steps: which rows are whose.
+        arithmetic: the rule set.
+        slope: what activations' multipliers are, as for :func:`deeplift_fast.ops.recurrent`.
+        share: whether equal sequences of the baseline are looked for, and computed once.
+    """
+    if share:
+        steps0, rows0, where = steps.distinct(u.x0)
+        u0 = u.x0[rows0]
+    else:
+        steps0, u0, where = steps, u.x0, torch.arange(len(steps.order))
+    facing = steps0.rows(where[steps.place], steps.step)
+    h, h0, coefficients, log_p, log_p0 = ops.recurrent(
+        u.x.contiguous(), u0.contiguous(), where, steps.counts, steps0.counts,
+        packed.forward, packed.levels, packed.cell, slope, arithmetic.half,
+    )  # fmt: skip
+    logs = Pair(log_p, log_p0, facing)
+    mean = shares(logs, arithmetic) if packed.levels else log_p
+
+    def back(m_h: Tensor, m_master: Tensor | None) -> Tensor:
+        if m_master is None:
+            m_master = m_h.new_zeros(len(m_h), packed.levels)
+        found = ops.recurrent_backward(
+            m_h, m_master, coefficients, mean, steps.counts, packed.back, packed.levels, packed.cell, packed.inputs
+        )
+        return found[:, : packed.inputs]
+
+    return States(Pair(h, h0, facing), logs, steps0, where, back)

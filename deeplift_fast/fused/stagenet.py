@@ -1,0 +1,197 @@
+"""StageNetLayer: its cell at every step, and what it makes of the last steps where a sample ends.
+
+Gao et al. 2020, "StageNet: Stage-Aware Neural Networks for Health Risk Prediction"; the chain of operations is that of
+PyHealth 2.1's `StageNetLayer.forward`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deeplift_fast.fused import recurrent
+from deeplift_fast.fused.entries import Entry, between
+from deeplift_fast.fused.pair import Arithmetic, Pair, activation, linear, product, softmax
+from deeplift_fast.fused.ragged import Ragged
+from deeplift_fast.fused.recurrent import Packed, States
+
+Last = tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor | None]]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A layer's weights, packed.
+
+    Attributes:
+        module: the layer.
+        cell: its cell.
+        convolution: its convolution over a whole window, `[hidden, window · hidden]`.
+    """
+
+    module: Any
+    cell: Packed
+    convolution: Tensor
+
+
+def prepare(module: Any, embed: Any) -> Prepared:
+    """Pack a `StageNetLayer` (or one of the attention variant), with the linear layer `embed` merged into its inputs."""
+    levels, hidden = module.levels, module.hidden_dim
+    kernel, state = module.kernel, module.recurrent_kernel
+    weight, time = kernel.weight[:, :-1], kernel.weight[:, -1:] + state.weight[:, -1:]
+    bias = kernel.bias + state.bias
+    if embed is not None:
+        bias = bias if embed.bias is None else bias + weight @ embed.bias
+        weight = weight @ embed.weight
+    columns = torch.cat([weight, time], 1)
+    masters, gates = slice(0, 2 * levels), slice(2 * levels, None)
+    packed = recurrent.pack(
+        "stagenet",
+        columns[gates].reshape(4, hidden, -1),
+        state.weight[gates, :-1].reshape(4, hidden, hidden),
+        bias[gates].reshape(4, hidden),
+        weight.shape[1],
+        (columns[masters], state.weight[masters, :-1], bias[masters]),
+        levels,
+    )
+    return Prepared(module, packed, module.nn_conv.weight.permute(0, 2, 1).reshape(hidden, -1).contiguous())
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The last steps of each sample that the convolution sees.
+
+    Attributes:
+        rows: theirs, `[samples, window]` in both streams; 0 where a sample is shorter.
+        real: whether there is such a step, `[samples, window, 1]`.
+    """
+
+    rows: Pair
+    real: Tensor
+
+    @staticmethod
+    def of(steps: Ragged, states: States, size: int) -> "Windows":
+        """Those of `size` steps."""
+        step = steps.lengths[:, None] - size + torch.arange(size)
+        real, step = step >= 0, step.clamp(min=0)
+        place = torch.arange(len(step))[:, None].expand_as(step)
+        rows = Pair(steps.rows(place, step), states.steps0.rows(states.where[place], step))
+        return Windows(rows, real.unsqueeze(-1))
+
+
+def run(
+    layer: Prepared,
+    entry: Entry,
+    lengths: Tensor,
+    times: Tensor,
+    arithmetic: Arithmetic,
+    segment: tuple[float, float],
+    finish: Callable[..., Last],
+) -> tuple[Pair, Callable[[Tensor], Tensor]]:
+    """The layer's last output, `[samples, hidden]`, in the batch's order.
+
+    Args:
+        layer: see :func:`prepare`.
+        entry: the feature.
+        lengths: steps up to the one that is kept, 1 or more, int64 `[samples]`.
+        times: of each step, `[samples, steps]`.
+        arithmetic: the rule set.
+        segment: the part of the line from baseline to input.
+        finish: what the layer makes of its states: :func:`finish` or that of the attention variant.
+    """
+    steps = Ragged.of(lengths)
+    sample = steps.sample
+    rows = between(entry.rows(sample, steps.step), *segment)
+    time = times[sample, steps.step].unsqueeze(-1).to(rows.x.dtype)
+    u = rows.map(lambda x: torch.cat([x, time], -1))
+    slope = "pyhealth" if arithmetic.rules == "pyhealth" else "secant"
+    states = recurrent.run(layer.cell, u, steps, arithmetic, slope, share=segment[0] == 0)
+    last, last_back = finish(layer, steps, states, arithmetic)
+    inverse = torch.argsort(steps.order)
+
+    def back(m: Tensor) -> Tensor:
+        m_h, m_master = last_back(m[steps.order])
+        return entry.contributions(sample, steps.step, states.back(m_h, m_master))
+
+    return last.map(lambda x: x[inverse]), back
+
+
+def finish(layer: Prepared, steps: Ragged, states: States, arithmetic: Arithmetic) -> Last:
+    """The last output of a `StageNetLayer`, in the order of `steps`."""
+    windows = Windows.of(steps, states, layer.module.conv_size)
+    slots = layer.cell.slots
+    h = Pair(_window(states.h.x, windows.rows.x, windows.real), _window(states.h.x0, windows.rows.x0, windows.real))
+    h = h.map(lambda x: x[..., slots])
+    out, out_back = staged(layer, h, distances(windows, states, layer.cell.levels), arithmetic)
+
+    def back(m: Tensor) -> tuple[Tensor, Tensor]:
+        m_window, m_distance = out_back(m)
+        m_window[:, -1] += m
+        m_h = torch.zeros_like(states.h.x)
+        real = windows.real.squeeze(-1)
+        padded = m_h.new_zeros(int(real.sum()), m_h.shape[1])
+        padded[:, slots] = m_window[real]
+        m_h[windows.rows.x[real]] = padded
+        return m_h, masters_back(m_distance, windows, states, layer.cell.levels)
+
+    return Pair(out.x + h.x[:, -1], out.x0 + h.x0[:, -1]), back
+
+
+def distances(windows: Windows, states: States, levels: int) -> Pair:
+    """One less the mean forget master gate of each step of the windows, `[samples, window]`; 0 before the first."""
+    real = windows.real.squeeze(-1)
+
+    def of(log_p: Tensor, rows: Tensor) -> Tensor:
+        return (1 - log_p[rows][..., :levels].exp().cumsum(-1).mean(-1)) * real
+
+    return Pair(of(states.log_p.x, windows.rows.x), of(states.log_p.x0, windows.rows.x0))
+
+
+def masters_back(m: Tensor, windows: Windows, states: States, levels: int) -> Tensor:
+    """Multipliers of every row's forget master gates, from those of the distances in the windows."""
+    real = windows.real.squeeze(-1)
+    found = m.new_zeros(len(states.h.x), levels)
+    found[windows.rows.x[real]] = (m[real] / -levels).unsqueeze(-1).expand(-1, levels)
+    return found
+
+
+def staged(
+    layer: Prepared, h: Pair, distance: Pair, arithmetic: Arithmetic
+) -> tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+    """The re-weighted convolution over each window, times its theme.
+
+    Args:
+        layer: the layer.
+        h: states, `[samples, window, hidden]`.
+        distance: `[samples, window]`.
+        arithmetic: the rule set.
+
+    Returns:
+        `[samples, hidden]`, and `back` to the multipliers of `h` and of `distance`.
+    """
+    module, size = layer.module, h.x.shape[1]
+    stage, stage_back = softmax(distance.map(lambda d: d.cumsum(-1)), arithmetic)
+    local, local_back = product(h, stage.map(lambda p: p.unsqueeze(-1)), arithmetic)
+    theme, scale_back = linear(local.map(lambda x: x.mean(1)), module.nn_scale.weight, module.nn_scale.bias)
+    theme, relu_back = activation(theme, "relu", arithmetic)
+    theme, rescale_back = linear(theme, module.nn_rescale.weight, module.nn_rescale.bias)
+    theme, sigmoid_back = activation(theme, "sigmoid", arithmetic)
+    convolved = local.map(lambda x: F.linear(x.flatten(1), layer.convolution, module.nn_conv.bias))
+    out, out_back = product(theme, convolved, arithmetic)
+
+    def back(m: Tensor) -> tuple[Tensor, Tensor]:
+        m_theme, m_convolved = out_back(m)
+        m_local = (m_convolved @ layer.convolution).reshape(h.x.shape)
+        m_local += scale_back(relu_back(rescale_back(sigmoid_back(m_theme)))).unsqueeze(1) / size
+        m_h, m_stage = local_back(m_local)
+        m_distance = stage_back(m_stage.sum(-1)).flip(-1).cumsum(-1).flip(-1)
+        return m_h, m_distance
+
+    return out, back
+
+
+def _window(rows: Tensor, index: Tensor, real: Tensor) -> Tensor:
+    return rows[index] * real
+
