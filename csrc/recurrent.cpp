@@ -339,8 +339,8 @@ void masters_back(const Backward<T>& b, Index i, Index row) {
 template <typename T>
 void run_backward(Backward<T>& b, const Kernels<T>& kernels, const Rows& rows) {
     const int n = lanes<T>, size = kernels.gates * n, four = 4 * n;
-    const Index across = b.panels * size, panels_h = (b.units + four - 1) / four;
-    const Index panels_u = (b.input_width + four - 1) / four, masters = 2 * b.levels;
+    const Index across = b.panels * size, masters = 2 * b.levels;
+    const Index vectors_h = b.units / n, vectors_u = b.input_width / n;
     for (Index t = rows.steps() - 1; t >= 0; --t) {
         const Index count = rows.counts[t], first = rows.offsets[t];
         torch::stable::parallel_for(0, b.panels, 1, [&](Index begin, Index end) {
@@ -350,29 +350,32 @@ void run_backward(Backward<T>& b, const Kernels<T>& kernels, const Rows& rows) {
             torch::stable::parallel_for(0, count, 64, [&](Index begin, Index end) {
                 for (Index i = begin; i < end; ++i) masters_back(b, i, first + i);
             });
-        torch::stable::parallel_for(t > 0 ? 0 : panels_h, panels_h + panels_u, 1, [&](Index begin, Index end) {
+        // By vectors of columns, of the states and then of the inputs: panels would not divide evenly.
+        torch::stable::parallel_for(t > 0 ? 0 : vectors_h, vectors_h + vectors_u, 1, [&](Index begin, Index end) {
             std::vector<const T*> d(count), d_master(count);
             std::vector<T*> out(count);
-            for (Index panel = begin; panel < end; ++panel) {
-                const bool to_state = panel < panels_h;
-                const Index index = to_state ? panel : panel - panels_h, width = to_state ? b.units : b.input_width;
+            for (Index next, vector = begin; vector < end; vector = next) {
+                const bool to_state = vector < vectors_h;
+                const Index place = to_state ? vector : vector - vectors_h, index = place / 4, inside = place % 4 * n;
+                next = std::min({end, vector + 4 - place % 4, to_state ? vectors_h : end});
+                const int vectors = static_cast<int>(next - vector);
+                const Index width = to_state ? b.units : b.input_width;
                 const int from = to_state ? kernels.from_state : kernels.from_input;
                 const Index skipped = to_state ? (kernels.gates - from) * n : 0;
-                const int vectors = static_cast<int>(std::min<Index>(4, width / n - index * 4));
-                T* base = (to_state ? b.carried_h : b.m_u + first * width) + index * four;
+                T* base = (to_state ? b.carried_h : b.m_u + first * width) + place * n;
                 const auto point = [&] {
                     for (Index i = 0; i < count; ++i) out[i] = base + i * width;
                 };
                 for (Index i = 0; i < count; ++i) d[i] = b.d + i * across + skipped;
                 point();
                 multiply(d.data(), count, {b.panels, from * n, size},
-                         (to_state ? b.back_h : b.back_u) + index * b.panels * from * n * four, four, vectors,
+                         (to_state ? b.back_h : b.back_u) + index * b.panels * from * n * four + inside, four, vectors,
                          out.data());
                 if (!b.levels) continue;
                 for (Index i = 0; i < count; ++i) d_master[i] = b.d_master + i * masters;
                 point();
                 multiply(d_master.data(), count, {1, masters, 0},
-                         (to_state ? b.back_master_h : b.back_master_u) + index * masters * four, four, vectors,
+                         (to_state ? b.back_master_h : b.back_master_u) + index * masters * four + inside, four, vectors,
                          out.data());
             }
         });
@@ -430,24 +433,21 @@ int lanes_of(const Tensor& tensor) {
     return tensor.scalar_type() == ScalarType::Float ? lanes<float> : lanes<double>;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> recurrent(Tensor u, Tensor u0, Tensor where, Tensor counts,
-                                                             Tensor counts0, Tensor weight_u, Tensor weight_h,
-                                                             Tensor bias, Tensor master_u, Tensor master_h,
-                                                             Tensor master_bias, Index levels, std::string cell,
-                                                             std::string slope, double half) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent(Tensor u, Tensor u0, Tensor where, Tensor counts, Tensor counts0,
+                                                     Tensor weight_u, Tensor weight_h, Tensor bias, Tensor master_u,
+                                                     Tensor master_h, Tensor master_bias, Tensor coefficients,
+                                                     Index levels, std::string cell, std::string slope, double half) {
     const Rows rows(counts), rows0(counts0);
     const Index units = bias.size(0) * lanes_of(u);
-    const auto coefficients_per_unit = kernels_for(cell, slope, 0.0f).coefficients;
     Tensor h = torch::stable::new_empty(u, {rows.total(), units});
     Tensor h0 = torch::stable::new_empty(u, {rows0.total(), units});
     Tensor log_p = torch::stable::new_empty(u, {rows.total(), 2 * levels});
     Tensor log_p0 = torch::stable::new_empty(u, {rows0.total(), 2 * levels});
-    Tensor coefficients = torch::stable::new_empty(u, {rows.total(), coefficients_per_unit, units});
     use_huge_pages(coefficients);
     const auto run = u.scalar_type() == ScalarType::Float ? forward<float> : forward<double>;
     run(u, u0, where, rows, rows0, weight_u, weight_h, bias, master_u, master_h, master_bias, levels, cell, slope, half,
         h, h0, coefficients, log_p, log_p0);
-    return {h, h0, coefficients, log_p, log_p0};
+    return {h, h0, log_p, log_p0};
 }
 
 Tensor recurrent_backward(Tensor m_h, Tensor m_master, Tensor coefficients, Tensor shares, Tensor counts,

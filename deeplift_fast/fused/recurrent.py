@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from deeplift_fast import ops
+from deeplift_fast.fused import workspace
 from deeplift_fast.fused.pair import Arithmetic, Pair, shares
 from deeplift_fast.fused.ragged import Ragged
-from deeplift_fast.ops.arguments import LANES
+from deeplift_fast.ops.arguments import COEFFICIENTS, LANES
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Packed:
     forward: tuple[Tensor, ...]
     back: tuple[Tensor, ...]
     inputs: int
+
+    @property
+    def units(self) -> int:
+        """The number of padded units."""
+        return self.forward[2].shape[0] * self.forward[2].shape[2]
 
 
 def pack(
@@ -101,7 +107,7 @@ class States:
         log_p: logarithms of the softmax below StageNet's master gates, in both streams.
         steps0: the steps of the baseline's distinct sequences.
         where: the baseline's sequence of each place.
-        back: from the multipliers of `h` and of the forget master gates to those of the inputs.
+        back: from the multipliers of `h` and of the forget master gates to those of the inputs; once only.
     """
 
     h: Pair
@@ -128,9 +134,10 @@ def run(packed: Packed, u: Pair, steps: Ragged, arithmetic: Arithmetic, slope: s
     else:
         steps0, u0, where = steps, u.x0, torch.arange(len(steps.order))
     facing = steps0.rows(where[steps.place], steps.step)
-    h, h0, coefficients, log_p, log_p0 = ops.recurrent(
+    coefficients = workspace.take((len(u.x), COEFFICIENTS[packed.cell], packed.units), u.x.dtype)
+    h, h0, log_p, log_p0 = ops.recurrent(
         u.x.contiguous(), u0.contiguous(), where, steps.counts, steps0.counts,
-        packed.forward, packed.levels, packed.cell, slope, arithmetic.half,
+        packed.forward, coefficients, packed.levels, packed.cell, slope, arithmetic.half,
     )  # fmt: skip
     logs = Pair(log_p, log_p0, facing)
     mean = shares(logs, arithmetic) if packed.levels else log_p
@@ -141,6 +148,7 @@ def run(packed: Packed, u: Pair, steps: Ragged, arithmetic: Arithmetic, slope: s
         found = ops.recurrent_backward(
             m_h, m_master, coefficients, mean, steps.counts, packed.back, packed.levels, packed.cell, packed.inputs
         )
+        workspace.give(coefficients)
         return found[:, : packed.inputs]
 
     return States(Pair(h, h0, facing), logs, steps0, where, back)

@@ -61,11 +61,12 @@ def recurrent(
     counts: Tensor,
     counts0: Tensor,
     weights: Sequence[Tensor],
+    coefficients: Tensor,
     levels: int,
     cell: str,
     slope: str,
     half: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A recurrent layer over ragged sequences at the input and at the baseline, from zero states.
 
     Rows are ordered by step, then by sample; samples by falling length (as in PyTorch's `PackedSequence`). Units come
@@ -82,6 +83,8 @@ def recurrent(
             `master_h [units, width]`, `master_bias [width]` with the forget gates of all levels, then the input gates.
             Gates are forget, input, output, new (`"stagenet"`, `"lstm"`); new of the input, reset, update, new of the
             state (`"gru"`); or one (`"rnn_tanh"`, `"rnn_relu"`).
+        coefficients: written to, for :func:`recurrent_backward`: `[rows, k, units]` with `k` 8 (`"stagenet"`), 6
+            (`"lstm"`), 5 (`"gru"`) or 1.
         levels: StageNet's levels, of equally many panels each; 0 for other cells.
         cell: as above.
         slope: an activation's multiplier: `"secant"` (eq. 13 of Shrikumar et al. 2017), `"derivative"` (all but
@@ -89,16 +92,15 @@ def recurrent(
         half: 0.5 for the midpoint rule of products, 0 for their gradient.
 
     Returns:
-        `(h, h0, coefficients, log_p, log_p0)`: states `[rows, units]` and `[rows0, units]`; what
-        :func:`recurrent_backward` needs, `[rows, k, units]`; and the logarithms of the softmax below the master gates,
+        `(h, h0, log_p, log_p0)`: states `[rows, units]` and `[rows0, units]`, and the logarithms of the softmax below the master gates,
         `[rows, 2·levels]` and `[rows0, 2·levels]`.
 
     Raises:
         ValueError: if shapes do not fit, or `cell` or `slope` is unknown.
         TypeError: for other dtypes.
     """
-    arguments.check_recurrent(u, u0, where, counts, counts0, weights, levels, cell, slope)
-    return _recurrent(u, u0, where, counts, counts0, *weights, levels, cell, slope, half)
+    arguments.check_recurrent(u, u0, where, counts, counts0, weights, coefficients, levels, cell, slope)
+    return _recurrent(u, u0, where, counts, counts0, *weights, coefficients, levels, cell, slope, half)
 
 
 def recurrent_backward(

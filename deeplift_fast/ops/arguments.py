@@ -51,6 +51,7 @@ def check_recurrent(
     counts: Tensor,
     counts0: Tensor,
     weights: Sequence[Tensor],
+    coefficients: Tensor,
     levels: int,
     cell: str,
     slope: str,
@@ -71,6 +72,7 @@ def check_recurrent(
         (inputs, width), (units, width), (width,),
     )  # fmt: skip
     _require("recurrent: weights", weights, shapes, u.dtype)
+    _require("recurrent: coefficients", [coefficients], [(len(u), COEFFICIENTS[cell], units)], u.dtype)
     _require("recurrent: u0", [u0], [(u0.shape[0], inputs)], u.dtype)
     for name, each, rows in (("counts", counts, u), ("counts0", counts0, u0)):
         found = each.tolist()

@@ -128,9 +128,9 @@ def _vmap_secant(
 
 
 def _fake_recurrent(u: Tensor, u0: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    bias, levels, cell = rest[5], rest[9], rest[10]
-    units, k = bias.shape[0] * bias.shape[2], arguments.COEFFICIENTS[cell]
-    shapes = ((len(u), units), (len(u0), units), (len(u), k, units), (len(u), 2 * levels), (len(u0), 2 * levels))
+    bias, levels = rest[5], rest[10]
+    units = bias.shape[0] * bias.shape[2]
+    shapes = ((len(u), units), (len(u0), units), (len(u), 2 * levels), (len(u0), 2 * levels))
     return tuple(u.new_empty(shape) for shape in shapes)
 
 

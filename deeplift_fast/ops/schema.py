@@ -9,8 +9,8 @@ SCHEMAS = {
     "secant": "secant(Tensor x, Tensor x0, str function, str variant) -> (Tensor y, Tensor y0, Tensor multiplier)",
     "recurrent": (
         "recurrent(Tensor u, Tensor u0, Tensor where, Tensor counts, Tensor counts0, Tensor weight_u, Tensor weight_h, "
-        "Tensor bias, Tensor master_u, Tensor master_h, Tensor master_bias, int levels, str cell, str slope, float half"
-        ") -> (Tensor h, Tensor h0, Tensor coefficients, Tensor log_p, Tensor log_p0)"
+        "Tensor bias, Tensor master_u, Tensor master_h, Tensor master_bias, Tensor(a!) coefficients, int levels, "
+        "str cell, str slope, float half) -> (Tensor h, Tensor h0, Tensor log_p, Tensor log_p0)"
     ),
     "recurrent_backward": (
         "recurrent_backward(Tensor m_h, Tensor m_master, Tensor coefficients, Tensor shares, Tensor counts, "

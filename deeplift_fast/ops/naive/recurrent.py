@@ -19,7 +19,6 @@ from torch import Tensor
 
 from deeplift_fast.ops.naive.secant import secant
 
-COEFFICIENTS = {"stagenet": 8, "lstm": 6, "gru": 5, "rnn_tanh": 1, "rnn_relu": 1}
 State = tuple[Tensor, Tensor]
 
 
@@ -35,18 +34,18 @@ def recurrent(
     master_u: Tensor,
     master_h: Tensor,
     master_bias: Tensor,
+    coefficients: Tensor,
     levels: int,
     cell: str,
     slope: str,
     half: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """See :func:`deeplift_fast.ops.recurrent`."""
     panels, gates, lanes = bias.shape
     units = panels * lanes
     kernel = _Layer(weight_u, weight_h, bias, master_u, master_h, master_bias, levels)
     h, h0 = u.new_zeros(len(u), units), u.new_zeros(len(u0), units)
     log_p, log_p0 = u.new_zeros(len(u), 2 * levels), u.new_zeros(len(u0), 2 * levels)
-    coefficients = u.new_zeros(len(u), COEFFICIENTS[cell], units)
     state = _zeros(u, int(counts[0]) if len(counts) else 0, units)
     state0 = _zeros(u, int(counts0[0]) if len(counts) else 0, units)
     first = first0 = 0
@@ -65,7 +64,7 @@ def recurrent(
         h[rows], h0[rows0] = now[0], now0[0]
         state, state0 = now, now0
         first, first0 = first + count, first0 + count0
-    return h, h0, coefficients, log_p, log_p0
+    return h, h0, log_p, log_p0
 
 
 def recurrent_backward(
