@@ -16,12 +16,21 @@ class Entry(Protocol):
 
     Attributes:
         layer: the linear layer that embeds the rows, or `None` where they are embeddings already.
+        value: the feature's value at the input, `[batch, steps, …]`.
+        baseline: at the baseline.
     """
 
     layer: nn.Linear | None
 
-    def rows(self, sample: Tensor, step: Tensor) -> Pair:
-        """The numbers of these steps in both streams, `[rows, width]`."""
+    value: Tensor
+    baseline: Tensor
+
+    def at_input(self, sample: Tensor, step: Tensor) -> Tensor:
+        """The numbers of these steps at the input, `[rows, width]`."""
+        ...
+
+    def at_baseline(self, sample: Tensor, step: Tensor) -> Tensor:
+        """Those at the baseline."""
         ...
 
     def contributions(self, sample: Tensor, step: Tensor, m: Tensor) -> Tensor:
@@ -44,9 +53,13 @@ class Tokens:
     table: Tensor
     layer: None = None
 
-    def rows(self, sample: Tensor, step: Tensor) -> Pair:
+    def at_input(self, sample: Tensor, step: Tensor) -> Tensor:
         """See :class:`Entry`."""
-        return Pair(*(pooled(self.table, _slots(t)[sample, step]) for t in (self.value, self.baseline)))
+        return pooled(self.table, _slots(self.value)[sample, step])
+
+    def at_baseline(self, sample: Tensor, step: Tensor) -> Tensor:
+        """See :class:`Entry`."""
+        return pooled(self.table, _slots(self.baseline)[sample, step])
 
     def contributions(self, sample: Tensor, step: Tensor, m: Tensor) -> Tensor:
         """See :class:`Entry`."""
@@ -70,9 +83,13 @@ class Values:
     baseline: Tensor
     layer: nn.Linear
 
-    def rows(self, sample: Tensor, step: Tensor) -> Pair:
+    def at_input(self, sample: Tensor, step: Tensor) -> Tensor:
         """See :class:`Entry`."""
-        return Pair(self.value[sample, step], self.baseline[sample, step])
+        return self.value[sample, step]
+
+    def at_baseline(self, sample: Tensor, step: Tensor) -> Tensor:
+        """See :class:`Entry`."""
+        return self.baseline[sample, step]
 
     def contributions(self, sample: Tensor, step: Tensor, m: Tensor) -> Tensor:
         """See :class:`Entry`."""

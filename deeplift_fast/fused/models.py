@@ -138,10 +138,12 @@ class FusedTransformer:
         mask = _step_mask(feature, _schema(self._model, key)).bool()
         if mask.shape[1] > self._model.max_seq_len:
             raise Unfit
-        lines = transformer.Lines.of(mask)
-        rows = between(entry.rows(lines.sample, lines.position), *segment)
-        both, kept = transformer.Both.of(mask, rows.x0, segment[0] == 0)
-        x = both.rows(rows.x, rows.x0[kept])
+        both = transformer.Both.of(mask, entry.baseline, segment[0] == 0)
+        lines, lines0 = both.lines, both.lines0
+        x = both.rows(
+            entry.at_input(lines.sample, lines.position), entry.at_baseline(both.kept[lines0.sample], lines0.position)
+        )
+        x = between(x, *segment)
         if entry.layer is not None:
             x = x.map(entry.layer)
         out, back = transformer.run(self._model.transformer[key].transformer, x, both, arithmetic)
@@ -236,7 +238,7 @@ class FusedRNN:
         entry = entry_of(feature, baseline, embeddings(self._model)[key])
         steps = Ragged.of(self._lengths(key, feature, baseline))
         sample = steps.sample
-        rows = between(entry.rows(sample, steps.step), *segment)
+        rows = between(Pair(entry.at_input(sample, steps.step), entry.at_baseline(sample, steps.step)), *segment)
         ends, back = rnn.run(self._layers[key], rows, steps, arithmetic, segment[0] == 0)
         layer, out_back = self._model.rnn[key], None
         if layer.bidirectional:

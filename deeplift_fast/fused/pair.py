@@ -131,10 +131,9 @@ def shares(log_p: Pair, arithmetic: Arithmetic) -> Tensor:
 def layer_norm(pair: Pair, norm: Any, arithmetic: Arithmetic) -> tuple[Pair, Back]:
     """`torch.nn.LayerNorm` over the last dimension: centre, square, mean, rsqrt, product."""
     size = pair.x.shape[-1]
-    y = pair.map(lambda x: F.layer_norm(x, (size,), norm.weight, norm.bias, norm.eps))
-    centred = pair.mean(arithmetic.half)
-    centred = centred - centred.mean(-1, keepdim=True)
-    scale = pair.map(lambda x: torch.rsqrt(x.var(-1, unbiased=False, keepdim=True) + norm.eps))
+    found = [torch.native_layer_norm(x, (size,), norm.weight, norm.bias, norm.eps) for x in (pair.x, pair.x0)]
+    y, average, scale = (Pair(a, b, pair.where) for a, b in zip(*found, strict=True))
+    centred = pair.mean(arithmetic.half) - average.mean(arithmetic.half)
     r, r0 = scale.x, scale.facing() if arithmetic.complete else scale.x
     r_mean = scale.mean(arithmetic.half)
     fall = -(r * r0) * (r * r0) / (r + r0) * (2 / size)

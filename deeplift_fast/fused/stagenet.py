@@ -103,7 +103,7 @@ def run(
     """
     steps = Ragged.of(lengths)
     sample = steps.sample
-    rows = between(entry.rows(sample, steps.step), *segment)
+    rows = between(Pair(entry.at_input(sample, steps.step), entry.at_baseline(sample, steps.step)), *segment)
     time = times[sample, steps.step].unsqueeze(-1).to(rows.x.dtype)
     u = rows.map(lambda x: torch.cat([x, time], -1))
     slope = "pyhealth" if arithmetic.rules == "pyhealth" else "secant"

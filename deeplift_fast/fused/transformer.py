@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from deeplift_fast.fused.attention import MASKED, folded
 from deeplift_fast.fused.pair import Arithmetic, Back, Pair, elementwise, layer_norm, linear, softmax
-
-_MASKED = -1e9  # PyHealth's logit of a masked position
 
 
 @dataclass(frozen=True)
@@ -55,29 +53,35 @@ class Lines:
 
 @dataclass(frozen=True)
 class Both:
-    """The lines of both streams: `where` is the baseline's sample of each sample, `facing` its row of each row."""
+    """The lines of both streams.
+
+    Attributes:
+        lines: at the input.
+        lines0: at the baseline.
+        kept: the samples that the baseline's lines are those of.
+        where: the baseline's line of each sample; `None` where each has its own.
+        facing: the baseline's row of each row; `None` likewise.
+    """
 
     lines: Lines
     lines0: Lines
+    kept: Tensor
     where: Tensor | None
     facing: Tensor | None
 
     @staticmethod
-    def of(mask: Tensor, x0: Tensor, share: bool) -> tuple["Both", Tensor]:
-        """From the mask and the baseline's rows, of which equal samples are kept once if `share`.
-
-        Returns:
-            The lines, and the rows of the baseline that are kept.
-        """
+    def of(mask: Tensor, baseline: Tensor, share: bool) -> "Both":
+        """From the mask and the baseline `[samples, positions, …]`, of which equal samples are kept once if `share`."""
         lines = Lines.of(mask)
-        if share and len(mask) > 1:
-            padded = torch.where(mask.unsqueeze(-1), x0[lines.index], 0).flatten(1)
-            kept, where = _distinct(torch.cat([padded, mask.to(padded.dtype)], 1), bool(mask[:, 0].all()))
+        everything = torch.arange(len(mask))
+        if share and len(mask) > 1 and bool(mask[:, 0].all()):
+            real = mask.reshape(*mask.shape, *[1] * (baseline.dim() - 2))
+            kept, where = _distinct(torch.cat([torch.where(real, baseline, 0).flatten(1), mask], 1))
             if len(kept) < len(mask):
                 lines0 = Lines.of(mask[kept])
                 facing = lines0.index[where[lines.sample], lines.position]
-                return Both(lines, lines0, where, facing), lines.index[kept][lines0.sample, lines0.position]
-        return Both(lines, lines, None, None), torch.arange(len(x0))
+                return Both(lines, lines0, kept, where, facing)
+        return Both(lines, lines, everything, None, None)
 
     def rows(self, x: Tensor, x0: Tensor) -> Pair:
         """A value of every row."""
@@ -92,11 +96,9 @@ class Both:
         return self.samples(pair.x[self.lines.first], pair.x0[self.lines0.first])
 
 
-def _distinct(rows: Tensor, usable: bool) -> tuple[Tensor, Tensor]:
-    """The first of each kind of row, and each row's kind; compared by two random projections and then exactly."""
+def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The first of each kind of row, and each row's kind; told apart by a projection, and compared exactly."""
     everything = torch.arange(len(rows))
-    if not usable:
-        return everything, everything
     weights = torch.linspace(0.5, 1.5, rows.shape[1], dtype=torch.float64).sin_()
     _, where = torch.unique(rows.double() @ weights, return_inverse=True)
     kept = torch.full((int(where.max()) + 1,), len(rows)).scatter_reduce(0, where, everything, "amin")
@@ -143,48 +145,21 @@ def _feed_forward(block: Any, x: Pair, kept: Tensor, kept0: Tensor, arithmetic: 
 
 def _attention_of_first(block: Any, x: Pair, both: Both, arithmetic: Arithmetic) -> tuple[Pair, Back]:
     """Row 0 of `x + attention(norm(x))`. Its query goes through the keys' weights, so that rows are not projected."""
-    attention = block.attention
-    heads, size = attention.h, attention.d_k
-    w_q, w_k, w_v = (layer.weight.unflatten(0, (heads, size)) for layer in attention.linear_layers)
     n, norm_back = layer_norm(x, block.input_sublayer.norm, arithmetic)
-    first = both.firsts(n)
-    scale = size**-0.5
-    asked = first.map(lambda f: _asked(f, w_q, w_k) * scale)
-    padded = both.samples(n.x[both.lines.index], n.x0[both.lines0.index])
-    scores = both.samples(*(_masked(torch.matmul(q, p.mT), lines) for q, p, lines in zip(
-        (asked.x, asked.x0), (padded.x, padded.x0), (both.lines, both.lines0), strict=True)))  # fmt: skip
-    weights, softmax_back = softmax(scores, arithmetic)
-    mixed = both.samples(torch.matmul(weights.x, padded.x), torch.matmul(weights.x0, padded.x0))
-    out = both.firsts(x)
-    added = mixed.map(lambda c: F.linear(torch.einsum("hsd,bhd->bhs", w_v, c).flatten(1), attention.output_linear.weight))
-    p_mean, n_mean, q_mean = (pair.mean(arithmetic.half) for pair in (weights, padded, asked))
+    lines, lines0 = both.lines, both.lines0
+    out, first = both.firsts(x), both.firsts(n).map(lambda f: f.unsqueeze(1))
+    padded, allowed = both.samples(n.x[lines.index], n.x0[lines0.index]), both.samples(lines.allowed, lines0.allowed)
+    added, added_back = folded(block.attention, first, padded, allowed, arithmetic)
 
     def back(m: Tensor) -> Tensor:
-        m_mixed = torch.einsum("hsd,bhs->bhd", w_v, (m @ attention.output_linear.weight).unflatten(1, (heads, size)))
-        m_scores = softmax_back(torch.matmul(m_mixed, n_mean.mT)).masked_fill(~both.lines.allowed.unsqueeze(1), 0)
-        m_asked = torch.matmul(m_scores, n_mean) * scale
-        of_rows = torch.matmul(p_mean.mT, m_mixed) + torch.matmul(m_scores.mT, q_mean)
-        m_n = of_rows[both.lines.sample, both.lines.position]
-        m_n[both.lines.first] += _asked_back(m_asked, w_q, w_k)
+        m_first, of_rows = added_back(m.unsqueeze(1))
+        m_n = of_rows[lines.sample, lines.position]
+        m_n[lines.first] += m_first.squeeze(1)
         m_x = norm_back(m_n)
-        m_x[both.lines.first] += m
+        m_x[lines.first] += m
         return m_x
 
-    return Pair(out.x + added.x, out.x0 + added.x0, both.where), back
-
-
-def _asked(first: Tensor, w_q: Tensor, w_k: Tensor) -> Tensor:
-    """Each head's query as it meets the rows themselves, `[samples, heads, width]`."""
-    q = torch.einsum("hsd,bd->bhs", w_q, first)
-    return torch.einsum("hsd,bhs->bhd", w_k, q)
-
-
-def _asked_back(m: Tensor, w_q: Tensor, w_k: Tensor) -> Tensor:
-    return torch.einsum("hsd,bhs->bd", w_q, torch.einsum("hsd,bhd->bhs", w_k, m))
-
-
-def _masked(scores: Tensor, lines: Lines) -> Tensor:
-    return scores.masked_fill(~lines.allowed.unsqueeze(1), _MASKED)
+    return Pair(out.x + added.x.squeeze(1), out.x0 + added.x0.squeeze(1), both.where), back
 
 
 def _attention(block: Any, x: Pair, both: Both, arithmetic: Arithmetic) -> tuple[Pair, Back]:
@@ -231,7 +206,7 @@ def _allowed(lines: Lines) -> Tensor:
 
 
 def _scores(q: Tensor, k: Tensor, lines: Lines, scale: float) -> Tensor:
-    return (q @ k.mT).mul_(scale).masked_fill_(~_allowed(lines), _MASKED)
+    return (q @ k.mT).mul_(scale).masked_fill_(~_allowed(lines), MASKED)
 
 
 def _in_rows(mixed: Tensor, lines: Lines) -> Tensor:
