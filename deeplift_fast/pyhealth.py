@@ -303,7 +303,8 @@ class DeepLift(BaseInterpreter):
                 self._warn_of(plan.unfit)
                 return None
             found = run_fused(self.model, fused, inputs, baselines, target, self.rules, steps)
-        except Unfit:
+        except Unfit as error:
+            self._warn_of(str(error))
             return None
         report = found.tally.report(found.convergence_delta, found.output - found.baseline_output)
         contributions: dict[Any, Tensor] = dict(found.contributions)

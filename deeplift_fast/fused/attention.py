@@ -27,7 +27,8 @@ def folded(
         attention: the module; it has no biases.
         queries: `[samples, queries, width]` in both streams.
         rows: keys and values, `[samples, positions, width]`.
-        allowed: which positions may be looked at, bool `[samples, positions]` in both streams.
+        allowed: which positions each query (or all) may look at, bool `[samples, queries or 1, positions]` in both
+            streams.
         arithmetic: the rule set.
 
     Returns:
@@ -37,6 +38,7 @@ def folded(
     w_q, w_k, w_v = (layer.weight for layer in attention.linear_layers)
     by_head = [w.unflatten(0, (heads, size)) for w in (w_k, w_v)]
     count, scale, w_out = queries.x.shape[1], size**-0.5, attention.output_linear.weight
+    allowed = allowed.map(lambda each: each.repeat(1, heads, 1) if each.shape[1] > 1 else each)
     asked = queries.map(lambda a: _to_heads(F.linear(a, w_q).mul_(scale), by_head[0]))
     scores = Pair(*(_scores(a, b, c) for a, b, c in (
         (asked.x, rows.x, allowed.x), (asked.x0, rows.x0, allowed.x0))), rows.where)  # fmt: skip
@@ -44,7 +46,7 @@ def folded(
     mixed = Pair(weights.x @ rows.x, weights.x0 @ rows.x0, rows.where)
     out = mixed.map(lambda c: F.linear(_from_heads(c, by_head[1], count), w_out))
     p_mean, b_mean, a_mean = (pair.mean(arithmetic.half) for pair in (weights, rows, asked))
-    forbidden = ~allowed.x.unsqueeze(1)
+    forbidden = ~allowed.x
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_mixed = _to_heads(m @ w_out, by_head[1])
@@ -57,7 +59,7 @@ def folded(
 
 
 def _scores(asked: Tensor, rows: Tensor, allowed: Tensor) -> Tensor:
-    return (asked @ rows.mT).masked_fill_(~allowed.unsqueeze(1), MASKED)
+    return (asked @ rows.mT).masked_fill_(~allowed, MASKED)
 
 
 def _to_heads(x: Tensor, weight: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ Contributions = Callable[[Tensor], Tensor]
 
 
 class Unfit(Exception):
-    """A batch that the fused layers were not written for."""
+    """A batch that the fused layers were not written for; its text says why."""
 
 
 class FusedModel(Protocol):
@@ -56,12 +56,24 @@ def entry_of(feature: Feature, baseline: Tensor, layer: Any) -> Tokens | Values:
     """Where attribution starts in a feature of `[batch, steps]` or `[batch, steps, …]`."""
     if feature.is_token:
         if not isinstance(layer, nn.Embedding) or feature.value.dim() not in (2, 3):
-            raise Unfit
+            raise _unfit(feature, "its tokens are nested more than once, or not embedded by an nn.Embedding")
         tokens = (feature.value, baseline)
         return Tokens(*(t.to(torch.int64).contiguous() for t in tokens), layer.weight)
-    if not isinstance(layer, nn.Linear) or feature.value.dim() != 3 or feature.value.dtype != layer.weight.dtype:
-        raise Unfit
+    _require_linear(feature, layer)
+    if feature.value.dim() == 2:
+        return Values(feature.value.unsqueeze(1), baseline.unsqueeze(1), layer)
+    if feature.value.dim() != 3:
+        raise _unfit(feature, f"its values have shape {tuple(feature.value.shape)}, not [batch, steps, size]")
     return Values(feature.value, baseline, layer)
+
+
+def _require_linear(feature: Feature, layer: Any) -> None:
+    if not isinstance(layer, nn.Linear) or feature.value.dtype != layer.weight.dtype:
+        raise _unfit(feature, f"its values ({feature.value.dtype}) are not embedded by an nn.Linear of their dtype")
+
+
+def _unfit(feature: Feature, reason: str) -> Unfit:
+    return Unfit(f"feature {feature.key!r}: {reason}")
 
 
 def mask_of(feature: Feature, schema: tuple[str, ...]) -> Tensor | None:
@@ -76,7 +88,7 @@ def _step_mask(feature: Feature, schema: tuple[str, ...]) -> Tensor:
     """The mask of steps, `[batch, steps]`, collapsed as the models do."""
     mask, value = mask_of(feature, schema), feature.value
     if mask is None or mask.dim() not in (2, value.dim()) or mask.shape != value.shape[: mask.dim()]:
-        raise Unfit
+        raise _unfit(feature, "its mask does not tell which steps are real")
     return mask.any(-1) if mask.dim() == 3 else mask
 
 
@@ -104,20 +116,23 @@ class FusedStageNet:
         """See :class:`FusedModel`."""
         entry = entry_of(feature, baseline, embeddings(self._model)[key])
         schema = _schema(self._model, key)
-        mask = _step_mask(feature, schema)
-        if feature.is_token and feature.value.dim() == 3 and mask_of(feature, schema).dim() == 2:  # type: ignore
-            raise Unfit
-        lengths = mask.long().sum(1).clamp(min=1)
+        mask, given = _step_mask(feature, schema), mask_of(feature, schema)
+        if feature.is_token and given is not None and given.dim() != feature.value.dim():
+            raise _unfit(feature, "its mask is one of steps, and PyHealth's layer takes one of codes")
+        ends = mask.long().sum(1).clamp(min=1)
         samples, steps = feature.value.shape[:2]
-        if int(lengths.max()) > steps or bool((mask.long() < 0).any()):
-            raise Unfit
+        if int(ends.max()) > steps or bool((mask.long() < 0).any()):
+            raise _unfit(feature, "its mask holds numbers other than 0 and 1")
         time = feature.parts[schema.index("time")] if "time" in schema else None
         if time is None:
             time = torch.ones(samples, steps)
         if not isinstance(time, Tensor) or not time.is_floating_point() or time.numel() != samples * steps:
-            raise Unfit
+            raise _unfit(feature, "its times are not one floating-point number per step")
         times = time.reshape(samples, steps)
-        return stagenet.run(self._layers[key], entry, lengths, times, arithmetic, segment, self._finish)
+        layer, lengths = self._layers[key], ends
+        if self._finish is stagenet_attention.finish:
+            lengths = stagenet_attention.needed(mask, ends, layer.module.conv_size)
+        return stagenet.run(layer, entry, lengths, ends, mask, times, arithmetic, segment, self._finish)
 
 
 class FusedTransformer:
@@ -135,9 +150,9 @@ class FusedTransformer:
         """See :class:`FusedModel`."""
         layer = embeddings(self._model)[key]
         entry = entry_of(feature, baseline, layer)
-        mask = _step_mask(feature, _schema(self._model, key)).bool()
+        mask = self._mask(key, feature)
         if mask.shape[1] > self._model.max_seq_len:
-            raise Unfit
+            raise _unfit(feature, f"it is longer than max_seq_len ({self._model.max_seq_len})")
         both = transformer.Both.of(mask, entry.baseline, segment[0] == 0)
         lines, lines0 = both.lines, both.lines0
         x = both.rows(
@@ -151,9 +166,16 @@ class FusedTransformer:
         def contributions(m: Tensor) -> Tensor:
             m_rows = back(m)
             m_rows = m_rows if entry.layer is None else m_rows @ entry.layer.weight
-            return entry.contributions(lines.sample, lines.position, m_rows)
+            return entry.contributions(lines.sample, lines.position, m_rows).reshape(feature.value.shape)
 
         return Pair(out.x, out.facing()), contributions
+
+    def _mask(self, key: str, feature: Feature) -> Tensor:
+        if not feature.is_token and feature.value.dim() == 2:  # one step, which is real
+            if mask_of(feature, _schema(self._model, key)) is not None:
+                raise _unfit(feature, "it has a mask of single values")
+            return torch.ones(len(feature.value), 1, dtype=torch.bool)
+        return _step_mask(feature, _schema(self._model, key)).bool()
 
 
 class FusedMLP:
@@ -172,12 +194,13 @@ class FusedMLP:
         layer, mask = embeddings(self._model)[key], mask_of(feature, _schema(self._model, key))
         if feature.is_token and isinstance(layer, nn.Embedding) and feature.value.dim() in (2, 3):
             if feature.value.dim() == 3 and (feature.mask is not None or arithmetic.rules == "pyhealth"):
-                raise Unfit
+                raise _unfit(feature, "its tokens are nested and have a mask of their own")
             x, entered = _mean_of_tokens(feature, baseline, mask, layer)
-        elif not feature.is_token and isinstance(layer, nn.Linear) and feature.value.dim() in (2, 3):
+        elif not feature.is_token and feature.value.dim() in (2, 3):
+            _require_linear(feature, layer)
             x, entered = _mean_of_values(feature, baseline, mask, layer)
         else:
-            raise Unfit
+            raise _unfit(feature, f"its value has shape {tuple(feature.value.shape)}")
         out, back = mlp.run(list(self._model.mlp[key]), between(x, *segment), arithmetic)
         return out, lambda m: entered(back(m))
 
@@ -188,9 +211,9 @@ def _mean_of_tokens(feature: Feature, baseline: Tensor, mask: Tensor | None, lay
     if feature.value.dim() == 3:  # flattened in `forward`, where the mask comes from the embeddings
         mask = (table.abs().sum(-1) != 0)[value]
         if not torch.equal(mask, (table.abs().sum(-1) != 0)[baseline]):
-            raise Unfit
+            raise _unfit(feature, "other positions count as real at the baseline")
     if mask is None or mask.shape != value.shape:
-        raise Unfit
+        raise _unfit(feature, "its mask is not of its tokens' shape")
     count = mask.to(table.dtype).sum(1, keepdim=True)
     sums = Pair(*(F.embedding_bag(t, table, mode="sum") for t in (value, baseline)))
 
@@ -204,12 +227,10 @@ def _mean_of_tokens(feature: Feature, baseline: Tensor, mask: Tensor | None, lay
 
 def _mean_of_values(feature: Feature, baseline: Tensor, mask: Tensor | None, layer: Any) -> tuple[Pair, Contributions]:
     pair = Pair(feature.value, baseline)
-    if feature.value.dtype != layer.weight.dtype:
-        raise Unfit
     if feature.value.dim() == 2:
         return pair.map(layer), lambda m: (m @ layer.weight) * (pair.x - pair.x0)
     if mask is None or mask.dim() not in (2, 3) or mask.shape != feature.value.shape[: mask.dim()]:
-        raise Unfit
+        raise _unfit(feature, "its mask does not tell which steps are real")
     mask = mask.to(layer.weight.dtype)
     count = (mask.any(-1).to(mask.dtype) if mask.dim() == 3 else mask).sum(1, keepdim=True)
 
@@ -248,23 +269,26 @@ class FusedRNN:
 
         def contributions(m: Tensor) -> Tensor:
             m = m[steps.order]
-            return entry.contributions(sample, steps.step, back(m if out_back is None else out_back(m)))
+            found = entry.contributions(sample, steps.step, back(m if out_back is None else out_back(m)))
+            return found.reshape(feature.value.shape)
 
         return ends.map(lambda x: x[inverse]), contributions
 
     def _lengths(self, key: str, feature: Feature, baseline: Tensor) -> Tensor:
         """Real steps of each sample, from the mask given or as the model derives it from its embeddings."""
+        if not feature.is_token and feature.value.dim() == 2:
+            return torch.ones(len(feature.value), dtype=torch.int64)
         schema = _schema(self._model, key)
         mask = feature.parts[schema.index("mask")] if "mask" in schema else None
         if mask is None:
             found = [self._embedded(key, feature, value) for value in (feature.value, baseline)]
             if not torch.equal(*found):
-                raise Unfit
+                raise _unfit(feature, "other steps count as real at the baseline")
             mask = found[0]
         elif mask.dim() == 3:
             mask = mask.int().sum(-1) > 0
         if mask.shape != feature.value.shape[:2]:
-            raise Unfit
+            raise _unfit(feature, "its mask does not tell which steps are real")
         return mask.int().sum(-1).long().clamp(min=1)
 
     def _embedded(self, key: str, feature: Feature, value: Tensor) -> Tensor:

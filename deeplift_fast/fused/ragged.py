@@ -87,4 +87,4 @@ class Ragged:
         within = self.step < self.lengths[first]
         facing = torch.where(within, self.offsets[self.step] + first, 0)
         differs = (rows != rows[facing]).flatten(1).any(1) | ~within
-        return torch.zeros(len(self.order)).index_add_(0, self.place, differs.float()) == 0
+        return torch.bincount(self.place[differs], minlength=len(self.order)) == 0

@@ -66,25 +66,29 @@ class Windows:
     Attributes:
         rows: theirs, `[samples, window]` in both streams; 0 where a sample is shorter.
         real: whether there is such a step, `[samples, window, 1]`.
+        step: theirs, `[samples, window]`.
     """
 
     rows: Pair
     real: Tensor
+    step: Tensor
 
     @staticmethod
-    def of(steps: Ragged, states: States, size: int) -> "Windows":
-        """Those of `size` steps."""
-        step = steps.lengths[:, None] - size + torch.arange(size)
+    def of(steps: Ragged, ends: Tensor, states: States, size: int) -> "Windows":
+        """Those of `size` steps before `ends`."""
+        step = ends[:, None] - size + torch.arange(size)
         real, step = step >= 0, step.clamp(min=0)
         place = torch.arange(len(step))[:, None].expand_as(step)
         rows = Pair(steps.rows(place, step), states.steps0.rows(states.where[place], step))
-        return Windows(rows, real.unsqueeze(-1))
+        return Windows(rows, real.unsqueeze(-1), step)
 
 
 def run(
     layer: Prepared,
     entry: Entry,
     lengths: Tensor,
+    ends: Tensor,
+    mask: Tensor,
     times: Tensor,
     arithmetic: Arithmetic,
     segment: tuple[float, float],
@@ -95,7 +99,9 @@ def run(
     Args:
         layer: see :func:`prepare`.
         entry: the feature.
-        lengths: steps up to the one that is kept, 1 or more, int64 `[samples]`.
+        lengths: steps that are needed, 1 or more, int64 `[samples]`.
+        ends: one past the step whose output is kept, int64 `[samples]`.
+        mask: of steps, `[samples, steps]`.
         times: of each step, `[samples, steps]`.
         arithmetic: the rule set.
         segment: the part of the line from baseline to input.
@@ -108,7 +114,7 @@ def run(
     u = rows.map(lambda x: torch.cat([x, time], -1))
     slope = "pyhealth" if arithmetic.rules == "pyhealth" else "secant"
     states = recurrent.run(layer.cell, u, steps, arithmetic, slope, share=segment[0] == 0)
-    last, last_back = finish(layer, steps, states, arithmetic)
+    last, last_back = finish(layer, steps, ends[steps.order], mask[steps.order], states, arithmetic)
     inverse = torch.argsort(steps.order)
 
     def back(m: Tensor) -> Tensor:
@@ -118,9 +124,23 @@ def run(
     return last.map(lambda x: x[inverse]), back
 
 
-def finish(layer: Prepared, steps: Ragged, states: States, arithmetic: Arithmetic) -> Last:
-    """The last output of a `StageNetLayer`, in the order of `steps`."""
-    windows = Windows.of(steps, states, layer.module.conv_size)
+def finish(
+    layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: States, arithmetic: Arithmetic
+) -> Last:
+    """The last output of a `StageNetLayer`.
+
+    Args:
+        layer: the layer.
+        steps: its rows; samples go in its order here.
+        ends: one past the step whose output is kept.
+        mask: of steps, `[samples, steps]`.
+        states: of its cell.
+        arithmetic: the rule set.
+
+    Returns:
+        `[samples, hidden]`, and `back` to the multipliers of the states and of the forget master gates.
+    """
+    windows = Windows.of(steps, ends, states, layer.module.conv_size)
     slots = layer.cell.slots
     h = Pair(_window(states.h.x, windows.rows.x, windows.real), _window(states.h.x0, windows.rows.x0, windows.real))
     h = h.map(lambda x: x[..., slots])

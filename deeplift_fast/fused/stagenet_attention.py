@@ -16,11 +16,29 @@ from deeplift_fast.fused.recurrent import States
 from deeplift_fast.fused.stagenet import Prepared, Windows, distances, masters_back, staged
 
 
-def finish(layer: Prepared, steps: Ragged, states: States, arithmetic: Arithmetic) -> tuple[Pair, Callable]:
-    """The last output of a `StageNetAttentionLayer`, in the order of `steps`."""
-    windows, slots = Windows.of(steps, states, layer.module.conv_size), layer.cell.slots
+def needed(mask: Tensor, ends: Tensor, window: int) -> Tensor:
+    """Steps that a sample's output depends on, int64 `[samples]`.
+
+    A step that is masked looks at all steps alike, so a window with such a step needs every state.
+
+    Args:
+        mask: `[samples, steps]`.
+        ends: one past the step that is kept, `[samples]`.
+        window: the steps that the convolution sees.
+    """
+    step, real = torch.arange(mask.shape[1]), mask.bool()
+    seen = (step < ends[:, None]) & (step >= ends[:, None] - window)
+    last = torch.where(real, step + 1, 0).amax(1).maximum(ends)
+    return torch.where((seen & ~real).any(1), mask.shape[1], last)
+
+
+def finish(
+    layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: States, arithmetic: Arithmetic
+) -> tuple[Pair, Callable]:
+    """The last output of a `StageNetAttentionLayer`; arguments as for :func:`deeplift_fast.fused.stagenet.finish`."""
+    windows, slots = Windows.of(steps, ends, states, layer.module.conv_size), layer.cell.slots
     h, h0 = states.h.x[:, slots], states.h.facing()[:, slots]
-    seen, seen_back = _attended(layer, steps, Pair(h, h0), windows, arithmetic)
+    seen, seen_back = _attended(layer, steps, Pair(h, h0), windows, mask.bool(), arithmetic)
     out, out_back = staged(layer, seen, distances(windows, states, layer.cell.levels), arithmetic)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,7 +52,7 @@ def finish(layer: Prepared, steps: Ragged, states: States, arithmetic: Arithmeti
 
 
 def _attended(
-    layer: Prepared, steps: Ragged, h: Pair, windows: Windows, arithmetic: Arithmetic
+    layer: Prepared, steps: Ragged, h: Pair, windows: Windows, mask: Tensor, arithmetic: Arithmetic
 ) -> tuple[Pair, Back]:
     """`norm(h + attention(h))` in the windows, `[samples, window, hidden]`; 0 before the first step."""
     real, seen = windows.real, windows.rows.x
@@ -42,7 +60,9 @@ def _attended(
     there = step < steps.lengths[:, None]
     at = torch.where(there, steps.offsets[step] + torch.arange(len(there))[:, None], 0)
     queries, rows = h.map(lambda x: x[seen]), h.map(lambda x: x[at])
-    added, added_back = folded(layer.module.mha, queries, rows, Pair(there, there), arithmetic)
+    # Positions past a sample's rows are masked, unless a query of it looks at all alike: then there are none.
+    allowed = mask.gather(1, windows.step).unsqueeze(2) & mask[:, None, : len(step)]
+    added, added_back = folded(layer.module.mha, queries, rows, Pair(allowed, allowed), arithmetic)
     total = Pair(added.x + queries.x, added.x0 + queries.x0)
     normal, norm_back = layer_norm(total, layer.module.attn_norm, arithmetic)
 

@@ -1,0 +1,135 @@
+"""Fused layers against the generic route, operation by operation, which is their oracle."""
+
+import pytest
+import torch
+from fused_cases import MODELS, SEQUENCE, STAGENET, batch_of, both_routes, dataset, distance, make, patients
+from pyhealth.models import RNN, StageAttentionNet, StageNet, Transformer
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("rules", ["rescale", "complete", "pyhealth"])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", MODELS)
+def test_same_numbers(name, dtype, rules, steps):
+    kind, schema, sizes = MODELS[name]
+    if rules == "pyhealth" and (kind is RNN or steps > 1 or "nested" in name or "row" in schema):
+        pytest.skip("PyHealth's DeepLift does not take it")
+    data = dataset(schema)
+    fused, generic = both_routes(make(kind, data, dtype, **sizes), batch_of(data, dtype), rules, steps=steps)
+    assert distance(fused, generic) < TOLERANCE[dtype]
+    close = {"rtol": 0, "atol": TOLERANCE[dtype]}
+    torch.testing.assert_close(fused.output, generic.output, **close)
+    torch.testing.assert_close(fused.baseline_output, generic.baseline_output, **close)
+    torch.testing.assert_close(fused.convergence_delta, generic.convergence_delta, **close)
+    assert torch.equal(fused.target, generic.target)
+    for key, found in fused.contributions.items():
+        assert found.shape == generic.contributions[key].shape
+        assert found.dtype == generic.contributions[key].dtype
+
+
+@pytest.mark.parametrize("rules", ["rescale", "complete"])
+@pytest.mark.parametrize("kind", [StageNet, StageAttentionNet, Transformer, RNN])
+def test_samples_of_padding_alone(kind, rules):
+    data = dataset(STAGENET)
+    sizes = {"chunk_size": 8} if kind in (StageNet, StageAttentionNet) else {}
+    batch = batch_of(data)
+    time, codes = batch["codes"][:2]
+    empty = codes.clone()
+    empty[2] = 0
+    steps, labs = batch["labs"][:2]
+    bare = labs.clone()
+    bare[3] = 0
+    given = {**batch, "codes": (time, empty), "labs": (steps, bare)}
+    fused, generic = both_routes(make(kind, data, embedding_dim=8, **sizes), given, rules)
+    assert distance(fused, generic) < 1e-9
+    assert not fused.contributions["codes"][2].any()
+
+
+@pytest.mark.parametrize("kind", [StageNet, StageAttentionNet])
+def test_missing_visits(kind):
+    data = dataset(STAGENET)
+    batch = batch_of(data)
+    time, codes = batch["codes"][:2]
+    holes = codes.clone()
+    holes[1, :2], holes[2, 0] = 0, 0
+    model = make(kind, data, embedding_dim=8, chunk_size=8, conv_size=2)
+    fused, generic = both_routes(model, {**batch, "codes": (time, holes)}, "complete")
+    assert distance(fused, generic) < 1e-9
+
+
+@pytest.mark.parametrize("kind", [Transformer, RNN])
+def test_padding_in_between_and_in_front(kind):
+    data = dataset(SEQUENCE)
+    batch = batch_of(data)
+    holes = batch["a"].clone()
+    holes[1, 0], holes[2, 1] = 0, 0
+    fused, generic = both_routes(make(kind, data, embedding_dim=8), {**batch, "a": holes}, "complete")
+    assert distance(fused, generic) < 1e-9
+
+
+@pytest.mark.parametrize("rules", ["rescale", "complete"])
+def test_users_baselines(rules):
+    """Other tokens per sample: no two baselines are equal."""
+    data = dataset(SEQUENCE)
+    batch = batch_of(data)
+    generator = torch.Generator().manual_seed(0)
+    drawn = {key: torch.randint(1, 9, batch[key].shape, generator=generator) for key in SEQUENCE}
+    baseline = {key: torch.where(batch[key] != 0, tokens, 0) for key, tokens in drawn.items()}
+    for kind in (Transformer, RNN):
+        sizes = {"num_layers": 2} if kind is Transformer else {}
+        model = make(kind, data, embedding_dim=8, **sizes)
+        fused, generic = both_routes(model, batch, rules, baseline=baseline)
+        assert distance(fused, generic) < 1e-9
+
+
+def test_several_baselines():
+    data = dataset(STAGENET)
+    batch = batch_of(data)
+    model = make(StageNet, data, embedding_dim=8, chunk_size=6)
+    ones = {"codes": batch["codes"][1].clamp(max=1), "labs": torch.ones_like(batch["labs"][1])}
+    zeros = {"codes": torch.zeros_like(batch["codes"][1]), "labs": torch.zeros_like(batch["labs"][1])}
+    fused, generic = both_routes(model, batch, "complete", baseline=[ones, zeros])
+    assert distance(fused, generic) < 1e-9
+    assert fused.baseline_output.shape == (2, 6)
+
+
+@pytest.mark.parametrize("target", [0, 1, 2])
+def test_targets(target):
+    data = dataset(STAGENET)
+    model = make(StageNet, data, embedding_dim=8, chunk_size=6)
+    fused, generic = both_routes(model, batch_of(data), "rescale", target_class_idx=target)
+    assert distance(fused, generic) < 1e-9
+
+
+def test_batches_larger_than_go_through_at_once(monkeypatch):
+    data = dataset(STAGENET, patients(11))
+    model = make(StageNet, data, embedding_dim=8, chunk_size=6)
+    whole, _ = both_routes(model, batch_of(data), "complete")
+    monkeypatch.setattr("deeplift_fast.fused.models.FusedStageNet.at_once", 3)
+    parts, generic = both_routes(model, batch_of(data), "complete")
+    assert distance(parts, generic) < 1e-9
+    assert distance(parts, whole) < 1e-12
+
+
+def test_one_sample():
+    data = dataset(STAGENET, patients(3)[1:2] * 2)
+    batch = batch_of(data)
+    batch = {key: value[:1] if torch.is_tensor(value) else tuple(p[:1] for p in value) for key, value in batch.items()}
+    for kind in (StageNet, StageAttentionNet):
+        fused, generic = both_routes(make(kind, data, embedding_dim=8, chunk_size=8), batch, "complete")
+        assert distance(fused, generic) < 1e-9
+
+
+def test_without_embeddings():
+    data = dataset({"labs": "stagenet_tensor"})
+    model = make(StageNet, data, embedding_dim=8, chunk_size=6)
+    batch = batch_of(data)
+    from deeplift_fast import DeepLift
+
+    fused, generic = (
+        DeepLift(model, use_embeddings=False, rules="complete", fuse=fuse).attribute(**batch)["labs"]
+        for fuse in (True, False)
+    )
+    torch.testing.assert_close(fused, generic, rtol=0, atol=1e-9)

@@ -1,0 +1,159 @@
+"""Fused layers serve the code that they were written for, and say so where they step aside."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from fused_cases import SEQUENCE, STAGENET, batch_of, both_routes, dataset, distance, make
+from pyhealth.models import MLP, StageNet, Transformer
+from torch import nn
+
+from deeplift_fast import DeepLift, FusionWarning, register_rule, unregister_rule
+
+
+@pytest.fixture
+def stagenet():
+    data = dataset(STAGENET)
+    return make(StageNet, data, embedding_dim=8, chunk_size=6), batch_of(data)
+
+
+def stepped_aside(model, batch, match, rules="rescale"):
+    """The generic route's numbers, with a warning."""
+    interpreter = DeepLift(model, rules=rules)
+    with pytest.warns(FusionWarning, match=match):
+        found = interpreter.explain(**batch)
+    assert all(row.rule != "fused" for row in found.report)
+    expected = DeepLift(model, rules=rules, fuse=False).explain(**batch)
+    for key, value in found.contributions.items():
+        assert torch.equal(value, expected.contributions[key])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FusionWarning)  # once per interpreter
+        interpreter.attribute(**batch)
+
+
+def test_forward_hooks(stagenet):
+    model, batch = stagenet
+    handle = model.stagenet["labs"].tanh.register_forward_hook(lambda module, args, output: output * 0.5)
+    stepped_aside(model, batch, "has hooks")
+    handle.remove()
+    fused, generic = both_routes(model, batch, "rescale")
+    assert distance(fused, generic) < 1e-9
+
+
+def test_a_subclass():
+    class Mine(StageNet):
+        def forward_from_embedding(self, **kwargs):
+            found = super().forward_from_embedding(**kwargs)
+            return {**found, "logit": found["logit"] * 2}
+
+    data = dataset(STAGENET)
+    stepped_aside(make(Mine, data, embedding_dim=8, chunk_size=6), batch_of(data), "not PyHealth's own class")
+
+
+def test_a_replaced_module(stagenet):
+    model, batch = stagenet
+    model.stagenet["labs"].tanh = nn.Softsign()
+    stepped_aside(model, batch, "is a Softsign")
+
+
+def test_an_instance_with_its_own_method(stagenet):
+    model, batch = stagenet
+    layer = model.stagenet["labs"]
+    layer.cumax = lambda x, mode="l2r": torch.softmax(x, -1)
+    stepped_aside(model, batch, "has its own cumax")
+
+
+def test_a_class_that_was_changed(stagenet, monkeypatch):
+    model, batch = stagenet
+    kind = type(model.stagenet["labs"])
+    original = kind.cumax
+    monkeypatch.setattr(kind, "cumax", lambda self, x, mode="l2r": original(self, x, mode) * 0.9)
+    stepped_aside(model, batch, "was changed")
+
+
+def test_another_forward_pass_is_found_by_running_it(stagenet, monkeypatch):
+    """The self-check: whatever differs, the logits tell."""
+    model, batch = stagenet
+    monkeypatch.setattr("deeplift_fast.fused.recognise._difference", lambda module, known: None)
+    monkeypatch.setattr(model.stagenet["labs"], "cumax", lambda x, mode="l2r": torch.softmax(x, -1))
+    stepped_aside(model, batch, "other logits")
+
+
+def test_parametrised_weights(stagenet):
+    model, batch = stagenet
+    nn.utils.parametrizations.weight_norm(model.stagenet["labs"].kernel)
+    stepped_aside(model, batch, "is a ParametrizedLinear")
+
+
+def test_registered_rules(stagenet):
+    model, batch = stagenet
+    register_rule(torch.nn.functional.layer_norm, "quadrature")
+    try:
+        stepped_aside(model, batch, "rules are registered", rules="complete")
+    finally:
+        unregister_rule(torch.nn.functional.layer_norm)
+
+
+def test_a_batch_of_another_kind():
+    data = dataset(SEQUENCE)
+    model = make(Transformer, data, embedding_dim=8, max_seq_len=2)
+    with pytest.warns(FusionWarning, match="max_seq_len"), pytest.raises(RuntimeError):
+        DeepLift(model).attribute(**batch_of(data))  # PyHealth's own forward pass fails
+
+
+def test_half_precision_weights(stagenet):
+    model, batch = stagenet
+    model.stagenet["labs"].nn_scale.to(torch.float32)
+    with pytest.warns(FusionWarning, match="float32"), pytest.raises(RuntimeError):
+        DeepLift(model).attribute(**batch)
+
+
+def test_fuse_false_says_nothing(stagenet):
+    model, batch = stagenet
+    model.stagenet["labs"].tanh = nn.Softsign()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FusionWarning)
+        DeepLift(model, fuse=False).attribute(**batch)
+
+
+@pytest.mark.parametrize("kind", [StageNet, MLP])
+def test_changed_weights_are_seen(kind):
+    data = dataset(STAGENET if kind is StageNet else SEQUENCE)
+    model = make(kind, data, embedding_dim=8, **({"chunk_size": 6} if kind is StageNet else {"hidden_dim": 6}))
+    batch, interpreter = batch_of(data), DeepLift(model, rules="complete")
+    before = interpreter.attribute(**batch)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+    fused, generic = both_routes(model, batch, "complete")
+    assert distance(fused, generic) < 1e-9
+    after = interpreter.attribute(**batch)
+    key = next(iter(before))
+    assert not torch.allclose(before[key], after[key])
+    assert torch.equal(after[key], fused.contributions[key])
+    model.load_state_dict(copy.deepcopy(model.state_dict()))
+    fused, generic = both_routes(model, batch, "complete")
+    assert distance(fused, generic) < 1e-9
+
+
+def test_the_model_is_checked_once(stagenet, monkeypatch):
+    model, batch = stagenet
+    DeepLift(model).attribute(**batch)
+
+    def fails(*args, **kwargs):
+        raise AssertionError("the model ran")
+
+    monkeypatch.setattr(type(model), "__call__", fails)
+    DeepLift(model, rules="complete").attribute(**batch)
+    DeepLift(model).attribute(**batch)
+
+
+def test_training_mode_takes_the_generic_route(stagenet):
+    model, batch = stagenet
+    interpreter = DeepLift(model)
+    model.train()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = interpreter.explain(**batch)
+    assert all(row.rule != "fused" for row in found.report)
