@@ -35,19 +35,25 @@ DLF_INLINE void strip(const T* const* a, std::int64_t count, Runs runs, const T*
     std::int64_t row = 0;
     for (; row + 6 <= count; row += 6) tile<T, 6, vectors>(a + row, runs, weight, width, out + row);
     switch (count - row) {
-        case 5: return tile<T, 5, vectors>(a + row, runs, weight, width, out + row);
-        case 4: return tile<T, 4, vectors>(a + row, runs, weight, width, out + row);
-        case 3: return tile<T, 3, vectors>(a + row, runs, weight, width, out + row);
-        case 2: return tile<T, 2, vectors>(a + row, runs, weight, width, out + row);
-        case 1: return tile<T, 1, vectors>(a + row, runs, weight, width, out + row);
-        default: return;
+        case 5:
+            return tile<T, 5, vectors>(a + row, runs, weight, width, out + row);
+        case 4:
+            return tile<T, 4, vectors>(a + row, runs, weight, width, out + row);
+        case 3:
+            return tile<T, 3, vectors>(a + row, runs, weight, width, out + row);
+        case 2:
+            return tile<T, 2, vectors>(a + row, runs, weight, width, out + row);
+        case 1:
+            return tile<T, 1, vectors>(a + row, runs, weight, width, out + row);
+        default:
+            return;
     }
 }
 
 // Four vectors at once take 24 registers of 64 bytes; where those are made of smaller ones, one at a time.
 template <typename T>
 DLF_INLINE void product(const T* const* a, std::int64_t count, Runs runs, const T* weight, std::int64_t width,
-                         int vectors, T** out, bool wide) {
+                        int vectors, T** out, bool wide) {
     if (wide && vectors == 4) return strip<T, 4>(a, count, runs, weight, width, out);
     if (wide && vectors == 3) return strip<T, 3>(a, count, runs, weight, width, out);
     for (int v = 0; v < vectors; ++v) {
@@ -68,12 +74,12 @@ bool has_wide_registers() {
 
 }  // namespace
 
-DLF_CLONES void multiply(const float* const* a, std::int64_t count, Runs runs, const float* weight,
-                                std::int64_t width, int vectors, float** out) {
+DLF_CLONES void multiply(const float* const* a, std::int64_t count, Runs runs, const float* weight, std::int64_t width,
+                         int vectors, float** out) {
     product(a, count, runs, weight, width, vectors, out, has_wide_registers());
 }
 DLF_CLONES void multiply(const double* const* a, std::int64_t count, Runs runs, const double* weight,
-                                std::int64_t width, int vectors, double** out) {
+                         std::int64_t width, int vectors, double** out) {
     product(a, count, runs, weight, width, vectors, out, has_wide_registers());
 }
 

@@ -1,6 +1,7 @@
 // Small matrix products for loops over steps: a few rows times a panel of weights that stays in the cache.
 //
-// out += a · weight. A panel holds, for each k, a few vectors of 64 bytes side by side; a tile of rows × vectors stays in registers.
+// out += a · weight. A panel holds, for each k, a few vectors of 64 bytes side by side; a tile of rows × vectors stays
+// in registers.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +20,8 @@ struct Runs {
 
 // out[row] += a[row] · weight, for `vectors` vectors of a panel whose rows are `width` numbers apart. The pointers in
 // `out` may be moved.
-void multiply(const float* const* a, std::int64_t count, Runs runs, const float* weight, std::int64_t width, int vectors,
-              float** out);
+void multiply(const float* const* a, std::int64_t count, Runs runs, const float* weight, std::int64_t width,
+              int vectors, float** out);
 void multiply(const double* const* a, std::int64_t count, Runs runs, const double* weight, std::int64_t width,
               int vectors, double** out);
 

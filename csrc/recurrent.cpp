@@ -163,25 +163,25 @@ DLF_INLINE void step_back(const Backward<T>& b, Index panel, Index count, Index 
         step_actual<T, CELL, Slope::SLOPE>(f, p, last);                                                             \
         step_baseline<T, CELL>(f, p0);                                                                              \
     }
-#define DLF_BACK(NAME, T, CELL)                                                                              \
+#define DLF_BACK(NAME, T, CELL)                                                                \
     DLF_CLONES void back_##NAME(const Backward<T>& b, Index panel, Index count, Index first) { \
-        step_back<T, CELL>(b, panel, count, first);                                                 \
+        step_back<T, CELL>(b, panel, count, first);                                            \
     }
 #define DLF_COMMA ,
-#define DLF_CELLS(SUFFIX, T)                                                 \
-    DLF_CELL(stagenet_secant_##SUFFIX, T, StageNet<T>, secant)               \
-    DLF_CELL(stagenet_pyhealth_##SUFFIX, T, StageNet<T>, pyhealth)           \
-    DLF_CELL(lstm_secant_##SUFFIX, T, Lstm<T>, secant)                       \
-    DLF_CELL(lstm_derivative_##SUFFIX, T, Lstm<T>, derivative)               \
-    DLF_CELL(gru_secant_##SUFFIX, T, Gru<T>, secant)                         \
-    DLF_CELL(gru_derivative_##SUFFIX, T, Gru<T>, derivative)                 \
-    DLF_CELL(tanh_secant_##SUFFIX, T, Elman<T DLF_COMMA Tanh>, secant)       \
+#define DLF_CELLS(SUFFIX, T)                                                   \
+    DLF_CELL(stagenet_secant_##SUFFIX, T, StageNet<T>, secant)                 \
+    DLF_CELL(stagenet_pyhealth_##SUFFIX, T, StageNet<T>, pyhealth)             \
+    DLF_CELL(lstm_secant_##SUFFIX, T, Lstm<T>, secant)                         \
+    DLF_CELL(lstm_derivative_##SUFFIX, T, Lstm<T>, derivative)                 \
+    DLF_CELL(gru_secant_##SUFFIX, T, Gru<T>, secant)                           \
+    DLF_CELL(gru_derivative_##SUFFIX, T, Gru<T>, derivative)                   \
+    DLF_CELL(tanh_secant_##SUFFIX, T, Elman<T DLF_COMMA Tanh>, secant)         \
     DLF_CELL(tanh_derivative_##SUFFIX, T, Elman<T DLF_COMMA Tanh>, derivative) \
-    DLF_CELL(relu_secant_##SUFFIX, T, Elman<T DLF_COMMA Relu>, secant)       \
+    DLF_CELL(relu_secant_##SUFFIX, T, Elman<T DLF_COMMA Relu>, secant)         \
     DLF_CELL(relu_derivative_##SUFFIX, T, Elman<T DLF_COMMA Relu>, derivative) \
-    DLF_BACK(stagenet_##SUFFIX, T, StageNet<T>)                              \
-    DLF_BACK(lstm_##SUFFIX, T, Lstm<T>)                                      \
-    DLF_BACK(gru_##SUFFIX, T, Gru<T>)                                        \
+    DLF_BACK(stagenet_##SUFFIX, T, StageNet<T>)                                \
+    DLF_BACK(lstm_##SUFFIX, T, Lstm<T>)                                        \
+    DLF_BACK(gru_##SUFFIX, T, Gru<T>)                                          \
     DLF_BACK(elman_##SUFFIX, T, Elman<T DLF_COMMA Tanh>)
 DLF_CELLS(float, float)
 DLF_CELLS(double, double)
@@ -195,27 +195,47 @@ struct Kernels {
     void (*back)(const Backward<T>&, Index, Index, Index);
 };
 
-#define DLF_PICK(SUFFIX, T)                                                                                   \
-    Kernels<T> kernels_for(const std::string& cell, const std::string& slope, T) {                            \
-        const bool secant = slope == "secant";                                                                \
-        STD_TORCH_CHECK(secant || slope == (cell == "stagenet" ? "pyhealth" : "derivative"),                  \
-                        "recurrent: slope is '", slope, "', which cell '", cell, "' does not have");          \
-        if (cell == "stagenet")                                                                               \
-            return {4, 4, 4, 8, secant ? forward_stagenet_secant_##SUFFIX : forward_stagenet_pyhealth_##SUFFIX, \
-                    back_stagenet_##SUFFIX};                                                                  \
-        if (cell == "lstm")                                                                                   \
-            return {4, 4, 4, 6, secant ? forward_lstm_secant_##SUFFIX : forward_lstm_derivative_##SUFFIX,     \
-                    back_lstm_##SUFFIX};                                                                      \
-        if (cell == "gru")                                                                                    \
-            return {4, 3, 3, 5, secant ? forward_gru_secant_##SUFFIX : forward_gru_derivative_##SUFFIX,       \
-                    back_gru_##SUFFIX};                                                                       \
-        if (cell == "rnn_tanh")                                                                               \
-            return {1, 1, 1, 1, secant ? forward_tanh_secant_##SUFFIX : forward_tanh_derivative_##SUFFIX,     \
-                    back_elman_##SUFFIX};                                                                     \
-        STD_TORCH_CHECK(cell == "rnn_relu", "recurrent: cell is '", cell,                                     \
-                        "'; accepted: stagenet, lstm, gru, rnn_tanh, rnn_relu");                              \
-        return {1, 1, 1, 1, secant ? forward_relu_secant_##SUFFIX : forward_relu_derivative_##SUFFIX,         \
-                back_elman_##SUFFIX};                                                                         \
+#define DLF_PICK(SUFFIX, T)                                                                                           \
+    Kernels<T> kernels_for(const std::string& cell, const std::string& slope, T) {                                    \
+        const bool secant = slope == "secant";                                                                        \
+        STD_TORCH_CHECK(secant || slope == (cell == "stagenet" ? "pyhealth" : "derivative"), "recurrent: slope is '", \
+                        slope, "', which cell '", cell, "' does not have");                                           \
+        if (cell == "stagenet")                                                                                       \
+            return {4,                                                                                                \
+                    4,                                                                                                \
+                    4,                                                                                                \
+                    8,                                                                                                \
+                    secant ? forward_stagenet_secant_##SUFFIX : forward_stagenet_pyhealth_##SUFFIX,                   \
+                    back_stagenet_##SUFFIX};                                                                          \
+        if (cell == "lstm")                                                                                           \
+            return {4,                                                                                                \
+                    4,                                                                                                \
+                    4,                                                                                                \
+                    6,                                                                                                \
+                    secant ? forward_lstm_secant_##SUFFIX : forward_lstm_derivative_##SUFFIX,                         \
+                    back_lstm_##SUFFIX};                                                                              \
+        if (cell == "gru")                                                                                            \
+            return {4,                                                                                                \
+                    3,                                                                                                \
+                    3,                                                                                                \
+                    5,                                                                                                \
+                    secant ? forward_gru_secant_##SUFFIX : forward_gru_derivative_##SUFFIX,                           \
+                    back_gru_##SUFFIX};                                                                               \
+        if (cell == "rnn_tanh")                                                                                       \
+            return {1,                                                                                                \
+                    1,                                                                                                \
+                    1,                                                                                                \
+                    1,                                                                                                \
+                    secant ? forward_tanh_secant_##SUFFIX : forward_tanh_derivative_##SUFFIX,                         \
+                    back_elman_##SUFFIX};                                                                             \
+        STD_TORCH_CHECK(cell == "rnn_relu", "recurrent: cell is '", cell,                                             \
+                        "'; accepted: stagenet, lstm, gru, rnn_tanh, rnn_relu");                                      \
+        return {1,                                                                                                    \
+                1,                                                                                                    \
+                1,                                                                                                    \
+                1,                                                                                                    \
+                secant ? forward_relu_secant_##SUFFIX : forward_relu_derivative_##SUFFIX,                             \
+                back_elman_##SUFFIX};                                                                                 \
     }
 DLF_PICK(float, float)
 DLF_PICK(double, double)
@@ -375,8 +395,8 @@ void run_backward(Backward<T>& b, const Kernels<T>& kernels, const Rows& rows) {
                 for (Index i = 0; i < count; ++i) d_master[i] = b.d_master + i * masters;
                 point();
                 multiply(d_master.data(), count, {1, masters, 0},
-                         (to_state ? b.back_master_h : b.back_master_u) + index * masters * four + inside, four, vectors,
-                         out.data());
+                         (to_state ? b.back_master_h : b.back_master_u) + index * masters * four + inside, four,
+                         vectors, out.data());
             }
         });
     }
@@ -402,13 +422,23 @@ void forward(const Tensor& u, const Tensor& u0, const Tensor& where, const Rows&
     const Index panels = bias.size(0), units = panels * lanes<T>;
     std::vector<T> cells((rows.largest() + rows0.largest()) * units);
     const Index gates = 2 * levels;
-    Forward<T> f{u.size(1), units, levels, panels, read<T>(weight_u), read<T>(weight_h), read<T>(bias),
-                 read<T>(master_u), read<T>(master_h), read<T>(master_bias), master_bias.numel(),
+    Forward<T> f{u.size(1),
+                 units,
+                 levels,
+                 panels,
+                 read<T>(weight_u),
+                 read<T>(weight_h),
+                 read<T>(bias),
+                 read<T>(master_u),
+                 read<T>(master_h),
+                 read<T>(master_bias),
+                 master_bias.numel(),
                  read<Index>(where),
                  {read<T>(u), write<T>(h), cells.data(), write<T>(log_p), std::vector<T>(rows.largest() * gates)},
                  {read<T>(u0), write<T>(h0), cells.data() + rows.largest() * units, write<T>(log_p0),
                   std::vector<T>(rows0.largest() * gates)},
-                 write<T>(coefficients), static_cast<T>(half)};
+                 write<T>(coefficients),
+                 static_cast<T>(half)};
     run_forward(f, kernels, rows, rows0);
 }
 
@@ -420,10 +450,25 @@ void backward(const Tensor& m_h, const Tensor& m_master, const Tensor& coefficie
     const Index units = m_h.size(1), panels = units / lanes<T>, samples = rows.largest();
     std::vector<T> carried(samples * units * 2), d(samples * panels * kernels.gates * lanes<T>),
         d_master(samples * 2 * levels), partial(levels ? samples * panels * 2 : 0);
-    Backward<T> b{m_u.size(1), units, levels, panels, samples, read<T>(m_h), read<T>(m_master),
-                  read<T>(coefficients), read<T>(shares), read<T>(back_u), read<T>(back_h), read<T>(back_master_u),
-                  read<T>(back_master_h), write<T>(m_u), carried.data(), carried.data() + samples * units, d.data(),
-                  d_master.data(), partial.data()};
+    Backward<T> b{m_u.size(1),
+                  units,
+                  levels,
+                  panels,
+                  samples,
+                  read<T>(m_h),
+                  read<T>(m_master),
+                  read<T>(coefficients),
+                  read<T>(shares),
+                  read<T>(back_u),
+                  read<T>(back_h),
+                  read<T>(back_master_u),
+                  read<T>(back_master_h),
+                  write<T>(m_u),
+                  carried.data(),
+                  carried.data() + samples * units,
+                  d.data(),
+                  d_master.data(),
+                  partial.data()};
     run_backward(b, kernels, rows);
 }
 
@@ -450,9 +495,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent(Tensor u, Tensor u0, Tensor
     return {h, h0, log_p, log_p0};
 }
 
-Tensor recurrent_backward(Tensor m_h, Tensor m_master, Tensor coefficients, Tensor shares, Tensor counts,
-                          Tensor back_u, Tensor back_h, Tensor back_master_u, Tensor back_master_h, Index levels,
-                          std::string cell, Index inputs) {
+Tensor recurrent_backward(Tensor m_h, Tensor m_master, Tensor coefficients, Tensor shares, Tensor counts, Tensor back_u,
+                          Tensor back_h, Tensor back_master_u, Tensor back_master_h, Index levels, std::string cell,
+                          Index inputs) {
     const Rows rows(counts);
     const Index n = lanes_of(m_h), width = (inputs + n - 1) / n * n;
     Tensor m_u = torch::stable::fill_(torch::stable::new_empty(m_h, {rows.total(), width}), 0.0);

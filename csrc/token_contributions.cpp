@@ -14,17 +14,17 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Index = std::int64_t;
 
-#define DLF_DOT(NAME, T)                                                                    \
-    DLF_CLONES T NAME(const T* __restrict x, const T* __restrict x0, const T* __restrict m, Index size) { \
-        constexpr int lanes = 64 / sizeof(T);                                               \
-        T sums[lanes] = {};                                                                 \
-        Index i = 0;                                                                        \
-        for (; i + lanes <= size; i += lanes)                                               \
+#define DLF_DOT(NAME, T)                                                                                       \
+    DLF_CLONES T NAME(const T* __restrict x, const T* __restrict x0, const T* __restrict m, Index size) {      \
+        constexpr int lanes = 64 / sizeof(T);                                                                  \
+        T sums[lanes] = {};                                                                                    \
+        Index i = 0;                                                                                           \
+        for (; i + lanes <= size; i += lanes)                                                                  \
             for (int lane = 0; lane < lanes; ++lane) sums[lane] += (x[i + lane] - x0[i + lane]) * m[i + lane]; \
-        T total = 0;                                                                        \
-        for (; i < size; ++i) total += (x[i] - x0[i]) * m[i];                               \
-        for (int lane = 0; lane < lanes; ++lane) total += sums[lane];                       \
-        return total;                                                                       \
+        T total = 0;                                                                                           \
+        for (; i < size; ++i) total += (x[i] - x0[i]) * m[i];                                                  \
+        for (int lane = 0; lane < lanes; ++lane) total += sums[lane];                                          \
+        return total;                                                                                          \
     }
 DLF_DOT(difference_dot, float)
 DLF_DOT(difference_dot_double, double)
@@ -44,7 +44,8 @@ void run(const Tensor& weight, const Tensor& tokens, const Tensor& baseline, con
     torch::stable::parallel_for(0, tokens.size(0), 64, [&](Index begin, Index end) {
         for (Index i = begin * slots; i < end * slots; ++i) {
             const Index a = token[i], b = token0[i];
-            STD_TORCH_CHECK(a >= 0 && a < rows && b >= 0 && b < rows, "token_contributions: a token lies outside the table");
+            STD_TORCH_CHECK(a >= 0 && a < rows && b >= 0 && b < rows,
+                            "token_contributions: a token lies outside the table");
             result[i] = a == b ? T(0) : dot(table + a * size, table + b * size, m + i / slots * size, size);
         }
     });

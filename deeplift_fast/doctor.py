@@ -37,9 +37,10 @@ def _backends() -> list[str]:
 
 
 def _choices() -> list[str]:
-    header = f"  {'op':<14}" + "".join(f"{device:<10}" for device in DEVICES) + "elsewhere"
+    width = max(map(len, ops.SCHEMAS)) + 2
+    header = f"  {'op':<{width}}" + "".join(f"{device:<10}" for device in DEVICES) + "elsewhere"
     rows = [
-        f"  {op:<14}"
+        f"  {op:<{width}}"
         + "".join(f"{ops.backend_for(op, device):<10}" for device in DEVICES)
         + ops.backend_for(op, "elsewhere")
         for op in ops.SCHEMAS

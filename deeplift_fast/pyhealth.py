@@ -200,8 +200,7 @@ class DeepLift(BaseInterpreter):
         else:
             warn_if_harmlessly_training(self.model)
             each_found = [
-                self._run_fused(features, each, target, steps, batch)
-                or self._run(features, each, target, point, steps)
+                self._run_fused(features, each, target, steps, batch) or self._run(features, each, target, point, steps)
                 for each in baselines
             ]
             found = _mean(each_found) if _is_several(baseline, features) else each_found[0]

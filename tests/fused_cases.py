@@ -21,11 +21,12 @@ def patients(count=6, longest=14, seed=1):
     for i in range(count):
         visits, steps = (1, 1) if i == 0 else (4, longest) if i == 1 else (draw.randint(1, 4), draw.randint(1, longest))
         nested = [[f"c{draw.randint(0, 30)}" for _ in range(draw.randint(1, 5))] for _ in range(visits)]
+        labs = [[draw.gauss(0, 1) for _ in range(3)] for _ in range(steps)]
         found.append(
             {
                 "patient_id": f"p{i}",
                 "codes": ([24.0 * k for k in range(visits)], nested),
-                "labs": ([k * draw.choice([1.0, 1.0, 2.0]) for k in range(steps)], [[draw.gauss(0, 1) for _ in range(3)] for _ in range(steps)]),
+                "labs": ([k * draw.choice([1.0, 1.0, 2.0]) for k in range(steps)], labs),
                 "visits": nested,
                 "a": [f"c{draw.randint(0, 30)}" for _ in range(draw.randint(1, 9))],
                 "b": [f"c{draw.randint(0, 9)}" for _ in range(draw.randint(1, 5))],
@@ -75,9 +76,14 @@ def both_routes(model, batch, rules, **options):
 
 def distance(found, expected):
     """The largest relative L2 distance of a sample's contributions."""
+    return float(distances(found, expected).max())
+
+
+def distances(found, expected):
+    """The relative L2 distance of each sample's contributions."""
     rows = [torch.cat([c.flatten(1) for c in each.contributions.values()], 1).double() for each in (found, expected)]
     assert list(found.contributions) == list(expected.contributions)
-    return float(((rows[0] - rows[1]).norm(dim=1) / rows[1].norm(dim=1).clamp(min=1e-30)).max())
+    return (rows[0] - rows[1]).norm(dim=1) / rows[1].norm(dim=1).clamp(min=1e-30)
 
 
 MODELS = {
@@ -111,4 +117,3 @@ MODELS = {
     ),
     "RNN, tanh": (RNN, {"a": "sequence", "row": "tensor"}, {"embedding_dim": 8, "hidden_dim": 6, "rnn_type": "RNN"}),
 }  # fmt: skip
-

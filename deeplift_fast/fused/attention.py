@@ -18,9 +18,7 @@ MASKED = -1e9  # PyHealth's logit of a masked position
 Back = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-def folded(
-    attention: Any, queries: Pair, rows: Pair, allowed: Pair, arithmetic: Arithmetic
-) -> tuple[Pair, Back]:
+def folded(attention: Any, queries: Pair, rows: Pair, allowed: Pair, arithmetic: Arithmetic) -> tuple[Pair, Back]:
     """PyHealth's `MultiHeadedAttention`.
 
     Args:
@@ -40,8 +38,8 @@ def folded(
     count, scale, w_out = queries.x.shape[1], size**-0.5, attention.output_linear.weight
     allowed = allowed.map(lambda each: each.repeat(1, heads, 1) if each.shape[1] > 1 else each)
     asked = queries.map(lambda a: _to_heads(F.linear(a, w_q).mul_(scale), by_head[0]))
-    scores = Pair(*(_scores(a, b, c) for a, b, c in (
-        (asked.x, rows.x, allowed.x), (asked.x0, rows.x0, allowed.x0))), rows.where)  # fmt: skip
+    at_input = _scores(asked.x, rows.x, allowed.x)
+    scores = Pair(at_input, _scores(asked.x0, rows.x0, allowed.x0), rows.where)
     weights, softmax_back = softmax(scores, arithmetic)
     mixed = Pair(weights.x @ rows.x, weights.x0 @ rows.x0, rows.where)
     out = mixed.map(lambda c: F.linear(_from_heads(c, by_head[1], count), w_out))

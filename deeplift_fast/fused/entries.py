@@ -1,6 +1,6 @@
 """Where attribution starts in a feature: token embeddings, summed where a step holds several, or raw values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -20,10 +20,14 @@ class Entry(Protocol):
         baseline: at the baseline.
     """
 
-    layer: nn.Linear | None
+    @property
+    def layer(self) -> nn.Linear | None: ...
 
-    value: Tensor
-    baseline: Tensor
+    @property
+    def value(self) -> Tensor: ...
+
+    @property
+    def baseline(self) -> Tensor: ...
 
     def at_input(self, sample: Tensor, step: Tensor) -> Tensor:
         """The numbers of these steps at the input, `[rows, width]`."""
@@ -51,7 +55,7 @@ class Tokens:
     value: Tensor
     baseline: Tensor
     table: Tensor
-    layer: None = None
+    layer: None = field(default=None, init=False)
 
     def at_input(self, sample: Tensor, step: Tensor) -> Tensor:
         """See :class:`Entry`."""

@@ -57,8 +57,7 @@ def entry_of(feature: Feature, baseline: Tensor, layer: Any) -> Tokens | Values:
     if feature.is_token:
         if not isinstance(layer, nn.Embedding) or feature.value.dim() not in (2, 3):
             raise _unfit(feature, "its tokens are nested more than once, or not embedded by an nn.Embedding")
-        tokens = (feature.value, baseline)
-        return Tokens(*(t.to(torch.int64).contiguous() for t in tokens), layer.weight)
+        return Tokens(feature.value.long().contiguous(), baseline.long().contiguous(), layer.weight)
     _require_linear(feature, layer)
     if feature.value.dim() == 2:
         return Values(feature.value.unsqueeze(1), baseline.unsqueeze(1), layer)
@@ -206,8 +205,8 @@ class FusedMLP:
 
 
 def _mean_of_tokens(feature: Feature, baseline: Tensor, mask: Tensor | None, layer: Any) -> tuple[Pair, Contributions]:
-    value, table = feature.value.flatten(1).long(), layer.weight
-    baseline = baseline.flatten(1).contiguous()
+    value, table = feature.value.flatten(1).long().contiguous(), layer.weight
+    baseline = baseline.flatten(1).long().contiguous()
     if feature.value.dim() == 3:  # flattened in `forward`, where the mask comes from the embeddings
         mask = (table.abs().sum(-1) != 0)[value]
         if not torch.equal(mask, (table.abs().sum(-1) != 0)[baseline]):

@@ -61,7 +61,9 @@ class Plan:
         self._fused: FusedModel | None = None
         self._lock = threading.Lock()
 
-    def prepared(self, model: Any, own: Callable[[int], Tensor], given: tuple[Features, Baselines]) -> FusedModel | None:
+    def prepared(
+        self, model: Any, own: Callable[[int], Tensor], given: tuple[Features, Baselines]
+    ) -> FusedModel | None:
         """The fused layers, or `None` where they do not agree with the model's own forward pass.
 
         Args:
@@ -129,7 +131,8 @@ def run(
     tally = Tally()
     for _ in features:
         tally.count(fused.layer, FUSED_RULE)
-    delta = convergence_delta(dict(contributions), output, baseline_output)
+    by_key: dict[Any, Tensor] = {**contributions}
+    delta = convergence_delta(by_key, output, baseline_output)
     return Found(contributions, delta, output, baseline_output, chosen, tally)
 
 

@@ -52,9 +52,10 @@ def family(model: Any) -> type | None:
 def obstacle(model: Any) -> str | None:
     """What differs from the code that the fused layers were written for, in words; `None` if nothing does."""
     kind = family(model)
-    if kind is None or type(model) is not kind:
-        return f"{type(model).__name__} is not PyHealth's own class"
-    known = {kind, *_COMMON, *_LAYERS[kind]}
+    own: type = type(model)
+    if kind is None or own is not kind:
+        return f"{own.__name__} is not PyHealth's own class"
+    known: set[type] = {kind, *_COMMON, *_LAYERS[kind]}
     if any(getattr(nn_module, name, None) for name in _GLOBAL_HOOKS):
         return "hooks are registered for all modules"
     for name, module in model.named_modules():

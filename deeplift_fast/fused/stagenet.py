@@ -37,7 +37,7 @@ class Prepared:
 
 
 def prepare(module: Any, embed: Any) -> Prepared:
-    """Pack a `StageNetLayer` (or one of the attention variant), with the linear layer `embed` merged into its inputs."""
+    """Pack a `StageNetLayer` (or the attention variant), with the linear layer `embed` merged into its inputs."""
     levels, hidden = module.levels, module.hidden_dim
     kernel, state = module.kernel, module.recurrent_kernel
     weight, time = kernel.weight[:, :-1], kernel.weight[:, -1:] + state.weight[:, -1:]
@@ -124,9 +124,7 @@ def run(
     return last.map(lambda x: x[inverse]), back
 
 
-def finish(
-    layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: States, arithmetic: Arithmetic
-) -> Last:
+def finish(layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: States, arithmetic: Arithmetic) -> Last:
     """The last output of a `StageNetLayer`.
 
     Args:
@@ -214,4 +212,3 @@ def staged(
 
 def _window(rows: Tensor, index: Tensor, real: Tensor) -> Tensor:
     return rows[index] * real
-

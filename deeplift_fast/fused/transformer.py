@@ -148,7 +148,8 @@ def _attention_of_first(block: Any, x: Pair, both: Both, arithmetic: Arithmetic)
     n, norm_back = layer_norm(x, block.input_sublayer.norm, arithmetic)
     lines, lines0 = both.lines, both.lines0
     out, first = both.firsts(x), both.firsts(n).map(lambda f: f.unsqueeze(1))
-    padded, allowed = both.samples(n.x[lines.index], n.x0[lines0.index]), both.samples(*(each.allowed.unsqueeze(1) for each in (lines, lines0)))
+    padded = both.samples(n.x[lines.index], n.x0[lines0.index])
+    allowed = both.samples(lines.allowed.unsqueeze(1), lines0.allowed.unsqueeze(1))
     added, added_back = folded(block.attention, first, padded, allowed, arithmetic)
 
     def back(m: Tensor) -> Tensor:

@@ -92,8 +92,8 @@ def recurrent(
         half: 0.5 for the midpoint rule of products, 0 for their gradient.
 
     Returns:
-        `(h, h0, log_p, log_p0)`: states `[rows, units]` and `[rows0, units]`, and the logarithms of the softmax below the master gates,
-        `[rows, 2·levels]` and `[rows0, 2·levels]`.
+        `(h, h0, log_p, log_p0)`: states `[rows, units]` and `[rows0, units]`, and the logarithms of the softmax below
+        the master gates, `[rows, 2·levels]` and `[rows0, 2·levels]`.
 
     Raises:
         ValueError: if shapes do not fit, or `cell` or `slope` is unknown.

@@ -61,7 +61,7 @@ def check_recurrent(
     if slope not in SLOPES[cell]:
         raise ValueError(f"recurrent: slope is {slope!r}; accepted for {cell}: {', '.join(SLOPES[cell])}")
     _require_dtype("recurrent", u, "u")
-    weight_u, _, bias, *masters = weights
+    _, _, bias, *masters = weights
     panels, lanes = bias.shape[0], LANES[u.dtype]
     gates, from_input, from_state = GATES[cell]
     inputs, units, width = u.shape[1], panels * lanes, masters[-1].shape[-1]
@@ -151,9 +151,7 @@ def _require_dtype(op: str, tensor: Tensor, name: str) -> None:
         raise TypeError(f"{op}: {name} is {tensor.dtype}; accepted: torch.float32, torch.float64")
 
 
-def _require(
-    what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], dtype: torch.dtype
-) -> None:
+def _require(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> None:
     for tensor, shape in zip(tensors, shapes, strict=True):
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{what}: a tensor has shape {tuple(tensor.shape)}; accepted: {shape}")

@@ -237,7 +237,7 @@ class TestSteps:
 
 def test_report_comes_after_a_call(cases):
     data = cases.dataset("sequence")
-    explainer = DeepLift(cases.model("Transformer", data), rules="complete")
+    explainer = DeepLift(cases.model("Transformer", data), rules="complete", fuse=False)
     with pytest.raises(RuntimeError, match="call attribute first"):
         explainer.report()
     explainer.attribute(**cases.batch(data))

@@ -41,7 +41,7 @@ def recurrent(
     half: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """See :func:`deeplift_fast.ops.recurrent`."""
-    panels, gates, lanes = bias.shape
+    panels, _, lanes = bias.shape
     units = panels * lanes
     kernel = _Layer(weight_u, weight_h, bias, master_u, master_h, master_bias, levels)
     h, h0 = u.new_zeros(len(u), units), u.new_zeros(len(u0), units)
@@ -188,10 +188,10 @@ def _stagenet(paired, z, z0, old, old0, masters, masters0, half):  # type: ignor
         ends.append(overlap * mixed + (forget - overlap) * c + (into - overlap) * g[stream])
         mixes.append(mixed)
         overlaps.append(overlap)
-    t, t0, s_t = _activation("tanh", *ends, slope)
+    t, t0, s_t = _activation("tanh", ends[0], ends[1], slope)
     both, forget, into = (_mean(a, b, half) for a, b in (overlaps, *zip(masters, masters0, strict=True)))
     last, fresh = _mean(old[1], old0[1], half), _mean(g[0], g[1], half)
-    rest = _mean(*mixes, half) - last - fresh
+    rest = _mean(mixes[0], mixes[1], half) - last - fresh
     k = (
         _mean(t, t0, half) * o[2],
         _mean(o[0], o[1], half) * s_t,
