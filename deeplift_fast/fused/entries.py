@@ -21,13 +21,19 @@ class Entry(Protocol):
     """
 
     @property
-    def layer(self) -> nn.Linear | None: ...
+    def layer(self) -> nn.Linear | None:
+        """See above."""
+        ...
 
     @property
-    def value(self) -> Tensor: ...
+    def value(self) -> Tensor:
+        """See above."""
+        ...
 
     @property
-    def baseline(self) -> Tensor: ...
+    def baseline(self) -> Tensor:
+        """See above."""
+        ...
 
     def at_input(self, sample: Tensor, step: Tensor) -> Tensor:
         """The numbers of these steps at the input, `[rows, width]`."""
