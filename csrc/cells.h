@@ -38,19 +38,41 @@ struct Masters {
     T forget, input;
 };
 
+// Forget, input, output and new gate, as StageNet and LSTM have them, with the multipliers of h and c that reach them.
+template <typename T>
+struct FourGates {
+    Secant<T> f, i, o, g;
+
+    template <Slope slope>
+    static DLF_INLINE FourGates both(const T* z, const T* z0, int lane) {
+        constexpr int n = lanes<T>;
+        return {activation<T, Sigmoid, slope>(z[lane], z0[lane]),
+                activation<T, Sigmoid, slope>(z[n + lane], z0[n + lane]),
+                activation<T, Sigmoid, slope>(z[2 * n + lane], z0[2 * n + lane]),
+                activation<T, Tanh, slope>(z[3 * n + lane], z0[3 * n + lane])};
+    }
+
+    // Writes the multipliers of the pre-activations; returns that of c.
+    static DLF_INLINE T back(const T* k, std::int64_t stride, int lane, T m_h, T m_c, T* d) {
+        constexpr int n = lanes<T>;
+        const T c = m_c + m_h * k[stride];
+        d[lane] = c * k[3 * stride];
+        d[n + lane] = c * k[4 * stride];
+        d[2 * n + lane] = m_h * k[0];
+        d[3 * n + lane] = c * k[5 * stride];
+        return c;
+    }
+};
+
 template <typename T>
 struct StageNet {
-    static constexpr int gates = 4, from_input = 4, coefficients = 8;
-    static constexpr bool has_cell = true, has_masters = true, has_direct = false;
+    static constexpr int gates = 4, coefficients = 8;
+    static constexpr bool has_masters = true;
 
     template <Slope slope>
     static DLF_INLINE void forward(const T* z, const T* z0, int lane, State<T> old, State<T> old0, Masters<T> m,
                                    Masters<T> m0, T half, State<T>& now, T* k, std::int64_t stride) {
-        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
-        const auto f = activation<T, Sigmoid, slope>(z[lane], z0[lane]);
-        const auto i = activation<T, Sigmoid, slope>(z[n + lane], z0[n + lane]);
-        const auto o = activation<T, Sigmoid, slope>(z[2 * n + lane], z0[2 * n + lane]);
-        const auto g = activation<T, Tanh, slope>(z[3 * n + lane], z0[3 * n + lane]);
+        const auto [f, i, o, g] = FourGates<T>::template both<slope>(z, z0, lane);
         const T overlap = m.forget * m.input, overlap0 = m0.forget * m0.input;
         const T mixed = f.y * old.c + i.y * g.y, mixed0 = f.y0 * old0.c + i.y0 * g.y0;
         const T c = overlap * mixed + (m.forget - overlap) * old.c + (m.input - overlap) * g.y;
@@ -71,7 +93,7 @@ struct StageNet {
     }
 
     static DLF_INLINE State<T> plain(const T* z, int lane, State<T> old, Masters<T> m) {
-        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
+        constexpr int n = lanes<T>;
         const T f = Sigmoid::value(z[lane]), i = Sigmoid::value(z[n + lane]), o = Sigmoid::value(z[2 * n + lane]);
         const T g = Tanh::value(z[3 * n + lane]), overlap = m.forget * m.input;
         const T c = overlap * (f * old.c + i * g) + (m.forget - overlap) * old.c + (m.input - overlap) * g;
@@ -81,12 +103,7 @@ struct StageNet {
     // From the multipliers of h and c to those of the pre-activations, of the last c, and of the master gates.
     static DLF_INLINE void backward(const T* k, std::int64_t stride, int lane, T m_h, T& m_c, T* d, T&, T& m_forget,
                                     T& m_input) {
-        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
-        const T c = m_c + m_h * k[stride];
-        d[lane] = c * k[3 * stride];
-        d[n + lane] = c * k[4 * stride];
-        d[2 * n + lane] = m_h * k[0];
-        d[3 * n + lane] = c * k[5 * stride];
+        const T c = FourGates<T>::back(k, stride, lane, m_h, m_c, d);
         m_forget += c * k[6 * stride];
         m_input += c * k[7 * stride];
         m_c = c * k[2 * stride];
@@ -95,17 +112,13 @@ struct StageNet {
 
 template <typename T>
 struct Lstm {
-    static constexpr int gates = 4, from_input = 4, coefficients = 6;
-    static constexpr bool has_cell = true, has_masters = false, has_direct = false;
+    static constexpr int gates = 4, coefficients = 6;
+    static constexpr bool has_masters = false;
 
     template <Slope slope>
     static DLF_INLINE void forward(const T* z, const T* z0, int lane, State<T> old, State<T> old0, Masters<T>,
                                    Masters<T>, T half, State<T>& now, T* k, std::int64_t stride) {
-        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
-        const auto f = activation<T, Sigmoid, slope>(z[lane], z0[lane]);
-        const auto i = activation<T, Sigmoid, slope>(z[n + lane], z0[n + lane]);
-        const auto o = activation<T, Sigmoid, slope>(z[2 * n + lane], z0[2 * n + lane]);
-        const auto g = activation<T, Tanh, slope>(z[3 * n + lane], z0[3 * n + lane]);
+        const auto [f, i, o, g] = FourGates<T>::template both<slope>(z, z0, lane);
         const T c = f.y * old.c + i.y * g.y, c0 = f.y0 * old0.c + i.y0 * g.y0;
         const auto t = activation<T, Tanh, slope>(c, c0);
         now = {o.y * t.y, c};
@@ -118,18 +131,13 @@ struct Lstm {
     }
 
     static DLF_INLINE State<T> plain(const T* z, int lane, State<T> old, Masters<T>) {
-        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
+        constexpr int n = lanes<T>;
         const T c = Sigmoid::value(z[lane]) * old.c + Sigmoid::value(z[n + lane]) * Tanh::value(z[3 * n + lane]);
         return {Sigmoid::value(z[2 * n + lane]) * Tanh::value(c), c};
     }
 
     static DLF_INLINE void backward(const T* k, std::int64_t stride, int lane, T m_h, T& m_c, T* d, T&, T&, T&) {
-        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
-        const T c = m_c + m_h * k[stride];
-        d[lane] = c * k[3 * stride];
-        d[n + lane] = c * k[4 * stride];
-        d[2 * n + lane] = m_h * k[0];
-        d[3 * n + lane] = c * k[5 * stride];
+        const T c = FourGates<T>::back(k, stride, lane, m_h, m_c, d);
         m_c = c * k[2 * stride];
     }
 };
@@ -137,13 +145,13 @@ struct Lstm {
 // Gates: new (from the input), reset, update, new (from the state).
 template <typename T>
 struct Gru {
-    static constexpr int gates = 4, from_input = 3, coefficients = 5;
-    static constexpr bool has_cell = false, has_masters = false, has_direct = true;
+    static constexpr int gates = 4, coefficients = 5;
+    static constexpr bool has_masters = false;
 
     template <Slope slope>
     static DLF_INLINE void forward(const T* z, const T* z0, int lane, State<T> old, State<T> old0, Masters<T>,
                                    Masters<T>, T half, State<T>& now, T* k, std::int64_t stride) {
-        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
+        constexpr int n = lanes<T>;
         const auto r = activation<T, Sigmoid, slope>(z[n + lane], z0[n + lane]);
         const auto u = activation<T, Sigmoid, slope>(z[2 * n + lane], z0[2 * n + lane]);
         const T kept = z[3 * n + lane], kept0 = z0[3 * n + lane];
@@ -158,13 +166,13 @@ struct Gru {
     }
 
     static DLF_INLINE State<T> plain(const T* z, int lane, State<T> old, Masters<T>) {
-        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
+        constexpr int n = lanes<T>;
         const T fresh = Tanh::value(z[lane] + Sigmoid::value(z[n + lane]) * z[3 * n + lane]);
         return {fresh + Sigmoid::value(z[2 * n + lane]) * (old.h - fresh), T(0)};
     }
 
     static DLF_INLINE void backward(const T* k, std::int64_t stride, int lane, T m_h, T&, T* d, T& direct, T&, T&) {
-        constexpr int n = vector_bytes / static_cast<int>(sizeof(T));
+        constexpr int n = lanes<T>;
         for (int gate = 0; gate < 4; ++gate) d[gate * n + lane] = m_h * k[gate * stride];
         direct = m_h * k[4 * stride];
     }
@@ -172,8 +180,8 @@ struct Gru {
 
 template <typename T, typename Function>
 struct Elman {
-    static constexpr int gates = 1, from_input = 1, coefficients = 1;
-    static constexpr bool has_cell = false, has_masters = false, has_direct = false;
+    static constexpr int gates = 1, coefficients = 1;
+    static constexpr bool has_masters = false;
 
     template <Slope slope>
     static DLF_INLINE void forward(const T* z, const T* z0, int lane, State<T>, State<T>, Masters<T>, Masters<T>, T,

@@ -1,7 +1,4 @@
 // Recurrent layers over ragged sequences in both streams, step by step, and their multipliers.
-//
-// Rows are ordered by step, and within a step by sample; samples by falling length, so those of a step are the first of
-// the step before. A panel is as many units as fit a vector, with all their gates: a thread's panels stay in its cache.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -14,15 +11,14 @@
 #include <vector>
 
 #include "allocate.h"
-#include "cells.h"
 #include "gemm.h"
+#include "recurrent_kernels.h"
 
 namespace deeplift_fast {
 namespace {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-using Index = std::int64_t;
 
 // Where each step's rows begin in one stream.
 struct Rows {
@@ -36,209 +32,6 @@ struct Rows {
     Index total() const { return offsets.back(); }
     Index largest() const { return steps() ? counts[0] : 0; }
 };
-
-// One stream: its inputs, its states and its master gates at the present step.
-template <typename T>
-struct Stream {
-    const T* inputs;
-    T *h, *cell, *log_p;
-    std::vector<T> gates;  // of the present step: [sample][2][levels]
-};
-
-template <typename T>
-struct Forward {
-    Index input_size, units, levels, panels;
-    const T *weight_u, *weight_h, *bias, *master_u, *master_h, *master_bias;
-    Index master_width;
-    const Index* where;
-    Stream<T> actual, baseline;
-    T* coefficients;
-    T half;
-};
-
-// One panel at one step: what lies where.
-template <typename T>
-struct Panel {
-    Index index, count, first, first_last;  // the step's samples, its first row, the last step's first row
-    const T *z, *z0;                        // pre-activations, [sample][gates][lanes]
-};
-
-template <typename T>
-DLF_INLINE Masters<T> masters_of(const Stream<T>& stream, Index sample, Index level, Index levels) {
-    if (levels == 0) return {T(0), T(0)};
-    const T* gates = stream.gates.data() + sample * 2 * levels;
-    return {gates[level], gates[levels + level]};
-}
-
-template <typename T, typename Cell, Slope slope>
-DLF_INLINE void step_actual(const Forward<T>& f, const Panel<T>& p, const Index* baseline_first) {
-    constexpr int n = lanes<T>, size = Cell::gates * n;
-    const Index start = p.index * n, level = f.levels ? p.index / (f.panels / f.levels) : 0;
-    const bool begun = p.first > 0;
-    static const T nothing[n] = {};
-    for (Index i = 0; i < p.count; ++i) {
-        const Index row = p.first + i, other = f.where[i];
-        const T* z = p.z + i * size;
-        const T* z0 = p.z0 + other * size;
-        const T* h = begun ? f.actual.h + (p.first_last + i) * f.units + start : nothing;
-        const T* h0 = begun ? f.baseline.h + (baseline_first[0] + other) * f.units + start : nothing;
-        T* c = f.actual.cell + i * f.units + start;
-        const T* c0 = f.baseline.cell + other * f.units + start;
-        T* out = f.actual.h + row * f.units + start;
-        T* k = f.coefficients + row * Cell::coefficients * f.units + start;
-        const Masters<T> m = masters_of(f.actual, i, level, f.levels);
-        const Masters<T> m0 = masters_of(f.baseline, other, level, f.levels);
-        const Index units = f.units;
-        const T half = f.half;
-#pragma GCC ivdep
-        for (int lane = 0; lane < n; ++lane) {
-            State<T> now;
-            Cell::template forward<slope>(z, z0, lane, {h[lane], c[lane]}, {h0[lane], c0[lane]}, m, m0, half, now,
-                                          k + lane, units);
-            out[lane] = now.h;
-            c[lane] = now.c;
-        }
-    }
-}
-
-template <typename T, typename Cell>
-DLF_INLINE void step_baseline(const Forward<T>& f, const Panel<T>& p) {
-    constexpr int n = lanes<T>, size = Cell::gates * n;
-    const Index start = p.index * n, level = f.levels ? p.index / (f.panels / f.levels) : 0;
-    static const T nothing[n] = {};
-    for (Index i = 0; i < p.count; ++i) {
-        const T* z = p.z0 + i * size;
-        const T* h = p.first > 0 ? f.baseline.h + (p.first_last + i) * f.units + start : nothing;
-        T* c = f.baseline.cell + i * f.units + start;
-        T* out = f.baseline.h + (p.first + i) * f.units + start;
-        const Masters<T> m = masters_of(f.baseline, i, level, f.levels);
-#pragma GCC ivdep
-        for (int lane = 0; lane < n; ++lane) {
-            const State<T> now = Cell::plain(z, lane, {h[lane], c[lane]}, m);
-            out[lane] = now.h;
-            c[lane] = now.c;
-        }
-    }
-}
-
-template <typename T>
-struct Backward {
-    Index input_width, units, levels, panels, samples;
-    const T *m_h, *m_master, *coefficients, *shares, *back_u, *back_h, *back_master_u, *back_master_h;
-    T *m_u, *carried_h, *carried_c, *d, *d_master, *partial;
-};
-
-template <typename T, typename Cell>
-DLF_INLINE void step_back(const Backward<T>& b, Index panel, Index count, Index first) {
-    constexpr int n = lanes<T>, size = Cell::gates * n;
-    const Index start = panel * n, units = b.units;
-    for (Index i = 0; i < count; ++i) {
-        const T* m_h = b.m_h + (first + i) * units + start;
-        const T* k = b.coefficients + (first + i) * Cell::coefficients * units + start;
-        T* h = b.carried_h + i * units + start;
-        T* c = b.carried_c + i * units + start;
-        T* d = b.d + (i * b.panels + panel) * size;
-        T forget[n] = {}, input[n] = {};
-#pragma GCC ivdep
-        for (int lane = 0; lane < n; ++lane) {
-            T m_c = c[lane], direct = 0, m_forget = 0, m_input = 0;
-            Cell::backward(k + lane, units, lane, m_h[lane] + h[lane], m_c, d, direct, m_forget, m_input);
-            c[lane] = m_c;
-            h[lane] = direct;
-            forget[lane] = m_forget;
-            input[lane] = m_input;
-        }
-        if constexpr (Cell::has_masters) {
-            T sums[2] = {};
-            for (int lane = 0; lane < n; ++lane) sums[0] += forget[lane], sums[1] += input[lane];
-            T* partial = b.partial + (i * b.panels + panel) * 2;
-            partial[0] = sums[0], partial[1] = sums[1];
-        }
-    }
-}
-
-// Not templates: a function template cannot carry target_clones.
-#define DLF_CELL(NAME, T, CELL, SLOPE, ...)                                                                         \
-    DLF_CLONES void forward_##NAME(const Forward<T>& f, const Panel<T>& p, const Panel<T>& p0, const Index* last) { \
-        step_actual<T, CELL, Slope::SLOPE>(f, p, last);                                                             \
-        step_baseline<T, CELL>(f, p0);                                                                              \
-    }
-#define DLF_BACK(NAME, T, CELL)                                                                \
-    DLF_CLONES void back_##NAME(const Backward<T>& b, Index panel, Index count, Index first) { \
-        step_back<T, CELL>(b, panel, count, first);                                            \
-    }
-#define DLF_COMMA ,
-#define DLF_CELLS(SUFFIX, T)                                                   \
-    DLF_CELL(stagenet_secant_##SUFFIX, T, StageNet<T>, secant)                 \
-    DLF_CELL(stagenet_pyhealth_##SUFFIX, T, StageNet<T>, pyhealth)             \
-    DLF_CELL(lstm_secant_##SUFFIX, T, Lstm<T>, secant)                         \
-    DLF_CELL(lstm_derivative_##SUFFIX, T, Lstm<T>, derivative)                 \
-    DLF_CELL(gru_secant_##SUFFIX, T, Gru<T>, secant)                           \
-    DLF_CELL(gru_derivative_##SUFFIX, T, Gru<T>, derivative)                   \
-    DLF_CELL(tanh_secant_##SUFFIX, T, Elman<T DLF_COMMA Tanh>, secant)         \
-    DLF_CELL(tanh_derivative_##SUFFIX, T, Elman<T DLF_COMMA Tanh>, derivative) \
-    DLF_CELL(relu_secant_##SUFFIX, T, Elman<T DLF_COMMA Relu>, secant)         \
-    DLF_CELL(relu_derivative_##SUFFIX, T, Elman<T DLF_COMMA Relu>, derivative) \
-    DLF_BACK(stagenet_##SUFFIX, T, StageNet<T>)                                \
-    DLF_BACK(lstm_##SUFFIX, T, Lstm<T>)                                        \
-    DLF_BACK(gru_##SUFFIX, T, Gru<T>)                                          \
-    DLF_BACK(elman_##SUFFIX, T, Elman<T DLF_COMMA Tanh>)
-DLF_CELLS(float, float)
-DLF_CELLS(double, double)
-
-// A cell's kernels and the shape of its weights: `gates` vectors of pre-activations per panel, of which the inputs move
-// the first `from_input` and the states the last `from_state`.
-template <typename T>
-struct Kernels {
-    int gates, from_input, from_state, coefficients;
-    void (*forward)(const Forward<T>&, const Panel<T>&, const Panel<T>&, const Index*);
-    void (*back)(const Backward<T>&, Index, Index, Index);
-};
-
-#define DLF_PICK(SUFFIX, T)                                                                                           \
-    Kernels<T> kernels_for(const std::string& cell, const std::string& slope, T) {                                    \
-        const bool secant = slope == "secant";                                                                        \
-        STD_TORCH_CHECK(secant || slope == (cell == "stagenet" ? "pyhealth" : "derivative"), "recurrent: slope is '", \
-                        slope, "', which cell '", cell, "' does not have");                                           \
-        if (cell == "stagenet")                                                                                       \
-            return {4,                                                                                                \
-                    4,                                                                                                \
-                    4,                                                                                                \
-                    8,                                                                                                \
-                    secant ? forward_stagenet_secant_##SUFFIX : forward_stagenet_pyhealth_##SUFFIX,                   \
-                    back_stagenet_##SUFFIX};                                                                          \
-        if (cell == "lstm")                                                                                           \
-            return {4,                                                                                                \
-                    4,                                                                                                \
-                    4,                                                                                                \
-                    6,                                                                                                \
-                    secant ? forward_lstm_secant_##SUFFIX : forward_lstm_derivative_##SUFFIX,                         \
-                    back_lstm_##SUFFIX};                                                                              \
-        if (cell == "gru")                                                                                            \
-            return {4,                                                                                                \
-                    3,                                                                                                \
-                    3,                                                                                                \
-                    5,                                                                                                \
-                    secant ? forward_gru_secant_##SUFFIX : forward_gru_derivative_##SUFFIX,                           \
-                    back_gru_##SUFFIX};                                                                               \
-        if (cell == "rnn_tanh")                                                                                       \
-            return {1,                                                                                                \
-                    1,                                                                                                \
-                    1,                                                                                                \
-                    1,                                                                                                \
-                    secant ? forward_tanh_secant_##SUFFIX : forward_tanh_derivative_##SUFFIX,                         \
-                    back_elman_##SUFFIX};                                                                             \
-        STD_TORCH_CHECK(cell == "rnn_relu", "recurrent: cell is '", cell,                                             \
-                        "'; accepted: stagenet, lstm, gru, rnn_tanh, rnn_relu");                                      \
-        return {1,                                                                                                    \
-                1,                                                                                                    \
-                1,                                                                                                    \
-                1,                                                                                                    \
-                secant ? forward_relu_secant_##SUFFIX : forward_relu_derivative_##SUFFIX,                             \
-                back_elman_##SUFFIX};                                                                                 \
-    }
-DLF_PICK(float, float)
-DLF_PICK(double, double)
 
 // out[row] += inputs · weight_u + states · weight_h for one stream's rows of a step; no states at the first.
 template <typename T>
@@ -329,7 +122,7 @@ void run_forward(Forward<T>& f, const Kernels<T>& kernels, const Rows& rows, con
                 const T *first = z.data(), *first0 = z.data() + count * size;
                 const Index last = t ? rows.offsets[t - 1] : 0, last0 = t ? rows0.offsets[t - 1] : 0;
                 kernels.forward(f, {panel, count, rows.offsets[t], last, first, first0},
-                                {panel, count0, rows0.offsets[t], last0, first, first0}, &last0);
+                                {panel, count0, rows0.offsets[t], last0, first, first0}, last0);
             }
         });
     }
@@ -418,7 +211,7 @@ void forward(const Tensor& u, const Tensor& u0, const Tensor& where, const Rows&
              const Tensor& master_h, const Tensor& master_bias, Index levels, const std::string& cell,
              const std::string& slope, double half, Tensor& h, Tensor& h0, Tensor& coefficients, Tensor& log_p,
              Tensor& log_p0) {
-    const Kernels<T> kernels = kernels_for(cell, slope, T());
+    const Kernels<T> kernels = kernels_for<T>(cell, slope);
     const Index panels = bias.size(0), units = panels * lanes<T>;
     std::vector<T> cells((rows.largest() + rows0.largest()) * units);
     const Index gates = 2 * levels;
@@ -446,7 +239,7 @@ template <typename T>
 void backward(const Tensor& m_h, const Tensor& m_master, const Tensor& coefficients, const Tensor& shares,
               const Rows& rows, const Tensor& back_u, const Tensor& back_h, const Tensor& back_master_u,
               const Tensor& back_master_h, Index levels, const std::string& cell, Tensor& m_u) {
-    const Kernels<T> kernels = kernels_for(cell, "secant", T());
+    const Kernels<T> kernels = kernels_for<T>(cell, "secant");
     const Index units = m_h.size(1), panels = units / lanes<T>, samples = rows.largest();
     std::vector<T> carried(samples * units * 2), d(samples * panels * kernels.gates * lanes<T>),
         d_master(samples * 2 * levels), partial(levels ? samples * panels * 2 : 0);
@@ -454,7 +247,6 @@ void backward(const Tensor& m_h, const Tensor& m_master, const Tensor& coefficie
                   units,
                   levels,
                   panels,
-                  samples,
                   read<T>(m_h),
                   read<T>(m_master),
                   read<T>(coefficients),

@@ -1,0 +1,158 @@
+#include "recurrent_kernels.h"
+
+#include <torch/headeronly/util/Exception.h>
+
+#include "cells.h"
+#include "gemm.h"
+
+namespace deeplift_fast {
+namespace {
+
+template <typename T>
+DLF_INLINE Masters<T> masters_of(const Stream<T>& stream, Index sample, Index level, Index levels) {
+    if (levels == 0) return {T(0), T(0)};
+    const T* gates = stream.gates.data() + sample * 2 * levels;
+    return {gates[level], gates[levels + level]};
+}
+
+template <typename T, typename Cell, Slope slope>
+DLF_INLINE void step_actual(const Forward<T>& f, const Panel<T>& p, Index baseline_last) {
+    constexpr int n = lanes<T>, size = Cell::gates * n;
+    const Index start = p.index * n, level = f.levels ? p.index / (f.panels / f.levels) : 0;
+    const bool begun = p.first > 0;
+    static const T nothing[n] = {};
+    for (Index i = 0; i < p.count; ++i) {
+        const Index row = p.first + i, other = f.where[i];
+        const T* z = p.z + i * size;
+        const T* z0 = p.z0 + other * size;
+        const T* h = begun ? f.actual.h + (p.first_last + i) * f.units + start : nothing;
+        const T* h0 = begun ? f.baseline.h + (baseline_last + other) * f.units + start : nothing;
+        T* c = f.actual.cell + i * f.units + start;
+        const T* c0 = f.baseline.cell + other * f.units + start;
+        T* out = f.actual.h + row * f.units + start;
+        T* k = f.coefficients + row * Cell::coefficients * f.units + start;
+        const Masters<T> m = masters_of(f.actual, i, level, f.levels);
+        const Masters<T> m0 = masters_of(f.baseline, other, level, f.levels);
+        const Index units = f.units;
+        const T half = f.half;
+#pragma GCC ivdep
+        for (int lane = 0; lane < n; ++lane) {
+            State<T> now;
+            Cell::template forward<slope>(z, z0, lane, {h[lane], c[lane]}, {h0[lane], c0[lane]}, m, m0, half, now,
+                                          k + lane, units);
+            out[lane] = now.h;
+            c[lane] = now.c;
+        }
+    }
+}
+
+template <typename T, typename Cell>
+DLF_INLINE void step_baseline(const Forward<T>& f, const Panel<T>& p) {
+    constexpr int n = lanes<T>, size = Cell::gates * n;
+    const Index start = p.index * n, level = f.levels ? p.index / (f.panels / f.levels) : 0;
+    static const T nothing[n] = {};
+    for (Index i = 0; i < p.count; ++i) {
+        const T* z = p.z0 + i * size;
+        const T* h = p.first > 0 ? f.baseline.h + (p.first_last + i) * f.units + start : nothing;
+        T* c = f.baseline.cell + i * f.units + start;
+        T* out = f.baseline.h + (p.first + i) * f.units + start;
+        const Masters<T> m = masters_of(f.baseline, i, level, f.levels);
+#pragma GCC ivdep
+        for (int lane = 0; lane < n; ++lane) {
+            const State<T> now = Cell::plain(z, lane, {h[lane], c[lane]}, m);
+            out[lane] = now.h;
+            c[lane] = now.c;
+        }
+    }
+}
+
+template <typename T, typename Cell>
+DLF_INLINE void step_back(const Backward<T>& b, Index panel, Index count, Index first) {
+    constexpr int n = lanes<T>, size = Cell::gates * n;
+    const Index start = panel * n, units = b.units;
+    for (Index i = 0; i < count; ++i) {
+        const T* m_h = b.m_h + (first + i) * units + start;
+        const T* k = b.coefficients + (first + i) * Cell::coefficients * units + start;
+        T* h = b.carried_h + i * units + start;
+        T* c = b.carried_c + i * units + start;
+        T* d = b.d + (i * b.panels + panel) * size;
+        T forget[n] = {}, input[n] = {};
+#pragma GCC ivdep
+        for (int lane = 0; lane < n; ++lane) {
+            T m_c = c[lane], direct = 0, m_forget = 0, m_input = 0;
+            Cell::backward(k + lane, units, lane, m_h[lane] + h[lane], m_c, d, direct, m_forget, m_input);
+            c[lane] = m_c;
+            h[lane] = direct;
+            forget[lane] = m_forget;
+            input[lane] = m_input;
+        }
+        if constexpr (Cell::has_masters) {
+            T sums[2] = {};
+            for (int lane = 0; lane < n; ++lane) sums[0] += forget[lane], sums[1] += input[lane];
+            T* partial = b.partial + (i * b.panels + panel) * 2;
+            partial[0] = sums[0], partial[1] = sums[1];
+        }
+    }
+}
+
+// Not templates: a function template cannot carry target_clones.
+#define DLF_FORWARD(NAME, T, SLOPE, ...)                                                            \
+    DLF_CLONES void NAME(const Forward<T>& f, const Panel<T>& p, const Panel<T>& p0, Index last0) { \
+        step_actual<T, __VA_ARGS__, Slope::SLOPE>(f, p, last0);                                     \
+        step_baseline<T, __VA_ARGS__>(f, p0);                                                       \
+    }
+#define DLF_BACK(NAME, T, ...)                                                          \
+    DLF_CLONES void NAME(const Backward<T>& b, Index panel, Index count, Index first) { \
+        step_back<T, __VA_ARGS__>(b, panel, count, first);                              \
+    }
+#define DLF_KERNELS(T)                                          \
+    DLF_FORWARD(stagenet_secant, T, secant, StageNet<T>)        \
+    DLF_FORWARD(stagenet_pyhealth, T, pyhealth, StageNet<T>)    \
+    DLF_FORWARD(lstm_secant, T, secant, Lstm<T>)                \
+    DLF_FORWARD(lstm_derivative, T, derivative, Lstm<T>)        \
+    DLF_FORWARD(gru_secant, T, secant, Gru<T>)                  \
+    DLF_FORWARD(gru_derivative, T, derivative, Gru<T>)          \
+    DLF_FORWARD(tanh_secant, T, secant, Elman<T, Tanh>)         \
+    DLF_FORWARD(tanh_derivative, T, derivative, Elman<T, Tanh>) \
+    DLF_FORWARD(relu_secant, T, secant, Elman<T, Relu>)         \
+    DLF_FORWARD(relu_derivative, T, derivative, Elman<T, Relu>) \
+    DLF_BACK(stagenet_back, T, StageNet<T>)                     \
+    DLF_BACK(lstm_back, T, Lstm<T>)                             \
+    DLF_BACK(gru_back, T, Gru<T>)                               \
+    DLF_BACK(elman_back, T, Elman<T, Tanh>)
+DLF_KERNELS(float)
+DLF_KERNELS(double)
+
+}  // namespace
+
+template <typename T>
+Kernels<T> kernels_for(const std::string& cell, const std::string& slope) {
+    const bool secant = slope == "secant";
+    STD_TORCH_CHECK(secant || slope == (cell == "stagenet" ? "pyhealth" : "derivative"), "recurrent: slope is '", slope,
+                    "', which cell '", cell, "' does not have");
+    Kernels<T> found{};
+    if (cell == "stagenet")
+        found = {4, 4, 4, stagenet_secant, stagenet_back};
+    else if (cell == "lstm")
+        found = {4, 4, 4, lstm_secant, lstm_back};
+    else if (cell == "gru")
+        found = {4, 3, 3, gru_secant, gru_back};
+    else if (cell == "rnn_tanh")
+        found = {1, 1, 1, tanh_secant, elman_back};
+    else if (cell == "rnn_relu")
+        found = {1, 1, 1, relu_secant, elman_back};
+    else
+        STD_TORCH_CHECK(false, "recurrent: cell is '", cell, "'; accepted: stagenet, lstm, gru, rnn_tanh, rnn_relu");
+    if (secant) return found;
+    if (cell == "stagenet") found.forward = stagenet_pyhealth;
+    if (cell == "lstm") found.forward = lstm_derivative;
+    if (cell == "gru") found.forward = gru_derivative;
+    if (cell == "rnn_tanh") found.forward = tanh_derivative;
+    if (cell == "rnn_relu") found.forward = relu_derivative;
+    return found;
+}
+
+template Kernels<float> kernels_for(const std::string&, const std::string&);
+template Kernels<double> kernels_for(const std::string&, const std::string&);
+
+}  // namespace deeplift_fast
