@@ -1,16 +1,16 @@
 """A feature's multi-layer perceptron in PyHealth's `MLP`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from deeplift_fast.fused.pair import SECANTS, Arithmetic, Back, Pair, activation, elementwise, linear
+from deeplift_fast.fused.pair import SECANTS, Arithmetic, Back, Pair, activation, chained, elementwise, linear
 
 
 def run(layers: Sequence[Any], x: Pair, arithmetic: Arithmetic) -> tuple[Pair, Back]:
     """`nn.Linear` and activation modules one after the other, on `[samples, width]`."""
-    backs: list[Callable[[Tensor], Tensor]] = []
+    backs: list[Back] = []
     for layer in layers:
         if isinstance(layer, nn.Linear):
             x, back = linear(x, layer.weight, layer.bias)
@@ -20,9 +20,4 @@ def run(layers: Sequence[Any], x: Pair, arithmetic: Arithmetic) -> tuple[Pair, B
             x, back = elementwise(x, layer, arithmetic)
         backs.append(back)
 
-    def all_back(m: Tensor) -> Tensor:
-        for back in reversed(backs):
-            m = back(m)
-        return m
-
-    return x, all_back
+    return x, chained(backs)

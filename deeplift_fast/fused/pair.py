@@ -3,14 +3,14 @@
 Every function gives its result and `back`, which takes the multiplier of the result to that of its argument.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from deeplift_fast import ops
 from deeplift_fast.rules.elementwise import secant_slope
@@ -66,6 +66,11 @@ class Pair:
         x0 = self.x0 if x0 is None else x0
         return x0 if self.where is None else x0[self.where]
 
+    @property
+    def place(self) -> Tensor:
+        """The row of `x0` for each row of `x`."""
+        return torch.arange(len(self.x)) if self.where is None else self.where
+
     def map(self, function: Callable[[Tensor], Tensor]) -> "Pair":
         """A function of each stream's rows."""
         return Pair(function(self.x), function(self.x0), self.where)
@@ -90,7 +95,9 @@ def activation(pair: Pair, function: str, arithmetic: Arithmetic) -> tuple[Pair,
 
 def elementwise(pair: Pair, function: Callable[[Tensor], Tensor], arithmetic: Arithmetic) -> tuple[Pair, Back]:
     """Another elementwise function: its secant slope under complete rules, its derivative under the others."""
-    if arithmetic.complete:
+    if isinstance(function, nn.GELU) and function.approximate == "none":
+        y, slope = ops.gelu(pair.x, pair.x0, pair.place, arithmetic.complete)
+    elif arithmetic.complete:
         y = function(pair.x)
         slope = secant_slope(function, pair.x, pair.facing(), y)
     else:
@@ -129,19 +136,26 @@ def shares(log_p: Pair, arithmetic: Arithmetic) -> Tensor:
 
 
 def layer_norm(pair: Pair, norm: Any, arithmetic: Arithmetic) -> tuple[Pair, Back]:
-    """`torch.nn.LayerNorm` over the last dimension: centre, square, mean, rsqrt, product."""
+    """`torch.nn.LayerNorm` over the last dimension of `[rows, size]`: centre, square, mean, rsqrt, product."""
     size = pair.x.shape[-1]
     found = [torch.native_layer_norm(x, (size,), norm.weight, norm.bias, norm.eps) for x in (pair.x, pair.x0)]
-    y, average, scale = (Pair(a, b, pair.where) for a, b in zip(*found, strict=True))
-    centred = pair.mean(arithmetic.half) - average.mean(arithmetic.half)
-    r, r0 = scale.x, scale.facing() if arithmetic.complete else scale.x
-    r_mean = scale.mean(arithmetic.half)
-    fall = -(r * r0) * (r * r0) / (r + r0) * (2 / size)
+    (y, average, scale), (y0, average0, scale0) = found
+    weight = pair.x.new_ones(size) if norm.weight is None else norm.weight
 
     def back(m: Tensor) -> Tensor:
-        m = m if norm.weight is None else m * norm.weight
-        through = fall * (m * centred).sum(-1, keepdim=True)
-        found = (m * r_mean).addcmul_(centred, through)
-        return found.sub_(found.mean(-1, keepdim=True))
+        return ops.layer_norm_backward(
+            m.contiguous(), pair.x, pair.x0, pair.place, (average, average0), (scale, scale0), weight, arithmetic.half
+        )
 
-    return y, back
+    return Pair(y, y0, pair.where), back
+
+
+def chained(backs: Sequence[Back]) -> Back:
+    """From the multiplier of the last of several operations to that of the first."""
+
+    def back(m: Tensor) -> Tensor:
+        for each in reversed(backs):
+            m = each(m)
+        return m
+
+    return back

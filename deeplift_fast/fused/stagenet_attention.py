@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from deeplift_fast.fused.attention import folded
+from deeplift_fast.fused.attention import Spans, folded
 from deeplift_fast.fused.pair import Arithmetic, Back, Pair, layer_norm
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import States
@@ -55,23 +55,31 @@ def _attended(
     layer: Prepared, steps: Ragged, h: Pair, windows: Windows, mask: Tensor, arithmetic: Arithmetic
 ) -> tuple[Pair, Back]:
     """`norm(h + attention(h))` in the windows, `[samples, window, hidden]`; 0 before the first step."""
-    real, seen = windows.real, windows.rows.x
-    step = torch.arange(len(steps.counts))
-    there = step < steps.lengths[:, None]
-    at = torch.where(there, steps.offsets[step] + torch.arange(len(there))[:, None], 0)
-    queries, rows = h.map(lambda x: x[seen]), h.map(lambda x: x[at])
-    # Positions past a sample's rows are masked, unless a query of it looks at all alike: then there are none.
-    allowed = mask.gather(1, windows.step).unsqueeze(2) & mask[:, None, : len(step)]
-    added, added_back = folded(layer.module.mha, queries, rows, Pair(allowed, allowed), arithmetic)
+    real, shown = windows.real, windows.rows.x.flatten()
+    spans = _spans(steps, windows, mask)
+    queries = h.map(lambda x: x[shown])
+    added, added_back = folded(layer.module.mha, queries, h, spans, spans, torch.arange(len(windows.step)), arithmetic)
     total = Pair(added.x + queries.x, added.x0 + queries.x0)
     normal, norm_back = layer_norm(total, layer.module.attn_norm, arithmetic)
 
     def back(m: Tensor) -> Tensor:
-        m_total = norm_back(m * real)
-        m_queries, m_rows = added_back(m_total)
-        m_h = m_rows[steps.place, steps.step]
-        shown = real.squeeze(-1)
-        m_h[seen[shown]] += (m_total + m_queries)[shown]  # each row is in one window at most
+        m_total = norm_back((m * real).flatten(0, 1))
+        m_queries, m_h = added_back(m_total)
+        there = real.flatten()
+        m_h[shown[there]] += (m_total + m_queries)[there]  # each row is in one window at most
         return m_h
 
-    return normal.map(lambda x: x * real), back
+    return normal.map(lambda x: x.unflatten(0, windows.step.shape) * real), back
+
+
+def _spans(steps: Ragged, windows: Windows, mask: Tensor) -> Spans:
+    """Each sample's window as queries, its steps as rows.
+
+    Positions past a sample's steps are masked, unless a query of it looks at all alike: then there are none.
+    """
+    samples, size = windows.step.shape
+    starts = torch.cat([steps.lengths.new_zeros(1), steps.lengths.cumsum(0)])
+    sample = torch.repeat_interleave(torch.arange(samples), steps.lengths)
+    step = torch.arange(len(sample)) - starts[sample]
+    looks = mask.gather(1, windows.step).flatten()
+    return Spans(steps.rows(sample, step), starts, torch.arange(samples + 1) * size, looks, mask[sample, step])

@@ -14,8 +14,12 @@ __all__ = [
     "SCHEMAS",
     "Backend",
     "BackendWarning",
+    "attention",
+    "attention_backward",
     "backend_for",
     "backends",
+    "gelu",
+    "layer_norm_backward",
     "recurrent",
     "recurrent_backward",
     "secant",
@@ -25,6 +29,10 @@ __all__ = [
 _secant = getattr(torch.ops, NAMESPACE).secant.default
 _recurrent = getattr(torch.ops, NAMESPACE).recurrent.default
 _recurrent_backward = getattr(torch.ops, NAMESPACE).recurrent_backward.default
+_attention = getattr(torch.ops, NAMESPACE).attention.default
+_attention_backward = getattr(torch.ops, NAMESPACE).attention_backward.default
+_gelu = getattr(torch.ops, NAMESPACE).gelu.default
+_layer_norm_backward = getattr(torch.ops, NAMESPACE).layer_norm_backward.default
 _token_contributions = getattr(torch.ops, NAMESPACE).token_contributions.default
 
 
@@ -137,6 +145,124 @@ def recurrent_backward(
     """
     arguments.check_recurrent_backward(m_h, m_master, coefficients, shares, counts, weights, levels, cell, inputs)
     return _recurrent_backward(m_h, m_master, coefficients, shares, counts, *weights, levels, cell, inputs)
+
+
+def attention(
+    asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor, looks: Tensor, seen: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Attention over ragged rows that are keys and values in one: `Σ softmax(a·b)·b`, in one stream.
+
+    Args:
+        asked: queries, scaled, `[heads, queries, width]`, float32 or float64; those of a sample one after the other.
+        rows: `[rows, width]`.
+        index: the rows of each sample, one sample after the other, int64 `[all]`; a row is one sample's at most.
+        starts: where each sample begins in `index`, and its end, int64 `[samples + 1]`.
+        queries: where each sample's queries begin in `asked`, and the end, int64 `[samples + 1]`.
+        looks: whether a query looks at the rows that may be seen, bool `[queries]`; otherwise at all of them alike.
+        seen: whether a row may be seen, bool `[all]`.
+
+    Returns:
+        `(mixed, log_p)`: `[heads, queries, width]`, and the logarithms of the weights, of each sample
+        `[rows, heads · queries]` after the other, −inf for what is not seen.
+
+    Raises:
+        ValueError: if shapes do not fit, or an index lies outside.
+        TypeError: for other dtypes.
+    """
+    arguments.check_attention(asked, rows, index, starts, queries, looks, seen)
+    return _attention(asked, rows, index, starts, queries, looks, seen)
+
+
+def attention_backward(
+    m: Tensor,
+    asked: tuple[Tensor, Tensor],
+    rows: tuple[Tensor, Tensor],
+    index: tuple[Tensor, Tensor],
+    starts: tuple[Tensor, Tensor],
+    queries: tuple[Tensor, Tensor],
+    where: Tensor,
+    looks: Tensor,
+    log_p: tuple[Tensor, Tensor],
+    half: float,
+) -> tuple[Tensor, Tensor]:
+    """Multipliers of :func:`attention`'s queries and rows at the input, from those of what it mixes.
+
+    Args:
+        m: multipliers of `mixed` at the input, `[heads, queries, width]`.
+        asked: at the input and at the baseline, as all pairs here.
+        rows: likewise.
+        index: likewise.
+        starts: likewise.
+        queries: likewise.
+        where: the baseline's sample that stands for each of the input's, with as many rows and queries, int64
+            `[samples]`.
+        looks: at the input.
+        log_p: what :func:`attention` gave.
+        half: 0.5 for the midpoint and log-mean rules, 0 for the gradient at the input.
+
+    Returns:
+        `(m_asked, m_rows)`, of the shapes of `asked` and `rows` at the input; 0 for rows that no sample has.
+
+    Raises:
+        ValueError, TypeError: as :func:`attention`.
+    """
+    arguments.check_attention_backward(m, asked, rows, index, starts, queries, where, looks, log_p)
+    flat = (each for pair in (asked, rows, index, starts, queries) for each in pair)
+    return _attention_backward(m, *flat, where, looks, *log_p, half)
+
+
+def gelu(x: Tensor, x0: Tensor, where: Tensor, secant: bool) -> tuple[Tensor, Tensor]:
+    """GELU (Hendrycks & Gimpel 2016, with erf) at the input, and its multiplier.
+
+    Args:
+        x: the argument at the input, `[rows, size]`, float32 or float64, finite.
+        x0: at the baseline, `[rows0, size]`.
+        where: the baseline's row that stands for each row, int64 `[rows]`.
+        secant: whether the multiplier is the secant slope (eq. 13 of Shrikumar et al. 2017), without cancellation; or
+            the derivative at the input.
+
+    Returns:
+        `(gelu(x), multiplier)`, `[rows, size]`.
+
+    Raises:
+        ValueError: if shapes do not fit, or `where` lies outside.
+        TypeError: for other dtypes.
+    """
+    arguments.check_gelu(x, x0, where)
+    return _gelu(x, x0, where, secant)
+
+
+def layer_norm_backward(
+    m: Tensor,
+    x: Tensor,
+    x0: Tensor,
+    where: Tensor,
+    averages: tuple[Tensor, Tensor],
+    scales: tuple[Tensor, Tensor],
+    weight: Tensor,
+    half: float,
+) -> Tensor:
+    """Multipliers of a layer norm's argument.
+
+    Args:
+        m: multipliers of its output, `[rows, size]`, float32 or float64.
+        x: the argument at the input, `[rows, size]`.
+        x0: at the baseline, `[rows0, size]`.
+        where: the baseline's row that stands for each row, int64 `[rows]`.
+        averages: of each row in both streams, `[rows, 1]` and `[rows0, 1]`.
+        scales: `1/√(variance + eps)` likewise.
+        weight: `[size]`.
+        half: 0.5 for the midpoint rule of products and the secant of rsqrt, 0 for the gradient at the input.
+
+    Returns:
+        `[rows, size]`.
+
+    Raises:
+        ValueError: if shapes do not fit, or `where` lies outside.
+        TypeError: for other dtypes.
+    """
+    arguments.check_layer_norm_backward(m, x, x0, where, averages, scales, weight)
+    return _layer_norm_backward(m, x, x0, where, *averages, *scales, weight, half)
 
 
 def token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multipliers: Tensor) -> Tensor:

@@ -123,6 +123,86 @@ def check_recurrent_backward(
     _require("recurrent_backward: m_master, coefficients, shares and weights", given, shapes, m_h.dtype)
 
 
+def check_attention(
+    asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor, looks: Tensor, seen: Tensor
+) -> None:
+    """Raise unless :func:`deeplift_fast.ops.attention` accepts the arguments."""
+    _require_dtype("attention", asked, "asked")
+    if asked.dim() != 3 or rows.dim() != 2:
+        raise ValueError(
+            f"attention: asked has shape {tuple(asked.shape)} and rows {tuple(rows.shape)}; accepted: "
+            "[heads, queries, width] and [rows, width]"
+        )
+    _require("attention: asked", [asked], [tuple(asked.shape)], asked.dtype)
+    _require("attention: rows", [rows], [(len(rows), asked.shape[2])], asked.dtype)
+    _require("attention: index", [index], [(len(seen),)], torch.int64)
+    _require("attention: looks, seen", [looks, seen], [(asked.shape[1],), (len(seen),)], torch.bool)
+    _require("attention: starts, queries", [starts, queries], [tuple(starts.shape)] * 2, torch.int64)
+    _require_within("attention: index", index, len(rows))
+    for name, ends, total in (("starts", starts, len(index)), ("queries", queries, asked.shape[1])):
+        if int(ends[0]) != 0 or int(ends[-1]) != total or bool((ends.diff() < 0).any()):
+            raise ValueError(f"attention: {name} must rise from 0 to {total}")
+
+
+def check_attention_backward(
+    m: Tensor,
+    asked: tuple[Tensor, Tensor],
+    rows: tuple[Tensor, Tensor],
+    index: tuple[Tensor, Tensor],
+    starts: tuple[Tensor, Tensor],
+    queries: tuple[Tensor, Tensor],
+    where: Tensor,
+    looks: Tensor,
+    log_p: tuple[Tensor, Tensor],
+) -> None:
+    """Raise unless :func:`deeplift_fast.ops.attention_backward` accepts the arguments."""
+    for given in zip(asked, rows, index, starts, queries, strict=True):
+        seen, looking = (
+            torch.ones(size, dtype=torch.bool, device=m.device) for size in (len(given[2]), len(given[0][0]))
+        )
+        check_attention(*given, looking, seen)
+    _require("attention_backward: m", [m], [tuple(asked[0].shape)], asked[0].dtype)
+    _require("attention_backward: looks", [looks], [(m.shape[1],)], torch.bool)
+    _require("attention_backward: where", [where], [(len(starts[0]) - 1,)], torch.int64)
+    _require_within("attention_backward: where", where, len(starts[1]) - 1)
+    sizes = [torch.stack([start.diff(), query.diff()]) for start, query in zip(starts, queries, strict=True)]
+    if not torch.equal(sizes[0], sizes[1][:, where]):
+        raise ValueError("attention_backward: a sample and its baseline differ in rows or queries")
+    shapes = [(int(size.prod(0).sum()) * len(m),) for size in sizes]
+    _require("attention_backward: log_p", log_p, shapes, m.dtype)
+
+
+def check_gelu(x: Tensor, x0: Tensor, where: Tensor) -> None:
+    """Raise unless :func:`deeplift_fast.ops.gelu` accepts the arguments."""
+    _require_dtype("gelu", x, "x")
+    if x.dim() != 2 or x0.dim() != 2:
+        raise ValueError(f"gelu: x has shape {tuple(x.shape)} and x0 {tuple(x0.shape)}; accepted: [rows, size]")
+    _require("gelu: x, x0", [x, x0], [tuple(x.shape), (len(x0), x.shape[1])], x.dtype)
+    _require("gelu: where", [where], [(len(x),)], torch.int64)
+    _require_within("gelu: where", where, len(x0))
+
+
+def check_layer_norm_backward(
+    m: Tensor,
+    x: Tensor,
+    x0: Tensor,
+    where: Tensor,
+    averages: tuple[Tensor, Tensor],
+    scales: tuple[Tensor, Tensor],
+    weight: Tensor,
+) -> None:
+    """Raise unless :func:`deeplift_fast.ops.layer_norm_backward` accepts the arguments."""
+    _require_dtype("layer_norm_backward", x, "x")
+    if x.dim() != 2 or x0.dim() != 2:
+        raise ValueError(f"layer_norm_backward: x has shape {tuple(x.shape)}; accepted: [rows, size]")
+    (rows, size), rows0 = x.shape, len(x0)
+    given = [m, x, x0, *averages, *scales, weight]
+    shapes = [(rows, size), (rows, size), (rows0, size), (rows, 1), (rows0, 1), (rows, 1), (rows0, 1), (size,)]
+    _require("layer_norm_backward", given, shapes, x.dtype)
+    _require("layer_norm_backward: where", [where], [(rows,)], torch.int64)
+    _require_within("layer_norm_backward: where", where, rows0)
+
+
 def check_token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multipliers: Tensor) -> None:
     """Raise unless :func:`deeplift_fast.ops.token_contributions` accepts the arguments."""
     _require_dtype("token_contributions", weight, "weight")
@@ -159,3 +239,10 @@ def _require(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, .
             raise TypeError(f"{what}: a tensor is {tensor.dtype}; accepted: {dtype}")
         if not tensor.is_contiguous():
             raise ValueError(f"{what}: a tensor of shape {shape} is not contiguous")
+
+
+def _require_within(what: str, index: Tensor, size: int) -> None:
+    if len(index) and not 0 <= int(index.min()) <= int(index.max()) < size:
+        raise ValueError(
+            f"{what} holds numbers from {int(index.min())} to {int(index.max())}; accepted: 0 to {size - 1}"
+        )

@@ -143,6 +143,23 @@ def _fake_token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, 
     return weight.new_empty(tokens.shape)
 
 
+def _fake_attention(asked: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    size = torch.library.get_ctx().new_dynamic_size()  # as many as there are pairs of a row and a query
+    return torch.empty_like(asked), asked.new_empty(size)
+
+
+def _fake_attention_backward(m: Tensor, asked: Tensor, asked0: Tensor, rows: Tensor, *rest: Any) -> tuple:
+    return torch.empty_like(asked), torch.empty_like(rows)
+
+
+def _fake_gelu(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(x)
+
+
+def _fake_layer_norm_backward(m: Tensor, x: Tensor, *rest: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
 _define()
 _load_cpp()
 _register_triton()
@@ -151,6 +168,10 @@ torch.library.register_vmap(f"{NAMESPACE}::secant", _vmap_secant, lib=_library)
 for _stem, _fake in (
     ("recurrent", _fake_recurrent),
     ("recurrent_backward", _fake_recurrent_backward),
+    ("attention", _fake_attention),
+    ("attention_backward", _fake_attention_backward),
+    ("gelu", _fake_gelu),
+    ("layer_norm_backward", _fake_layer_norm_backward),
     ("token_contributions", _fake_token_contributions),
 ):
     torch.library.register_fake(f"{NAMESPACE}::{_stem}", _fake, lib=_library)

@@ -17,6 +17,20 @@ SCHEMAS = {
         "Tensor back_u, Tensor back_h, Tensor back_master_u, Tensor back_master_h, int levels, str cell, int inputs"
         ") -> Tensor m_u"
     ),
+    "attention": (
+        "attention(Tensor asked, Tensor rows, Tensor index, Tensor starts, Tensor queries, Tensor looks, Tensor seen"
+        ") -> (Tensor mixed, Tensor log_p)"
+    ),
+    "attention_backward": (
+        "attention_backward(Tensor m, Tensor asked, Tensor asked0, Tensor rows, Tensor rows0, Tensor index, "
+        "Tensor index0, Tensor starts, Tensor starts0, Tensor queries, Tensor queries0, Tensor where, Tensor looks, "
+        "Tensor log_p, Tensor log_p0, float half) -> (Tensor m_asked, Tensor m_rows)"
+    ),
+    "gelu": "gelu(Tensor x, Tensor x0, Tensor where, bool secant) -> (Tensor y, Tensor multiplier)",
+    "layer_norm_backward": (
+        "layer_norm_backward(Tensor m, Tensor x, Tensor x0, Tensor where, Tensor average, Tensor average0, "
+        "Tensor scale, Tensor scale0, Tensor weight, float half) -> Tensor"
+    ),
     "token_contributions": (
         "token_contributions(Tensor weight, Tensor tokens, Tensor baseline, Tensor multipliers) -> Tensor"
     ),

@@ -1,7 +1,19 @@
 """Plain torch implementations: the fallback on every device, and the oracle of the kernels' tests."""
 
+from deeplift_fast.ops.naive.attention import attention, attention_backward
+from deeplift_fast.ops.naive.gelu import gelu
+from deeplift_fast.ops.naive.layer_norm import layer_norm_backward
 from deeplift_fast.ops.naive.recurrent import recurrent, recurrent_backward
 from deeplift_fast.ops.naive.secant import secant
 from deeplift_fast.ops.naive.token_contributions import token_contributions
 
-__all__ = ["recurrent", "recurrent_backward", "secant", "token_contributions"]
+__all__ = [
+    "attention",
+    "attention_backward",
+    "gelu",
+    "layer_norm_backward",
+    "recurrent",
+    "recurrent_backward",
+    "secant",
+    "token_contributions",
+]

@@ -1,0 +1,88 @@
+// Multipliers of a layer norm's argument: centre, square, mean, rsqrt, product, in one pass over the rows.
+//
+// The formulas stand in deeplift_fast/ops/naive/layer_norm.py.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+
+#include "elementwise.h"
+
+namespace deeplift_fast {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Index = std::int64_t;
+
+// One row: its numbers in both streams, and their averages and scales.
+template <typename T>
+struct Row {
+    const T *m, *x, *x0, *weight;
+    T average, scale, scale0, half;
+    T* out;
+};
+
+template <typename T>
+DLF_INLINE void normalised_back(const Row<T>& row, Index size) {
+    constexpr int lanes = 64 / sizeof(T);
+    T dots[lanes] = {}, sums[lanes] = {}, offsets[lanes] = {};
+    const auto centred = [&](Index i) { return row.x[i] + row.half * (row.x0[i] - row.x[i]) - row.average; };
+    Index i = 0;
+    for (; i + lanes <= size; i += lanes)
+        for (int lane = 0; lane < lanes; ++lane) {
+            const T m = row.m[i + lane] * row.weight[i + lane], c = centred(i + lane);
+            dots[lane] += m * c, sums[lane] += m, offsets[lane] += c;
+        }
+    T dot = 0, sum = 0, offset = 0;
+    for (; i < size; ++i) {
+        const T m = row.m[i] * row.weight[i], c = centred(i);
+        dot += m * c, sum += m, offset += c;
+    }
+    for (int lane = 0; lane < lanes; ++lane) dot += dots[lane], sum += sums[lane], offset += offsets[lane];
+    const T r = row.scale, r0 = row.half == 0 ? r : row.scale0, mean = r + row.half * (r0 - r);
+    const T through = -(r * r0) * (r * r0) / (r + r0) * (T(2) / size) * dot;
+    const T average = (mean * sum + through * offset) / size;
+    for (Index k = 0; k < size; ++k) row.out[k] = row.m[k] * row.weight[k] * mean + centred(k) * through - average;
+}
+
+DLF_CLONES void row_back(const Row<float>& row, Index size) { normalised_back(row, size); }
+DLF_CLONES void row_back(const Row<double>& row, Index size) { normalised_back(row, size); }
+
+template <typename T>
+const T* data(const Tensor& tensor) {
+    return static_cast<const T*>(tensor.const_data_ptr());
+}
+
+Tensor layer_norm_backward(Tensor m, Tensor x, Tensor x0, Tensor where, Tensor average, Tensor average0, Tensor scale,
+                           Tensor scale0, Tensor weight, double half) {
+    const Index size = x.size(1);
+    Tensor out = torch::stable::empty_like(x);
+    const auto run = [&]<typename T>(T) {
+        const Index* facing = data<Index>(where);
+        const T near = static_cast<T>(half);
+        T* result = static_cast<T*>(out.mutable_data_ptr());
+        torch::stable::parallel_for(0, x.size(0), 64, [&](Index begin, Index end) {
+            for (Index i = begin; i < end; ++i) {
+                const Index other = facing[i];
+                const T a = data<T>(average)[i], a0 = data<T>(average0)[other];
+                row_back({data<T>(m) + i * size, data<T>(x) + i * size, data<T>(x0) + other * size, data<T>(weight),
+                          a + near * (a0 - a), data<T>(scale)[i], data<T>(scale0)[other], near, result + i * size},
+                         size);
+            }
+        });
+    };
+    const ScalarType dtype = x.scalar_type();
+    STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double,
+                    "layer_norm_backward: accepted dtypes are float32 and float64");
+    dtype == ScalarType::Float ? run(float()) : run(double());
+    return out;
+}
+
+}  // namespace
+}  // namespace deeplift_fast
+
+STABLE_TORCH_LIBRARY_IMPL(deeplift_fast, CPU, m) {
+    m.impl("layer_norm_backward", TORCH_BOX(&deeplift_fast::layer_norm_backward));
+}

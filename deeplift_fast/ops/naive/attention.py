@@ -1,0 +1,121 @@
+"""Attention over ragged rows that are keys and values in one, and its multipliers, in plain torch.
+
+With p the softmax of the scores s = a·b and a bar for the mean of the two streams (or the input's value where `half`
+is 0), mixed = Σ p·b gives
+
+    m_b = p̄·m + m_s·ā,    m_a = Σ m_s·b̄,    m_s = h∘(g − Σ h·g/Σ h)  with  g = m·b̄
+
+where h are the logarithmic means of the probabilities in the two streams, or the probabilities at the input.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Ragged samples padded to one shape: where rows and queries stand, and which of them are real."""
+
+    rows: Tensor  # [samples, rows]
+    row_real: Tensor
+    queries: Tensor  # [samples, queries]
+    query_real: Tensor
+
+    @staticmethod
+    def of(starts: Tensor, queries: Tensor) -> "_Grid":
+        (rows, row_real), (asking, query_real) = (_padded(ends) for ends in (starts, queries))
+        return _Grid(rows, row_real, asking, query_real)
+
+    def flat(self, heads: int) -> Tensor:
+        """Which of `[samples, rows, heads, queries]` are real."""
+        real = self.row_real[:, :, None] & self.query_real[:, None]
+        return real.unsqueeze(2).expand(-1, -1, heads, -1)
+
+    def asked(self, asked: Tensor) -> Tensor:
+        """`[samples, heads, queries, width]`, 0 where there is none."""
+        return torch.where(self.query_real[:, None, :, None], asked[:, self.queries].transpose(0, 1), 0)
+
+    def taken(self, rows: Tensor, index: Tensor) -> Tensor:
+        """`[samples, rows, width]`, 0 where there is none."""
+        return torch.where(self.row_real.unsqueeze(-1), rows[index[self.rows]], 0)
+
+
+def _padded(ends: Tensor) -> tuple[Tensor, Tensor]:
+    lengths = ends.diff()
+    places = torch.arange(int(lengths.max()) if len(lengths) else 0, device=ends.device)
+    real = places < lengths[:, None]
+    return torch.where(real, ends[:-1, None] + places, 0), real
+
+
+def attention(
+    asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor, looks: Tensor, seen: Tensor
+) -> tuple[Tensor, Tensor]:
+    """See :func:`deeplift_fast.ops.attention`."""
+    grid = _Grid.of(starts, queries)
+    if not grid.flat(len(asked)).any():
+        return torch.zeros_like(asked), asked.new_empty(0)
+    taken = grid.taken(rows, index)
+    scores = torch.einsum("shqd,snd->snhq", grid.asked(asked), taken)
+    visible = seen[grid.rows] & grid.row_real
+    chooses = (looks[grid.queries] & visible.any(1, keepdim=True))[:, None, None]
+    scores = torch.where(chooses, scores.masked_fill(~visible[:, :, None, None], -torch.inf), 0)
+    log_p = scores.masked_fill(~grid.row_real[:, :, None, None], -torch.inf).log_softmax(1)
+    mixed = torch.zeros_like(asked)
+    p = torch.where(grid.row_real[:, :, None, None], log_p.exp(), 0)
+    found = torch.einsum("snhq,snd->hsqd", p, taken)
+    mixed[:, grid.queries[grid.query_real]] = found[:, grid.query_real]
+    return mixed, log_p[grid.flat(len(asked))]
+
+
+def attention_backward(
+    m: Tensor,
+    asked: Tensor,
+    asked0: Tensor,
+    rows: Tensor,
+    rows0: Tensor,
+    index: Tensor,
+    index0: Tensor,
+    starts: Tensor,
+    starts0: Tensor,
+    queries: Tensor,
+    queries0: Tensor,
+    where: Tensor,
+    looks: Tensor,
+    log_p: Tensor,
+    log_p0: Tensor,
+    half: float,
+) -> tuple[Tensor, Tensor]:
+    """See :func:`deeplift_fast.ops.attention_backward`."""
+    grid, grid0 = _Grid.of(starts, queries), _Grid.of(starts0, queries0)
+    m_asked, m_rows = torch.zeros_like(asked), torch.zeros_like(rows)
+    real = grid.flat(len(asked))
+    if not real.any():
+        return m_asked, m_rows
+    a, b, arriving = grid.asked(asked), grid.taken(rows, index), grid.asked(m)
+    n, q = b.shape[1], a.shape[2]
+    a0, b0 = grid0.asked(asked0)[where][:, :, :q], grid0.taken(rows0, index0)[where][:, :n]
+    a_mean, b_mean = torch.lerp(a, a0, half), torch.lerp(b, b0, half)
+    found, found0 = (
+        torch.full(each.shape, -torch.inf, dtype=m.dtype, device=m.device).masked_scatter_(each, logs)
+        for each, logs in ((real, log_p), (grid0.flat(len(asked)), log_p0))
+    )
+    found0 = found0[where][:, :n, :, :q]
+    p_mean, h = torch.lerp(found.exp(), found0.exp(), half), _means(found, found0) if half else found.exp()
+    h = h * looks[grid.queries][:, None, None]
+    g = torch.einsum("shqd,snd->snhq", arriving, b_mean)
+    total = h.sum(1, keepdim=True)
+    m_scores = h * (g - (h * g).sum(1, keepdim=True) / torch.where(total > 0, total, 1))
+    of_rows = torch.einsum("snhq,shqd->snd", p_mean, arriving) + torch.einsum("snhq,shqd->snd", m_scores, a_mean)
+    of_asked = torch.einsum("snhq,snd->hsqd", m_scores, b_mean)
+    m_rows[index[grid.rows[grid.row_real]]] = of_rows[grid.row_real]
+    m_asked[:, grid.queries[grid.query_real]] = of_asked[:, grid.query_real]
+    return m_asked, m_rows
+
+
+def _means(log_p: Tensor, log_p0: Tensor) -> Tensor:
+    """Logarithmic means of the probabilities; −inf stands for 0."""
+    high = torch.maximum(log_p, log_p0)
+    delta = torch.where(log_p == log_p0, 0.0, (log_p - log_p0).abs())
+    return high.exp() * torch.where(delta == 0, 1.0, -torch.expm1(-delta) / delta)
