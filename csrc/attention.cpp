@@ -10,10 +10,12 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <string>
 #include <tuple>
 #include <vector>
 
 #include "activations.h"
+#include "checks.h"
 #include "gemm.h"
 
 namespace deeplift_fast {
@@ -81,18 +83,18 @@ DLF_INLINE void scores_back(T* __restrict m, const T* __restrict share, Index ro
 }
 
 // Not templates: a function template cannot carry target_clones.
-#define DLF_SOFTMAX(T)                                                                                              \
-    DLF_CLONES void softmax(T* scores, T* p, Index rows, Index width, T* sums) {                                    \
-        normalise<T>(scores, p, rows, width, sums);                                                                 \
-    }                                                                                                               \
-    DLF_CLONES void pairs(const T* log_p, const T* log_p0, T* p, T* share, Index size, T half) {                    \
-        pair_up<T>(log_p, log_p0, p, share, size, half);                                                  \
-    }                                                                                                               \
-    DLF_CLONES void softmax_back(T* m, const T* share, Index rows, Index width, T* sums) {                          \
-        scores_back<T>(m, share, rows, width, sums);                                                                \
-    }                                                                                                               \
-    DLF_CLONES void mean_of(const T* __restrict a, const T* __restrict b, T half, Index size, T* __restrict out) {  \
-        for (Index i = 0; i < size; ++i) out[i] = a[i] + half * (b[i] - a[i]);                                      \
+#define DLF_SOFTMAX(T)                                                                                             \
+    DLF_CLONES void softmax(T* scores, T* p, Index rows, Index width, T* sums) {                                   \
+        normalise<T>(scores, p, rows, width, sums);                                                                \
+    }                                                                                                              \
+    DLF_CLONES void pairs(const T* log_p, const T* log_p0, T* p, T* share, Index size, T half) {                   \
+        pair_up<T>(log_p, log_p0, p, share, size, half);                                                           \
+    }                                                                                                              \
+    DLF_CLONES void softmax_back(T* m, const T* share, Index rows, Index width, T* sums) {                         \
+        scores_back<T>(m, share, rows, width, sums);                                                               \
+    }                                                                                                              \
+    DLF_CLONES void mean_of(const T* __restrict a, const T* __restrict b, T half, Index size, T* __restrict out) { \
+        for (Index i = 0; i < size; ++i) out[i] = a[i] + half * (b[i] - a[i]);                                     \
     }
 DLF_SOFTMAX(float)
 DLF_SOFTMAX(double)
@@ -103,9 +105,9 @@ struct Spans {
     Index samples;
 
     Spans(const Tensor& index_, const Tensor& starts_, const Tensor& queries_)
-        : index(static_cast<const Index*>(index_.const_data_ptr())),
-          starts(static_cast<const Index*>(starts_.const_data_ptr())),
-          queries(static_cast<const Index*>(queries_.const_data_ptr())),
+        : index(integers(index_)),
+          starts(integers(starts_)),
+          queries(integers(queries_)),
           samples(starts_.numel() - 1) {}
     Index rows(Index s) const { return starts[s + 1] - starts[s]; }
     Index asking(Index s) const { return queries[s + 1] - queries[s]; }
@@ -243,8 +245,7 @@ void forward(const Side<T>& side, const Masks<T>& masks, T* mixed, T* log_p) {
         turned(p, n, groups, across, by_query);
         out.assign(groups * wide, T(0));
         times(by_query.data(), groups, n, rows, wide, out.data());
-        for (Index g = 0; g < groups; ++g)
-            std::copy_n(out.data() + g * wide, side.width, mixed + side.place(s, g));
+        for (Index g = 0; g < groups; ++g) std::copy_n(out.data() + g * wide, side.width, mixed + side.place(s, g));
     });
 }
 
@@ -262,7 +263,8 @@ template <typename T>
 void backward_of(const BackwardOf<T>& b, Index s, Index offset, Index offset0) {
     const Index n = b.x.spans.rows(s), groups = b.x.groups(s), width = b.x.width, other = b.where[s];
     const Index wide = padded<T>(width), across = padded<T>(groups), q = b.x.spans.asking(s);
-    static thread_local std::vector<T> scratch, scratch0, mean, columns, m, log_p, log_p0, p, share, sums, left, right, out;
+    static thread_local std::vector<T> scratch, scratch0, mean, columns, m, log_p, log_p0, p, share, sums, left, right,
+        out;
     const T *rows = gathered(b.x, s, scratch), *rows0 = gathered(b.x0, other, scratch0);
     mean.resize(n * wide);
     mean_of(rows, rows0, b.half, n * wide, mean.data());
@@ -313,8 +315,17 @@ bool is_float(const Tensor& tensor, const char* op) {
     return tensor.scalar_type() == ScalarType::Float;
 }
 
+void check_spans(const char* op, const Tensor& asked, const Tensor& rows, const Tensor& index, const Tensor& starts,
+                 const Tensor& queries) {
+    const std::string name(op);
+    require_within((name + ": index").c_str(), index, rows.size(0));
+    require_ends((name + ": starts").c_str(), starts, index.numel());
+    require_ends((name + ": queries").c_str(), queries, asked.size(1));
+}
+
 std::tuple<Tensor, Tensor> attention(Tensor asked, Tensor rows, Tensor index, Tensor starts, Tensor queries,
                                      Tensor looks, Tensor seen) {
+    check_spans("attention", asked, rows, index, starts, queries);
     const Spans spans(index, starts, queries);
     Tensor mixed = torch::stable::empty_like(asked);
     Tensor log_p = torch::stable::new_empty(asked, {spans.offsets(asked.size(0)).back()});
@@ -328,14 +339,19 @@ std::tuple<Tensor, Tensor> attention(Tensor asked, Tensor rows, Tensor index, Te
 
 std::tuple<Tensor, Tensor> attention_backward(Tensor m, Tensor asked, Tensor asked0, Tensor rows, Tensor rows0,
                                               Tensor index, Tensor index0, Tensor starts, Tensor starts0,
-                                              Tensor queries, Tensor queries0, Tensor where, Tensor looks,
-                                              Tensor log_p, Tensor log_p0, double half) {
+                                              Tensor queries, Tensor queries0, Tensor where, Tensor looks, Tensor log_p,
+                                              Tensor log_p0, double half) {
+    check_spans("attention_backward", asked, rows, index, starts, queries);
+    check_spans("attention_backward", asked0, rows0, index0, starts0, queries0);
+    require_within("attention_backward: where", where, starts0.numel() - 1);
     const Spans spans(index, starts, queries), spans0(index0, starts0, queries0);
     const std::vector<Index> offsets = spans.offsets(asked.size(0)), offsets0 = spans0.offsets(asked.size(0));
-    const Index* other = data<Index>(where);
+    const Index* other = integers(where);
     for (Index s = 0; s < spans.samples; ++s)
         STD_TORCH_CHECK(spans.rows(s) == spans0.rows(other[s]) && spans.asking(s) == spans0.asking(other[s]),
                         "attention_backward: a sample and its baseline differ in rows or queries");
+    STD_TORCH_CHECK(log_p.numel() == offsets.back() && log_p0.numel() == offsets0.back(),
+                    "attention_backward: log_p does not fit the samples");
     Tensor m_asked = torch::stable::empty_like(asked), m_rows = torch::stable::new_zeros(rows, rows.sizes());
     const auto run = [&]<typename T>(T) {
         const BackwardOf<T> b{Side<T>(asked, rows, spans),

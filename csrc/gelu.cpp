@@ -11,6 +11,7 @@
 
 #include "activations.h"
 #include "allocate.h"
+#include "checks.h"
 
 namespace deeplift_fast {
 namespace {
@@ -30,8 +31,8 @@ DLF_INLINE T bell(T a) {  // e^(-a^2/2)
 // The normal distribution's cumulative function, given e^(-a^2/2). With z = |a|/sqrt(2) and t = 1/(1 + z/2), erfc(z) is
 // e^(-z^2)·t·P(t); P is a minimax fit, right to 4.3e-8 for z up to 10.
 DLF_INLINE float cumulative(float a, float bell) {
-    constexpr float p[] = {0.2820864174f,   0.2823753178f, 0.2431036906f,  0.202687173f,   -0.02662642339f,
-                           0.2780683118f, -0.4872009462f, 0.284575487f, -0.05906907074f};
+    constexpr float p[] = {0.2820864174f, 0.2823753178f,  0.2431036906f, 0.202687173f,   -0.02662642339f,
+                           0.2780683118f, -0.4872009462f, 0.284575487f,  -0.05906907074f};
     const float t = 1.0f / (1.0f + 0.35355339059327f * magnitude(a));
     float series = p[8];
     for (int k = 7; k >= 0; --k) series = series * t + p[k];
@@ -86,8 +87,8 @@ DLF_INLINE void derivatives(const T* __restrict x, T* __restrict y, T* __restric
 }
 
 // Not templates: a function template cannot carry target_clones.
-#define DLF_GELU(T)                                                                      \
-    DLF_CLONES void row_of(const T* x, const T* x0, T* y, T* multiplier, Index size) {   \
+#define DLF_GELU(T)                                                                           \
+    DLF_CLONES void row_of(const T* x, const T* x0, T* y, T* multiplier, Index size) {        \
         x0 ? secants<T>(x, x0, y, multiplier, size) : derivatives<T>(x, y, multiplier, size); \
     }
 DLF_GELU(float)
@@ -98,7 +99,7 @@ void run(const Tensor& x, const Tensor& x0, const Tensor& where, Tensor& y, Tens
     const Index size = x.size(1);
     const T* in = static_cast<const T*>(x.const_data_ptr());
     const T* in0 = static_cast<const T*>(x0.const_data_ptr());
-    const Index* other = static_cast<const Index*>(where.const_data_ptr());
+    const Index* other = integers(where);
     T* out = static_cast<T*>(y.mutable_data_ptr());
     T* slopes = static_cast<T*>(multiplier.mutable_data_ptr());
     torch::stable::parallel_for(0, x.size(0), 16, [&](Index begin, Index end) {
@@ -108,6 +109,7 @@ void run(const Tensor& x, const Tensor& x0, const Tensor& where, Tensor& y, Tens
 }
 
 std::tuple<Tensor, Tensor> gelu(Tensor x, Tensor x0, Tensor where, bool secant) {
+    require_within("gelu: where", where, x0.size(0));
     Tensor y = allocate_like(x), multiplier = allocate_like(x);
     STD_TORCH_CHECK(x.scalar_type() == ScalarType::Float || x.scalar_type() == ScalarType::Double,
                     "gelu: accepted dtypes are float32 and float64");

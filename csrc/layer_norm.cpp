@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "checks.h"
 #include "elementwise.h"
 
 namespace deeplift_fast {
@@ -58,9 +59,10 @@ const T* data(const Tensor& tensor) {
 Tensor layer_norm_backward(Tensor m, Tensor x, Tensor x0, Tensor where, Tensor average, Tensor average0, Tensor scale,
                            Tensor scale0, Tensor weight, double half) {
     const Index size = x.size(1);
+    require_within("layer_norm_backward: where", where, x0.size(0));
     Tensor out = torch::stable::empty_like(x);
     const auto run = [&]<typename T>(T) {
-        const Index* facing = data<Index>(where);
+        const Index* facing = integers(where);
         const T near = static_cast<T>(half);
         T* result = static_cast<T*>(out.mutable_data_ptr());
         torch::stable::parallel_for(0, x.size(0), 64, [&](Index begin, Index end) {

@@ -79,9 +79,13 @@ def folded(
 
 def _to_heads(x: Tensor, weight: Tensor) -> Tensor:
     """`[queries, heads · size]` by `[heads, size, width]`: `[heads, queries, width]`."""
+    if len(weight) == 1:
+        return (x @ weight[0]).unsqueeze(0)
     return torch.bmm(x.unflatten(1, weight.shape[:2]).transpose(0, 1), weight)
 
 
 def _from_heads(x: Tensor, weight: Tensor) -> Tensor:
     """The transpose: `[heads, queries, width]` to `[queries, heads · size]`."""
+    if len(weight) == 1:
+        return x[0] @ weight[0].T
     return torch.bmm(x, weight.mT).transpose(0, 1).flatten(1)

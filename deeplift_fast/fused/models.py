@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from deeplift_fast.features import Feature
 from deeplift_fast.fused import mlp, rnn, stagenet, stagenet_attention, transformer
 from deeplift_fast.fused.entries import Tokens, Values, between
-from deeplift_fast.fused.pair import Arithmetic, Back, Pair
+from deeplift_fast.fused.pair import Arithmetic, Pair
 from deeplift_fast.fused.ragged import Ragged
 
 Segment = tuple[float, float]
@@ -314,4 +314,4 @@ FUSED: dict[type, type[FusedModel]] = {
     RNN: FusedRNN,
 }
 
-__all__ = ["FUSED", "Back", "FusedModel", "Unfit", "embeddings", "entry_of"]
+__all__ = ["FUSED", "FusedModel", "Unfit", "embeddings", "entry_of"]

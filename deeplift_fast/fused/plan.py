@@ -16,7 +16,7 @@ from deeplift_fast.diagnostics import Tally
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.models import FUSED, FusedModel, Unfit
 from deeplift_fast.fused.pair import Arithmetic
-from deeplift_fast.fused.recognise import family, obstacle
+from deeplift_fast.fused.recognise import family, modules_of, obstacle, parameters_of
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
 CHECKED = 2  # samples that the self-check compares
@@ -75,18 +75,36 @@ class Plan:
             Unfit: for a batch that the layers were not written for.
         """
         with self._lock:
-            self.unfit = obstacle(model)
+            modules = modules_of(model)
+            self.unfit = obstacle(model, modules)
             if self.unfit is not None:
                 return None
-            weights = _versions(model)
+            weights = _versions(parameters_of(modules))
             if weights is None or weights != self._weights or self._fused is None:
                 with torch.inference_mode(False), torch.no_grad():
                     self._fused = FUSED[type(model)](model)
                 self._weights = weights
             if not self._checked:
-                self.unfit = _disagreement(model, self._fused, own, given)
-                self._checked = self.unfit is None
+                self.unfit, self._checked = self._check(model, self._fused, own, given)
             return self._fused if self.unfit is None else None
+
+    @staticmethod
+    def _check(
+        model: Any, fused: FusedModel, own: Callable[[int], Tensor], given: tuple[Features, Baselines]
+    ) -> tuple[str | None, bool]:
+        """What keeps the fused layers from this model, and whether that was found out."""
+        features, baselines = _slice(*given, 0, CHECKED)
+        with torch.inference_mode(False), torch.no_grad():
+            ours, _, _ = _logits(model, fused, features, baselines, Arithmetic("rescale"), (0.0, 1.0))
+        theirs = own(CHECKED)
+        if ours.shape != theirs.shape:
+            return f"{type(model).__name__}'s own logits have another shape", False
+        if not theirs.isfinite().all():  # another batch will tell
+            return None, False
+        error = float((ours - theirs).abs().max())
+        if error <= _TOLERANCE[ours.dtype] * (1 + float(theirs.abs().max())):
+            return None, True
+        return f"{type(model).__name__}'s own forward pass gives other logits (by {error:.3g})", False
 
 
 _plans: "weakref.WeakKeyDictionary[Any, Plan]" = weakref.WeakKeyDictionary()
@@ -104,7 +122,7 @@ def plan_for(model: Any) -> Plan | None:
 def usable(model: Any, features: Features) -> bool:
     """Whether fused layers run here: on the CPU, without autocast, in eval mode."""
     on_cpu = all(feature.value.device.type == "cpu" for feature in features.values())
-    return on_cpu and not torch.is_autocast_enabled("cpu") and not any(m.training for m in model.modules())
+    return on_cpu and not torch.is_autocast_enabled("cpu") and not any(m.training for m in modules_of(model))
 
 
 def run(
@@ -199,26 +217,11 @@ def _joined(parts: list[Part]) -> Part:
     return contributions, output, baseline_output, chosen
 
 
-def _versions(model: Any) -> Any:
+def _versions(weights: list[Any]) -> Any:
     """What changes when a weight does; `None` where PyTorch does not keep count."""
-    weights = list(model.parameters())
     if any(weight.is_inference() for weight in weights):
         return None
     return [(id(weight), weight.data_ptr(), weight._version) for weight in weights]
-
-
-def _disagreement(
-    model: Any, fused: FusedModel, own: Callable[[int], Tensor], given: tuple[Features, Baselines]
-) -> str | None:
-    features, baselines = _slice(*given, 0, CHECKED)
-    with torch.inference_mode(False), torch.no_grad():
-        ours, _, _ = _logits(model, fused, features, baselines, Arithmetic("rescale"), (0.0, 1.0))
-    theirs = own(CHECKED)
-    scale = 1 + float(theirs.abs().max())
-    error = float((ours - theirs).abs().max())
-    if ours.shape == theirs.shape and (error <= _TOLERANCE[ours.dtype] * scale or not theirs.isfinite().all()):
-        return None
-    return f"{type(model).__name__}'s own forward pass gives other logits (by {error:.3g})"
 
 
 __all__ = ["Found", "Plan", "Unfit", "plan_for", "run", "usable"]

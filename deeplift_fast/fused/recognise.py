@@ -49,36 +49,63 @@ def family(model: Any) -> type | None:
     return next((kind for kind in _LAYERS if isinstance(model, kind)), None)
 
 
-def obstacle(model: Any) -> str | None:
-    """What differs from the code that the fused layers were written for, in words; `None` if nothing does."""
+def modules_of(model: Any) -> list[nn.Module]:
+    """The model and all modules within it, each once; a walk that every call makes, so a quick one."""
+    found = {id(model): model}
+    waiting = [model]
+    while waiting:
+        for module in waiting.pop()._modules.values():
+            if module is not None and id(module) not in found:
+                found[id(module)] = module
+                waiting.append(module)
+    return list(found.values())
+
+
+def parameters_of(modules: list[nn.Module]) -> list[Any]:
+    """Their own parameters; one that several share comes several times."""
+    return [p for module in modules for p in module._parameters.values() if p is not None]
+
+
+def obstacle(model: Any, modules: list[nn.Module]) -> str | None:
+    """What differs from the code that the fused layers were written for, in words; `None` if nothing does.
+
+    Args:
+        model: the model.
+        modules: all of its modules, from :func:`modules_of`.
+    """
     kind = family(model)
     own: type = type(model)
     if kind is None or own is not kind:
         return f"{own.__name__} is not PyHealth's own class"
-    known: set[type] = {kind, *_COMMON, *_LAYERS[kind]}
     if any(getattr(nn_module, name, None) for name in _GLOBAL_HOOKS):
         return "hooks are registered for all modules"
-    for name, module in model.named_modules():
-        found = _difference(module, known)
+    known: set[type] = {kind, *_COMMON, *_LAYERS[kind]}
+    changed = {each for each in {type(module) for module in modules} & known if _functions(each) != _AS_IMPORTED[each]}
+    for module in modules:
+        found = _difference(module, known, changed)
         if found:
-            return f"{name or type(model).__name__} {found}"
-    dtypes = {p.dtype for p in model.parameters()}
+            return f"{_name(model, module)} {found}"
+    dtypes = {p.dtype for p in parameters_of(modules)}
     if dtypes not in ({torch.float32}, {torch.float64}):
         return f"its parameters are {', '.join(sorted(map(str, dtypes)))}, not all float32 or all float64"
     return None
 
 
-def _difference(module: nn.Module, known: set[type]) -> str | None:
-    kind = type(module)
+def _name(model: Any, module: nn.Module) -> str:
+    names = (name for name, each in model.named_modules() if each is module)
+    return next(names, "") or type(model).__name__
+
+
+def _difference(module: nn.Module, known: set[type], changed: set[type]) -> str | None:
+    kind, own = type(module), vars(module)
     if kind not in known:
         return f"is a {kind.__name__}"
-    if any(getattr(module, hooks) for hooks in _HOOKS):
+    if any(own[hooks] for hooks in _HOOKS):
         return "has hooks"
-    if _functions(kind) != _AS_IMPORTED[kind]:
+    if kind in changed:
         return f"has a class ({kind.__name__}) that was changed"
-    replaced = [name for name in vars(module) if name in _AS_IMPORTED[kind]]
-    if replaced:
-        return f"has its own {', '.join(replaced)}"
+    if not own.keys().isdisjoint(_AS_IMPORTED[kind]):
+        return f"has its own {', '.join(name for name in own if name in _AS_IMPORTED[kind])}"
     return _unusual(module)
 
 
@@ -93,7 +120,6 @@ def _unusual(module: nn.Module) -> str | None:
         (1,), (0,), (1,), 1,
     ):  # fmt: skip
         return "is a convolution of another kind"
-    softmaxes = (nn.Softmax,)
-    if isinstance(module, softmaxes) and module.dim not in (-1, 1):
+    if isinstance(module, nn.Softmax) and module.dim not in (-1, 1):
         return "is a softmax over another dimension"
     return None

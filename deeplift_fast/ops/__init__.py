@@ -166,8 +166,10 @@ def attention(
         `[rows, heads · queries]` after the other, −inf for what is not seen.
 
     Raises:
-        ValueError: if shapes do not fit, or an index lies outside.
+        ValueError: if shapes do not fit.
         TypeError: for other dtypes.
+        RuntimeError, IndexError: if an index lies outside, or `starts` or `queries` do not rise to the end (the latter
+            as ValueError in plain torch).
     """
     arguments.check_attention(asked, rows, index, starts, queries, looks, seen)
     return _attention(asked, rows, index, starts, queries, looks, seen)
@@ -204,7 +206,7 @@ def attention_backward(
         `(m_asked, m_rows)`, of the shapes of `asked` and `rows` at the input; 0 for rows that no sample has.
 
     Raises:
-        ValueError, TypeError: as :func:`attention`.
+        ValueError, TypeError, RuntimeError, IndexError: as :func:`attention`.
     """
     arguments.check_attention_backward(m, asked, rows, index, starts, queries, where, looks, log_p)
     flat = (each for pair in (asked, rows, index, starts, queries) for each in pair)
@@ -225,8 +227,9 @@ def gelu(x: Tensor, x0: Tensor, where: Tensor, secant: bool) -> tuple[Tensor, Te
         `(gelu(x), multiplier)`, `[rows, size]`.
 
     Raises:
-        ValueError: if shapes do not fit, or `where` lies outside.
+        ValueError: if shapes do not fit.
         TypeError: for other dtypes.
+        RuntimeError, IndexError: if `where` lies outside.
     """
     arguments.check_gelu(x, x0, where)
     return _gelu(x, x0, where, secant)
@@ -258,8 +261,9 @@ def layer_norm_backward(
         `[rows, size]`.
 
     Raises:
-        ValueError: if shapes do not fit, or `where` lies outside.
+        ValueError: if shapes do not fit.
         TypeError: for other dtypes.
+        RuntimeError, IndexError: if `where` lies outside.
     """
     arguments.check_layer_norm_backward(m, x, x0, where, averages, scales, weight)
     return _layer_norm_backward(m, x, x0, where, *averages, *scales, weight, half)

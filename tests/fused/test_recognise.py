@@ -75,7 +75,7 @@ def test_a_class_that_was_changed(stagenet, monkeypatch):
 def test_another_forward_pass_is_found_by_running_it(stagenet, monkeypatch):
     """The self-check: whatever differs, the logits tell."""
     model, batch = stagenet
-    monkeypatch.setattr("deeplift_fast.fused.recognise._difference", lambda module, known: None)
+    monkeypatch.setattr("deeplift_fast.fused.recognise._difference", lambda module, known, changed: None)
     monkeypatch.setattr(model.stagenet["labs"], "cumax", lambda x, mode="l2r": torch.softmax(x, -1))
     stepped_aside(model, batch, "other logits")
 
@@ -144,9 +144,11 @@ def test_the_model_is_checked_once(stagenet, monkeypatch):
     def fails(*args, **kwargs):
         raise AssertionError("the model ran")
 
-    monkeypatch.setattr(type(model), "__call__", fails)
-    DeepLift(model, rules="complete").attribute(**batch)
-    DeepLift(model).attribute(**batch)
+    monkeypatch.setattr("deeplift_fast.fused.plan.Plan._check", fails)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FusionWarning)
+        DeepLift(model, rules="complete").attribute(**batch)
+        DeepLift(model).attribute(**batch)
 
 
 def test_training_mode_takes_the_generic_route(stagenet):

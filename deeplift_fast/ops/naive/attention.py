@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from deeplift_fast.ops.arguments import require_ends, require_within
+
 
 @dataclass(frozen=True)
 class _Grid:
@@ -53,6 +55,7 @@ def attention(
     asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor, looks: Tensor, seen: Tensor
 ) -> tuple[Tensor, Tensor]:
     """See :func:`deeplift_fast.ops.attention`."""
+    _check("attention", asked, rows, index, starts, queries)
     grid = _Grid.of(starts, queries)
     if not grid.flat(len(asked)).any():
         return torch.zeros_like(asked), asked.new_empty(0)
@@ -88,6 +91,12 @@ def attention_backward(
     half: float,
 ) -> tuple[Tensor, Tensor]:
     """See :func:`deeplift_fast.ops.attention_backward`."""
+    _check("attention_backward", asked, rows, index, starts, queries)
+    _check("attention_backward", asked0, rows0, index0, starts0, queries0)
+    require_within("attention_backward: where", where, len(starts0) - 1)
+    sizes, sizes0 = (torch.stack([a.diff(), b.diff()]) for a, b in ((starts, queries), (starts0, queries0)))
+    if not torch.equal(sizes, sizes0[:, where]):
+        raise ValueError("attention_backward: a sample and its baseline differ in rows or queries")
     grid, grid0 = _Grid.of(starts, queries), _Grid.of(starts0, queries0)
     m_asked, m_rows = torch.zeros_like(asked), torch.zeros_like(rows)
     real = grid.flat(len(asked))
@@ -112,6 +121,12 @@ def attention_backward(
     m_rows[index[grid.rows[grid.row_real]]] = of_rows[grid.row_real]
     m_asked[:, grid.queries[grid.query_real]] = of_asked[:, grid.query_real]
     return m_asked, m_rows
+
+
+def _check(op: str, asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor) -> None:
+    require_within(f"{op}: index", index, len(rows))
+    require_ends(f"{op}: starts", starts, len(index))
+    require_ends(f"{op}: queries", queries, asked.shape[1])
 
 
 def _means(log_p: Tensor, log_p0: Tensor) -> Tensor:

@@ -14,12 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deeplift_fast.ops.arguments import require_within
+
 # Nodes, and the distance of the arguments below which they are right to the dtype's rounding.
 _QUADRATURE = {torch.float32: (3, 0.5), torch.float64: (5, 0.25)}
 
 
 def gelu(x: Tensor, x0: Tensor, where: Tensor, secant: bool) -> tuple[Tensor, Tensor]:
     """See :func:`deeplift_fast.ops.gelu`."""
+    require_within("gelu: where", where, len(x0))
     below = _cumulative(x)
     if not secant:
         return x * below, below + x * _density(x)

@@ -9,6 +9,8 @@ variance, and the secant slope of rsqrt, −(r·r0)²/(r + r0):
 import torch
 from torch import Tensor
 
+from deeplift_fast.ops.arguments import require_within
+
 
 def layer_norm_backward(
     m: Tensor,
@@ -23,6 +25,7 @@ def layer_norm_backward(
     half: float,
 ) -> Tensor:
     """See :func:`deeplift_fast.ops.layer_norm_backward`."""
+    require_within("layer_norm_backward: where", where, len(x0))
     m = m * weight
     centred = torch.lerp(x, x0[where], half) - torch.lerp(average, average0[where], half)
     r = scale
