@@ -56,11 +56,10 @@ class Feature:
         """What the model takes, with another value."""
         return (*self.parts[: self.position], value, *self.parts[self.position + 1 :])
 
-    def of(self, begin: int, end: int) -> "Feature":
-        """The feature of some of the batch's samples."""
-        parts = tuple(part[begin:end] if isinstance(part, Tensor) else part for part in self.parts)
-        mask = None if self.mask is None else self.mask[begin:end]
-        return replace(self, parts=parts, mask=mask)
+    def at(self, samples: Tensor) -> "Feature":
+        """The feature of these samples, int64 `[n]`."""
+        parts = tuple(part[samples] if isinstance(part, Tensor) else part for part in self.parts)
+        return replace(self, parts=parts, mask=None if self.mask is None else self.mask[samples])
 
     def with_derived_mask(self, per_value: bool) -> "Feature":
         """The feature with the mask appended that PyHealth's DeepLift derives where the schema has none.

@@ -326,7 +326,7 @@ class DeepLift(BaseInterpreter):
 
     def _own_logits(self, features: Mapping[str, Feature], batch: Mapping[str, Any], count: int) -> Tensor:
         """The model's own logits of the first samples."""
-        few = {key: feature.of(0, count) for key, feature in features.items()}
+        few = {key: feature.at(torch.arange(len(feature.value))[:count]) for key, feature in features.items()}
         given = {**batch, **{key: few[key].parts for key in few}}
         labels = getattr(self.model, "label_keys", ())
         given = {key: value[:count] if key in labels else value for key, value in given.items()}

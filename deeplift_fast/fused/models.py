@@ -98,7 +98,7 @@ def _schema(model: Any, key: str) -> tuple[str, ...]:
 class FusedStageNet:
     """`StageNet` and `StageAttentionNet`."""
 
-    at_once = 128
+    at_once = 256
 
     def __init__(self, model: Any) -> None:
         self._model = model

@@ -93,7 +93,7 @@ class Plan:
         model: Any, fused: FusedModel, own: Callable[[int], Tensor], given: tuple[Features, Baselines]
     ) -> tuple[str | None, bool]:
         """What keeps the fused layers from this model, and whether that was found out."""
-        features, baselines = _slice(*given, 0, CHECKED)
+        features, baselines = _chosen(*given, torch.arange(len(next(iter(given[1].values()))))[:CHECKED])
         with torch.inference_mode(False), torch.no_grad():
             ours, _, _ = _logits(model, fused, features, baselines, Arithmetic("rescale"), (0.0, 1.0))
         theirs = own(CHECKED)
@@ -140,12 +140,16 @@ def run(
         Unfit: for a batch that the layers were not written for.
     """
     size = next(iter(features.values())).value.shape[0]
-    parts = [
-        _run_part(model, fused, *_slice(features, baselines, begin, begin + fused.at_once), target, rules, steps)
-        for begin in range(0, size, fused.at_once)
-    ]
-    joined = parts[0] if len(parts) == 1 else _joined(parts)
-    contributions, output, baseline_output, chosen = joined
+    if size <= fused.at_once:
+        found = _run_part(model, fused, features, baselines, target, rules, steps)
+    else:
+        order = _by_length(features)
+        parts = [
+            _run_part(model, fused, *_chosen(features, baselines, some), target, rules, steps)
+            for some in order.split(fused.at_once)
+        ]
+        found = _joined(parts, torch.argsort(order))
+    contributions, output, baseline_output, chosen = found
     tally = Tally()
     for _ in features:
         tally.count(fused.layer, FUSED_RULE)
@@ -202,18 +206,25 @@ def _logits(
     return F.linear(x, model.fc.weight, model.fc.bias), F.linear(x0, model.fc.weight, model.fc.bias), backs
 
 
-def _slice(features: Features, baselines: Baselines, begin: int, end: int) -> tuple[Features, Baselines]:
-    size = next(iter(features.values())).value.shape[0]
-    if begin == 0 and end >= size:
-        return features, baselines
-    return {key: feature.of(begin, end) for key, feature in features.items()}, {
-        key: baseline[begin:end] for key, baseline in baselines.items()
+def _by_length(features: Features) -> Tensor:
+    """The samples from the one with the most real steps to the one with the fewest: parts then waste no steps."""
+    steps: Any = 0
+    for feature in features.values():
+        real = feature.real()
+        steps = steps + real.reshape(*real.shape[:2], -1).any(-1).sum(-1)
+    return torch.argsort(steps, descending=True, stable=True)
+
+
+def _chosen(features: Features, baselines: Baselines, samples: Tensor) -> tuple[Features, Baselines]:
+    return {key: feature.at(samples) for key, feature in features.items()}, {
+        key: baseline[samples] for key, baseline in baselines.items()
     }
 
 
-def _joined(parts: list[Part]) -> Part:
-    contributions = {key: torch.cat([part[0][key] for part in parts]) for key in parts[0][0]}
-    output, baseline_output, chosen = (torch.cat([part[i] for part in parts]) for i in (1, 2, 3))  # type: ignore
+def _joined(parts: list[Part], order: Tensor) -> Part:
+    """The parts' samples one after the other, put in `order`."""
+    contributions = {key: torch.cat([part[0][key] for part in parts])[order] for key in parts[0][0]}
+    output, baseline_output, chosen = (torch.cat([part[i] for part in parts])[order] for i in (1, 2, 3))  # type: ignore
     return contributions, output, baseline_output, chosen
 
 
