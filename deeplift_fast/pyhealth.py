@@ -12,16 +12,13 @@ from torch import Tensor, nn
 
 from deeplift_fast import attribution
 from deeplift_fast.attribution import Attribution, check_rules
-from deeplift_fast.completeness import rescale, warn_if_incomplete
 from deeplift_fast.diagnostics import Report, merged
 from deeplift_fast.errors import FusionWarning, warn
 from deeplift_fast.features import Feature, check_baselines, check_embeddable, default_baseline, read_features
-from deeplift_fast.fused.plan import Unfit, plan_for, usable
-from deeplift_fast.fused.plan import run as run_fused
+from deeplift_fast.fused import route
 from deeplift_fast.intercept import IsolatedPass
 from deeplift_fast.isolation import Kept, ShadowState, isolated
 from deeplift_fast.points import FromEmbedding, FromTokens, Point
-from deeplift_fast.rules import registry
 from deeplift_fast.training_mode import warn_if_harmlessly_training
 
 Baseline = Mapping[str, Tensor]
@@ -50,7 +47,7 @@ class DeepLift(BaseInterpreter):
             StageAttentionNet, Transformer, MLP, RNN; on the CPU): the same numbers, many times as fast. A model that is
             not exactly PyHealth's own (hooks, changed code) goes operation by operation, with a warning that says why.
         segments_at_once: how many of the steps go through the model as rows of one batch, in two passes for each such
-            batch; for models that treat the patients of a batch one by one.
+            batch; for models that treat the patients of a batch one by one. It does not matter to fused layers.
 
     Raises:
         ValueError: if the model is none of PyHealth's, `rules` is unknown or does not fit the model, or `steps` or
@@ -289,33 +286,19 @@ class DeepLift(BaseInterpreter):
         batch: Mapping[str, Any],
     ) -> Attribution | None:
         """The attribution through fused layers; `None` where there are none for the model or the batch."""
-        plan = plan_for(self.model) if self.fuse and usable(self.model, features) else None
-        if plan is None:
+        if not self.fuse:
             return None
-        if self.rules == "complete" and (registry.KINDS or registry.WRITTEN_OUT):
-            self._warn_of("rules are registered for single operations")
-            return None
-        inputs = {key: feature.with_derived_mask(self.rules == "pyhealth") for key, feature in features.items()}
         try:
-            fused = plan.prepared(self.model, lambda n: self._own_logits(features, batch, n), (inputs, baselines))
-            if fused is None:
-                self._warn_of(plan.unfit)
-                return None
-            found = run_fused(self.model, fused, inputs, baselines, target, self.rules, steps)
-        except Unfit as error:
-            self._warn_of(str(error))
+            return route.attribute(
+                self.model, features, baselines, target, self.rules, steps, self.delta_tol,
+                lambda count: self._own_logits(features, batch, count),
+            )  # fmt: skip
+        except route.NotFused as error:
+            if str(error):
+                self._warn_of(str(error))
             return None
-        report = found.tally.report(found.convergence_delta, found.output - found.baseline_output)
-        contributions: dict[Any, Tensor] = dict(found.contributions)
-        if self.rules == "complete":
-            warn_if_incomplete(found.convergence_delta, found.output, found.baseline_output, self.delta_tol)
-        else:
-            contributions, _ = rescale(contributions, found.output, found.baseline_output)
-        return Attribution(
-            contributions, found.convergence_delta, found.output, found.baseline_output, found.target[:, 0], report
-        )
 
-    def _warn_of(self, reason: str | None) -> None:
+    def _warn_of(self, reason: str) -> None:
         if not self._warned:
             self._warned = True
             warn(

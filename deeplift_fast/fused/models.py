@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from pyhealth.models import MLP, RNN, StageAttentionNet, StageNet, Transformer
 from torch import Tensor, nn
 
+from deeplift_fast import ops
 from deeplift_fast.features import Feature
 from deeplift_fast.fused import mlp, rnn, stagenet, stagenet_attention, transformer
 from deeplift_fast.fused.entries import Tokens, Values, between
@@ -217,9 +218,7 @@ def _mean_of_tokens(feature: Feature, baseline: Tensor, mask: Tensor | None, lay
     sums = Pair(*(F.embedding_bag(t, table, mode="sum") for t in (value, baseline)))
 
     def back(m: Tensor) -> Tensor:
-        one_per_row = Tokens(value.unsqueeze(1), baseline.unsqueeze(1), table)
-        rows = torch.arange(len(value))
-        return one_per_row.contributions(rows, torch.zeros_like(rows), m / count).reshape(feature.value.shape)
+        return ops.token_contributions(table, value, baseline, m / count).reshape(feature.value.shape)
 
     return sums.map(lambda x: x / count), back
 

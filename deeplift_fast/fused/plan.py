@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from deeplift_fast import targets
-from deeplift_fast.completeness import convergence_delta
 from deeplift_fast.diagnostics import Tally
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.models import FUSED, FusedModel, Unfit
@@ -32,15 +30,13 @@ class Found:
 
     Attributes:
         contributions: by feature key, in the values' shapes; nothing in them is scaled.
-        convergence_delta: `Σ contributions − (f(x) − f(x0))`, `[batch]`.
         output: `f(x)` at the target, `[batch]`.
         baseline_output: `f(x0)` at the target, `[batch]`.
         target: int64 `[batch, 1]`.
         tally: the layers.
     """
 
-    contributions: dict[str, Tensor]
-    convergence_delta: Tensor
+    contributions: dict[Any, Tensor]
     output: Tensor
     baseline_output: Tensor
     target: Tensor
@@ -153,9 +149,7 @@ def run(
     tally = Tally()
     for _ in features:
         tally.count(fused.layer, FUSED_RULE)
-    by_key: dict[Any, Tensor] = {**contributions}
-    delta = convergence_delta(by_key, output, baseline_output)
-    return Found(contributions, delta, output, baseline_output, chosen, tally)
+    return Found({**contributions}, output, baseline_output, chosen, tally)
 
 
 Part = tuple[dict[str, Tensor], Tensor, Tensor, Tensor]
@@ -198,12 +192,11 @@ def _run_part(
 def _logits(
     model: Any, fused: FusedModel, features: Features, baselines: Baselines, arithmetic: Arithmetic, segment: Any
 ) -> tuple[Tensor, Tensor, dict[str, Callable[[Tensor], Tensor]]]:
-    ends, backs = [], {}
-    for key, feature in features.items():
+    backs, found = {}, [model.fc.bias, model.fc.bias]
+    for (key, feature), weight in zip(features.items(), model.fc.weight.chunk(len(features), 1), strict=True):
         end, backs[key] = fused.feature(key, feature, baselines[key], arithmetic, segment)
-        ends.append(end)
-    x, x0 = torch.cat([end.x for end in ends], 1), torch.cat([end.facing() for end in ends], 1)
-    return F.linear(x, model.fc.weight, model.fc.bias), F.linear(x0, model.fc.weight, model.fc.bias), backs
+        found = [torch.addmm(sum_, x, weight.T) for sum_, x in zip(found, (end.x, end.facing()), strict=True)]
+    return found[0], found[1], backs
 
 
 def _by_length(features: Features) -> Tensor:
