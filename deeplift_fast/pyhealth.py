@@ -10,9 +10,9 @@ from pyhealth.interpret.methods.base_interpreter import BaseInterpreter
 from pyhealth.models import MLP
 from torch import Tensor, nn
 
-from deeplift_fast import attribution
+from deeplift_fast import attribution, several_baselines
 from deeplift_fast.attribution import Attribution, check_rules
-from deeplift_fast.diagnostics import Report, merged
+from deeplift_fast.diagnostics import Report
 from deeplift_fast.errors import FusionWarning, warn
 from deeplift_fast.features import Feature, check_baselines, check_embeddable, default_baseline, read_features
 from deeplift_fast.fused import route
@@ -193,14 +193,14 @@ class DeepLift(BaseInterpreter):
         for each in baselines:
             self._check_embeddable(features, each, point.layers())
         if next(iter(features.values())).value.shape[0] == 0:
-            found = self._empty(features, len(baselines) if _is_several(baseline, features) else None)
+            found = self._empty(features, len(baselines) if several_baselines.are(baseline, features) else None)
         else:
             warn_if_harmlessly_training(self.model)
             each_found = [
                 self._run_fused(features, each, target, steps, batch) or self._run(features, each, target, point, steps)
                 for each in baselines
             ]
-            found = _mean(each_found) if _is_several(baseline, features) else each_found[0]
+            found = several_baselines.mean(each_found) if several_baselines.are(baseline, features) else each_found[0]
         self._report = found.report
         return found
 
@@ -226,16 +226,7 @@ class DeepLift(BaseInterpreter):
         if baseline is None:
             as_pyhealth = self.rules == "pyhealth"
             return [{key: default_baseline(feature, as_pyhealth) for key, feature in features.items()}]
-        if not _is_several(baseline, features):
-            return [check_baselines(baseline, features)]
-        if isinstance(baseline, Mapping):
-            counts = {key: len(value) for key, value in baseline.items()}
-            if len(set(counts.values())) > 1:
-                raise ValueError(f"baseline: the leading dimensions differ: {counts}; each tensor needs as many")
-            baseline = [{key: value[i] for key, value in baseline.items()} for i in range(next(iter(counts.values())))]
-        if not baseline:
-            raise ValueError("baseline holds no baselines; accepted: None, a dict, or one or more of them")
-        return [check_baselines(each, features) for each in baseline]
+        return [check_baselines(each, features) for each in several_baselines.listed(baseline, features)]
 
     def _target(self, target_class_idx: int | None) -> int | None:
         if target_class_idx is None:
@@ -403,28 +394,3 @@ def _for_target(output: Tensor, target: int | None) -> Tensor:
     """Logits of which one stands for every class, if there is only one."""
     single = output.dim() == 2 and output.shape[1] == 1
     return output.expand(-1, target + 1) if single and target else output
-
-
-def _is_several(baseline: Any, features: Mapping[str, Feature]) -> bool:
-    """Whether several baselines are given: a sequence, or a leading dimension in every tensor."""
-    if isinstance(baseline, Mapping):
-        return bool(baseline) and all(
-            key in features and isinstance(value, Tensor) and value.dim() == features[key].value.dim() + 1
-            for key, value in baseline.items()
-        )
-    return isinstance(baseline, Sequence) and not isinstance(baseline, str)
-
-
-def _mean(found: list[Attribution]) -> Attribution:
-    """The mean over baselines; convergence deltas and baseline outputs one by one."""
-    contributions = {
-        key: torch.stack([each.contributions[key] for each in found]).mean(0) for key in found[0].contributions
-    }
-    return Attribution(
-        contributions,
-        torch.stack([each.convergence_delta for each in found]),
-        found[0].output,
-        torch.stack([each.baseline_output for each in found]),
-        found[0].target,
-        merged([each.report for each in found]),
-    )

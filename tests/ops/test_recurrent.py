@@ -161,3 +161,18 @@ def test_results_carry_no_gradient():
     given = arguments_of()
     given["u"] = given["u"].requires_grad_()
     assert not any(result.requires_grad for result in ops.recurrent(**given))
+
+
+@pytest.mark.parametrize("cell", ["stagenet", "gru"])
+def test_registered_as_pytorch_expects(cell):
+    levels = 1 if cell == "stagenet" else 0
+    weights = packed(cell, 5, 3, levels, torch.float32)
+    steps, u = rows_of([3, 2], 4, torch.float32)
+    k = torch.zeros(len(u), COEFFICIENTS[cell], weights.units)
+    forward = (u, u, torch.arange(2), steps.counts, steps.counts, *weights.forward, k, levels, cell, "secant", 0.5)
+    torch.library.opcheck(KERNELS[0], forward)
+    h, _, log_p, _ = ops.recurrent(*forward[:5], weights.forward, *forward[-5:])
+    m_master = torch.zeros(len(u), levels)
+    torch.library.opcheck(
+        KERNELS[1], (h, m_master, k, log_p.exp(), steps.counts, *weights.back, levels, cell, weights.inputs)
+    )

@@ -45,3 +45,9 @@ def test_a_token_outside_the_table_is_refused():
     tokens = torch.full((1, 1), 9)
     with pytest.raises((RuntimeError, IndexError)):
         ops.token_contributions(torch.zeros(7, 5), tokens, torch.zeros_like(tokens), torch.zeros(1, 5))
+
+
+def test_registered_as_pytorch_expects():
+    tokens = torch.tensor([[0, 2], [3, 1]])
+    op = torch.ops.deeplift_fast.token_contributions
+    torch.library.opcheck(op, (torch.randn(4, 3), tokens, tokens.flip(1), torch.randn(2, 3)))
