@@ -187,7 +187,7 @@ def check_embeddable(what: str, values: Tensor, layer: Any) -> None:
         TypeError: for continuous values of another dtype than the layer's.
     """
     if isinstance(layer, nn.Embedding) and values.numel():
-        low, high = int(values.min()), int(values.max())
+        low, high = (int(bound) for bound in torch.aminmax(values))
         if low < 0 or high >= layer.num_embeddings:
             raise ValueError(
                 f"{what} holds token indices from {low} to {high}; the model's vocabulary is 0 to "

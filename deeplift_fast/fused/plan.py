@@ -14,7 +14,7 @@ from deeplift_fast.diagnostics import Tally
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.models import FUSED, FusedModel, Unfit
 from deeplift_fast.fused.pair import Arithmetic
-from deeplift_fast.fused.recognise import family, modules_of, obstacle, parameters_of
+from deeplift_fast.fused.recognise import family, obstacle, parameters_of
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
 CHECKED = 2  # samples that the self-check compares
@@ -58,12 +58,13 @@ class Plan:
         self._lock = threading.Lock()
 
     def prepared(
-        self, model: Any, own: Callable[[int], Tensor], given: tuple[Features, Baselines]
+        self, model: Any, modules: list[Any], own: Callable[[int], Tensor], given: tuple[Features, Baselines]
     ) -> FusedModel | None:
         """The fused layers, or `None` where they do not agree with the model's own forward pass.
 
         Args:
             model: the model.
+            modules: all of its modules, from :func:`deeplift_fast.fused.recognise.modules_of`.
             own: the model's own logits of the first samples of the batch, `[n, classes]`.
             given: the batch.
 
@@ -71,7 +72,6 @@ class Plan:
             Unfit: for a batch that the layers were not written for.
         """
         with self._lock:
-            modules = modules_of(model)
             self.unfit = obstacle(model, modules)
             if self.unfit is not None:
                 return None
@@ -115,10 +115,10 @@ def plan_for(model: Any) -> Plan | None:
     return _plans[model]
 
 
-def usable(model: Any, features: Features) -> bool:
+def usable(modules: list[Any], features: Features) -> bool:
     """Whether fused layers run here: on the CPU, without autocast, in eval mode."""
     on_cpu = all(feature.value.device.type == "cpu" for feature in features.values())
-    return on_cpu and not torch.is_autocast_enabled("cpu") and not any(m.training for m in modules_of(model))
+    return on_cpu and not torch.is_autocast_enabled("cpu") and not any(module.training for module in modules)
 
 
 def run(

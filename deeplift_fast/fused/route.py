@@ -9,6 +9,7 @@ from deeplift_fast.attribution import Attribution
 from deeplift_fast.completeness import convergence_delta, rescale, warn_if_incomplete
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.plan import Unfit, plan_for, run, usable
+from deeplift_fast.fused.recognise import modules_of
 from deeplift_fast.rules import registry
 
 
@@ -44,14 +45,14 @@ def attribute(
     Warns:
         ConvergenceWarning: as :class:`deeplift_fast.pyhealth.DeepLift`.
     """
-    plan = plan_for(model) if usable(model, features) else None
-    if plan is None:
+    plan, modules = plan_for(model), modules_of(model)
+    if plan is None or not usable(modules, features):
         raise NotFused("")
     if rules == "complete" and (registry.KINDS or registry.WRITTEN_OUT):
         raise NotFused("rules are registered for single operations")
     inputs = {key: feature.with_derived_mask(rules == "pyhealth") for key, feature in features.items()}
     try:
-        fused = plan.prepared(model, own_logits, (inputs, baselines))
+        fused = plan.prepared(model, modules, own_logits, (inputs, baselines))
         if fused is None:
             raise NotFused(plan.unfit or "")
         found = run(model, fused, inputs, baselines, target, rules, steps)
