@@ -161,8 +161,12 @@ const T* gathered(const Side<T>& side, Index s, std::vector<T>& scratch) {
     bool in_place = wide == side.width;
     for (Index r = 1; r < n && in_place; ++r) in_place = index[r] == index[0] + r;
     if (in_place) return side.rows + (n ? index[0] : 0) * side.width;
-    scratch.assign(n * wide, T(0));
-    for (Index r = 0; r < n; ++r) std::copy_n(side.rows + index[r] * side.width, side.width, scratch.data() + r * wide);
+    scratch.resize(n * wide);
+    for (Index r = 0; r < n; ++r) {
+        T* row = scratch.data() + r * wide;
+        std::copy_n(side.rows + index[r] * side.width, side.width, row);
+        std::fill(row + side.width, row + wide, T(0));
+    }
     return scratch.data();
 }
 
@@ -171,10 +175,10 @@ template <typename T>
 void as_columns(const Side<T>& side, Index s, const T* numbers, std::vector<T>& columns) {
     const Index groups = side.groups(s), across = padded<T>(groups);
     columns.assign(side.width * across, T(0));
-    for (Index g = 0; g < groups; ++g) {
-        const T* from = numbers + side.place(s, g);
-        for (Index i = 0; i < side.width; ++i) columns[i * across + g] = from[i];
-    }
+    std::vector<const T*> from(groups);
+    for (Index g = 0; g < groups; ++g) from[g] = numbers + side.place(s, g);
+    for (Index i = 0; i < side.width; ++i)
+        for (Index g = 0; g < groups; ++g) columns[i * across + g] = from[g][i];
 }
 
 // scores[row][group] = rows · columns. The rows' padding meets no column.

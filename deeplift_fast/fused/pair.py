@@ -67,7 +67,7 @@ class Pair:
         return x0 if self.where is None else x0[self.where]
 
     @property
-    def place(self) -> Tensor:
+    def facing_rows(self) -> Tensor:
         """The row of `x0` for each row of `x`."""
         return torch.arange(len(self.x)) if self.where is None else self.where
 
@@ -96,7 +96,7 @@ def activation(pair: Pair, function: str, arithmetic: Arithmetic) -> tuple[Pair,
 def elementwise(pair: Pair, function: Callable[[Tensor], Tensor], arithmetic: Arithmetic) -> tuple[Pair, Back]:
     """Another elementwise function: its secant slope under complete rules, its derivative under the others."""
     if isinstance(function, nn.GELU) and function.approximate == "none":
-        y, slope = ops.gelu(pair.x, pair.x0, pair.place, arithmetic.complete)
+        y, slope = ops.gelu(pair.x, pair.x0, pair.facing_rows, arithmetic.complete)
     elif arithmetic.complete:
         y = function(pair.x)
         slope = secant_slope(function, pair.x, pair.facing(), y)
@@ -144,7 +144,14 @@ def layer_norm(pair: Pair, norm: Any, arithmetic: Arithmetic) -> tuple[Pair, Bac
 
     def back(m: Tensor) -> Tensor:
         return ops.layer_norm_backward(
-            m.contiguous(), pair.x, pair.x0, pair.place, (average, average0), (scale, scale0), weight, arithmetic.half
+            m.contiguous(),
+            pair.x,
+            pair.x0,
+            pair.facing_rows,
+            (average, average0),
+            (scale, scale0),
+            weight,
+            arithmetic.half,
         )
 
     return Pair(y, y0, pair.where), back

@@ -38,6 +38,18 @@ class Packed:
         """The number of padded units."""
         return self.forward[2].shape[0] * self.forward[2].shape[2]
 
+    def unpadded(self, x: Tensor) -> Tensor:
+        """The units alone: `[…, padded units]` to `[…, units]`."""
+        return x if len(self.slots) == self.units else x[..., self.slots]
+
+    def padded(self, x: Tensor) -> Tensor:
+        """The reverse, with 0 between."""
+        if len(self.slots) == self.units:
+            return x
+        found = x.new_zeros(*x.shape[:-1], self.units)
+        found[..., self.slots] = x
+        return found
+
 
 def pack(
     cell: str,

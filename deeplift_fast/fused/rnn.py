@@ -82,11 +82,11 @@ def run(layers: list[list[Packed]], u: Pair, steps: Ragged, arithmetic: Arithmet
             total: Tensor | None = None
             for place, (packed, states, reverse) in enumerate(outputs):
                 columns = slice(place * size, (place + 1) * size)
-                m_h = torch.zeros_like(states.h.x)
                 if m_out is None:
-                    m_h[at_end[:, None], packed.slots] = m[:, columns]
+                    m_h = torch.zeros_like(states.h.x)
+                    m_h[at_end] = packed.padded(m[:, columns])
                 else:
-                    m_h[:, packed.slots] = m_out[turned, columns] if reverse else m_out[:, columns]
+                    m_h = packed.padded(m_out[turned, columns] if reverse else m_out[:, columns]).contiguous()
                 found = states.back(m_h, None)
                 found = found[turned] if reverse else found
                 total = found if total is None else total + found
@@ -99,6 +99,5 @@ def run(layers: list[list[Packed]], u: Pair, steps: Ragged, arithmetic: Arithmet
 
 def _rows(h: Pair, packed: Packed, rows: Tensor | None) -> Pair:
     """The states of the true units at these rows (or all) in both streams, row by row."""
-    whole = len(packed.slots) == h.x.shape[1]
     x, x0 = (h.x, h.facing()) if rows is None else (h.x[rows], h.x0[h.where[rows] if h.where is not None else rows])
-    return Pair(x, x0) if whole else Pair(x[:, packed.slots], x0[:, packed.slots])
+    return Pair(packed.unpadded(x), packed.unpadded(x0))

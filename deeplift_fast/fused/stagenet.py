@@ -139,9 +139,8 @@ def finish(layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: S
         `[samples, hidden]`, and `back` to the multipliers of the states and of the forget master gates.
     """
     windows = Windows.of(steps, ends, states, layer.module.conv_size)
-    slots = layer.cell.slots
     h = Pair(_window(states.h.x, windows.rows.x, windows.real), _window(states.h.x0, windows.rows.x0, windows.real))
-    h = h.map(lambda x: x[..., slots])
+    h = h.map(layer.cell.unpadded)
     out, out_back = staged(layer, h, distances(windows, states, layer.cell.levels), arithmetic)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,9 +148,7 @@ def finish(layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: S
         m_window[:, -1] += m
         m_h = torch.zeros_like(states.h.x)
         real = windows.real.squeeze(-1)
-        padded = m_h.new_zeros(int(real.sum()), m_h.shape[1])
-        padded[:, slots] = m_window[real]
-        m_h[windows.rows.x[real]] = padded
+        m_h[windows.rows.x[real]] = layer.cell.padded(m_window[real])
         return m_h, masters_back(m_distance, windows, states, layer.cell.levels)
 
     return Pair(out.x + h.x[:, -1], out.x0 + h.x0[:, -1]), back

@@ -5,8 +5,10 @@ that the convolution of each sample's last step sees.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from deeplift_fast.fused.attention import Spans, folded
@@ -36,17 +38,15 @@ def finish(
     layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: States, arithmetic: Arithmetic
 ) -> tuple[Pair, Callable]:
     """The last output of a `StageNetAttentionLayer`; arguments as for :func:`deeplift_fast.fused.stagenet.finish`."""
-    windows, slots = Windows.of(steps, ends, states, layer.module.conv_size), layer.cell.slots
-    h, h0 = states.h.x[:, slots], states.h.facing()[:, slots]
-    seen, seen_back = _attended(layer, steps, Pair(h, h0), windows, mask.bool(), arithmetic)
-    out, out_back = staged(layer, seen, distances(windows, states, layer.cell.levels), arithmetic)
+    windows, cell = Windows.of(steps, ends, states, layer.module.conv_size), layer.cell
+    h = states.h.map(cell.unpadded)
+    seen, seen_back = _attended(layer, steps, h, windows, mask.bool(), arithmetic)
+    out, out_back = staged(layer, seen, distances(windows, states, cell.levels), arithmetic)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_window, m_distance = out_back(m)
         m_window[:, -1] += m
-        m_h = torch.zeros_like(states.h.x)
-        m_h[:, slots] = seen_back(m_window)
-        return m_h, masters_back(m_distance, windows, states, layer.cell.levels)
+        return cell.padded(seen_back(m_window)), masters_back(m_distance, windows, states, cell.levels)
 
     return Pair(out.x + seen.x[:, -1], out.x0 + seen.x0[:, -1]), back
 
@@ -55,31 +55,36 @@ def _attended(
     layer: Prepared, steps: Ragged, h: Pair, windows: Windows, mask: Tensor, arithmetic: Arithmetic
 ) -> tuple[Pair, Back]:
     """`norm(h + attention(h))` in the windows, `[samples, window, hidden]`; 0 before the first step."""
-    real, shown = windows.real, windows.rows.x.flatten()
+    real = windows.real.squeeze(-1)
+    shown, shown0 = windows.rows.x[real], windows.rows.x0[real]
     spans = _spans(steps, windows, mask)
-    queries = h.map(lambda x: x[shown])
-    added, added_back = folded(layer.module.mha, queries, h, spans, spans, torch.arange(len(windows.step)), arithmetic)
+    spans0 = replace(spans, index=h.facing_rows[spans.index])
+    queries = Pair(h.x[shown], h.x0[shown0])
+    samples = torch.arange(len(real))
+    added, added_back = folded(layer.module.mha, queries, h, spans, spans0, samples, arithmetic)
     total = Pair(added.x + queries.x, added.x0 + queries.x0)
     normal, norm_back = layer_norm(total, layer.module.attn_norm, arithmetic)
 
+    def lined_up(x: Tensor) -> Tensor:
+        return x.new_zeros(*real.shape, x.shape[1]).masked_scatter_(real.unsqueeze(-1), x)
+
     def back(m: Tensor) -> Tensor:
-        m_total = norm_back((m * real).flatten(0, 1))
+        m_total = norm_back(m[real])
         m_queries, m_h = added_back(m_total)
-        there = real.flatten()
-        m_h[shown[there]] += (m_total + m_queries)[there]  # each row is in one window at most
+        m_h[shown] += m_queries.add_(m_total)  # each row is in one window at most
         return m_h
 
-    return normal.map(lambda x: x.unflatten(0, windows.step.shape) * real), back
+    return normal.map(lined_up), back
 
 
 def _spans(steps: Ragged, windows: Windows, mask: Tensor) -> Spans:
-    """Each sample's window as queries, its steps as rows.
+    """The real steps of each sample's window as queries, its steps as rows.
 
     Positions past a sample's steps are masked, unless a query of it looks at all alike: then there are none.
     """
-    samples, size = windows.step.shape
-    starts = torch.cat([steps.lengths.new_zeros(1), steps.lengths.cumsum(0)])
-    sample = torch.repeat_interleave(torch.arange(samples), steps.lengths)
+    real = windows.real.squeeze(-1)
+    starts, queries = (F.pad(counts.cumsum(0), (1, 0)) for counts in (steps.lengths, real.sum(1)))
+    sample = torch.repeat_interleave(torch.arange(len(real)), steps.lengths)
     step = torch.arange(len(sample)) - starts[sample]
-    looks = mask.gather(1, windows.step).flatten()
-    return Spans(steps.rows(sample, step), starts, torch.arange(samples + 1) * size, looks, mask[sample, step])
+    looks = mask.gather(1, windows.step)[real]
+    return Spans(steps.rows(sample, step), starts, queries, looks, mask[sample, step])
