@@ -185,7 +185,7 @@ class Attributor:
             raise CohortError(
                 f"none of the first {HOPELESS} samples could be attributed: {reason}; interpreter.explain on one batch "
                 "shows the error in full"
-            )
+            ) from None  # whose message may hold a patient's values
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

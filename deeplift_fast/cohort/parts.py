@@ -7,7 +7,7 @@ import hashlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ from deeplift_fast.cohort.store import Store
 ROW_GROUP = 1 << 20
 
 _DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "step", "slot", "time", "target")
+_WITH_STATISTICS = ("sample", "feature")  # the others are in no order that would let a reader skip rows
 
 
 def file_name(folder: str, part: int) -> str:
@@ -130,6 +131,8 @@ class Writer:
     def __init__(self, write: Callable[[PartResult, float], None]) -> None:
         self.seconds = 0.0
         """Time spent in `write`."""
+        self.waited = 0.0
+        """Time that the caller waited for it."""
         self._write = write
         self._waiting: queue.Queue[tuple[PartResult, float] | None] = queue.Queue(maxsize=1)
         self._error: BaseException | None = None
@@ -140,8 +143,10 @@ class Writer:
         return self
 
     def __exit__(self, *about: Any) -> None:
+        began = time.perf_counter()
         self._waiting.put(None)
         self._thread.join()
+        self.waited += time.perf_counter() - began
         if about[0] is None:
             self._raise()
 
@@ -152,7 +157,9 @@ class Writer:
             OSError: if an earlier part could not be written.
         """
         self._raise()
+        began = time.perf_counter()
         self._waiting.put((result, seconds))
+        self.waited += time.perf_counter() - began
 
     def _raise(self) -> None:
         if self._error is not None:
@@ -175,6 +182,13 @@ class Writer:
 def _parquet(table: pa.Table) -> pa.Buffer:
     sink = pa.BufferOutputStream()
     encoded = [name for name in table.column_names if name in _DICTIONARY_ENCODED]
-    settings: Mapping[str, Any] = {"compression": "zstd", "use_dictionary": encoded, "row_group_size": ROW_GROUP}
-    pq.write_table(table, sink, **settings)
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        row_group_size=ROW_GROUP,
+        use_dictionary=encoded,
+        column_encoding={"sample": "DELTA_BINARY_PACKED"},
+        write_statistics=[name for name in table.column_names if name in _WITH_STATISTICS],
+    )
     return sink.getvalue()

@@ -4,7 +4,9 @@ A dataset is read by index in a process of its own, a few windows ahead; windows
 (shared memory is often small in containers). Batches are taken as they come, in this process.
 """
 
+import copy
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Protocol
@@ -73,11 +75,11 @@ class DatasetSource:
         """As :meth:`Source.windows`."""
         assert self.total is not None
         wanted = [part for part in range(-(-self.total // part_samples)) if parts(part)]
-        reader = _Reader(self.dataset, self.total, part_samples)
+        reader = _Reader(unopened(self.dataset), self.total, part_samples)
         processes = self._processes(len(wanted)) if read_ahead is None else read_ahead
         if not processes or not wanted:
             return (reader[part] for part in wanted)
-        return iter(_ahead(reader, wanted, min(processes, len(wanted))))
+        return _ahead(reader, wanted, min(processes, len(wanted)))
 
     def window(self, part: int, part_samples: int) -> Window:
         """One window, read in this process."""
@@ -85,11 +87,12 @@ class DatasetSource:
         return _Reader(self.dataset, self.total, part_samples)[part]
 
     def _processes(self, parts: int) -> int:
-        """None for samples that lie in memory, or where there is no second core or part; one keeps up with a core."""
+        """Two for a PyHealth dataset on disk, which are idle where attribution is the slower; none for others.
+
+        What is in memory needs none, and of a dataset of the user's own nobody knows whether it can be forked.
+        """
         cores = len(os.sched_getaffinity(0))
-        if parts < 2 or cores < 2 or hasattr(self.dataset, "_data") or isinstance(self.dataset, Sequence):
-            return 0
-        return max(1, cores // 8)
+        return min(2, parts, cores) if cores > 1 and parts > 1 and _is_on_disk(self.dataset) else 0
 
 
 class BatchSource:
@@ -188,17 +191,23 @@ class _Reader(Dataset):
         return window_of([_sample(self._dataset, index) for index in indices], part, begin)
 
 
-def _ahead(reader: _Reader, parts: Sequence[int], processes: int) -> DataLoader:
-    return DataLoader(
-        reader,
-        batch_size=None,
-        sampler=parts,
-        num_workers=processes,
-        prefetch_factor=WINDOWS_AHEAD,
-        collate_fn=_as_it_is,
-        worker_init_fn=_one_thread,
-        generator=torch.Generator(),  # a loader draws a seed, which must not be the user's
-    )
+def _ahead(reader: _Reader, parts: Sequence[int], processes: int) -> Iterator[Window]:
+    with warnings.catch_warnings():
+        # Python warns of forks beside threads, and torch of more processes than cores: the reading processes take no
+        # lock that a thread of this one may hold, and the number of them is asked for.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        loader = DataLoader(
+            reader,
+            batch_size=None,
+            sampler=parts,
+            num_workers=processes,
+            prefetch_factor=WINDOWS_AHEAD,
+            collate_fn=_as_it_is,
+            worker_init_fn=_one_thread,
+            generator=torch.Generator(),  # a loader draws a seed, which must not be the user's
+        )
+        return iter(loader)
 
 
 def _as_it_is(window: Any) -> Any:
@@ -207,6 +216,25 @@ def _as_it_is(window: Any) -> Any:
 
 def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
+
+
+def unopened(dataset: Any) -> Any:
+    """A dataset that shares no open file with the one given, so that a forked process may read from it.
+
+    Forked processes share the position in an open file, and would read each other's bytes.
+    """
+    if not _is_on_disk(dataset):
+        return dataset
+    fresh = copy.copy(dataset)
+    fresh.item_loader = copy.deepcopy(dataset.item_loader)
+    fresh.reset()
+    return fresh
+
+
+def _is_on_disk(dataset: Any) -> bool:
+    from litdata import StreamingDataset
+
+    return isinstance(dataset, StreamingDataset) and "cache" in vars(dataset)
 
 
 def _sample(dataset: Any, index: int) -> Mapping[str, Any]:

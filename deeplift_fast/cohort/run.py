@@ -39,7 +39,8 @@ class Cohort:
         seconds: time that this run took.
         reading: seconds of it that attribution waited for samples.
         attribution: seconds of it in the interpreter.
-        writing: seconds of it in making and writing tables, most of them while the next part was attributed.
+        writing: seconds of it that attribution waited for tables to be written.
+        writer: seconds that making and writing tables took, most of them while the next part was attributed.
         budget: padded steps per batch; 0 where no part was needed.
     """
 
@@ -51,6 +52,7 @@ class Cohort:
     reading: float
     attribution: float
     writing: float
+    writer: float
     budget: int
 
 
@@ -126,9 +128,11 @@ def attribute_cohort(
     """
     started = time.perf_counter()
     check_kind(progress)
+    if not isinstance(interpreter, DeepLift):
+        raise CohortError(f"interpreter is a {type(interpreter).__name__}; accepted: a deeplift_fast.DeepLift")
     settings = Settings(
         baseline=CohortBaseline(baseline, interpreter.model, interpreter.rules),
-        target=_checked_target(interpreter, target_class_idx),
+        target=interpreter._target(target_class_idx),
         budget=_count("budget", budget, 1),
         memory=_count("memory", memory, 1),
         part_samples=_count("part_samples", part_samples, 1) or 0,
@@ -161,7 +165,7 @@ class _Run:
     ) -> None:
         self.source, self.store, self.settings = source, store, settings
         self.attributor = Attributor(interpreter, settings.baseline, settings.target, settings.dimensions)
-        self.reading = self.attribution = self.writing = 0.0
+        self.reading = self.attribution = self.writing = self.writer = 0.0
         self._lock = held
         identity = identity_of(
             interpreter,
@@ -234,18 +238,14 @@ class _Run:
     def _here(self, shown: Progress) -> None:
         windows = self.source.windows(self.wanted, self.settings.part_samples, self.settings.read_ahead)
         with Writer(lambda result, seconds: self._write(result, seconds, shown)) as writer:
-            try:
-                for window in self._timed(windows):
-                    budget = self.budget(window)
-                    began = time.perf_counter()
-                    result = self.attributor.part(window, budget)
-                    self.manifest.budget = result.budget
-                    seconds = time.perf_counter() - began
-                    self.attribution += seconds
-                    writer.put(result, seconds)
-            finally:
-                self.writing = writer.seconds
-        self.writing = writer.seconds
+            for window in self._timed(windows):
+                began = time.perf_counter()
+                result = self.attributor.part(window, self.budget(window))
+                self.manifest.budget = result.budget
+                seconds = time.perf_counter() - began
+                self.attribution += seconds
+                writer.put(result, seconds)
+        self.writing, self.writer = writer.waited, writer.seconds
 
     def _timed(self, windows: Iterator[Window]) -> Iterator[Window]:
         while True:
@@ -310,6 +310,7 @@ class _Run:
             reading=self.reading,
             attribution=self.attribution,
             writing=self.writing,
+            writer=self.writer,
             budget=self.manifest.budget or 0,
         )
 
@@ -333,13 +334,6 @@ def _count(name: str, given: Any, least: int) -> int | None:
     if isinstance(given, bool) or number < least:
         raise CohortError(f"{name} is {given!r}; accepted: an int of {least} or more, or None")
     return number
-
-
-def _checked_target(interpreter: Any, target: int | None) -> int | None:
-    if not isinstance(interpreter, DeepLift):
-        raise CohortError(f"interpreter is a {type(interpreter).__name__}; accepted: a deeplift_fast.DeepLift")
-    found: int | None = interpreter._target(target)
-    return found
 
 
 def _checked_dimensions(
