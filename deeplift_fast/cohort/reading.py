@@ -274,9 +274,11 @@ def _dimensions(processor: Any) -> int:
 def _reads_in_order(loader: DataLoader) -> bool:
     """Whether a loader gives a PyHealth dataset's samples in its order, each once."""
     from pyhealth.datasets.sample_dataset import SampleDataset
+    from pyhealth.datasets.utils import collate_fn_dict_with_padding
 
     dataset = loader.dataset
-    if not isinstance(dataset, SampleDataset):
+    as_pyhealth = loader.collate_fn is collate_fn_dict_with_padding and not loader.drop_last
+    if not isinstance(dataset, SampleDataset) or not as_pyhealth:
         return False
     if hasattr(loader, "shuffle_samples"):
         return not loader.shuffle_samples

@@ -1,7 +1,6 @@
 """`attribute_cohort`: reads, attributes and writes a cohort, part by part."""
 
 import json
-import operator
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,12 @@ import numpy as np
 from deeplift_fast.cohort import lock, memory
 from deeplift_fast.cohort.attributing import Attributor, PartResult
 from deeplift_fast.cohort.batching import Batch
-from deeplift_fast.cohort.cohort_baseline import CohortBaseline
 from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
 from deeplift_fast.cohort.parts import Recorder, Writer, remove_leftovers, write_files
 from deeplift_fast.cohort.progress import Progress, check_kind
-from deeplift_fast.cohort.reading import BatchSource, Source, open_source
+from deeplift_fast.cohort.reading import BatchSource, DatasetSource, Source, open_source
+from deeplift_fast.cohort.settings import Settings, checked_settings
 from deeplift_fast.cohort.store import FULL, Store, open_store
 from deeplift_fast.cohort.windows import Window
 from deeplift_fast.pyhealth import DeepLift
@@ -37,7 +36,8 @@ class Cohort:
         failures: number of samples that could not be; `failures.parquet` says why.
         parts: number of parts.
         seconds: time that this run took.
-        reading: seconds of it that attribution waited for samples.
+        reading: seconds of it that attribution waited for samples. On a cluster this and the next three are sums over
+            the workers.
         attribution: seconds of it in the interpreter.
         writing: seconds of it that attribution waited for tables to be written.
         writer: seconds that making and writing tables took, most of them while the next part was attributed.
@@ -54,21 +54,6 @@ class Cohort:
     writing: float
     writer: float
     budget: int
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run was asked for, checked; the arguments of `attribute_cohort`."""
-
-    baseline: CohortBaseline
-    target: int | None
-    budget: int | None
-    memory: int | None
-    part_samples: int
-    read_ahead: int | None
-    limit: int | None
-    force: bool
-    dimensions: Mapping[str, Sequence[str]] | None
 
 
 def attribute_cohort(
@@ -128,18 +113,9 @@ def attribute_cohort(
     """
     started = time.perf_counter()
     check_kind(progress)
-    if not isinstance(interpreter, DeepLift):
-        raise CohortError(f"interpreter is a {type(interpreter).__name__}; accepted: a deeplift_fast.DeepLift")
-    settings = Settings(
-        baseline=CohortBaseline(baseline, interpreter.model, interpreter.rules),
-        target=interpreter._target(target_class_idx),
-        budget=_count("budget", budget, 1),
-        memory=_count("memory", memory, 1),
-        part_samples=_count("part_samples", part_samples, 1) or 0,
-        read_ahead=_count("read_ahead", read_ahead, 0),
-        limit=_count("limit", limit, 1),
-        force=force,
-        dimensions=_checked_dimensions(dimensions, interpreter.model),
+    counts = {"budget": budget, "memory": memory, "read_ahead": read_ahead, "limit": limit}
+    settings = checked_settings(
+        interpreter, baseline, target_class_idx, dimensions, force, part_samples=part_samples, **counts
     )
     source = open_source(dataset, interpreter.model, settings.limit)
     store = open_store(out, shared)
@@ -149,7 +125,7 @@ def attribute_cohort(
         run.begin()
         with Progress(progress, source.total, *run.done_before()) as shown:
             try:
-                run.all_parts(shown, client, dataset)
+                run.all_parts(shown, client)
             except OSError as error:
                 if error.errno not in FULL:
                     raise
@@ -222,18 +198,42 @@ class _Run:
             return done.end < begin + self.settings.part_samples and done.end != self.settings.limit
         return done.end < min(begin + self.settings.part_samples, self.source.total)
 
-    def all_parts(self, shown: Progress, client: Any, dataset: Any) -> None:
-        """Attributes what is to do."""
-        if client is not None:
-            from deeplift_fast.cohort.distribute import run_on
-
-            run_on(client, self, shown)
-        else:
+    def all_parts(self, shown: Progress, client: Any) -> None:
+        """Attributes what is to do, here or on a cluster."""
+        if client is None:
             self._here(shown)
+        else:
+            self._on_cluster(client, shown)
         total = self.source.total
         if total is None:
             total = max((part.end for part in self.manifest.parts.values()), default=0)
         self._recorder.finish(total, finished=True)
+
+    def _on_cluster(self, client: Any, shown: Progress) -> None:
+        try:
+            from deeplift_fast.cohort.distribute import parts_on, work_for
+        except ImportError as error:
+            raise CohortError(
+                f'client is given, which needs {error.name}: pip install "deeplift_fast[dask]"'
+            ) from error
+        source, size = self.source, self.settings.part_samples
+        if not isinstance(source, DatasetSource):
+            raise CohortError(
+                "client is given, and dataset is read batch by batch; workers need a dataset that they can read by "
+                "index: give the dataset itself, or leave out client"
+            )
+        wanted = [part for part in range(-(-(source.total or 0) // size)) if self.wanted(part)]
+        if not wanted:
+            return
+        budget = self.manifest.budget or self.budget(source.window(wanted[0], size))
+        work = work_for(self.attributor.interpreter, source.dataset, self.settings, self.store)
+        for done in parts_on(client, work, iter(wanted), budget):
+            self.reading += done.reading
+            self.attribution += done.attribution
+            self.writing += done.writing
+            self.writer += done.writing
+            self.record(done.number, done.part, done.failures, done.deltas, shown)
+        remove_leftovers(self.store, self.manifest)  # of workers that died
 
     def _here(self, shown: Progress) -> None:
         windows = self.source.windows(self.wanted, self.settings.part_samples, self.settings.read_ahead)
@@ -322,24 +322,3 @@ def _make(store: Store) -> None:
         raise CohortError(
             f"out is {store.shown}, which cannot be made ({error.strerror}); choose a folder that you may write"
         ) from error
-
-
-def _count(name: str, given: Any, least: int) -> int | None:
-    if given is None:
-        return None
-    try:
-        number = operator.index(given)
-    except TypeError:
-        number = least - 1
-    if isinstance(given, bool) or number < least:
-        raise CohortError(f"{name} is {given!r}; accepted: an int of {least} or more, or None")
-    return number
-
-
-def _checked_dimensions(
-    dimensions: Mapping[str, Sequence[str]] | None, model: Any
-) -> Mapping[str, Sequence[str]] | None:
-    unknown = sorted(set(dimensions or ()) - set(model.feature_keys))
-    if unknown:
-        raise CohortError(f"dimensions has the key(s) {unknown}; accepted: {list(model.feature_keys)}")
-    return None if dimensions is None else {key: [str(name) for name in names] for key, names in dimensions.items()}

@@ -9,6 +9,7 @@ import errno
 import os
 from pathlib import Path
 from typing import Protocol
+from uuid import uuid4
 
 import fsspec
 
@@ -73,7 +74,7 @@ class LocalStore:
     def write(self, name: str, data: memoryview | bytes) -> None:
         """As :meth:`Store.write`."""
         path = self.folder / name
-        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+        temporary = path.with_name(f"{TEMPORARY}{uuid4().hex[:12]}-{path.name}")
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666 if self.shared else 0o600)
         try:
             with open(handle, "wb", buffering=0) as file:
