@@ -45,6 +45,7 @@ class Work:
         settings: what the run was asked for.
         out: the output folder, absolute, or URL.
         shared: whether others may read the output.
+        proven: whether any sample was attributed before.
     """
 
     interpreter: Any
@@ -52,6 +53,7 @@ class Work:
     settings: Settings
     out: str
     shared: bool
+    proven: bool
 
 
 @dataclass(frozen=True)
@@ -127,13 +129,15 @@ class Bench(WorkerPlugin):
         self._part_samples = settings.part_samples
         model = work.interpreter.model
         attributor = Attributor(work.interpreter, settings.baseline, settings.target, settings.dimensions)
+        attributor.proven = work.proven
         return DatasetSource(work.dataset, model, settings.limit), open_store(work.out, work.shared), attributor
 
 
-def work_for(interpreter: Any, dataset: Any, settings: Settings, store: Store) -> Work:
+def work_for(attributor: Attributor, dataset: Any, settings: Settings, store: Store) -> Work:
     """What the workers of a run need."""
     out = str(Path(store.shown).absolute()) if isinstance(store, LocalStore) else store.shown
-    return Work(interpreter, unopened(dataset), settings, out, isinstance(store, LocalStore) and store.shared)
+    shared = isinstance(store, LocalStore) and store.shared
+    return Work(attributor.interpreter, unopened(dataset), settings, out, shared, attributor.proven)
 
 
 def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int) -> Iterator[Done]:

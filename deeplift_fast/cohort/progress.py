@@ -15,11 +15,11 @@ EVERY = 10.0
 """Seconds between plain lines."""
 
 _DECADES = (-12.0, 6.0)
-_BINS = 720
+_BINS = 7200
 
 
 class RunningMedian:
-    """The median of positive numbers to 6 %, in bounded memory: counts by logarithm."""
+    """The median of positive numbers to 1 %, in bounded memory: counts by logarithm."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(_BINS + 2, np.int64)

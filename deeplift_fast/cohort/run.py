@@ -19,6 +19,7 @@ from deeplift_fast.cohort.progress import Progress, check_kind
 from deeplift_fast.cohort.reading import BatchSource, DatasetSource, Source, open_source
 from deeplift_fast.cohort.settings import Settings, checked_settings
 from deeplift_fast.cohort.store import FULL, Store, open_store
+from deeplift_fast.cohort.threads import fewer_threads
 from deeplift_fast.cohort.windows import Window
 from deeplift_fast.pyhealth import DeepLift
 
@@ -93,7 +94,7 @@ def attribute_cohort(
             halved where memory runs out.
         memory: bytes that attribution may use on the model's device; `None` for a quarter of what is free on a CPU,
             half on a GPU.
-        part_samples: samples per part; at most three parts are in memory at once.
+        part_samples: samples per part. Memory holds the one being attributed, two being written, and those read ahead.
         read_ahead: processes that read ahead; `None` to choose; 0 for none.
         limit: how many of the first samples to attribute; `None` for all.
         force: whether to start over.
@@ -226,7 +227,7 @@ class _Run:
         if not wanted:
             return
         budget = self.manifest.budget or self.budget(source.window(wanted[0], size))
-        work = work_for(self.attributor.interpreter, source.dataset, self.settings, self.store)
+        work = work_for(self.attributor, source.dataset, self.settings, self.store)
         for done in parts_on(client, work, iter(wanted), budget):
             self.reading += done.reading
             self.attribution += done.attribution
@@ -237,7 +238,10 @@ class _Run:
 
     def _here(self, shown: Progress) -> None:
         windows = self.source.windows(self.wanted, self.settings.part_samples, self.settings.read_ahead)
-        with Writer(lambda result, seconds: self._write(result, seconds, shown)) as writer:
+        with (
+            fewer_threads(max(1, self.source.helpers)),
+            Writer(lambda result, seconds: self._write(result, seconds, shown)) as writer,
+        ):
             for window in self._timed(windows):
                 began = time.perf_counter()
                 result = self.attributor.part(window, self.budget(window))
