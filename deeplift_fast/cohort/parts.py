@@ -5,6 +5,7 @@ Whatever happens in between, a part that the manifest does not name is not there
 
 import hashlib
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -17,9 +18,11 @@ from deeplift_fast.cohort import failures
 from deeplift_fast.cohort.attributing import PartResult
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, Part
 from deeplift_fast.cohort.part_tables import Texts, part_tables
-from deeplift_fast.cohort.store import Store
+from deeplift_fast.cohort.store import TEMPORARY, Store
 
 ROW_GROUP = 1 << 20
+
+_PART = re.compile(r"part-\d{6,}\.parquet")
 
 _DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "step", "slot", "time", "target")
 _WITH_STATISTICS = ("sample", "feature")  # the others are in no order that would let a reader skip rows
@@ -69,10 +72,17 @@ def write_files(store: Store, result: PartResult, keys: list[str], texts: Texts,
 def remove_leftovers(store: Store, manifest: Manifest) -> None:
     """Removes the files of parts that the manifest does not name: a run that was killed left them."""
     named = {name for part in manifest.parts.values() for name in part.files}
+    for name in set(part_files(store)) - named:
+        store.remove(name)
     for folder in FOLDERS:
         for name in store.names(folder):
-            if f"{folder}/{name}" not in named:
+            if name.startswith(TEMPORARY):
                 store.remove(f"{folder}/{name}")
+
+
+def part_files(store: Store) -> list[str]:
+    """Names of all files of parts that are there, whoever wrote them; other files are nobody's business."""
+    return [f"{folder}/{name}" for folder in FOLDERS for name in store.names(folder) if _PART.fullmatch(name)]
 
 
 class Recorder:

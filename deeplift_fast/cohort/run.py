@@ -14,7 +14,7 @@ from deeplift_fast.cohort.attributing import Attributor, PartResult
 from deeplift_fast.cohort.batching import Batch
 from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
-from deeplift_fast.cohort.parts import Recorder, Writer, remove_leftovers, write_files
+from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
 from deeplift_fast.cohort.progress import Progress, check_kind
 from deeplift_fast.cohort.reading import BatchSource, DatasetSource, Source, open_source
 from deeplift_fast.cohort.settings import Settings, checked_settings
@@ -177,8 +177,8 @@ class _Run:
         self.attributor.proven = found.samples() > 0
 
     def _refuse_foreign(self) -> None:
-        """Files in the folders of parts that no manifest speaks of are not this cohort's to remove."""
-        foreign = [f"{folder}/{name}" for folder in FOLDERS for name in self.store.names(folder)]
+        """Parts that no manifest speaks of are not this cohort's to remove."""
+        foreign = part_files(self.store)
         if foreign and not self.settings.force:
             raise CohortError(
                 f"out is {self.store.shown}, which holds {foreign[0]} but no manifest.json; choose another folder, or "
@@ -243,6 +243,8 @@ class _Run:
             Writer(lambda result, seconds: self._write(result, seconds, shown)) as writer,
         ):
             for window in self._timed(windows):
+                if self._have(window):
+                    continue
                 began = time.perf_counter()
                 result = self.attributor.part(window, self.budget(window))
                 self.manifest.budget = result.budget
@@ -250,6 +252,11 @@ class _Run:
                 self.attribution += seconds
                 writer.put(result, seconds)
         self.writing, self.writer = writer.waited, writer.seconds
+
+    def _have(self, window: Window) -> bool:
+        """Whether a part is there to its end, which for batches as they come only reading tells."""
+        done = self.manifest.parts.get(window.part)
+        return done is not None and done.end >= window.end
 
     def _timed(self, windows: Iterator[Window]) -> Iterator[Window]:
         while True:

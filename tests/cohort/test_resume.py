@@ -103,8 +103,11 @@ def test_what_a_killed_run_left_is_removed(whole, copied):
     data, model, out = copied
     for name in ("attributions/.tmp-1-part-000009.parquet", "samples/part-000009.parquet"):
         (out / name).write_bytes(b"left")
+    (out / "samples" / "notes.txt").write_text("the user's own")
     run(model, data, out)
     assert contents(out) == contents(whole[2])
+    assert not list(out.rglob(".tmp-*"))
+    assert (out / "samples" / "notes.txt").exists()
 
 
 def test_force_starts_over(whole, copied):

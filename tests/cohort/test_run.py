@@ -111,11 +111,13 @@ def test_every_kind_of_source_gives_its_samples(source, tmp_path):
     names = [name for batch in given() for name in batch["visit_id"]] if source == "shuffled" else None
     expected = names or [f"secret-visit-{i}" for i in range(23)]
     assert table(tmp_path / "out", "samples")["visit_id"].to_pylist() == expected
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("part-*")}
     if source != "shuffled":
         run(model, cohort()[0], tmp_path / "plain")
         rows = table(tmp_path / "out", "attributions").drop(["attribution"])
         assert rows.equals(table(tmp_path / "plain", "attributions").drop(["attribution"]))
     run(model, given(), tmp_path / "out", **options)  # goes on with nothing left to do
+    assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("part-*")}
 
 
 def test_reading_ahead_gives_the_same_bytes(tmp_path):
