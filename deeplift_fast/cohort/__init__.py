@@ -1,5 +1,8 @@
-"""Attributions of many samples: turned into tables, written as they come."""
+"""Attributions of many samples: read, attributed and written part by part; the tables that they become."""
 
+from typing import TYPE_CHECKING, Any
+
+from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.tables import (
     ATTRIBUTIONS,
     SAMPLES,
@@ -8,4 +11,29 @@ from deeplift_fast.cohort.tables import (
     samples_table,
 )
 
-__all__ = ["ATTRIBUTIONS", "SAMPLES", "CohortWriter", "attributions_table", "samples_table"]
+if TYPE_CHECKING:
+    from deeplift_fast.cohort.run import Cohort, attribute_cohort
+
+__all__ = [
+    "ATTRIBUTIONS",
+    "SAMPLES",
+    "Cohort",
+    "CohortError",
+    "CohortWriter",
+    "attribute_cohort",
+    "attributions_table",
+    "samples_table",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # PyHealth takes seconds to import, which the tables alone should not cost.
+    if name not in ("Cohort", "attribute_cohort"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from deeplift_fast.cohort import run
+
+    return getattr(run, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), "Cohort", "attribute_cohort"])

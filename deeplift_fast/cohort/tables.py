@@ -35,6 +35,7 @@ gap that a processor filled (forward, or with a constant) counts as real, since 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -102,21 +103,21 @@ def samples_table(
     Raises:
         ValueError: if the model is multiclass and `probability` is `None`.
     """
-    target = _numpy(found.target)
+    target = numbers(found.target)
     rows = np.arange(len(target))
     if probability is None:
-        probability = _probability(model, found.output)
+        probability = probabilities(model, found.output)
     return pa.table(
         {
             "sample": first_sample + rows,
             "patient_id": _identifiers(batch, "patient_id", rows),
             "visit_id": _identifiers(batch, "visit_id", rows),
             "target": target,
-            "output": _numpy(found.output),
-            "baseline_output": _numpy(found.baseline_output),
-            "probability": _floats(None if probability is None else _numpy(probability), len(rows)),
-            "label": _floats(_labels(model, batch, found.target), len(rows)),
-            "convergence_delta": _numpy(found.convergence_delta),
+            "output": numbers(found.output),
+            "baseline_output": numbers(found.baseline_output),
+            "probability": floats(None if probability is None else numbers(probability), len(rows)),
+            "label": floats(labels_of(model, batch, found.target), len(rows)),
+            "convergence_delta": numbers(found.convergence_delta),
         },
     ).cast(SAMPLES)
 
@@ -151,8 +152,8 @@ def attributions_table(
     parts = []
     for key, feature in features.items():
         recorded = (values or {}).get(key, feature.value)
-        _check_shape(f"contributions[{key!r}]", contributions[key], feature)
-        _check_shape(f"values[{key!r}]", recorded, feature)
+        check_shape(f"contributions[{key!r}]", contributions[key], feature)
+        check_shape(f"values[{key!r}]", recorded, feature)
         processor = model.dataset.input_processors[key]
         names = (dimensions or {}).get(key)
         parts.append(_feature_table(feature, processor, contributions[key], recorded, names, batch, first_sample))
@@ -239,36 +240,77 @@ def _feature_table(
     batch: Mapping[str, Any],
     first_sample: int,
 ) -> pa.Table:
-    schema = tuple(processor.schema())
-    times = feature.parts[schema.index("time")] if "time" in schema else None
-    grid = _grid(feature, timed=times is not None)
-    real = _numpy(feature.real()).reshape(grid)
-    sample, step, slot = (axis.astype(np.int32) for axis in real.nonzero())
-    if names is not None and len(names) != grid[2]:
-        raise ValueError(
-            f"dimensions[{feature.key!r}] has {len(names)} name(s); the feature has {grid[2]} dimension(s)"
-        )
-    if feature.is_token:
-        code = _tokens(_numpy(feature.value).reshape(grid)[real], getattr(processor, "code_vocab", {}))
-        value = _floats(None, len(sample))
+    rows = feature_rows(feature, processor, contributions, recorded)
+    check_names(feature, processor, names)
+    if rows.token is not None:
+        code = _tokens(rows.token, getattr(processor, "code_vocab", {}))
     else:
-        code = pa.nulls(len(sample), _TEXT) if names is None else _dictionary(slot, list(names))
-        value = _floats(_numpy(recorded).reshape(grid)[real], len(sample))
+        code = pa.nulls(len(rows.sample), _TEXT) if names is None else dictionary(rows.slot, list(names))
     return pa.table(
         {
-            "sample": first_sample + sample.astype(np.int64),
-            "patient_id": _identifiers(batch, "patient_id", sample),
-            "visit_id": _identifiers(batch, "visit_id", sample),
-            "feature": _dictionary(np.zeros(len(sample), np.int32), [feature.key]),
-            "step": step,
-            "slot": slot,
+            "sample": first_sample + rows.sample.astype(np.int64),
+            "patient_id": _identifiers(batch, "patient_id", rows.sample),
+            "visit_id": _identifiers(batch, "visit_id", rows.sample),
+            "feature": dictionary(np.zeros(len(rows.sample), np.int32), [feature.key]),
+            "step": rows.step,
+            "slot": rows.slot,
             "code": code,
-            "time": _times(times, grid, sample, step),
-            "value": value,
-            "attribution": _numpy(contributions).reshape(grid)[real].astype(np.float32),
+            "time": floats(rows.time, len(rows.sample)),
+            "value": floats(rows.value, len(rows.sample)),
+            "attribution": rows.attribution,
         },
         schema=ATTRIBUTIONS,
     )
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """The rows of one feature of a batch, sample by sample; one number per row.
+
+    Attributes:
+        sample: place of the sample in the batch, int32, ascending.
+        step: as in the table, int32.
+        slot: as in the table, int32.
+        token: token index; `None` for a feature of values.
+        time: as in the table, NaN for null; `None` for a feature without times.
+        value: as in the table, NaN for null; `None` for tokens.
+        attribution: as in the table, float32.
+    """
+
+    sample: np.ndarray
+    step: np.ndarray
+    slot: np.ndarray
+    token: np.ndarray | None
+    time: np.ndarray | None
+    value: np.ndarray | None
+    attribution: np.ndarray
+
+
+def feature_rows(feature: Feature, processor: Any, contributions: Tensor, recorded: Tensor) -> FeatureRows:
+    """The rows of one feature of a batch.
+
+    Args:
+        feature: the feature as `read_features` gives it.
+        processor: its processor.
+        contributions: floating point, of the value's shape.
+        recorded: what to record in place of a continuous value, of its shape.
+    """
+    schema = tuple(processor.schema())
+    times = feature.parts[schema.index("time")] if "time" in schema else None
+    grid = _grid(feature, timed=times is not None)
+    real = numbers(feature.real()).reshape(grid)
+    sample, step, slot = (axis.astype(np.int32) for axis in real.nonzero())
+    token = numbers(feature.value).reshape(grid)[real] if feature.is_token else None
+    value = None if feature.is_token else numbers(recorded).reshape(grid)[real]
+    attribution = numbers(contributions).reshape(grid)[real].astype(np.float32, copy=False)
+    return FeatureRows(sample, step, slot, token, _times(times, grid, sample, step), value, attribution)
+
+
+def check_names(feature: Feature, processor: Any, names: Sequence[str] | None) -> None:
+    """Raise `ValueError` unless there is one name per dimension of a feature of values."""
+    size = _grid(feature, timed="time" in processor.schema())[2]
+    if names is not None and len(names) != size:
+        raise ValueError(f"dimensions[{feature.key!r}] has {len(names)} name(s); the feature has {size} dimension(s)")
 
 
 def _grid(feature: Feature, timed: bool) -> tuple[int, int, int]:
@@ -281,20 +323,20 @@ def _grid(feature: Feature, timed: bool) -> tuple[int, int, int]:
     return shape[0], int(np.prod(shape[1:-1])), shape[-1]
 
 
-def _times(times: Tensor | None, grid: tuple[int, int, int], sample: np.ndarray, step: np.ndarray) -> pa.Array:
+def _times(times: Tensor | None, grid: tuple[int, int, int], sample: np.ndarray, step: np.ndarray) -> np.ndarray | None:
     """The time of each row; where steps are merged axes, `read_features` has seen one time per first of them."""
     if times is None:
-        return _floats(None, len(sample))
-    by_step = _numpy(times).reshape(grid[0], -1)
+        return None
+    by_step = numbers(times).reshape(grid[0], -1)
     merged = max(1, grid[1] // by_step.shape[1])
-    return _floats(by_step[sample, step // merged], len(sample))
+    return by_step[sample, step // merged]
 
 
 def _tokens(tokens: np.ndarray, vocabulary: Mapping[Any, int]) -> pa.DictionaryArray:
     """Texts of token indices; an index that the vocabulary lacks is written as a number."""
     used, which = np.unique(tokens, return_inverse=True)
     texts = {index: str(text) for text, index in vocabulary.items()}
-    return _dictionary(which, [texts.get(int(token), str(token)) for token in used])
+    return dictionary(which, [texts.get(int(token), str(token)) for token in used])
 
 
 def _identifiers(batch: Mapping[str, Any], key: str, rows: np.ndarray) -> pa.Array:
@@ -302,40 +344,50 @@ def _identifiers(batch: Mapping[str, Any], key: str, rows: np.ndarray) -> pa.Arr
         return pa.nulls(len(rows), _TEXT)
     # Several samples may share a patient.
     names, which = np.unique(np.array([str(name) for name in batch[key]], dtype=object), return_inverse=True)
-    return _dictionary(which[rows], names.tolist())
+    return dictionary(which[rows], names.tolist())
 
 
-def _dictionary(indices: np.ndarray, texts: list[str]) -> pa.DictionaryArray:
+def dictionary(indices: np.ndarray, texts: list[str]) -> pa.DictionaryArray:
+    """Dictionary-encoded strings."""
     return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int32()), pa.array(texts, pa.string()))
 
 
-def _floats(numbers: np.ndarray | None, rows: int) -> pa.Array:
-    if numbers is None:
+def floats(values: np.ndarray | None, rows: int) -> pa.Array:
+    """float32, with null for NaN; nulls alone for `None`."""
+    if values is None:
         return pa.nulls(rows, pa.float32())
-    return pa.array(numbers, pa.float32(), from_pandas=True)
+    return pa.array(values, pa.float32(), from_pandas=True)
 
 
-def _numpy(tensor: Any) -> np.ndarray:
+def numbers(tensor: Any) -> np.ndarray:
+    """A tensor as an array of at most 32 bits per float."""
     wide = tensor.detach().cpu()
     return (wide.float() if wide.dtype in (torch.bfloat16, torch.float16, torch.float64) else wide).numpy()
 
 
-def _probability(model: Any, output: Tensor) -> Tensor | None:
+def probabilities(model: Any, output: Tensor) -> Tensor | None:
+    """Predicted probabilities of the target, from its logit `[batch]`; `None` for regression.
+
+    Raises:
+        ValueError: if the model is multiclass, where the logit alone does not tell.
+    """
     if model.mode == "multiclass":
         raise ValueError("the model is multiclass: pass probability=, the softmax of its logits at the target")
     return output.sigmoid() if model.mode in ("binary", "multilabel") else None
 
 
-def _labels(model: Any, batch: Mapping[str, Any], target: Any) -> np.ndarray | None:
+def labels_of(model: Any, batch: Mapping[str, Any], target: Any) -> np.ndarray | None:
+    """True labels, float32 `[batch]` (multilabel: whether the target applies); `None` where the batch has none."""
     (key,) = model.label_keys
     if key not in batch:
         return None
     labels = torch.as_tensor(batch[key]).detach().cpu()
     if model.mode == "multilabel":
         labels = labels.gather(1, target.detach().cpu().reshape(-1, 1))
-    return _numpy(labels.reshape(len(labels)).float())
+    return numbers(labels.reshape(len(labels)).float())
 
 
-def _check_shape(name: str, tensor: Tensor, feature: Feature) -> None:
+def check_shape(name: str, tensor: Tensor, feature: Feature) -> None:
+    """Raise `ValueError`, with the tensor's name, unless it has the shape of the feature's value."""
     if tensor.shape != feature.value.shape:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}; accepted: the value's, {tuple(feature.value.shape)}")

@@ -1,0 +1,232 @@
+"""A part's samples through the interpreter: batch by batch, without those that cannot be attributed."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deeplift_fast.attribution import Attribution
+from deeplift_fast.cohort import failures
+from deeplift_fast.cohort.batching import Batch, cut
+from deeplift_fast.cohort.cohort_baseline import CohortBaseline
+from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.cohort.failures import Failure
+from deeplift_fast.cohort.memory import is_out_of_memory
+from deeplift_fast.cohort.part_tables import BatchRows, Texts, rows_of
+from deeplift_fast.cohort.windows import Window
+from deeplift_fast.errors import ConvergenceWarning
+from deeplift_fast.features import read_features
+from deeplift_fast.pyhealth import DeepLift
+
+HOPELESS = 8
+"""Samples that may fail in the interpreter before any has been attributed."""
+
+
+@dataclass
+class PartResult:
+    """What a part's samples gave.
+
+    Attributes:
+        window: the part; its samples are let go of.
+        rows: what each batch adds to the tables.
+        failures: samples that could not be attributed.
+        budget: padded steps per batch at the end, which running out of memory lowers.
+        raised: how many of the failures are the interpreter's own errors.
+    """
+
+    window: Window
+    rows: list[BatchRows] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    budget: int = 0
+    raised: int = 0
+
+
+class Attributor:
+    """Attributes parts with one interpreter.
+
+    Args:
+        interpreter: the interpreter.
+        baseline: what inputs are compared with.
+        target: the class to explain; `None` for the predicted one.
+        dimensions: by feature key, the names of a continuous feature's dimensions.
+    """
+
+    def __init__(
+        self,
+        interpreter: DeepLift,
+        baseline: CohortBaseline,
+        target: int | None,
+        dimensions: Mapping[str, Sequence[str]] | None,
+    ) -> None:
+        self.interpreter = interpreter
+        self.model: Any = interpreter.model
+        self.keys = list(self.model.feature_keys)
+        self.texts = Texts(self.model, dimensions)
+        self.proven = False
+        """Whether any sample was attributed yet; until then errors may be the interpreter's own."""
+        self._baseline, self._target, self._dimensions = baseline, target, dimensions
+
+    def attributable(self, window: Window, count: int) -> Batch | None:
+        """Up to `count` samples of a window that can be attributed, the longest first; `None` where there is none."""
+        groups = [group for group in window.groups if not group.as_it_came]
+        if not groups:
+            return None
+        group = max(groups, key=lambda each: len(each.numbers))
+        fit, _ = failures.check(group, self.model)
+        longest = fit[np.argsort(-group.lengths(self.keys)[fit], kind="stable")][:count]
+        tried = self._attempt(Batch(group, longest))
+        return Batch(group, longest[np.isin(group.numbers[longest], tried)]) if len(tried) else None
+
+    def explain(self, batch: Batch) -> int:
+        """Attributes a batch for its cost alone; returns its padded steps."""
+        self._explain(batch)
+        return self.padded(batch)
+
+    def padded(self, batch: Batch) -> int:
+        """Padded steps of a batch: samples times the longest sequence among them."""
+        return len(batch.which) * int(batch.group.lengths(self.keys)[batch.which].max(initial=1))
+
+    def part(self, window: Window, budget: int) -> PartResult:
+        """Attributes the samples of a part.
+
+        Args:
+            window: the part.
+            budget: padded steps per batch.
+
+        Raises:
+            CohortError: if the interpreter raises for every one of the first samples, so that it is not their fault.
+        """
+        result = PartResult(replace(window, groups=()), budget=budget)
+        for group in window.groups:
+            fit, found = failures.check(group, self.model)
+            result.failures += found
+            self._attribute(cut(group, fit, self.keys, result.budget, as_it_came=True), result)
+        return result
+
+    def _attempt(self, batch: Batch) -> np.ndarray:
+        """Numbers of the samples of a batch that can be attributed."""
+        result = PartResult(Window(0, 0, 0, (), {}), budget=self.padded(batch))
+        if len(batch.which):
+            self._attribute([batch], result)
+        return np.concatenate([np.empty(0, np.int64), *(rows.numbers for rows in result.rows)])
+
+    def _attribute(self, batches: list[Batch], result: PartResult) -> None:
+        waiting = batches[::-1]  # a stack, so that what a batch is cut into comes next
+        while waiting:
+            batch = waiting.pop()
+            try:
+                result.rows.append(self._batch(batch, result))
+            except Exception as error:
+                if is_out_of_memory(error):
+                    waiting = self._smaller(batch, waiting, result)
+                elif len(batch.which) > 1:
+                    waiting += batch.halves()[::-1]
+                else:
+                    self._give_up(batch, error, result)
+
+    def _batch(self, batch: Batch, result: PartResult) -> BatchRows:
+        """Attributes one batch; samples with a result that is not finite go to the failures."""
+        given, found, probability = self._explain(batch)
+        self.proven = True
+        finite = _finite(found)
+        if finite.all():
+            return self._rows(batch, given, found, probability)
+        reason = "the attribution is not finite"
+        result.failures += [Failure(int(number), reason) for number in batch.numbers[~finite]]
+        keep = torch.from_numpy(np.flatnonzero(finite)).to(found.output.device)
+        fewer = Batch(batch.group, batch.which[finite])
+        given = {key: _rows_of(value, keep, len(finite)) for key, value in given.items()}
+        return self._rows(fewer, given, _kept(found, keep), None if probability is None else probability[keep])
+
+    def _rows(
+        self, batch: Batch, given: Mapping[str, Any], found: Attribution, probability: Tensor | None
+    ) -> BatchRows:
+        return rows_of(self.model, given, found, batch.numbers, probability, self.texts, self._dimensions)
+
+    def _explain(self, batch: Batch) -> tuple[dict[str, Any], Attribution, Tensor | None]:
+        given = to_device(batch.given(), self.model.device)
+        with warnings.catch_warnings():
+            # The tables hold every convergence delta, and the progress their median.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            baselines = self._baseline.of(self.model, given)
+            found = self.interpreter.explain(baselines, self._target, **given)
+        return given, found, self._probability(given, found)
+
+    def _probability(self, given: Mapping[str, Any], found: Attribution) -> Tensor | None:
+        """The softmax of a multiclass model's logits at the target, which takes one more forward pass."""
+        if self.model.mode != "multiclass":
+            return None
+        features = read_features(self.model, given, use_embeddings=True)
+        logits = self.interpreter._own_logits(features, given, len(found.output))
+        assert found.target is not None  # a PyHealth model's output has a class dimension
+        return logits.softmax(-1).gather(1, found.target[:, None])[:, 0]
+
+    def _smaller(self, batch: Batch, waiting: list[Batch], result: PartResult) -> list[Batch]:
+        """What is left to do after memory ran out, cut by half the budget."""
+        _free_memory(self.model.device)
+        if len(batch.which) == 1:
+            result.failures.append(Failure(int(batch.numbers[0]), "memory ran out for this sample alone"))
+            return waiting
+        result.budget = max(1, min(result.budget, self.padded(batch)) // 2)
+        if batch.group.as_it_came:
+            return waiting + list(batch.halves()[::-1])
+        rest = np.sort(np.concatenate([each.which for each in (batch, *waiting)]))
+        return cut(batch.group, rest, self.keys, result.budget, as_it_came=False)[::-1]
+
+    def _give_up(self, batch: Batch, error: Exception, result: PartResult) -> None:
+        reason = failures.describe(error, batch.given(), self.model)
+        result.failures.append(Failure(int(batch.numbers[0]), reason))
+        result.raised += 1
+        if not self.proven and result.raised >= HOPELESS:
+            raise CohortError(
+                f"none of the first {HOPELESS} samples could be attributed: {reason}; interpreter.explain on one batch "
+                "shows the error in full"
+            ) from None  # whose message may hold a patient's values
+
+
+def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """A batch with its tensors, and tuples of tensors, on a device."""
+
+    def move(item: Any) -> Any:
+        if isinstance(item, Tensor):
+            return item.to(device)
+        return tuple(map(move, item)) if isinstance(item, tuple) else item
+
+    return {key: move(item) for key, item in batch.items()}
+
+
+def _finite(found: Attribution) -> np.ndarray:
+    """Which samples have finite outputs and contributions, bool `[batch]`."""
+    finite = found.output.isfinite() & found.baseline_output.isfinite() & found.convergence_delta.isfinite()
+    for contributions in found.contributions.values():
+        finite = finite & contributions.reshape(len(finite), -1).isfinite().all(1)
+    result: np.ndarray = finite.cpu().numpy()
+    return result
+
+
+def _kept(found: Attribution, keep: Tensor) -> Attribution:
+    return replace(
+        found,
+        contributions={key: value[keep] for key, value in found.contributions.items()},
+        convergence_delta=found.convergence_delta[keep],
+        output=found.output[keep],
+        baseline_output=found.baseline_output[keep],
+        target=found.target[keep] if isinstance(found.target, Tensor) else found.target,
+    )
+
+
+def _rows_of(value: Any, keep: Tensor, size: int) -> Any:
+    if isinstance(value, Tensor) and value.dim() and len(value) == size:
+        return value[keep.to(value.device)]
+    if isinstance(value, tuple):
+        return tuple(_rows_of(item, keep, size) for item in value)
+    return [value[int(place)] for place in keep] if isinstance(value, list) and len(value) == size else value
+
+
+def _free_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

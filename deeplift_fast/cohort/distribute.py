@@ -1,0 +1,200 @@
+"""A cohort's parts on the workers of a Dask cluster.
+
+Parts are the shards. Each worker process is sent the model once, reads its own samples, and writes its parts' files to
+the output folder, which all of them reach. The process that began the run alone writes the manifest, as parts come in:
+a part that two workers write, because one was thought dead, ends up with the same rows, and counts once.
+"""
+
+import pickle
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import cloudpickle
+import numpy as np
+from distributed import Client, WorkerPlugin, as_completed, get_worker
+
+from deeplift_fast.cohort.attributing import Attributor
+from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.cohort.failures import Failure
+from deeplift_fast.cohort.manifest import Part
+from deeplift_fast.cohort.parts import write_files
+from deeplift_fast.cohort.reading import DatasetSource, unopened
+from deeplift_fast.cohort.settings import Settings
+from deeplift_fast.cohort.store import LocalStore, Store, open_store
+
+RETRIES = 3
+"""Times that a part is tried again after an error; Dask gives parts of dead workers to others by itself."""
+
+AHEAD = 2
+"""Parts that wait on the cluster for each thread of a worker."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker needs, once.
+
+    Attributes:
+        interpreter: the `DeepLift`.
+        dataset: the samples, with no open file.
+        settings: what the run was asked for.
+        out: the output folder, absolute, or URL.
+        shared: whether others may read the output.
+        proven: whether any sample was attributed before.
+    """
+
+    interpreter: Any
+    dataset: Any
+    settings: Settings
+    out: str
+    shared: bool
+    proven: bool
+
+
+@dataclass(frozen=True)
+class Done:
+    """A part whose files are there.
+
+    Attributes:
+        number: number of the part.
+        part: what the manifest is to say.
+        failures: samples that could not be attributed.
+        deltas: convergence deltas of the others, float32.
+        reading: seconds of reading.
+        attribution: seconds of attribution.
+        writing: seconds of writing.
+    """
+
+    number: int
+    part: Part
+    failures: list[Failure]
+    deltas: np.ndarray
+    reading: float
+    attribution: float
+    writing: float
+
+
+class Bench(WorkerPlugin):
+    """What a worker process keeps between parts; Dask sets it up on workers that come later too.
+
+    Args:
+        content: a pickled :class:`Work`.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def setup(self, worker: Any) -> None:
+        """Unpickles nothing yet: a worker that never gets a part needs no model."""
+        self._opening, self._reading, self._attributing = (threading.Lock() for _ in range(3))
+        self._opened: tuple[DatasetSource, Store, Attributor] | None = None
+
+    def attribute(self, number: int, budget: int) -> Done:
+        """Attributes a part and writes its files; threads of one worker take turns at each stage.
+
+        Args:
+            number: number of the part.
+            budget: padded steps per batch.
+        """
+        with self._opening:
+            source, store, attributor = self._opened = self._opened or self._open()
+        times = [time.perf_counter()]
+        with self._reading:
+            window = source.window(number, self._part_samples)
+            times.append(time.perf_counter())
+        with self._attributing:
+            began = time.perf_counter()
+            result = attributor.part(window, budget)
+            times.append(time.perf_counter())
+        part = write_files(store, result, attributor.keys, attributor.texts, times[2] - began)
+        deltas = [rows.columns["convergence_delta"] for rows in result.rows]
+        return Done(
+            number=number,
+            part=part,
+            failures=result.failures,
+            deltas=np.concatenate([np.empty(0, np.float32), *deltas]),
+            reading=times[1] - times[0],
+            attribution=times[2] - began,
+            writing=time.perf_counter() - times[2],
+        )
+
+    def _open(self) -> tuple[DatasetSource, Store, Attributor]:
+        work: Work = pickle.loads(self._content)  # made by the run itself, from what its user gave it
+        settings = work.settings
+        self._part_samples = settings.part_samples
+        model = work.interpreter.model
+        attributor = Attributor(work.interpreter, settings.baseline, settings.target, settings.dimensions)
+        attributor.proven = work.proven
+        return DatasetSource(work.dataset, model, settings.limit), open_store(work.out, work.shared), attributor
+
+
+def work_for(attributor: Attributor, dataset: Any, settings: Settings, store: Store) -> Work:
+    """What the workers of a run need."""
+    out = str(Path(store.shown).absolute()) if isinstance(store, LocalStore) else store.shown
+    shared = isinstance(store, LocalStore) and store.shared
+    return Work(attributor.interpreter, unopened(dataset), settings, out, shared, attributor.proven)
+
+
+def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int) -> Iterator[Done]:
+    """Parts as the workers of a cluster finish them.
+
+    Args:
+        client: the cluster's client.
+        work: what the workers need.
+        wanted: numbers of the parts.
+        budget: padded steps per batch; lowered for later parts where a worker runs out of memory.
+
+    Raises:
+        CohortError: if the cluster has no workers, or the model or the dataset cannot be sent to them.
+        Exception: what a part raised at its last try.
+    """
+    threads = sum(client.nthreads().values())
+    if not threads:
+        raise CohortError("client has no workers; start some, or wait for them with client.wait_for_workers")
+    name = f"deeplift_fast-{uuid4().hex}"
+    client.register_plugin(Bench(_pickled(work)), name=name)
+    running = as_completed()
+    waiting: set[Any] = set()
+
+    def submit(count: int) -> None:
+        for number in islice(wanted, count):
+            future = client.submit(
+                _attribute, name, number, budget, key=f"{name}-{number}", retries=RETRIES, pure=False
+            )
+            waiting.add(future)
+            running.add(future)
+
+    try:
+        submit(AHEAD * threads)
+        for future in running:
+            waiting.discard(future)
+            done: Done = future.result()
+            future.release()
+            budget = min(budget, done.part.budget)
+            submit(max(1, AHEAD * sum(client.nthreads().values()) - len(waiting)))
+            yield done
+    finally:
+        client.cancel(list(waiting), force=True)
+        client.unregister_worker_plugin(name)
+
+
+def _attribute(name: str, number: int, budget: int) -> Done:
+    bench = get_worker().plugins[name]
+    assert isinstance(bench, Bench)
+    return bench.attribute(number, budget)
+
+
+def _pickled(work: Work) -> bytes:
+    try:
+        content: bytes = cloudpickle.dumps(work)
+    except (TypeError, pickle.PicklingError, AttributeError) as error:
+        raise CohortError(
+            f"client is given, but the model or the dataset cannot be sent to its workers ({type(error).__name__}): "
+            "both must be picklable"
+        ) from error
+    return content

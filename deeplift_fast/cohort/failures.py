@@ -1,0 +1,134 @@
+"""Samples that cannot be attributed, and why.
+
+A reason names the feature and what is wrong with it, never a patient's value.
+"""
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor, nn
+
+from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.cohort.store import Store
+from deeplift_fast.cohort.windows import Group, Parts
+from deeplift_fast.features import PAD
+
+NAME = "failures.parquet"
+FAILURES = pa.schema({"sample": pa.int64(), "part": pa.int32(), "reason": pa.string()})
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A sample that could not be attributed.
+
+    Attributes:
+        sample: its number in the dataset.
+        reason: why, without any patient's value.
+    """
+
+    sample: int
+    reason: str
+
+
+def check(group: Group, model: Any) -> tuple[np.ndarray, list[Failure]]:
+    """Looks for samples that cannot be attributed before any batch is made.
+
+    Args:
+        group: samples.
+        model: the PyHealth model.
+
+    Returns:
+        Places of the samples in the group that nothing speaks against, int64, and the failures among the others.
+    """
+    reasons: dict[int, str] = {}
+    for key in model.feature_keys:
+        tokens = bool(model.dataset.input_processors[key].is_token())
+        for part in group.values(key):
+            for place, reason in _wrong(key, part, model, tokens, len(group.numbers)):
+                reasons.setdefault(place, reason)
+    fit = np.array([place not in reasons for place in range(len(group.numbers))], bool)
+    failures = [Failure(int(group.numbers[place]), reason) for place, reason in sorted(reasons.items())]
+    return np.flatnonzero(fit), failures
+
+
+def describe(error: Exception, given: dict[str, Any], model: Any) -> str:
+    """The reason of a sample at which the interpreter raised: the kind of error, and of the sample's features."""
+    kinds = ", ".join(f"{key!r} {_kind(given.get(key))}" for key in model.feature_keys)
+    return f"the interpreter raised {type(error).__name__}; features: {kinds}"
+
+
+def read(store: Store, parts: Iterable[int]) -> pa.Table:
+    """The failures of some parts, as written before.
+
+    Args:
+        store: the output folder.
+        parts: numbers of the parts that the manifest names; what others left is not read.
+
+    Raises:
+        CohortError: if the file cannot be read.
+    """
+    content = store.read(NAME)
+    if content is None:
+        return FAILURES.empty_table()
+    try:
+        table = pq.read_table(io.BytesIO(content), schema=FAILURES)
+    except pa.ArrowException as error:
+        raise CohortError(
+            f"{NAME} in {store.shown} cannot be read ({type(error).__name__}); start over with force"
+        ) from None
+    return table.filter(np.isin(table["part"].to_numpy(), list(parts)))
+
+
+def table_of(failures: Iterable[Failure], part: int) -> pa.Table:
+    """A part's failures as a table with the schema :data:`FAILURES`, by sample."""
+    ordered = sorted(failures, key=lambda failure: failure.sample)
+    columns = [[each.sample for each in ordered], [part] * len(ordered), [each.reason for each in ordered]]
+    return pa.table(columns, schema=FAILURES)
+
+
+def write(store: Store, table: pa.Table) -> None:
+    """Puts a table of all failures in place of the one before, by sample."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.sort_by("sample"), sink, compression="zstd")
+    store.write(NAME, memoryview(sink.getvalue()))
+
+
+def _wrong(key: str, part: Parts, model: Any, tokens: bool, count: int) -> list[tuple[int, str]]:
+    """Places of samples and what is wrong with them; each may come more than once."""
+    found = []
+    empty = np.flatnonzero(part.lengths == 0) if part.lengths is not None else np.empty(0, np.int64)
+    found += [(int(place), f"feature {key!r} is an empty sequence") for place in empty]
+    if np.issubdtype(part.rows.dtype, np.floating):
+        bad = ~np.isfinite(part.rows.reshape(len(part.rows), -1)).all(1)
+        found += [(int(place), f"feature {key!r} holds NaN or inf") for place in np.unique(part.owner[bad])]
+    elif tokens and np.issubdtype(part.rows.dtype, np.integer):
+        rows = part.rows.reshape(len(part.rows), -1)
+        size = _vocabulary(model, key)
+        bad = (rows < 0).any(1) | ((rows >= size).any(1) if size is not None else False)
+        reason = f"feature {key!r} holds a token outside the model's vocabulary"
+        found += [(int(place), reason) for place in np.unique(part.owner[bad])]
+        if part.rows.ndim <= 2 and (part.lengths is None or part.rows.ndim == 1):
+            real = np.bincount(part.owner, (rows != PAD).any(1), minlength=count)
+            found += [(int(place), f"feature {key!r} is an empty sequence") for place in np.flatnonzero(real == 0)]
+    return found
+
+
+def _vocabulary(model: Any, key: str) -> int | None:
+    """Number of tokens that the model embeds, where it is PyHealth's own embedding that does."""
+    layers = getattr(getattr(model, "embedding_model", None), "embedding_layers", None)
+    layer = layers[key] if isinstance(layers, nn.ModuleDict) and key in layers else None
+    return layer.num_embeddings if isinstance(layer, nn.Embedding) else None
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        last = f", {value.shape[-1]} per step" if value.dim() > 2 else ""
+        return f"{value.dim() - 1}-d {str(value.dtype).removeprefix('torch.')}{last}"
+    if isinstance(value, tuple | list) and any(isinstance(part, Tensor) for part in value):
+        return "(" + ", ".join(_kind(part) for part in value) + ")"
+    return "missing" if value is None else type(value).__name__

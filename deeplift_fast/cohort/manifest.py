@@ -1,0 +1,182 @@
+"""`manifest.json`: what a cohort's numbers depend on, and which parts are done.
+
+format     int      version of this layout, 1
+identity   object   what the numbers depend on; a run with another identity does not go on with the folder
+    versions       deeplift_fast, torch, pyhealth
+    interpreter    rules, steps, use_embeddings, fuse
+    target         the class explained; null for the predicted one
+    baseline       "default", or a digest
+    model          class, and weights: a digest of parameters and buffers
+    dataset        class, length (null where only reading tells), input_schema, output_schema, processors: a digest
+                   of what they learned, content: a digest of some of its samples
+    part_samples   samples per part: part k holds the samples from k·part_samples on
+    dimensions     "none", or a digest of the names
+device     text     where the model was, cpu or cuda
+budget     int      padded steps per batch; null until the first part
+limit      int      samples asked for by the last run; null for all
+total      int      samples of the dataset, or the limit; null until known
+finished   bool     whether every sample asked for is in a part
+parts      object   by number of the part: begin, end (samples [begin, end)), samples (attributed), failures, rows
+                    (of attributions), budget, seconds, and files: by name, bytes and sha256
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.cohort.hashing import SHORT, digest, of_weights
+from deeplift_fast.cohort.store import Store
+
+NAME = "manifest.json"
+FORMAT = 1
+FOLDERS = ("attributions", "samples")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that is done.
+
+    Attributes:
+        begin: number of its first sample.
+        end: one more than that of its last.
+        samples: number of samples attributed.
+        failures: number of samples that could not be.
+        rows: rows of its `attributions`.
+        budget: padded steps per batch at its end.
+        seconds: time that its attribution took.
+        files: by name, `bytes` and `sha256`.
+    """
+
+    begin: int
+    end: int
+    samples: int
+    failures: int
+    rows: int
+    budget: int
+    seconds: float
+    files: dict[str, dict[str, Any]]
+
+
+@dataclass
+class Manifest:
+    """What `manifest.json` holds; see the module."""
+
+    identity: dict[str, Any]
+    device: str
+    budget: int | None = None
+    limit: int | None = None
+    total: int | None = None
+    finished: bool = False
+    parts: dict[int, Part] = field(default_factory=dict)
+
+    def save(self, store: Store) -> None:
+        """Puts the manifest in place of the one before."""
+        content = {"format": FORMAT, **vars(self)}
+        content["parts"] = {str(number): vars(part) for number, part in sorted(self.parts.items())}
+        store.write(NAME, json.dumps(content, indent=1).encode())
+
+    def samples(self) -> int:
+        """Samples attributed in all parts."""
+        return sum(part.samples for part in self.parts.values())
+
+    def failures(self) -> int:
+        """Samples that could not be attributed, in all parts."""
+        return sum(part.failures for part in self.parts.values())
+
+
+def load(store: Store) -> Manifest | None:
+    """The manifest of a folder; `None` where there is none.
+
+    Raises:
+        CohortError: if it cannot be read.
+    """
+    content = store.read(NAME)
+    if content is None:
+        return None
+    try:
+        found = json.loads(content)
+        if found.pop("format") != FORMAT:
+            raise ValueError("format")
+        parts = {int(number): Part(**part) for number, part in found.pop("parts").items()}
+        return Manifest(**found, parts=parts)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CohortError(
+            f"{NAME} in {store.shown} cannot be read ({type(error).__name__}); it is no manifest of this version: "
+            "choose another folder, or start over with force"
+        ) from None
+
+
+def identity_of(
+    interpreter: Any, dataset: dict[str, Any], target: int | None, baseline: str, part_samples: int, dimensions: Any
+) -> dict[str, Any]:
+    """What a run's numbers depend on.
+
+    Args:
+        interpreter: the `DeepLift`.
+        dataset: what the source says of itself.
+        target: the class to explain.
+        baseline: name of the baseline.
+        part_samples: samples per part.
+        dimensions: names of continuous features' dimensions.
+    """
+    model = interpreter.model
+    return {
+        "versions": {name: _version(name) for name in ("deeplift_fast", "torch", "pyhealth")},
+        "interpreter": {name: getattr(interpreter, name) for name in ("rules", "steps", "use_embeddings", "fuse")},
+        "target": target,
+        "baseline": baseline,
+        "model": {"class": f"{type(model).__module__}.{type(model).__qualname__}", "weights": of_weights(model)},
+        "dataset": dataset,
+        "part_samples": part_samples,
+        "dimensions": digest(dimensions) if dimensions else "none",
+    }
+
+
+def check_same(found: Manifest, identity: dict[str, Any], shown: str) -> None:
+    """Raise unless a folder's manifest has this identity.
+
+    Raises:
+        CohortError: naming each field that differs, with both values.
+    """
+    before, now = _flat(found.identity), _flat(identity)
+    differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    if differing:
+        lines = [f"  {key}: {_shown(before.get(key))} there, {_shown(now.get(key))} now" for key in differing]
+        raise CohortError(
+            f"out is {shown}, which holds the attributions of another run; what differs:\n"
+            + "\n".join(lines)
+            + "\nchoose another folder, run what was run there, or start over with force"
+        )
+
+
+def is_intact(part: Part, store: Store) -> bool:
+    """Whether a part's files are there with the size and checksum that they were written with."""
+    for name, about in part.files.items():
+        if store.size(name) != about["bytes"]:
+            return False
+        content = store.read(name)
+        if content is None or hashlib.sha256(content).hexdigest() != about["sha256"]:
+            return False
+    return True
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in nested.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value}
+    return found
+
+
+def _shown(value: Any) -> str:
+    is_digest = isinstance(value, str) and len(value) == 64 and all(letter in "0123456789abcdef" for letter in value)
+    return f"{value[:SHORT]}…" if is_digest else json.dumps(value)

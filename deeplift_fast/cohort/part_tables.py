@@ -1,0 +1,245 @@
+"""The tables of a part, from batches in any order.
+
+Rows come sample by sample in the dataset's order, and within a sample feature by feature in the model's, step by step
+and slot by slot. They do not depend on how the part was cut into batches.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+
+from deeplift_fast.attribution import Attribution
+from deeplift_fast.cohort.tables import (
+    ATTRIBUTIONS,
+    SAMPLES,
+    FeatureRows,
+    check_names,
+    check_shape,
+    feature_rows,
+    floats,
+    labels_of,
+    numbers,
+    probabilities,
+)
+from deeplift_fast.features import Feature, read_features
+
+_NO_TEXT = -1
+
+
+class Texts:
+    """What the code of a row says, for all features of a model; made once for a run.
+
+    Args:
+        model: the PyHealth model.
+        dimensions: by feature key, the names of a continuous feature's dimensions.
+    """
+
+    def __init__(self, model: Any, dimensions: Mapping[str, Sequence[str]] | None = None) -> None:
+        self._texts: list[str] = []
+        self._number: dict[str, int] = {}
+        self._by_index: dict[str, np.ndarray] = {}
+        for key in model.feature_keys:
+            processor = model.dataset.input_processors[key]
+            if processor.is_token():
+                vocabulary = {int(index): str(text) for text, index in getattr(processor, "code_vocab", {}).items()}
+                size = 1 + max(vocabulary, default=-1)
+                self._add(key, [vocabulary.get(index, str(index)) for index in range(size)])
+            elif (dimensions or {}).get(key) is not None:
+                self._add(key, [str(name) for name in (dimensions or {})[key]])
+
+    def numbers(self, key: str, rows: FeatureRows) -> np.ndarray:
+        """The text of each row as a number for :meth:`dictionary`, int32; -1 where there is none."""
+        which = rows.slot if rows.token is None else rows.token
+        known = self._by_index.get(key)
+        if known is None and rows.token is None:
+            return np.full(len(which), _NO_TEXT, np.int32)
+        highest = int(which.max(initial=-1))
+        have = 0 if known is None else len(known)
+        if highest >= have:  # tokens that the vocabulary lacks are written as numbers
+            self._add(key, [str(index) for index in range(have, highest + 1)])
+        return self._by_index[key][which]
+
+    def dictionary(self, which: np.ndarray) -> pa.DictionaryArray:
+        """Dictionary-encoded strings of numbers that :meth:`numbers` gave; only those used are in the dictionary."""
+        used = np.zeros(len(self._texts) + 1, bool)
+        used[which] = True  # -1 is the last
+        used[-1] = False
+        place = np.cumsum(used, dtype=np.int32) - 1
+        texts = [self._texts[number] for number in np.flatnonzero(used)]
+        missing = which == _NO_TEXT
+        indices = pa.array(place[which], pa.int32(), mask=missing if missing.any() else None)
+        return pa.DictionaryArray.from_arrays(indices, pa.array(texts, pa.string()))
+
+    def _add(self, key: str, texts: list[str]) -> None:
+        for text in texts:
+            if text not in self._number:
+                self._number[text] = len(self._texts)
+                self._texts.append(text)
+        before = self._by_index.get(key, np.empty(0, np.int32))
+        found = np.array([self._number[text] for text in texts], np.int32)
+        self._by_index[key] = np.concatenate([before, found])
+
+
+@dataclass(frozen=True)
+class BatchRows:
+    """What a batch adds to its part's tables.
+
+    Attributes:
+        numbers: numbers of the samples, int64 `[batch]`.
+        columns: the float32 columns of `samples` and `target`, `[batch]` each; `None` where there is none.
+        features: rows by feature key; their `sample` is a place in `numbers`.
+        codes: by feature key, what :meth:`Texts.numbers` says.
+    """
+
+    numbers: np.ndarray
+    columns: dict[str, np.ndarray | None]
+    features: dict[str, FeatureRows]
+    codes: dict[str, np.ndarray]
+
+
+def rows_of(
+    model: Any,
+    batch: Mapping[str, Any],
+    found: Attribution,
+    which: np.ndarray,
+    probability: Tensor | None,
+    texts: Texts,
+    dimensions: Mapping[str, Sequence[str]] | None,
+) -> BatchRows:
+    """What a batch adds to its part's tables.
+
+    Args:
+        model: the PyHealth model explained.
+        batch: the batch, on the model's device.
+        found: what `DeepLift.explain` gave for it.
+        which: numbers of its samples, int64 `[batch]`.
+        probability: as for `samples_table`.
+        texts: of the model and `dimensions`.
+        dimensions: as for `attributions_table`.
+
+    Raises:
+        ValueError: as `samples_table` and `attributions_table` do.
+    """
+    features = {}
+    for key, feature in read_features(model, batch, use_embeddings=True).items():
+        processor = model.dataset.input_processors[key]
+        check_shape(f"contributions[{key!r}]", found.contributions[key], feature)
+        check_names(feature, processor, (dimensions or {}).get(key))
+        features[key] = feature_rows(feature, processor, found.contributions[key], _recorded(feature, processor))
+    codes = {key: texts.numbers(key, rows) for key, rows in features.items()}
+    probability = probabilities(model, found.output) if probability is None else probability
+    columns = {
+        "target": numbers(found.target),
+        "output": numbers(found.output),
+        "baseline_output": numbers(found.baseline_output),
+        "probability": None if probability is None else numbers(probability),
+        "label": labels_of(model, batch, found.target),
+        "convergence_delta": numbers(found.convergence_delta),
+    }
+    return BatchRows(which, columns, features, codes)
+
+
+def part_tables(
+    batches: Sequence[BatchRows],
+    begin: int,
+    identifiers: Mapping[str, Sequence[str | None]],
+    keys: Sequence[str],
+    texts: Texts,
+) -> tuple[pa.Table, pa.Table]:
+    """The tables `samples` and `attributions` of a part.
+
+    Args:
+        batches: what its batches add, in any order; a sample is in one of them at most.
+        begin: number of the part's first sample.
+        identifiers: by name, one text or `None` per sample of the part, attributed or not.
+        keys: the model's features, in order.
+        texts: as for `rows_of`.
+    """
+    every = np.concatenate([np.empty(0, np.int64), *(each.numbers for each in batches)])
+    order = np.argsort(every, kind="stable")
+    names = {name: pa.array(given, pa.string()).dictionary_encode() for name, given in identifiers.items()}
+    columns: dict[str, Any] = {"sample": every[order]}
+    columns |= {name: _chosen(column, every[order] - begin) for name, column in names.items()}
+    for name in ("target", "output", "baseline_output", "probability", "label", "convergence_delta"):
+        found = [each.columns[name] for each in batches]
+        if name == "target":
+            columns[name] = np.concatenate([np.empty(0, np.int64), *(each for each in found if each is not None)])[
+                order
+            ]
+        else:
+            each_known = [
+                np.full(len(batch.numbers), np.nan, np.float32) if column is None else column
+                for batch, column in zip(batches, found, strict=True)
+            ]
+            columns[name] = floats(np.concatenate([np.empty(0, np.float32), *each_known])[order], len(order))
+    count = max((len(given) for given in identifiers.values()), default=int(every.max(initial=begin)) - begin + 1)
+    return pa.table(columns, schema=SAMPLES), _attributions(batches, begin, count, names, keys, texts)
+
+
+def _attributions(
+    batches: Sequence[BatchRows],
+    begin: int,
+    samples: int,
+    names: Mapping[str, pa.DictionaryArray],
+    keys: Sequence[str],
+    texts: Texts,
+) -> pa.Table:
+    counts = np.zeros((samples, len(keys)), np.int64)
+    for batch in batches:
+        for place, key in enumerate(keys):
+            counts[batch.numbers - begin, place] = np.bincount(batch.features[key].sample, minlength=len(batch.numbers))
+    begins = (np.cumsum(counts) - counts.ravel()).reshape(counts.shape)
+    total = int(counts.sum())
+    columns = {
+        "step": np.zeros(total, np.int32),
+        "slot": np.zeros(total, np.int32),
+        "code": np.full(total, _NO_TEXT, np.int32),
+        "time": np.full(total, np.nan, np.float32),
+        "value": np.full(total, np.nan, np.float32),
+        "attribution": np.zeros(total, np.float32),
+    }
+    for batch in batches:
+        for place, key in enumerate(keys):
+            _scatter(columns, batch.features[key], batch.codes[key], begins[batch.numbers - begin, place])
+    owner = np.repeat(np.arange(samples), counts.sum(1))
+    feature = np.repeat(np.tile(np.arange(len(keys), dtype=np.int32), samples), counts.ravel())
+    return pa.table(
+        {
+            "sample": owner + begin,
+            **{name: _chosen(column, owner) for name, column in names.items()},
+            "feature": pa.DictionaryArray.from_arrays(pa.array(feature), pa.array(list(keys), pa.string())),
+            "step": columns["step"],
+            "slot": columns["slot"],
+            "code": texts.dictionary(columns["code"]),
+            "time": floats(columns["time"], total),
+            "value": floats(columns["value"], total),
+            "attribution": columns["attribution"],
+        },
+        schema=ATTRIBUTIONS,
+    )
+
+
+def _scatter(columns: dict[str, np.ndarray], rows: FeatureRows, codes: np.ndarray, begins: np.ndarray) -> None:
+    """Puts the rows of one feature of a batch where they belong; `begins` is where each sample's go."""
+    count = np.bincount(rows.sample, minlength=len(begins))
+    first = np.cumsum(count) - count  # rows come sample by sample
+    target = np.arange(len(rows.sample)) + np.repeat(begins - first, count)
+    found = {**vars(rows), "code": codes}
+    for name, column in columns.items():
+        if found[name] is not None:
+            column[target] = found[name]
+
+
+def _chosen(column: pa.DictionaryArray, which: np.ndarray) -> pa.DictionaryArray:
+    """Rows of a dictionary-encoded column, with the dictionary as it is."""
+    return pa.DictionaryArray.from_arrays(column.indices.take(pa.array(which)), column.dictionary)
+
+
+def _recorded(feature: Feature, processor: Any) -> Tensor:
+    """The values to record: in the units of the source where the processor can tell."""
+    in_units = getattr(processor, "in_units", None)
+    return in_units(feature.value) if callable(in_units) and not feature.is_token else feature.value

@@ -1,0 +1,204 @@
+"""Parts on disk: two Parquet files each, then the manifest's word that they are there.
+
+Whatever happens in between, a part that the manifest does not name is not there: its files are overwritten or removed.
+"""
+
+import hashlib
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deeplift_fast.cohort import failures
+from deeplift_fast.cohort.attributing import PartResult
+from deeplift_fast.cohort.manifest import FOLDERS, Manifest, Part
+from deeplift_fast.cohort.part_tables import Texts, part_tables
+from deeplift_fast.cohort.store import TEMPORARY, Store
+
+ROW_GROUP = 1 << 20
+
+_PART = re.compile(r"part-\d{6,}\.parquet")
+
+_DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "step", "slot", "time", "target")
+_WITH_STATISTICS = ("sample", "feature")  # the others are in no order that would let a reader skip rows
+
+
+def file_name(folder: str, part: int) -> str:
+    """Name of a part's file in one of the folders."""
+    return f"{folder}/part-{part:06d}.parquet"
+
+
+def write_files(store: Store, result: PartResult, keys: list[str], texts: Texts, seconds: float) -> Part:
+    """Writes a part's two files.
+
+    Args:
+        store: the output folder.
+        result: what the part's samples gave.
+        keys: the model's features, in order.
+        texts: the model's texts.
+        seconds: time that attribution took.
+
+    Returns:
+        What the manifest is to say of the part, once it is to be there.
+
+    Raises:
+        OSError: if they cannot be written.
+    """
+    window = result.window
+    samples, attributions = part_tables(result.rows, window.begin, window.identifiers, keys, texts)
+    files = {}
+    for folder, table in zip(FOLDERS, (attributions, samples), strict=True):
+        content = memoryview(_parquet(table))
+        name = file_name(folder, window.part)
+        files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        store.write(name, content)
+    return Part(
+        begin=window.begin,
+        end=window.end,
+        samples=len(samples),
+        failures=len(result.failures),
+        rows=len(attributions),
+        budget=result.budget,
+        seconds=round(seconds, 3),
+        files=files,
+    )
+
+
+def remove_leftovers(store: Store, manifest: Manifest) -> None:
+    """Removes the files of parts that the manifest does not name: a run that was killed left them."""
+    named = {name for part in manifest.parts.values() for name in part.files}
+    for name in set(part_files(store)) - named:
+        store.remove(name)
+    for folder in FOLDERS:
+        for name in store.names(folder):
+            if name.startswith(TEMPORARY):
+                store.remove(f"{folder}/{name}")
+
+
+def part_files(store: Store) -> list[str]:
+    """Names of all files of parts that are there, whoever wrote them; other files are nobody's business."""
+    return [f"{folder}/{name}" for folder in FOLDERS for name in store.names(folder) if _PART.fullmatch(name)]
+
+
+class Recorder:
+    """Keeps the manifest and the failures of a run; the only writer of both.
+
+    Args:
+        store: the output folder.
+        manifest: its manifest.
+    """
+
+    def __init__(self, store: Store, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._store = store
+        self._failures = failures.read(store, manifest.parts)
+
+    def add(self, number: int, part: Part, failed: list[failures.Failure]) -> None:
+        """Takes a part whose files are there: from now on it counts.
+
+        Raises:
+            OSError: if the manifest cannot be written; the part does not count then.
+        """
+        kept = self._failures
+        if number in self.manifest.parts:
+            kept = kept.filter(pa.compute.not_equal(kept["part"], number))
+        together = pa.concat_tables([kept, failures.table_of(failed, number)])
+        if len(failed) or len(kept) != len(self._failures):
+            failures.write(self._store, together)
+        before = self.manifest.parts.get(number)
+        self.manifest.parts[number] = part
+        self.manifest.budget = min(self.manifest.budget or part.budget, part.budget)
+        try:
+            self.manifest.save(self._store)
+        except BaseException:
+            del self.manifest.parts[number]
+            if before is not None:
+                self.manifest.parts[number] = before
+            raise
+        self._failures = together
+
+    def finish(self, total: int | None, finished: bool) -> None:
+        """Writes what is known at the end, and the failures where there were none."""
+        failures.write(self._store, self._failures)
+        self.manifest.total, self.manifest.finished = total, finished
+        self.manifest.save(self._store)
+
+
+class Writer:
+    """Writes parts in a thread of its own while the next is attributed; a context manager.
+
+    At most one part waits while one is written.
+
+    Args:
+        write: writes a part: takes what its samples gave and the seconds that this took.
+    """
+
+    def __init__(self, write: Callable[[PartResult, float], None]) -> None:
+        self.seconds = 0.0
+        """Time spent in `write`."""
+        self.waited = 0.0
+        """Time that the caller waited for it."""
+        self._write = write
+        self._waiting: queue.Queue[tuple[PartResult, float] | None] = queue.Queue(maxsize=1)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="deeplift_fast writer", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *about: Any) -> None:
+        began = time.perf_counter()
+        self._waiting.put(None)
+        self._thread.join()
+        self.waited += time.perf_counter() - began
+        if about[0] is None:
+            self._raise()
+
+    def put(self, result: PartResult, seconds: float) -> None:
+        """Takes a part; waits while another one waits.
+
+        Raises:
+            OSError: if an earlier part could not be written.
+        """
+        self._raise()
+        began = time.perf_counter()
+        self._waiting.put((result, seconds))
+        self.waited += time.perf_counter() - began
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _run(self) -> None:
+        broken = False
+        while (item := self._waiting.get()) is not None:
+            if broken:
+                continue
+            started = time.perf_counter()
+            try:
+                self._write(*item)
+            except BaseException as error:
+                self._error, broken = error, True
+            self.seconds += time.perf_counter() - started
+
+
+def _parquet(table: pa.Table) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    encoded = [name for name in table.column_names if name in _DICTIONARY_ENCODED]
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        row_group_size=ROW_GROUP,
+        use_dictionary=encoded,
+        column_encoding={"sample": "DELTA_BINARY_PACKED"},
+        write_statistics=[name for name in table.column_names if name in _WITH_STATISTICS],
+    )
+    return sink.getvalue()

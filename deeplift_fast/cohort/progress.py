@@ -1,0 +1,142 @@
+"""How far a run is: a bar, plain lines, JSON lines, or nothing. Numbers of samples only, never a patient's."""
+
+import json
+import sys
+import time
+from typing import Any, Literal, TextIO
+
+import numpy as np
+from tqdm import tqdm
+
+from deeplift_fast.cohort.errors import CohortError
+
+KINDS = ("auto", "bar", "lines", "json", "none")
+EVERY = 10.0
+"""Seconds between plain lines."""
+
+_DECADES = (-12.0, 6.0)
+_BINS = 7200
+
+
+class RunningMedian:
+    """The median of positive numbers to 1 %, in bounded memory: counts by logarithm."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(_BINS + 2, np.int64)
+        self._edges = np.logspace(*_DECADES, _BINS + 1)
+
+    def add(self, values: np.ndarray) -> None:
+        """Counts values; those that are not finite are left out."""
+        finite = np.abs(values[np.isfinite(values)])
+        self._counts += np.bincount(np.searchsorted(self._edges, finite), minlength=_BINS + 2)
+
+    def median(self) -> float | None:
+        """The median so far; `None` before the first value, 0 where it is below 1e-12."""
+        total = int(self._counts.sum())
+        if not total:
+            return None
+        place = int(np.searchsorted(np.cumsum(self._counts), (total + 1) // 2))
+        if place == 0:
+            return 0.0
+        return float(np.sqrt(self._edges[place - 1] * self._edges[min(place, _BINS)]))
+
+
+class Progress:
+    """Shows a run; a context manager.
+
+    Args:
+        kind: one of :data:`KINDS`; `"auto"` is a bar on a terminal and lines elsewhere.
+        total: samples to do in all; `None` where only reading tells.
+        done: samples that an earlier run did.
+        failures: samples that it could not attribute.
+        file: where to; standard error if `None`.
+    """
+
+    def __init__(
+        self, kind: str, total: int | None, done: int = 0, failures: int = 0, file: TextIO | None = None
+    ) -> None:
+        self._file = sys.stderr if file is None else file
+        if kind == "auto":
+            kind = "bar" if self._file.isatty() else "lines"
+        self._kind = kind
+        self._total, self._before, self._done, self._failures = total, done, done, failures
+        self._median = RunningMedian()
+        self._started = self._said = time.monotonic()
+        self._bar: Any = None
+
+    def __enter__(self) -> "Progress":
+        if self._kind == "bar":
+            options = {"desc": "Attributing", "unit": " samples", "file": self._file, "dynamic_ncols": True}
+            self._bar = tqdm(total=self._total, initial=self._done, **options)
+        self._say("start")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> Literal[False]:
+        if self._bar is not None:
+            self._bar.close()
+        self._say("end" if kind is None else "stopped")
+        return False
+
+    def add(self, samples: int, failures: int, deltas: np.ndarray) -> None:
+        """Counts a part.
+
+        Args:
+            samples: samples that the part holds.
+            failures: those among them that could not be attributed.
+            deltas: convergence deltas of the others.
+        """
+        self._done += samples
+        self._failures += failures
+        self._median.add(deltas)
+        if self._bar is not None:
+            median = self._median.median()
+            self._bar.set_postfix_str(f"failures {self._failures:,}, median |delta| {_number(median)}", refresh=False)
+            self._bar.update(samples)
+        elif self._kind == "json" or time.monotonic() - self._said >= EVERY:
+            self._say("part")
+
+    def _say(self, event: str) -> None:
+        self._said = time.monotonic()
+        seconds = self._said - self._started
+        rate = (self._done - self._before) / seconds if seconds > 0 else 0.0
+        left = None if self._total is None or not rate else max(0, self._total - self._done) / rate
+        median = self._median.median()
+        if self._kind == "json":
+            about = {
+                "event": event,
+                "done": self._done,
+                "total": self._total,
+                "failures": self._failures,
+                "samples_per_second": round(rate, 2),
+                "eta_seconds": None if left is None else round(left, 1),
+                "median_abs_delta": median,
+                "seconds": round(seconds, 3),
+            }
+            print(json.dumps(about), file=self._file, flush=True)
+        elif self._kind == "lines":
+            of = "" if self._total is None else f" of {self._total:,}"
+            eta = "" if left is None or event != "part" else f", {_span(left)} left"
+            numbers = f"{rate:,.0f} samples/s{eta}, {self._failures:,} failures, median |delta| {_number(median)}"
+            line = f"{self._done:,}{of} samples" + ("" if event == "start" else f", {numbers}")
+            print(f"Attributing: {line}" + (", stopped" if event == "stopped" else ""), file=self._file, flush=True)
+
+
+def check_kind(kind: Any) -> str:
+    """The kind of progress, checked.
+
+    Raises:
+        CohortError: if it is none of :data:`KINDS`.
+    """
+    if kind not in KINDS:
+        raise CohortError(f"progress is {kind!r}; accepted: {', '.join(map(repr, KINDS))}")
+    return str(kind)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}"
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

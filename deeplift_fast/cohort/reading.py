@@ -1,0 +1,314 @@
+"""Where samples come from: datasets, loaders and iterables of batches, window by window.
+
+A dataset is read by index in a process of its own, a few windows ahead; windows travel as plain arrays through a pipe
+(shared memory is often small in containers). Batches are taken as they come, in this process.
+"""
+
+import copy
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
+
+from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.cohort.hashing import digest, of_processors
+from deeplift_fast.cohort.windows import IDENTIFIERS, Window, batch_size, taken, window_of, windows_of
+
+LOOKED_AT = 16
+"""Samples whose content identifies a dataset, spread evenly over it."""
+
+MOST_READERS = 2
+"""Reading processes that are chosen at most: together they read some 60,000 samples/s of two code sequences."""
+
+WINDOWS_AHEAD = 2
+"""Windows that each reading process may have ready."""
+
+
+class Source(Protocol):
+    """Samples, numbered from 0."""
+
+    total: int | None
+    """Number of samples; `None` where only reading tells."""
+
+    helpers: int
+    """Reading processes that may keep a core busy, whatever is left to read."""
+
+    def identity(self) -> dict[str, Any]:
+        """What tells the samples from others: class, length, schemas, processors and content, as texts and numbers."""
+
+    def windows(self, parts: Callable[[int], bool], part_samples: int, read_ahead: int | None) -> Iterator[Window]:
+        """The windows of the parts wanted, in order.
+
+        Args:
+            parts: whether a part is wanted.
+            part_samples: samples per part.
+            read_ahead: reading processes; `None` to choose; 0 to read in this one.
+        """
+
+
+class DatasetSource:
+    """Samples by index: a PyHealth `SampleDataset`, or anything with `len` and integer indices.
+
+    Args:
+        dataset: it; items are processed samples.
+        model: the model they are for, whose processors are taken where the dataset has none.
+        limit: how many of its first samples to read; `None` for all.
+    """
+
+    def __init__(self, dataset: Any, model: Any, limit: int | None = None) -> None:
+        self.dataset = dataset
+        self._model = model
+        self.helpers = MOST_READERS if _is_on_disk(dataset) else 0
+        self.length = len(dataset)
+        self.total: int | None = self.length if limit is None else min(limit, self.length)
+
+    def identity(self) -> dict[str, Any]:
+        """As :meth:`Source.identity`."""
+        spread = np.unique(np.linspace(0, self.length - 1, min(LOOKED_AT, self.length)).astype(np.int64))
+        return {
+            "class": _class(self.dataset),
+            "length": self.length,
+            **_schemas(self.dataset, self._model),
+            "content": digest([_sample(self.dataset, int(index)) for index in spread]),
+        }
+
+    def windows(self, parts: Callable[[int], bool], part_samples: int, read_ahead: int | None) -> Iterator[Window]:
+        """As :meth:`Source.windows`."""
+        assert self.total is not None
+        wanted = [part for part in range(-(-self.total // part_samples)) if parts(part)]
+        reader = _Reader(unopened(self.dataset), self.total, part_samples)
+        processes = self._processes(len(wanted)) if read_ahead is None else read_ahead
+        if not processes or not wanted:
+            return (reader[part] for part in wanted)
+        return _ahead(reader, wanted, min(processes, len(wanted)))
+
+    def window(self, part: int, part_samples: int) -> Window:
+        """One window, read in this process."""
+        assert self.total is not None
+        return _Reader(self.dataset, self.total, part_samples)[part]
+
+    def _processes(self, parts: int) -> int:
+        """Two for a PyHealth dataset on disk, which are idle where attribution is the slower; none for others.
+
+        What is in memory needs none, and of a dataset of the user's own nobody knows whether it can be forked.
+        """
+        cores = len(os.sched_getaffinity(0))
+        return min(MOST_READERS, parts, cores) if cores > 1 and parts > 1 and _is_on_disk(self.dataset) else 0
+
+
+class BatchSource:
+    """Batches as they come.
+
+    Args:
+        batches: a `DataLoader`, or any iterable of what PyHealth's loader yields.
+        model: the model they are for.
+        limit: how many of the first samples to read; `None` for all.
+    """
+
+    def __init__(self, batches: Iterable[Mapping[str, Any]], model: Any, limit: int | None = None) -> None:
+        self.total: int | None = None
+        self.helpers = 0
+        self._batches = batches
+        self._model = model
+        self._limit = limit
+        self._begun: Iterator[Mapping[str, Any]] | None = None
+        self._first: list[Mapping[str, Any]] = []
+
+    def identity(self) -> dict[str, Any]:
+        """As :meth:`Source.identity`; reads the first batch."""
+        self._begin()
+        return {
+            "class": _class(self._batches),
+            "length": None,
+            **_schemas(None, self._model),
+            "content": digest(self._first),
+        }
+
+    def windows(self, parts: Callable[[int], bool], part_samples: int, read_ahead: int | None) -> Iterator[Window]:
+        """As :meth:`Source.windows`; batches of parts that are not wanted are read and dropped."""
+        return (window for window in windows_of(self._sized(), part_samples) if parts(window.part))
+
+    def _begin(self) -> None:
+        if self._begun is None:
+            self._begun = iter(self._batches)
+            self._first = [batch for _, batch in zip(range(1), self._begun, strict=False)]
+
+    def _sized(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        self._begin()
+        assert self._begun is not None
+        seen = 0
+        for batch in chain(self._first, self._begun):
+            self._first = []
+            size = batch_size(batch, self._model.feature_keys) if isinstance(batch, Mapping) else None
+            if size is None:
+                raise CohortError(
+                    f"the dataset yields a {type(batch).__name__} without the model's features; accepted: batches as "
+                    f"PyHealth's loader gives them, dicts with {list(self._model.feature_keys)}"
+                )
+            if self._limit is not None and seen + size > self._limit:
+                few = np.arange(self._limit - seen)
+                batch, size = {key: taken(value, few, size) for key, value in batch.items()}, len(few)
+            seen += size
+            if size:
+                yield size, batch
+            if seen == self._limit:
+                return
+
+
+def open_source(dataset: Any, model: Any, limit: int | None = None) -> Source:
+    """The source of what a user gives.
+
+    Args:
+        dataset: a PyHealth `SampleDataset`, on disk or in memory; any other dataset with `len` and integer indices
+            whose items are processed samples; a `DataLoader`; an iterable of batches.
+        model: the model the samples are for.
+        limit: how many of the first samples to read; `None` for all.
+
+    Raises:
+        CohortError: for anything else.
+    """
+    if isinstance(dataset, DataLoader):
+        if _reads_in_order(dataset):
+            return DatasetSource(dataset.dataset, model, limit)
+        return BatchSource(dataset, model, limit)
+    if _by_index(dataset) and not isinstance(dataset, str | bytes | Mapping) and not _holds_batches(dataset, model):
+        return DatasetSource(dataset, model, limit)
+    if isinstance(dataset, Iterable) and not isinstance(dataset, str | bytes | Mapping):
+        return BatchSource(dataset, model, limit)
+    raise CohortError(
+        f"dataset is a {type(dataset).__name__}; accepted: a PyHealth SampleDataset, a dataset of processed samples "
+        "with len and integer indices, a DataLoader, or an iterable of batches"
+    )
+
+
+class _Reader(Dataset):
+    """Windows by part number."""
+
+    def __init__(self, dataset: Any, total: int, part_samples: int) -> None:
+        self._dataset, self._total, self._part_samples = dataset, total, part_samples
+
+    def __getitem__(self, part: int) -> Window:
+        begin = part * self._part_samples
+        indices = range(begin, min(begin + self._part_samples, self._total))
+        return window_of([_sample(self._dataset, index) for index in indices], part, begin)
+
+
+def _ahead(reader: _Reader, parts: Sequence[int], processes: int) -> Iterator[Window]:
+    with warnings.catch_warnings():
+        # Python warns of forks beside threads, and torch of more processes than cores: the reading processes take no
+        # lock that a thread of this one may hold, and the number of them is asked for.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        loader = DataLoader(
+            reader,
+            batch_size=None,
+            sampler=parts,
+            num_workers=processes,
+            prefetch_factor=WINDOWS_AHEAD,
+            collate_fn=_as_it_is,
+            worker_init_fn=_one_thread,
+            generator=torch.Generator(),  # a loader draws a seed, which must not be the user's
+        )
+        return iter(loader)
+
+
+def _as_it_is(window: Any) -> Any:
+    return window
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+def unopened(dataset: Any) -> Any:
+    """A dataset that shares no open file with the one given, so that a forked process may read from it.
+
+    Forked processes share the position in an open file, and would read each other's bytes.
+    """
+    if not _is_on_disk(dataset):
+        return dataset
+    fresh = copy.copy(dataset)
+    fresh.item_loader = copy.deepcopy(dataset.item_loader)
+    fresh.reset()
+    return fresh
+
+
+def _is_on_disk(dataset: Any) -> bool:
+    from litdata import StreamingDataset
+
+    return isinstance(dataset, StreamingDataset) and "cache" in vars(dataset)
+
+
+def _sample(dataset: Any, index: int) -> Mapping[str, Any]:
+    sample = dataset[index]
+    if not isinstance(sample, Mapping):
+        raise CohortError(
+            f"the dataset's items are {type(sample).__name__}s; accepted: processed samples, dicts by field"
+        )
+    return sample
+
+
+def _by_index(dataset: Any) -> bool:
+    getitem = getattr(type(dataset), "__getitem__", None)
+    return hasattr(dataset, "__len__") and getitem not in (None, getattr(Dataset, "__getitem__", None))
+
+
+def _holds_batches(dataset: Any, model: Any) -> bool:
+    """Whether a sequence holds batches rather than samples: identifiers or tensors have an entry per sample."""
+    if not isinstance(dataset, Sequence) or not len(dataset) or not isinstance(dataset[0], Mapping):
+        return False
+    first = dataset[0]
+    processors = {**model.dataset.input_processors, **model.dataset.output_processors}
+    return any(isinstance(first.get(name), list | tuple) for name in IDENTIFIERS) or any(
+        isinstance(first.get(key), Tensor) and first[key].dim() > _dimensions(processor)
+        for key, processor in processors.items()
+    )
+
+
+def _dimensions(processor: Any) -> int:
+    """Dimensions of one sample's tensor; the most there are where a processor does not tell."""
+    try:
+        return int(processor.dim()[0])
+    except (AttributeError, NotImplementedError, TypeError, IndexError):
+        return 3
+
+
+def _reads_in_order(loader: DataLoader) -> bool:
+    """Whether a loader gives a PyHealth dataset's samples in its order, each once."""
+    from pyhealth.datasets.sample_dataset import SampleDataset
+    from pyhealth.datasets.utils import collate_fn_dict_with_padding
+
+    dataset = loader.dataset
+    as_pyhealth = loader.collate_fn is collate_fn_dict_with_padding and not loader.drop_last
+    if not isinstance(dataset, SampleDataset) or not as_pyhealth:
+        return False
+    if hasattr(loader, "shuffle_samples"):
+        return not loader.shuffle_samples
+    in_order = loader.sampler is None or isinstance(loader.sampler, SequentialSampler)
+    return in_order and not getattr(dataset, "shuffle", getattr(dataset, "_shuffle", True))
+
+
+def _schemas(dataset: Any, model: Any) -> dict[str, Any]:
+    about = dataset if hasattr(dataset, "input_processors") else model.dataset
+    return {
+        "input_schema": {str(key): _name(spec) for key, spec in about.input_schema.items()},
+        "output_schema": {str(key): _name(spec) for key, spec in about.output_schema.items()},
+        "processors": of_processors(about.input_processors),
+    }
+
+
+def _name(spec: Any) -> str:
+    if isinstance(spec, tuple):
+        return _name(spec[0])
+    return spec if isinstance(spec, str) else _class(spec)
+
+
+def _class(thing: Any) -> str:
+    kind = thing if isinstance(thing, type) else type(thing)
+    return f"{kind.__module__}.{kind.__qualname__}"

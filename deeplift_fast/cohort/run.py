@@ -1,0 +1,335 @@
+"""`attribute_cohort`: reads, attributes and writes a cohort, part by part."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deeplift_fast.cohort import lock, memory
+from deeplift_fast.cohort.attributing import Attributor, PartResult
+from deeplift_fast.cohort.batching import Batch
+from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
+from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
+from deeplift_fast.cohort.progress import Progress, check_kind
+from deeplift_fast.cohort.reading import BatchSource, DatasetSource, Source, open_source
+from deeplift_fast.cohort.settings import Settings, checked_settings
+from deeplift_fast.cohort.store import FULL, Store, open_store
+from deeplift_fast.cohort.threads import fewer_threads
+from deeplift_fast.cohort.windows import Window
+from deeplift_fast.pyhealth import DeepLift
+
+MEASURED_WITH = 16
+"""Samples with which memory is measured."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A cohort that was attributed to its end.
+
+    Attributes:
+        out: the output folder or URL.
+        samples: number of samples attributed, in this run and those that it went on from.
+        failures: number of samples that could not be; `failures.parquet` says why.
+        parts: number of parts.
+        seconds: time that this run took.
+        reading: seconds of it that attribution waited for samples. On a cluster this and the next three are sums over
+            the workers.
+        attribution: seconds of it in the interpreter.
+        writing: seconds of it that attribution waited for tables to be written.
+        writer: seconds that making and writing tables took, most of them while the next part was attributed.
+        budget: padded steps per batch; 0 where no part was needed.
+    """
+
+    out: str
+    samples: int
+    failures: int
+    parts: int
+    seconds: float
+    reading: float
+    attribution: float
+    writing: float
+    writer: float
+    budget: int
+
+
+def attribute_cohort(
+    interpreter: DeepLift,
+    dataset: Any,
+    out: str | Path,
+    *,
+    baseline: Any = None,
+    target_class_idx: int | None = None,
+    budget: int | None = None,
+    memory: int | None = None,
+    part_samples: int = 2048,
+    read_ahead: int | None = None,
+    limit: int | None = None,
+    force: bool = False,
+    shared: bool = False,
+    dimensions: Mapping[str, Sequence[str]] | None = None,
+    progress: str = "auto",
+    client: Any = None,
+) -> Cohort:
+    """Attributes every sample of a cohort and writes the tables, part by part.
+
+    `out` gets `attributions/part-*.parquet` and `samples/part-*.parquet` (columns: `deeplift_fast.cohort.tables`),
+    `failures.parquet` (sample int64, part int32, reason string) and `manifest.json` (`deeplift_fast.cohort.manifest`).
+    A part is there once the manifest names it. The same call goes on where an earlier one stopped, however it stopped,
+    and the rows are those of a run that was never stopped.
+
+    Args:
+        interpreter: the `DeepLift` of a PyHealth model; batches go to the model's device.
+        dataset: a PyHealth `SampleDataset` (on disk or in memory), any dataset of processed samples with `len` and
+            integer indices, a `DataLoader`, or an iterable of batches. A loader that gives a PyHealth dataset in order
+            stands for the dataset; other batches are taken as they come.
+        out: the output folder, made where it is missing, or a URL that fsspec knows.
+        baseline: `None` for the interpreter's default; or by feature key, a number, or a tensor of one step's shape.
+        target_class_idx: the class to explain; `None` for the predicted one.
+        budget: padded steps (samples times the longest sequence) per batch; `None` to find it under `memory`. It is
+            halved where memory runs out.
+        memory: bytes that attribution may use on the model's device; `None` for a quarter of what is free on a CPU,
+            half on a GPU.
+        part_samples: samples per part. Memory holds the one being attributed, two being written, and those read ahead.
+        read_ahead: processes that read ahead; `None` to choose; 0 for none.
+        limit: how many of the first samples to attribute; `None` for all.
+        force: whether to start over.
+        shared: whether others may read the output, as the umask says; it is for its owner alone otherwise.
+        dimensions: by feature key, the names of a continuous feature's dimensions.
+        progress: `"bar"`, `"lines"`, `"json"` or `"none"`, on standard error; `"auto"` for a bar on a terminal and
+            lines elsewhere.
+        client: a `dask.distributed.Client` whose workers attribute the parts; they must reach the dataset and `out`.
+
+    Returns:
+        A :class:`Cohort`.
+
+    Raises:
+        CohortError: for what the user must put right: an argument, another run's folder, a folder where another run is
+            writing, a full disk. What was written is kept.
+        ValueError, TypeError: for a target that the model does not have.
+    """
+    started = time.perf_counter()
+    check_kind(progress)
+    counts = {"budget": budget, "memory": memory, "read_ahead": read_ahead, "limit": limit}
+    settings = checked_settings(
+        interpreter, baseline, target_class_idx, dimensions, force, part_samples=part_samples, **counts
+    )
+    source = open_source(dataset, interpreter.model, settings.limit)
+    store = open_store(out, shared)
+    _make(store)
+    with lock.held(store) as held:
+        run = _Run(interpreter, source, store, held, settings)
+        run.begin()
+        with Progress(progress, source.total, *run.done_before()) as shown:
+            try:
+                run.all_parts(shown, client)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                raise run.full(error) from error
+        return run.cohort(str(out), time.perf_counter() - started)
+
+
+class _Run:
+    """One run, while the lock is held."""
+
+    def __init__(
+        self, interpreter: DeepLift, source: Source, store: Store, held: lock.Lock, settings: Settings
+    ) -> None:
+        self.source, self.store, self.settings = source, store, settings
+        self.attributor = Attributor(interpreter, settings.baseline, settings.target, settings.dimensions)
+        self.reading = self.attribution = self.writing = self.writer = 0.0
+        self._lock = held
+        identity = identity_of(
+            interpreter,
+            source.identity(),
+            settings.target,
+            settings.baseline.name,
+            settings.part_samples,
+            settings.dimensions,
+        )
+        self._identity = json.loads(json.dumps(identity))  # as it will be read back
+        self._recorder: Recorder
+
+    @property
+    def manifest(self) -> Manifest:
+        """The folder's manifest."""
+        return self._recorder.manifest
+
+    def begin(self) -> None:
+        """Goes on with the folder's manifest, or makes a new one."""
+        found = None if self.settings.force else load(self.store)
+        if found is None:
+            self._refuse_foreign()
+            found = Manifest(self._identity, self.attributor.model.device.type)
+        check_same(found, self._identity, self.store.shown)
+        found.limit, found.total, found.finished = self.settings.limit, self.source.total, False
+        found.parts = {number: part for number, part in found.parts.items() if is_intact(part, self.store)}
+        if self.settings.budget is not None:
+            found.budget = self.settings.budget
+        self._recorder = Recorder(self.store, found)
+        found.save(self.store)
+        remove_leftovers(self.store, found)
+        self.attributor.proven = found.samples() > 0
+
+    def _refuse_foreign(self) -> None:
+        """Parts that no manifest speaks of are not this cohort's to remove."""
+        foreign = part_files(self.store)
+        if foreign and not self.settings.force:
+            raise CohortError(
+                f"out is {self.store.shown}, which holds {foreign[0]} but no manifest.json; choose another folder, or "
+                "start over with force, which removes what is there"
+            )
+
+    def done_before(self) -> tuple[int, int]:
+        """Samples in parts that are done, and those among them that could not be attributed."""
+        return self.manifest.samples() + self.manifest.failures(), self.manifest.failures()
+
+    def wanted(self, part: int) -> bool:
+        """Whether a part is still to do: it is not there, or was cut short by a limit."""
+        done = self.manifest.parts.get(part)
+        if done is None:
+            return True
+        begin = part * self.settings.part_samples
+        if self.source.total is None:
+            return done.end < begin + self.settings.part_samples and done.end != self.settings.limit
+        return done.end < min(begin + self.settings.part_samples, self.source.total)
+
+    def all_parts(self, shown: Progress, client: Any) -> None:
+        """Attributes what is to do, here or on a cluster."""
+        if client is None:
+            self._here(shown)
+        else:
+            self._on_cluster(client, shown)
+        total = self.source.total
+        if total is None:
+            total = max((part.end for part in self.manifest.parts.values()), default=0)
+        self._recorder.finish(total, finished=True)
+
+    def _on_cluster(self, client: Any, shown: Progress) -> None:
+        try:
+            from deeplift_fast.cohort.distribute import parts_on, work_for
+        except ImportError as error:
+            raise CohortError(
+                f'client is given, which needs {error.name}: pip install "deeplift_fast[dask]"'
+            ) from error
+        source, size = self.source, self.settings.part_samples
+        if not isinstance(source, DatasetSource):
+            raise CohortError(
+                "client is given, and dataset is read batch by batch; workers need a dataset that they can read by "
+                "index: give the dataset itself, or leave out client"
+            )
+        wanted = [part for part in range(-(-(source.total or 0) // size)) if self.wanted(part)]
+        if not wanted:
+            return
+        budget = self.manifest.budget or self.budget(source.window(wanted[0], size))
+        work = work_for(self.attributor, source.dataset, self.settings, self.store)
+        for done in parts_on(client, work, iter(wanted), budget):
+            self.reading += done.reading
+            self.attribution += done.attribution
+            self.writing += done.writing
+            self.writer += done.writing
+            self.record(done.number, done.part, done.failures, done.deltas, shown)
+        remove_leftovers(self.store, self.manifest)  # of workers that died
+
+    def _here(self, shown: Progress) -> None:
+        windows = self.source.windows(self.wanted, self.settings.part_samples, self.settings.read_ahead)
+        with (
+            fewer_threads(max(1, self.source.helpers)),
+            Writer(lambda result, seconds: self._write(result, seconds, shown)) as writer,
+        ):
+            for window in self._timed(windows):
+                if self._have(window):
+                    continue
+                began = time.perf_counter()
+                result = self.attributor.part(window, self.budget(window))
+                self.manifest.budget = result.budget
+                seconds = time.perf_counter() - began
+                self.attribution += seconds
+                writer.put(result, seconds)
+        self.writing, self.writer = writer.waited, writer.seconds
+
+    def _have(self, window: Window) -> bool:
+        """Whether a part is there to its end, which for batches as they come only reading tells."""
+        done = self.manifest.parts.get(window.part)
+        return done is not None and done.end >= window.end
+
+    def _timed(self, windows: Iterator[Window]) -> Iterator[Window]:
+        while True:
+            began = time.perf_counter()
+            window = next(windows, None)
+            self.reading += time.perf_counter() - began
+            if window is None:
+                return
+            yield window
+
+    def budget(self, window: Window) -> int:
+        """Padded steps per batch: as given, as found before, or as memory allows, measured with a part's samples."""
+        if self.manifest.budget is None:
+            self.manifest.budget = self._found_budget(window)
+        return self.manifest.budget
+
+    def _found_budget(self, window: Window) -> int:
+        device = self.attributor.model.device
+        most = memory.MOST_STEPS.get(device.type, memory.MOST_STEPS["cpu"])
+        if isinstance(self.source, BatchSource):
+            return most  # batches stay as they come
+        batch = self.attributor.attributable(window, MEASURED_WITH)
+        if batch is None:
+            return memory.CAUTIOUS_STEPS
+
+        def attribute(count: int) -> int:
+            return self.attributor.explain(Batch(batch.group, batch.which[:count]))
+
+        allowed = self.settings.memory or memory.available(device)
+        return memory.find_budget(attribute, allowed, device, len(batch.which))
+
+    def _write(self, result: PartResult, seconds: float, shown: Progress) -> None:
+        part = write_files(self.store, result, self.attributor.keys, self.attributor.texts, seconds)
+        deltas = [rows.columns["convergence_delta"] for rows in result.rows]
+        self.record(
+            result.window.part, part, result.failures, np.concatenate([np.empty(0, np.float32), *deltas]), shown
+        )
+
+    def record(self, number: int, part: Any, failed: list, deltas: np.ndarray, shown: Progress) -> None:
+        """Takes a part whose files are there, and shows it."""
+        self._recorder.add(number, part, failed)
+        self._lock.refresh()
+        shown.add(part.end - part.begin, part.failures, deltas)
+
+    def full(self, error: OSError) -> CohortError:
+        """What to say where the disk is full."""
+        of = "" if self.source.total is None else f" of {self.source.total:,}"
+        kept = sum(part.end - part.begin for part in self.manifest.parts.values())
+        return CohortError(
+            f"out is {self.store.shown}, where nothing more can be written ({error.strerror}); {kept:,}{of} samples in "
+            f"{len(self.manifest.parts)} part(s) are kept: free space there and run the same again to go on"
+        )
+
+    def cohort(self, out: str, seconds: float) -> Cohort:
+        """What there is to say at the end."""
+        return Cohort(
+            out=out,
+            samples=self.manifest.samples(),
+            failures=self.manifest.failures(),
+            parts=len(self.manifest.parts),
+            seconds=seconds,
+            reading=self.reading,
+            attribution=self.attribution,
+            writing=self.writing,
+            writer=self.writer,
+            budget=self.manifest.budget or 0,
+        )
+
+
+def _make(store: Store) -> None:
+    try:
+        store.make(*FOLDERS)
+    except OSError as error:
+        raise CohortError(
+            f"out is {store.shown}, which cannot be made ({error.strerror}); choose a folder that you may write"
+        ) from error

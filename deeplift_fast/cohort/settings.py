@@ -1,0 +1,99 @@
+"""What a run is asked for, checked."""
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deeplift_fast.cohort.cohort_baseline import CohortBaseline
+from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.pyhealth import DeepLift
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `attribute_cohort` that say what is done and how.
+
+    Attributes:
+        baseline: what samples are compared with.
+        target: the logit explained; `None` for the predicted class.
+        budget: padded steps per batch; `None` to find it.
+        memory: bytes that attribution may use; `None` for a share of what is free.
+        part_samples: samples per part.
+        read_ahead: reading processes; `None` to choose.
+        limit: how many of the first samples; `None` for all.
+        force: whether to start over.
+        dimensions: by feature key, the names of a continuous feature's dimensions.
+    """
+
+    baseline: CohortBaseline
+    target: int | None
+    budget: int | None
+    memory: int | None
+    part_samples: int
+    read_ahead: int | None
+    limit: int | None
+    force: bool
+    dimensions: Mapping[str, Sequence[str]] | None
+
+
+def checked_settings(
+    interpreter: Any,
+    baseline: Any,
+    target: Any,
+    dimensions: Any,
+    force: bool,
+    part_samples: Any,
+    **counts: Any,
+) -> Settings:
+    """The settings of a run.
+
+    Args:
+        interpreter: the `DeepLift`.
+        baseline: as for `attribute_cohort`.
+        target: its `target_class_idx`.
+        dimensions: as for `attribute_cohort`.
+        force: as for `attribute_cohort`.
+        part_samples: as for `attribute_cohort`.
+        **counts: `budget`, `memory`, `read_ahead` and `limit`.
+
+    Raises:
+        CohortError: for an argument that does not fit; the message names it.
+        ValueError, TypeError: for a target that the model does not have.
+    """
+    if not isinstance(interpreter, DeepLift):
+        raise CohortError(f"interpreter is a {type(interpreter).__name__}; accepted: a deeplift_fast.DeepLift")
+    samples = _count("part_samples", part_samples, 1)
+    if samples is None:
+        raise CohortError("part_samples is None; accepted: an int of 1 or more")
+    return Settings(
+        baseline=CohortBaseline(baseline, interpreter.model, interpreter.rules),
+        target=interpreter._target(target),
+        part_samples=samples,
+        force=bool(force),
+        dimensions=_checked_dimensions(dimensions, interpreter.model),
+        **{name: _count(name, given, 0 if name == "read_ahead" else 1) for name, given in counts.items()},
+    )
+
+
+def _count(name: str, given: Any, least: int) -> int | None:
+    if given is None:
+        return None
+    try:
+        number = operator.index(given)
+    except TypeError:
+        number = least - 1
+    if isinstance(given, bool) or number < least:
+        raise CohortError(f"{name} is {given!r}; accepted: an int of {least} or more, or None")
+    return number
+
+
+def _checked_dimensions(
+    dimensions: Mapping[str, Sequence[str]] | None, model: Any
+) -> Mapping[str, Sequence[str]] | None:
+    if dimensions is not None and not isinstance(dimensions, Mapping):
+        raise CohortError(f"dimensions is a {type(dimensions).__name__}; accepted: a dict of names by feature key")
+    unknown = sorted(set(dimensions or ()) - set(model.feature_keys))
+    if unknown:
+        raise CohortError(f"dimensions has the key(s) {unknown}; accepted: {list(model.feature_keys)}")
+    return None if dimensions is None else {key: [str(name) for name in names] for key, names in dimensions.items()}

@@ -1,0 +1,91 @@
+"""Kills runs with SIGKILL at random points until one has been killed often enough, and compares what comes of it.
+
+Run as `killing.py FOLDER KILLS`: one process imports everything once and forks the runs, as imports take seconds.
+"""
+
+import itertools
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+from cohort_cases import cohort, contents, manifest, run, spoiled
+
+from deeplift_fast.cohort.manifest import is_intact, load
+from deeplift_fast.cohort.store import LocalStore
+
+
+def forked(call):
+    """The process of a call; the call's output is dropped."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setsid()  # reading processes die with it
+            call()
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+def check(out):
+    """Whatever the manifest names is there, whole, and nothing twice."""
+    found = load(LocalStore(out))
+    if found is None:
+        return 0
+    assert all(is_intact(part, LocalStore(out)) for part in found.parts.values())
+    ends = [(part.begin, part.end) for _, part in sorted(found.parts.items())]
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(ends))
+    return len(ends)
+
+
+def kill_until_done(call, out, draw, longest):
+    """Number of kills that a run took until it ended by itself."""
+    kills = 0
+    while True:
+        child = forked(call)
+        time.sleep(draw.uniform(0, longest))
+        os.killpg(child, signal.SIGKILL) if _in_session(child) else os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        check(out)
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) == 0
+            return kills
+        kills += 1
+        longest *= 1.02  # in the end it gets there
+
+
+def _in_session(child):
+    try:
+        return os.getpgid(child) == child
+    except ProcessLookupError:
+        return False
+
+
+def main(folder, wanted):
+    draw = random.Random(0)
+    data, model = cohort(count=90, in_memory=False)
+    samples, row_model, _ = spoiled(60)
+    cases = {
+        "disk": lambda out: run(model, data, out, read_ahead=1),
+        "memory": lambda out: run(row_model, samples, out, part_samples=3),
+    }
+    kills = rounds = 0
+    for name, call in cases.items():
+        os.waitpid(forked(lambda call=call, name=name: call(folder / f"{name}-whole")), 0)
+    while kills < wanted:
+        for name, call in cases.items():
+            out = folder / f"{name}-{rounds}"
+            kills += kill_until_done(lambda call=call, out=out: call(out), out, draw, 0.3)
+            whole = folder / f"{name}-whole"
+            assert contents(out) == contents(whole), name
+            assert manifest(out)["finished"]
+        rounds += 1
+    print(f"KILLED {kills} in {2 * rounds} runs")
+    print("SAME")
+
+
+main(Path(sys.argv[1]), int(sys.argv[2]))

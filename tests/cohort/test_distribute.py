@@ -1,0 +1,107 @@
+"""Parts on a Dask cluster: the numbers of one process, whatever happens to the workers."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+from cohort_cases import cohort, contents, manifest, run, spoiled, table
+
+pytest.importorskip("distributed")
+
+from distributed import Client, LocalCluster
+from pyhealth.datasets import get_dataloader
+
+from deeplift_fast.cohort import CohortError
+
+
+@pytest.fixture(scope="module")
+def in_process():
+    """A cluster of two workers in this process."""
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_the_bytes_are_those_of_one_process(in_process, in_memory, tmp_path):
+    data, model = cohort("StageNet", in_memory=in_memory)
+    done = run(model, data, tmp_path / "cluster", client=in_process)
+    assert (done.samples, done.parts) == (23, 5)
+    run(model, data, tmp_path / "one")
+    assert contents(tmp_path / "cluster") == contents(tmp_path / "one")
+    assert manifest(tmp_path / "cluster")["finished"]
+
+
+def test_failures_come_from_every_worker(in_process, tmp_path):
+    samples, model, reasons = spoiled()
+    done = run(model, samples, tmp_path / "cluster", client=in_process, part_samples=3)
+    assert done.failures == len(reasons)
+    run(model, samples, tmp_path / "one", part_samples=3)
+    assert table(tmp_path / "cluster", "failures").equals(table(tmp_path / "one", "failures"))
+    assert contents(tmp_path / "cluster") == contents(tmp_path / "one")
+
+
+def test_a_cluster_goes_on_where_one_process_stopped(in_process, tmp_path):
+    data, model = cohort()
+    run(model, data, tmp_path / "out", limit=10)
+    run(model, data, tmp_path / "out", client=in_process)
+    run(model, data, tmp_path / "one")
+    assert contents(tmp_path / "out") == contents(tmp_path / "one")
+
+
+def test_a_cluster_writes_to_any_url(in_process, tmp_path):
+    import fsspec
+
+    data, model = cohort()
+    run(model, data, f"memory://{tmp_path.name}", client=in_process)
+    run(model, data, tmp_path / "one")
+    files = fsspec.filesystem("memory")
+    for name, content in contents(tmp_path / "one").items():
+        assert name == "manifest.json" or files.cat(f"/{tmp_path.name}/{name}") == content
+
+
+def test_batches_cannot_be_distributed(in_process, tmp_path):
+    data, model = cohort()
+    with pytest.raises(CohortError, match="client is given, and dataset is read batch by batch"):
+        run(model, iter(get_dataloader(data, 4)), tmp_path, client=in_process)
+
+
+def test_a_cluster_without_workers_is_refused(tmp_path):
+    data, model = cohort()
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+        pytest.raises(CohortError, match="client has no workers"),
+    ):
+        run(model, data, tmp_path, client=client)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(tmp_path):
+    data, model = cohort("StageNet", 400, in_memory=False, longest=40)
+    run(model, data, tmp_path / "one", budget=50)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        killed = []
+
+        def kill():
+            while len(list((tmp_path / "out" / "samples").glob("part-*"))) < 5:
+                time.sleep(0.01)
+            pid = client.run(os.getpid).popitem()[1]
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        done = run(model, data, tmp_path / "out", client=client, budget=50)
+        thread.join()
+        assert killed
+        assert (done.samples, done.parts) == (400, 80)
+    assert contents(tmp_path / "out") == contents(tmp_path / "one")
+    assert not list((tmp_path / "out").rglob(".tmp-*"))

@@ -1,0 +1,78 @@
+"""What a run shows."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from deeplift_fast.cohort.progress import Progress, RunningMedian
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def shown(kind, file=None, total=30):
+    file = file or io.StringIO()
+    with Progress(kind, total, done=10, failures=1, file=file) as progress:
+        progress.add(10, 2, np.array([0.5, -0.5, 0.5]))
+        progress.add(10, 0, np.array([np.nan, -0.5]))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e4])
+def test_the_running_median_is_near_the_median(scale):
+    values = np.random.default_rng(0).lognormal(size=5000) * scale
+    median = RunningMedian()
+    for few in np.split(values, 50):
+        median.add(few * np.sign(few - scale))
+    assert median.median() == pytest.approx(np.median(values), rel=0.01)
+
+
+def test_the_running_median_of_nothing_and_of_zeros():
+    median = RunningMedian()
+    assert median.median() is None
+    median.add(np.array([np.nan, np.inf]))
+    assert median.median() is None
+    median.add(np.zeros(3))
+    assert median.median() == 0
+    median.add(np.full(9, 1e9))
+    assert median.median() > 1e5
+
+
+def test_json_lines_tell_of_every_part():
+    lines = [json.loads(line) for line in shown("json").splitlines()]
+    assert [line["event"] for line in lines] == ["start", "part", "part", "end"]
+    assert [line["done"] for line in lines] == [10, 20, 30, 30]
+    assert lines[-1]["failures"] == 3
+    assert lines[-1]["median_abs_delta"] == pytest.approx(0.5, rel=0.01)
+    assert {"total", "samples_per_second", "eta_seconds", "seconds"} <= set(lines[1])
+
+
+def test_plain_lines_where_there_is_no_terminal():
+    text = shown("auto")
+    assert text.startswith("Attributing: 10 of 30 samples\n")
+    assert "30 of 30 samples" in text.splitlines()[-1]
+    assert "3 failures, median |delta| 0.5" in text
+    assert "\r" not in text
+    assert "30 samples" in shown("lines", total=None)
+
+
+def test_a_bar_on_a_terminal():
+    text = shown("auto", Terminal())
+    assert "failures 3, median |delta| 0.5" in text
+    assert "samples/s" in text
+    assert "30/30" in text
+
+
+def test_nothing_when_quiet():
+    assert shown("none") == ""
+
+
+def test_a_run_that_is_stopped_says_so():
+    file = io.StringIO()
+    with pytest.raises(KeyboardInterrupt), Progress("lines", 30, file=file):
+        raise KeyboardInterrupt
+    assert file.getvalue().splitlines()[-1].endswith("stopped")

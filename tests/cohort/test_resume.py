@@ -1,0 +1,362 @@
+"""What a stop costs, and what a folder refuses."""
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from cohort_cases import SECRETS, cohort, contents, manifest, raw, run, spoiled, table
+
+from deeplift_fast import DeepLift
+from deeplift_fast.cohort import CohortError, attribute_cohort, attributing
+from deeplift_fast.cohort.lock import held
+from deeplift_fast.cohort.store import LocalStore
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished cohort: data, model, folder."""
+    data, model = cohort()
+    out = tmp_path_factory.mktemp("whole") / "out"
+    run(model, data, out)
+    return data, model, out
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    shutil.copytree(whole[2], tmp_path / "out")
+    return whole[0], whole[1], tmp_path / "out"
+
+
+class Stop(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, Stop, MemoryError])
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(whole, tmp_path, monkeypatch, stop, after):
+    data, model, out = whole
+    done = []
+    part = attributing.Attributor.part
+
+    def stopping(self, window, budget):
+        if len(done) == after:
+            raise stop
+        done.append(window.part)
+        return part(self, window, budget)
+
+    monkeypatch.setattr(attributing.Attributor, "part", stopping)
+    with pytest.raises(stop):
+        run(model, data, tmp_path / "out")
+    monkeypatch.undo()
+    assert sorted(map(int, manifest(tmp_path / "out")["parts"])) == done
+    assert not manifest(tmp_path / "out")["finished"]
+    again = run(model, data, tmp_path / "out")
+    assert (again.samples, again.parts) == (23, 5)
+    assert contents(tmp_path / "out") == contents(out)
+
+
+def test_failures_outlast_a_stop(tmp_path, monkeypatch):
+    samples, model, _ = spoiled()
+    run(model, samples, tmp_path / "whole")
+    run(model, samples, tmp_path / "out", limit=10)
+    # A part that was written, but whose manifest entry was not.
+    kept = pq.read_table(tmp_path / "whole" / "failures.parquet")
+    pq.write_table(kept, tmp_path / "out" / "failures.parquet")
+    run(model, samples, tmp_path / "out")
+    assert table(tmp_path / "out", "failures").equals(kept)
+    assert contents(tmp_path / "out")["manifest.json"] == contents(tmp_path / "whole")["manifest.json"]
+
+
+def test_a_finished_cohort_is_left_alone(copied):
+    data, model, out = copied
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("part-*")}
+    run(model, data, out)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("part-*")} == before
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "gone"])
+@pytest.mark.parametrize("folder", ["samples", "attributions"])
+def test_a_part_that_was_harmed_is_attributed_again(whole, copied, harm, folder):
+    data, model, out = copied
+    path = out / folder / "part-000002.parquet"
+    content = bytearray(path.read_bytes())
+    if harm == "gone":
+        path.unlink()
+    else:
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content if harm == "flipped" else content[:-7])
+    run(model, data, out)
+    assert contents(out) == contents(whole[2])
+
+
+def test_what_a_killed_run_left_is_removed(whole, copied):
+    data, model, out = copied
+    for name in ("attributions/.tmp-1-part-000009.parquet", "samples/part-000009.parquet"):
+        (out / name).write_bytes(b"left")
+    (out / "samples" / "notes.txt").write_text("the user's own")
+    run(model, data, out)
+    assert contents(out) == contents(whole[2])
+    assert not list(out.rglob(".tmp-*"))
+    assert (out / "samples" / "notes.txt").exists()
+
+
+def test_force_starts_over(whole, copied):
+    data, model, out = copied
+    run(model, data, out, part_samples=9, force=True)
+    assert sorted(path.name for path in (out / "samples").iterdir()) == [f"part-{k:06d}.parquet" for k in range(3)]
+    assert table(out, "samples").num_rows == 23
+    run(model, data, out, force=True)
+    assert contents(out) == contents(whole[2])
+
+
+def other_model(_, data):
+    return cohort("MLP, elu")[1], data
+
+
+def other_weights(model, data):
+    fresh = cohort()[1]
+    with torch.no_grad():
+        fresh.fc.bias += 1e-6
+    return fresh, data
+
+
+def other_content(model, data):
+    return model, cohort(samples=raw(seed=1)[:-1] + raw(seed=1)[:1])[0]
+
+
+DIFFERENT = {
+    "rules": ({"rules": "complete"}, None, r'interpreter\.rules: "rescale" there, "complete" now'),
+    "target": ({"target_class_idx": 0}, None, "target: null there, 0 now"),
+    "baseline": ({"baseline": {"a": 2}}, None, r'baseline: "default" there, [0-9a-f]{12}… now'),
+    "part_samples": ({"part_samples": 6}, None, "part_samples: 5 there, 6 now"),
+    "weights": ({}, other_weights, r"model\.weights: [0-9a-f]{12}… there, [0-9a-f]{12}… now"),
+    "length": ({}, lambda m, d: (m, [d[i] for i in range(22)]), r"dataset\.length: 23 there, 22 now"),
+    "class": (
+        {},
+        lambda m, d: (m, [d[i] for i in range(23)]),
+        r'dataset\.class: ".*InMemory.*" there, "builtins.list"',
+    ),
+    "content": ({}, other_content, r"dataset\.content: "),
+    "dataset": ({}, lambda m, d: (m, cohort(samples=raw(seed=2))[0]), r"dataset\.processors: "),
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_another_run_is_refused_with_what_differs(copied, what):
+    data, model, out = copied
+    options, change, said = DIFFERENT[what]
+    model, data = change(model, data) if change else (model, data)
+    before = contents(out)
+    with pytest.raises(CohortError, match=said) as caught:
+        run(model, data, out, **options)
+    assert "start over with force" in str(caught.value)
+    assert not any(secret in str(caught.value) for secret in SECRETS)
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "versions.torch", "versions.pyhealth", "versions.deeplift_fast", "interpreter.steps", "interpreter.fuse",
+        "interpreter.use_embeddings", "model.class", "dataset.input_schema.a", "dataset.output_schema.label",
+        "dataset.processors", "dimensions",
+    ],
+)  # fmt: skip
+def test_every_field_of_a_manifest_counts(copied, path):
+    data, model, out = copied
+    name = out / "manifest.json"
+    key = path.rsplit(".", 1)[-1]
+    name.write_text(re.sub(rf'("{key}": )("[^"]*"|[\w.]+)', r'\1"another"', name.read_text(), count=1))
+    with pytest.raises(CohortError, match=rf'{re.escape(path)}: "another" there'):
+        run(model, data, out)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 2}', '{"format": 1, "parts": 3}'])
+def test_a_manifest_that_cannot_be_read_is_refused(copied, content):
+    data, model, out = copied
+    (out / "manifest.json").write_text(content)
+    with pytest.raises(CohortError, match=r"manifest\.json in .* cannot be read"):
+        run(model, data, out)
+    assert run(model, data, out, force=True).samples == 23
+
+
+def test_parts_of_nobody_knows_whom_are_not_removed(copied):
+    data, model, out = copied
+    (out / "manifest.json").unlink()
+    with pytest.raises(CohortError, match=r"holds attributions/part-000000\.parquet but no manifest"):
+        run(model, data, out)
+    assert len(list(out.rglob("part-*"))) == 10
+
+
+def test_an_output_that_cannot_be_made_is_refused(whole, tmp_path):
+    data, model, _ = whole
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CohortError, match="cannot be made"):
+        run(model, data, tmp_path / "file" / "out")
+
+
+def test_the_second_run_on_a_folder_is_refused(copied):
+    data, model, out = copied
+    with (
+        held(LocalStore(out)),
+        pytest.raises(CohortError, match=rf"process {os.getpid()} on .*, for \d s\); wait for it"),
+    ):
+        run(model, data, out)
+    run(model, data, out)
+
+
+def test_the_second_run_on_a_remote_folder_is_refused(whole):
+    from deeplift_fast.cohort.store import open_store
+
+    data, model, _ = whole
+    store = open_store("memory://locked")
+    store.make()
+    with held(store), pytest.raises(CohortError, match="another run is writing"):
+        run(model, data, "memory://locked")
+    run(model, data, "memory://locked")
+    # The lock of a process that is no more is taken over.
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    with held(store):
+        content = store.read(".lock").replace(str(os.getpid()).encode(), str(gone.pid).encode())
+    store.write(".lock", content)
+    run(model, data, "memory://locked")
+
+
+def test_a_lock_ends_with_its_process_even_if_its_children_live_on(tmp_path):
+    store = LocalStore(tmp_path)
+    code = (
+        "import os, sys, time; from pathlib import Path; from deeplift_fast.cohort.store import LocalStore;"
+        "from deeplift_fast.cohort.lock import held\n"
+        "with held(LocalStore(Path(sys.argv[1]))):\n"
+        "    child = os.fork()\n"
+        "    if not child: time.sleep(30)\n"
+        "    print(child, flush=True); time.sleep(30)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    owner = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
+    child = int(owner.stdout.readline())
+    try:
+        with pytest.raises(CohortError, match=f"process {owner.pid} on"), held(store):
+            pass
+        owner.kill()
+        owner.wait()
+        os.kill(child, 0)  # alive
+        with held(store):
+            pass
+    finally:
+        owner.kill()
+        owner.stdout.close()
+        os.kill(child, 9)
+
+
+def test_two_runs_at_once_leave_one_result(whole, tmp_path):
+    data, model, _ = whole
+    outcomes = []
+
+    def attempt():
+        try:
+            outcomes.append(run(model, data, tmp_path / "out", budget=8).samples)
+        except CohortError as error:
+            outcomes.append(str(error))
+
+    threads = [threading.Thread(target=attempt) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 23 in outcomes
+    assert all(outcome == 23 or "another run is writing" in outcome for outcome in outcomes)
+    assert table(tmp_path / "out", "samples")["sample"].to_pylist() == list(range(23))
+
+
+def out_of_memory_above(interpreter, most, error):
+    """Makes the interpreter run out of memory for batches with more samples; counts how often."""
+    explain, raised = interpreter.explain, []
+
+    def limited(*arguments, **batch):
+        if len(batch["patient_id"]) > most:
+            raised.append(len(batch["patient_id"]))
+            raise error
+        return explain(*arguments, **batch)
+
+    interpreter.explain = limited
+    return raised
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("DefaultCPUAllocator: not enough memory"),
+    ],
+)
+@pytest.mark.parametrize("loader", [False, True])
+def test_where_memory_runs_out_batches_are_halved_and_nothing_is_lost(whole, tmp_path, error, loader):
+    from pyhealth.datasets import get_dataloader
+
+    data, model, out = whole
+    interpreter = DeepLift(model)
+    raised = out_of_memory_above(interpreter, 2, error)
+    given = iter(get_dataloader(data, 5)) if loader else data
+    options = {"part_samples": 10, "progress": "none", "budget": 1000}
+    done = attribute_cohort(interpreter, given, tmp_path / "out", **options)
+    assert raised
+    assert (done.samples, done.failures) == (23, 0)
+    assert done.budget < 1000
+    budgets = [part["budget"] for part in manifest(tmp_path / "out")["parts"].values()]
+    assert budgets == sorted(budgets, reverse=True)
+    assert budgets[-1] == done.budget == manifest(tmp_path / "out")["budget"]
+    rows = table(tmp_path / "out", "attributions").drop(["attribution"])
+    assert rows.to_pylist() == table(out, "attributions").drop(["attribution"]).to_pylist()
+
+
+def test_a_sample_too_large_for_memory_alone_is_a_failure(whole, tmp_path):
+    data, model, _ = whole
+    interpreter = DeepLift(model)
+    explain = interpreter.explain
+
+    def limited(*arguments, **batch):
+        if batch["a"].shape[1] > 8:
+            raise MemoryError
+        return explain(*arguments, **batch)
+
+    interpreter.explain = limited
+    done = attribute_cohort(interpreter, data, tmp_path, part_samples=10, progress="none", budget=1000)
+    long = [i for i in range(23) if len(data[i]["a"]) > 8]
+    assert done.failures == len(long) > 0
+    failed = table(tmp_path, "failures")
+    assert failed["sample"].to_pylist() == long
+    assert set(failed["reason"].to_pylist()) == {"memory ran out for this sample alone"}
+
+
+@pytest.mark.slow
+def test_killed_at_random_points_a_run_goes_on_to_the_same_bytes(tmp_path):
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", ROOT / "tests" / "cohort" / "killing.py", tmp_path, "25"],
+        capture_output=True, text=True, cwd=ROOT, env=environment, check=False, timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(re.search(r"KILLED (\d+)", done.stdout)[1]) >= 20
+    assert "SAME" in done.stdout
+
+
+def test_the_lock_is_the_systems(tmp_path):
+    with held(LocalStore(tmp_path)):
+        handle = os.open(tmp_path / ".lock", os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(handle)
