@@ -8,20 +8,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import csv as pa_csv
 from sklearn.metrics import roc_auc_score
 
 from deeplift_fast.demo.planted import Planted
-from deeplift_fast.demo.samples import find_table
 from deeplift_fast.demo.speed import Speed
+from deeplift_fast.report.completeness import LARGEST_FACTOR, TOLERANCE, misscaled
+from deeplift_fast.report.errors import SummaryError
+from deeplift_fast.report.titles import Titles
 
 MIN_SAMPLES = 10
 """What fewer samples carry is not ranked: its mean is noise, and nearly one patient's data."""
 
-TOLERANCE = 0.01
-"""Share of the change in output that a complete sample's contributions may miss."""
-
-LARGEST_FACTOR = 10.0
 TOP = 15
 WIDTH = 100
 
@@ -89,21 +86,6 @@ def feature_statistics(attributions: Path, left_out: np.ndarray) -> pd.DataFrame
     )
 
 
-def misscaled(samples: pd.DataFrame) -> np.ndarray:
-    """Which samples were rescaled by a negative factor or by one beyond `LARGEST_FACTOR`: their signs mislead.
-
-    Args:
-        samples: columns `output`, `baseline_output` and `convergence_delta` of a `samples.parquet`.
-
-    Returns:
-        bool, one per row.
-    """
-    change = _change(samples)
-    raw = change + samples["convergence_delta"].to_numpy(dtype=np.float64)
-    # change / raw is the factor; written without a division, which may be by 0.
-    return (change * raw < 0) | (np.abs(change) > LARGEST_FACTOR * np.abs(raw))
-
-
 def write_report(folder: Path, facts: Facts) -> str:
     """The report of a folder that holds `samples.parquet` and `attributions.parquet`, as text.
 
@@ -112,7 +94,7 @@ def write_report(folder: Path, facts: Facts) -> str:
         facts: what they do not say.
     """
     samples = pq.read_table(folder / "samples.parquet").to_pandas()
-    left_out = samples["sample"].to_numpy()[misscaled(samples)]
+    left_out = samples["sample"].to_numpy()[_misscaled(samples)]
     statistics = feature_statistics(folder / "attributions.parquet", left_out)
     codes, labs = ranked_codes(statistics), ranked_labs(statistics)
     titles = read_titles(facts.mimic, set(codes["code"]))
@@ -166,27 +148,18 @@ def planted_areas(codes: pd.DataFrame, labs: pd.DataFrame, planted: Planted) -> 
 
 
 def read_titles(mimic: Path, codes: set[str]) -> dict[str, str]:
-    """Titles of codes; PyHealth does not keep apart what both ICD versions, or both dictionaries, define.
+    """Titles of codes, several joined by " / ".
 
     Args:
         mimic: folder of a MIMIC-IV release; its dictionaries of codes may be missing.
         codes: the codes wanted.
-
-    Returns:
-        A title for each code found, several joined by " / ".
     """
-    titles: dict[str, list[str]] = {}
-    for name in ("hosp/d_icd_diagnoses", "hosp/d_icd_procedures"):
-        path = find_table(mimic, name)
-        if path is None:
-            continue
-        text = {"icd_code": pa.string(), "long_title": pa.string()}
-        options = pa_csv.ConvertOptions(column_types=text, include_columns=list(text))
-        table = pa_csv.read_csv(path, convert_options=options)
-        wanted = table.filter(pc.is_in(table["icd_code"], pa.array(sorted(codes), pa.string())))
-        for row in wanted.to_pylist():
-            titles.setdefault(row["icd_code"], []).append(row["long_title"])
-    return {code: " / ".join(dict.fromkeys(found)) for code, found in titles.items()}
+    try:
+        titles = Titles(mimic)
+    except SummaryError:
+        return {}
+    found = {code: titles.find("icd_codes", code) for code in codes}
+    return {code: title.text for code, title in found.items() if title is not None}
 
 
 def area_under_roc(positive: np.ndarray, score: np.ndarray) -> float | None:
@@ -259,6 +232,11 @@ def _planted_lines(
     return [*lines, f"  interactions: {pairs}"]
 
 
+def _misscaled(samples: pd.DataFrame) -> np.ndarray:
+    columns = ("output", "baseline_output", "convergence_delta")
+    return misscaled(*(samples[name].to_numpy() for name in columns))
+
+
 def _change(samples: pd.DataFrame) -> np.ndarray:
     return (samples["output"] - samples["baseline_output"]).to_numpy(dtype=np.float64)
 
@@ -272,7 +250,7 @@ def _completeness_lines(samples: pd.DataFrame, rules: str) -> list[str]:
     return [
         "Completeness",
         f'{share}rules="{rules}" then scales each until it is',
-        f"  {misscaled(samples).mean():.1%} were scaled by a negative factor or by more than {LARGEST_FACTOR:g}; "
+        f"  {_misscaled(samples).mean():.1%} were scaled by a negative factor or by more than {LARGEST_FACTOR:g}; "
         "the ranks leave them out",
     ]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplift_fast.demo.errors import DemoError
+from deeplift_fast.report.titles import find_table, table_candidates
 
 EHR_TABLES = ("diagnoses_icd", "procedures_icd", "labevents")
 SPLIT_RATIOS = (0.7, 0.1, 0.2)
@@ -50,16 +51,6 @@ class Samples:
         return tuple(part for part in (self.train, self.validation, self.test) if len(part))
 
 
-def find_table(root: Path, name: str) -> Path | None:
-    """The file of a table, gzipped or not; `None` if neither is there.
-
-    Args:
-        root: folder of a MIMIC-IV release, which holds `hosp` and `icu`.
-        name: path of the table under it, without suffix, such as `"hosp/patients"`.
-    """
-    return next((path for path in _candidates(root, name) if path.is_file()), None)
-
-
 def check_tables(root: Path) -> None:
     """Raise unless every table that the task reads is there.
 
@@ -68,7 +59,7 @@ def check_tables(root: Path) -> None:
     """
     missing = [name for name in _NEEDED if find_table(root, name) is None]
     if missing:
-        lines = (f"  {Path(n).name}: looked for {' and '.join(map(str, _candidates(root, n)))}" for n in missing)
+        lines = (f"  {Path(n).name}: looked for {' and '.join(map(str, table_candidates(root, n)))}" for n in missing)
         raise DemoError(
             f"{root} is not a MIMIC-IV folder that this job can read; missing table(s):\n"
             + "\n".join(lines)
@@ -109,10 +100,6 @@ def load_samples(root: Path, cache: Path, seed: int) -> Samples:
     if not (len(parts[0]) and len(parts[-1])):
         raise DemoError(_too_few(root))
     return Samples(*(dataset.subset(part) for part in parts))
-
-
-def _candidates(root: Path, name: str) -> tuple[Path, Path]:
-    return root / f"{name}.csv.gz", root / f"{name}.csv"
 
 
 def _workers(root: Path) -> int:
