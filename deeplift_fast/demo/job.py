@@ -1,20 +1,15 @@
 """The main job: load or write a hospital, train, attribute every sample, write the tables, report."""
 
-import contextlib
-import os
 import shutil
 import sys
-import tempfile
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from deeplift_fast.demo.errors import DemoError
+from deeplift_fast.demo.output import check_out, private, replaced
 
 if TYPE_CHECKING:
     from deeplift_fast.demo.model import Settings
@@ -24,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["DemoError", "DemoOptions", "run"]
 
 MIN_PATIENTS = 20
+
+_OUT = (("attributions.parquet",), "a result of this job", "--out")
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def run(options: DemoOptions, settings: "Settings | None" = None) -> int:
     """
     started = time.perf_counter()
     _check(options)
-    with _private(), _replaced(options.out, options.force) as folder:
+    with private(), replaced(options.out, options.force, *_OUT) as folder:
         # Imported late: PyHealth takes seconds, which a wrong option should not cost.
         from deeplift_fast.demo.model import Settings
 
@@ -83,70 +80,20 @@ def _check(options: DemoOptions) -> None:
     """Raise for what can be seen to be wrong before any work is done."""
     from deeplift_fast.attribution import check_rules
     from deeplift_fast.demo.samples import check_tables
+    from deeplift_fast.devices import check_device
 
     try:
         check_rules(options.rules)
+        check_device(options.device)
     except ValueError as error:
         raise DemoError(str(error)) from error
     if options.patients < MIN_PATIENTS:
         raise DemoError(f"--patients is {options.patients}; accepted: {MIN_PATIENTS} or more")
     if options.seed < 0:
         raise DemoError(f"--seed is {options.seed}; accepted: 0 or more")
-    _check_device(options.device)
     if options.mimic_root is not None:
         check_tables(options.mimic_root)
-    _check_out(options.out, options.force)
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(1, device=device).add_(1).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise DemoError(
-            f"--device {device} is not available here ({reason}); use --device cpu, or cuda where there is a GPU"
-        ) from error
-
-
-def _check_out(out: Path, force: bool) -> None:
-    if not out.exists():
-        return
-    if not force:
-        raise DemoError(f"{out} exists already; choose another folder with --out, or replace it with --force")
-    if not out.is_dir() or (any(out.iterdir()) and not (out / "attributions.parquet").is_file()):
-        raise DemoError(f"{out} is not a result of this job, so --force does not replace it; choose another --out")
-
-
-@contextlib.contextmanager
-def _private() -> Iterator[None]:
-    """Files and folders that only the user may read: they may hold patient data."""
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
-@contextlib.contextmanager
-def _replaced(out: Path, force: bool) -> Iterator[Path]:
-    """A temporary folder beside `out`, which takes its place on success and is removed on failure."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{out.name}.tmp-", dir=out.parent))
-    except OSError as error:
-        raise DemoError(f"cannot write to {out.parent}: {error}; choose another folder with --out") from error
-    try:
-        yield folder
-        _check_out(out, force)  # it may have appeared meanwhile
-        if out.exists():
-            old = folder.with_name(folder.name + "-old")
-            out.rename(old)
-            folder.rename(out)
-            shutil.rmtree(old)
-        else:
-            folder.rename(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    check_out(options.out, options.force, *_OUT)
 
 
 def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> str:
