@@ -34,6 +34,7 @@ COLUMNS = (
 
 _READ = ("sample", "feature", "slot", "code", "value", "attribution")
 _SUMS = ("count", "samples", "sum", "abs", "positive")
+_MIDDLE = 1 << 39
 # Samples whose bootstrap weights are held at a time: 3 MB at 200 replicates.
 _BLOCK = 4096
 
@@ -136,15 +137,16 @@ class Statistics:
         feature, features = _encoded(batch["feature"])
         code, codes = _encoded(batch["code"])
         slot = batch["slot"].to_numpy().astype(np.int64)
-        # A place in one line of numbers: codes first, then (negative) unnamed dimensions.
+        # One number per feature and code, or (negative) unnamed dimension.
         inner = np.where(code < 0, -1 - slot, code)
-        packed, row = np.unique(np.stack([feature, inner]), axis=1, return_inverse=True)
-        texts = [(features[f], codes[i] if i >= 0 else f"dimension {-1 - i}") for f, i in packed.T.tolist()]
+        packed, row = np.unique((feature << 40) + inner + _MIDDLE, return_inverse=True)
+        pairs = zip(packed >> 40, (packed & ((1 << 40) - 1)) - _MIDDLE, strict=True)
+        texts = [(features[f], codes[i] if i >= 0 else f"dimension {-1 - i}") for f, i in pairs]
         valued = np.bincount(feature, batch["value"].is_valid().to_numpy(zero_copy_only=False), len(features))
         for name, count in zip(features, valued, strict=True):
             self._has_values[name] = self._has_values.get(name, False) or bool(count)
         numbers = [self._names.setdefault(text, len(self._names)) for text in texts]
-        return np.array(numbers, dtype=np.int64)[row.reshape(-1)]
+        return np.array(numbers, dtype=np.int64)[row]
 
     def _add_grouping(self, number: int, group: np.ndarray, cells: dict[str, np.ndarray], hashes: np.ndarray) -> None:
         """Adds a part's cells to the groups, int64 `[cells]`, of one grouping."""

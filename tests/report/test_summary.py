@@ -1,3 +1,5 @@
+import tracemalloc
+
 import cohort_folders as cohorts
 import numpy as np
 import pandas as pd
@@ -117,6 +119,19 @@ def test_nothing_is_done_yet(tmp_path, drawn):
 def test_how_it_is_cut_into_parts_does_not_matter(tmp_path, drawn):
     whole, cut = (summarise(cohorts.write(tmp_path / str(n), *drawn, n)).table for n in (60, 7))
     check(cut, whole)
+
+
+def test_memory_does_not_grow_with_the_cohort(tmp_path):
+    def peak(samples):
+        out = cohorts.write(tmp_path / str(samples), *cohorts.draw(samples, patients=samples // 2), part_samples=50)
+        tracemalloc.start()
+        summarise(out)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(50)  # what is loaded once
+    assert peak(1000) < 1.1 * peak(200)
 
 
 @pytest.mark.parametrize(("key", "column"), [("visit_id", "hadm_id"), ("patient_id", "subject_id")])
