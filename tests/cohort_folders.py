@@ -61,8 +61,9 @@ def write(folder, found, attributions, part_samples=20, failures=(), parts=None,
             pq.write_table(rows, folder / name / f"part-{part:06d}.parquet", row_group_size=37)
     named = range(count) if parts is None else parts
     manifest = {
-        "rules": rules,
-        "parts_in_all": count if in_all is None else in_all,
+        "format": 1,
+        "identity": {"interpreter": {"rules": rules}, "part_samples": part_samples},
+        "total": count * part_samples if in_all is None else in_all * part_samples,
         "parts": {str(part): {} for part in named},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))

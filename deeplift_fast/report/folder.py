@@ -1,7 +1,7 @@
 """The output folder of a cohort, read while it grows: only parts that its manifest names are looked at."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from deeplift_fast.report.errors import SummaryError
 
 BATCH_ROWS = 1 << 17
 """Attribution rows held at a time."""
+
+_NEEDED = {"identity", "parts", "total"}
 
 
 class CohortFolder:
@@ -31,20 +33,19 @@ class CohortFolder:
         self.out = str(out)
         self._files, self._root = fsspec.core.url_to_fs(self.out)
         self.manifest = self._read_manifest()
-        self.parts = tuple(sorted(_part_numbers(self.manifest)))
+        self.parts = tuple(sorted(map(int, self.manifest["parts"])))
         """Numbers of the finished parts."""
 
     @property
-    def rules(self) -> str | None:
-        """The rule set; `None` if the manifest does not say."""
-        found = _find(self.manifest, "rules")
-        return found if isinstance(found, str) else None
+    def rules(self) -> str:
+        """The rule set."""
+        return str(self.manifest["identity"]["interpreter"]["rules"])
 
     @property
     def expected(self) -> int | None:
-        """How many parts the finished cohort will have; `None` if the manifest does not say (a stream of batches)."""
-        found = _find(self.manifest, "parts_in_all")
-        return found if isinstance(found, int) else None
+        """How many parts the finished cohort will have; `None` while nobody knows (a stream of batches)."""
+        total = self.manifest["total"]
+        return None if total is None else -(-int(total) // int(self.manifest["identity"]["part_samples"]))
 
     def samples(self, part: int, columns: Sequence[str]) -> pa.Table:
         """Columns of a part's samples.
@@ -99,8 +100,8 @@ class CohortFolder:
             ) from error
         except (OSError, ValueError) as error:
             raise SummaryError(f"{path} cannot be read ({type(error).__name__}); is it a cohort's?") from error
-        if not isinstance(manifest, dict) or "parts" not in manifest:
-            raise SummaryError(f"{path} names no parts; it is not a cohort's manifest")
+        if not isinstance(manifest, dict) or not _NEEDED <= manifest.keys():
+            raise SummaryError(f"{path} is not a cohort's manifest: it lacks one of {', '.join(sorted(_NEEDED))}")
         return manifest
 
 
@@ -129,20 +130,3 @@ def _damaged(name: str) -> SummaryError:
         f"{name} is damaged: it cannot be read as Parquet; run the cohort again with the same command: it writes "
         "damaged parts anew"
     )
-
-
-def _part_numbers(manifest: Mapping[str, Any]) -> Iterator[int]:
-    """Numbers of the parts that a manifest lists, be it by number or as a list of entries."""
-    parts = manifest["parts"]
-    if isinstance(parts, Mapping):
-        yield from map(int, parts)
-    else:
-        yield from (int(entry["part"]) for entry in parts)
-
-
-def _find(manifest: Mapping[str, Any], name: str) -> Any:
-    """A setting of the manifest, wherever one level of grouping put it."""
-    if name in manifest:
-        return manifest[name]
-    groups = (group for key, group in manifest.items() if key != "parts" and isinstance(group, Mapping))
-    return next((group[name] for group in groups if name in group), None)

@@ -53,8 +53,7 @@ def show(
 
 def _overview(summary: Summary) -> Iterator[Text]:
     found = summary.completeness
-    rules = f', rules="{summary.rules}"' if summary.rules else ""
-    yield Text(f"Cohort {summary.out}{rules}", style="bold")
+    yield Text(f'Cohort {summary.out}, rules="{summary.rules}"', style="bold")
     yield Text(f"  parts done         {_parts(found)}")
     failed = sum(found.failures.values())
     yield Text(f"  samples            {found.samples:,} attributed, {failed:,} failed")

@@ -23,7 +23,7 @@ class Summary:
 
     Attributes:
         out: the cohort's folder.
-        rules: its rule set; `None` if its manifest does not say.
+        rules: its rule set.
         completeness: totals over samples.
         table: one row per grouping, group, feature and code or dimension; the columns of
             `deeplift_fast.report.statistics.COLUMNS`, then `description` (text or null) and `ambiguous` (bool: several
@@ -33,7 +33,7 @@ class Summary:
     """
 
     out: str
-    rules: str | None
+    rules: str
     completeness: Completeness
     table: pd.DataFrame
     described: bool

@@ -225,7 +225,7 @@ def damage_part(out):
     [
         (lambda out: (out / "manifest.json").unlink(), "holds no manifest.json; accepted"),
         (lambda out: (out / "manifest.json").write_text("{"), "cannot be read"),
-        (break_manifest, "names no parts"),
+        (break_manifest, "is not a cohort's manifest: it lacks one of identity, parts, total"),
         (lose_part, "part-000001.parquet is missing.*same command"),
         (damage_part, "part-000001.parquet is damaged.*same command"),
     ],
