@@ -1,4 +1,8 @@
-"""Loads what the user wants attributed: a function that returns `(model, dataset)`."""
+"""Loads what the user wants attributed: a function that returns `(model, dataset)`.
+
+It may return a third thing, a dict with what the command line has no words for: `dimensions` (by feature key, the names
+of a continuous feature's dimensions) and `baseline`, both as `attribute_cohort` takes them.
+"""
 
 import importlib
 import importlib.util
@@ -13,6 +17,8 @@ from deeplift_fast.cli.outcome import place
 
 ACCEPTED = "accepted: module:function or file.py:function, of a function that returns (model, dataset)"
 
+FURTHER = ("baseline", "dimensions")
+
 # Errors whose message names a file or a module, not data.
 _HARMLESS = (ImportError, SyntaxError, FileNotFoundError, PermissionError)
 
@@ -21,14 +27,14 @@ class RecipeError(ValueError):
     """The recipe cannot be used; the message says why."""
 
 
-def load_recipe(given: str) -> tuple[Any, Any]:
+def load_recipe(given: str) -> tuple[Any, Any, dict[str, Any]]:
     """Calls a recipe.
 
     Args:
         given: `module:function` or `file.py:function`; modules are looked for in the working directory too.
 
     Returns:
-        The model and the dataset.
+        The model, the dataset, and further arguments of `attribute_cohort`.
 
     Raises:
         RecipeError: for each way that this may go wrong. Messages of errors in the recipe are left out where they may
@@ -39,7 +45,7 @@ def load_recipe(given: str) -> tuple[Any, Any]:
         found = function()
     except Exception as error:
         raise RecipeError(f"RECIPE {given} failed: {_reason(error)}") from error
-    return _check_pair(given, found)
+    return _check_found(given, found)
 
 
 def _find_function(given: str) -> Callable[[], Any]:
@@ -97,12 +103,12 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__} at {place(error)} (--debug shows the rest, which may quote patients' data)"
 
 
-def _check_pair(given: str, found: Any) -> tuple[Any, Any]:
+def _check_found(given: str, found: Any) -> tuple[Any, Any, dict[str, Any]]:
     from torch import nn
 
-    if not isinstance(found, tuple | list) or len(found) != 2:
+    if not isinstance(found, tuple | list) or len(found) not in (2, 3):
         raise RecipeError(f"RECIPE {given} returned a {type(found).__name__}; accepted: the pair (model, dataset)")
-    model, dataset = found
+    model, dataset, *rest = found
     if isinstance(dataset, nn.Module) and not isinstance(model, nn.Module):
         raise RecipeError(f"RECIPE {given} returned (dataset, model); accepted: (model, dataset)")
     if not isinstance(model, nn.Module):
@@ -112,4 +118,8 @@ def _check_pair(given: str, found: Any) -> tuple[Any, Any]:
             f"RECIPE {given} returned a {type(dataset).__name__} for the dataset; accepted: a PyHealth SampleDataset, "
             "a DataLoader, or an iterable of batches"
         )
-    return model, dataset
+    if rest and not (isinstance(rest[0], dict) and set(rest[0]) <= set(FURTHER)):
+        raise RecipeError(
+            f"RECIPE {given} returned a third thing; accepted: nothing, or a dict with keys of {', '.join(FURTHER)}"
+        )
+    return model, dataset, rest[0] if rest else {}

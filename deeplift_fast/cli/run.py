@@ -92,12 +92,12 @@ def _attribute(
         from deeplift_fast.cohort import attribute_cohort  # type: ignore[attr-defined]
         from deeplift_fast.pyhealth import DeepLift
 
-        model, dataset = load_recipe(recipe)
+        model, dataset, further = load_recipe(recipe)
     if device is not None:
         model = model.to(device)
     interpreter = DeepLift(model, rules=rules, steps=steps)
     with local_client(workers, device) if workers > 1 else nullcontext() as client:
-        return attribute_cohort(interpreter, dataset, out, client=client, **options)
+        return attribute_cohort(interpreter, dataset, out, client=client, **further, **options)
 
 
 def _line(cohort: "Cohort") -> str:

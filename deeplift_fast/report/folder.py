@@ -100,7 +100,7 @@ class CohortFolder:
             ) from error
         except (OSError, ValueError) as error:
             raise SummaryError(f"{path} cannot be read ({type(error).__name__}); is it a cohort's?") from error
-        if not isinstance(manifest, dict) or not _NEEDED <= manifest.keys():
+        if not isinstance(manifest, dict) or not manifest.keys() >= _NEEDED:
             raise SummaryError(f"{path} is not a cohort's manifest: it lacks one of {', '.join(sorted(_NEEDED))}")
         return manifest
 

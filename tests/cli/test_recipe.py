@@ -33,9 +33,15 @@ def write(folder, text):
 @pytest.mark.parametrize("given", ["recipe.py:build", "recipe:build", "./recipe.py:build"])
 def test_a_recipe_is_called(folder, given):
     write(folder, GOOD)
-    model, dataset = load_recipe(given)
+    model, dataset, further = load_recipe(given)
     assert isinstance(model, nn.Linear)
     assert dataset == [1, 2]
+    assert further == {}
+
+
+def test_what_else_attribution_needs(folder):
+    write(folder, "from torch import nn\ndef build(): return nn.Linear(1, 1), [], {'dimensions': {'labs': ['Sodium']}}")
+    assert load_recipe("recipe:build")[2] == {"dimensions": {"labs": ["Sodium"]}}
 
 
 def test_a_file_elsewhere_imports_what_lies_beside_it(folder, monkeypatch):
@@ -76,7 +82,11 @@ def test_a_recipe_that_is_not_there(folder, given, message):
         ("build = 3", "build is a int; accepted"),
         ("def build(path): pass", "build needs arguments.*'path'"),
         ("def build(): return 1", "returned a int; accepted: the pair"),
-        ("def build(): return 1, 2, 3", "returned a tuple; accepted: the pair"),
+        ("def build(): return 1, 2, 3, 4", "returned a tuple; accepted: the pair"),
+        (
+            "from torch import nn\ndef build(): return nn.Linear(1, 1), [], {'steps': 2}",
+            "third thing; accepted: nothing, or a",
+        ),
         ("def build(): return 'secret-7', []", "returned a str for the model"),
         ("from torch import nn\ndef build(): return [], nn.Linear(1, 1)", r"returned \(dataset, model\)"),
         ("from torch import nn\ndef build(): return nn.Linear(1, 1), 3", "returned a int for the dataset"),
