@@ -10,8 +10,8 @@ certificates of your own authority (https://distributed.dask.org/en/stable/tls.h
     then             SCHEDULER=tls://first:8786 TLS_CA=ca.pem TLS_CERT=me.pem TLS_KEY=me.key OUT=/shared/run \\
                          python examples/cohort_dask.py
 
-or, as here where no SCHEDULER is named, all of it stays on the loopback interface of one machine. The output is a folder
-that every machine sees, or an fsspec URL.
+or, as here where no SCHEDULER is named, all of it stays on the loopback interface of one machine. The output is a
+folder that every machine sees, or an fsspec URL.
 """
 
 import os
