@@ -43,7 +43,8 @@ def show(
                 continue
             rows = summary.top(kind, grouping, group, top, sort, min_samples)
             console.print()
-            console.print(_table(rows, _heading(kind, grouping, group, len(rows), sort), summary.described))
+            described = summary.described and bool(present["description"].notna().any())
+            console.print(_table(rows, _heading(kind, grouping, group, len(rows), sort), described))
             if rows.empty:
                 console.print(f"  none is carried by {min_samples} samples or more (--min-samples)")
     console.print()
