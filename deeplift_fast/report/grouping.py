@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -21,9 +22,28 @@ EMPTY = "(empty)"
 _KEYS = {"visit_id": ("visit_id", "hadm_id"), "patient_id": ("patient_id", "subject_id")}
 
 
+class Cut(Protocol):
+    """What cuts samples into groups."""
+
+    @property
+    def name(self) -> str:
+        """What the groups differ in."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of `samples` that decide."""
+
+    def assign(self, samples: pa.Table) -> np.ndarray:
+        """The group of each sample: int64 `[samples]`, an index into `groups`; −1 for a sample in none of them."""
+
+
 @dataclass(frozen=True)
 class Grouping:
-    """One way to cut the samples into groups.
+    """Groups by a label, or by a column of a CSV file.
 
     Attributes:
         name: what the groups differ in, such as `"label"` or the column's name.
@@ -36,6 +56,11 @@ class Grouping:
     key: str | None
     groups: tuple[str, ...]
     members: pd.Series | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """As :attr:`Cut.columns`."""
+        return () if self.key is None else (self.key,)
 
     def assign(self, samples: pa.Table) -> np.ndarray:
         """The group of each sample.

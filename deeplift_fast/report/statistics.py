@@ -15,7 +15,7 @@ from scipy import sparse
 from deeplift_fast.report.bootstrap import REPLICATES, hash_texts, interval, weights
 from deeplift_fast.report.errors import SummaryError
 from deeplift_fast.report.folder import CohortFolder
-from deeplift_fast.report.grouping import Grouping
+from deeplift_fast.report.grouping import Cut
 
 COLUMNS = (
     "grouping",
@@ -48,7 +48,7 @@ class Statistics:
         seed: seed of the bootstrap.
     """
 
-    def __init__(self, groupings: Sequence[Grouping], replicates: int = REPLICATES, seed: int = 0) -> None:
+    def __init__(self, groupings: Sequence[Cut], replicates: int = REPLICATES, seed: int = 0) -> None:
         self._groupings = tuple(groupings)
         self._replicates = replicates
         self._seed = seed
@@ -65,7 +65,7 @@ class Statistics:
         Raises:
             SummaryError: if its files are missing, damaged, or do not fit each other.
         """
-        columns = {"sample", "patient_id"} | {g.key for g in self._groupings if g.key is not None}
+        columns = {"sample", "patient_id"}.union(*(grouping.columns for grouping in self._groupings))
         samples = folder.samples(part, sorted(columns))
         order = np.argsort(samples["sample"].to_numpy())
         samples = samples.take(order)
