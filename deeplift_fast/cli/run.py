@@ -109,4 +109,10 @@ def _line(cohort: "Cohort") -> str:
 
 def _json_line(cohort: "Cohort") -> str:
     numbers = ("samples", "failures", "parts", "seconds", "reading", "attribution", "writing", "budget")
-    return json.dumps({"event": "done", "out": str(cohort.out)} | {name: getattr(cohort, name) for name in numbers})
+    return json.dumps(
+        {"event": "done", "out": str(cohort.out)} | {name: _rounded(getattr(cohort, name)) for name in numbers}
+    )
+
+
+def _rounded(number: float) -> float:
+    return round(number, 3) if isinstance(number, float) else number
