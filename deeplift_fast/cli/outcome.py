@@ -49,7 +49,8 @@ def told(debug: bool, extra: str, kept: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if debug:
             raise
-        say(f'this needs {error.name}: pip install "deeplift_fast[{extra}]"')
+        needed = "dask" if error.name in ("dask", "distributed", "cloudpickle") else extra
+        say(f'this needs {error.name}: pip install "deeplift_fast[{needed}]"')
         raise typer.Exit(UNEXPECTED) from error
     except Exception as error:
         if debug:

@@ -1,6 +1,8 @@
 """A Dask cluster of processes on this machine."""
 
+import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,18 +27,18 @@ def local_client(workers: int, device: str | None) -> Iterator[Any]:
     from dask.distributed import Client, Nanny, Scheduler, SpecCluster
 
     environments = worker_environments(workers, device)
-    loopback = {"host": LOOPBACK, "dashboard": False}
-    specification = {
-        number: {"cls": Nanny, "options": loopback | {"nthreads": 1, "env": environment}}
-        for number, environment in enumerate(environments)
-    }
-    scheduler = {"cls": Scheduler, "options": loopback | {"port": 0}}
-    with (
-        SpecCluster(workers=specification, scheduler=scheduler, silence_logs="ERROR") as cluster,
-        Client(cluster) as client,
-    ):
-        client.wait_for_workers(workers)
-        yield client
+    here = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:0"}
+    scheduler = {"cls": Scheduler, "options": here | {"port": 0, "dashboard": False}}
+    # Dask moves what does not fit to this folder: it must be private, and go.
+    with tempfile.TemporaryDirectory(prefix="deeplift-fast-") as folder:
+        options = here | {"nthreads": 1, "memory_limit": 0, "local_directory": folder, "silence_logs": logging.ERROR}
+        specification = {
+            number: {"cls": Nanny, "options": options | {"env": environment}}
+            for number, environment in enumerate(environments)
+        }
+        with SpecCluster(specification, scheduler, silence_logs=logging.ERROR) as cluster, Client(cluster) as client:
+            client.wait_for_workers(workers)
+            yield client
 
 
 def worker_environments(workers: int, device: str | None) -> list[dict[str, str]]:

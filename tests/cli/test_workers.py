@@ -1,4 +1,6 @@
 import os
+import stat
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +10,7 @@ from deeplift_fast.cli.workers import LOOPBACK, local_client, worker_environment
 
 def test_workers_share_the_cores():
     cores = len(os.sched_getaffinity(0))
-    assert worker_environments(cores, None) == [{"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}] * cores
+    assert [env["OMP_NUM_THREADS"] for env in worker_environments(cores, None)] == ["1"] * cores
     assert worker_environments(1, "cpu")[0]["OMP_NUM_THREADS"] == str(cores)
     assert worker_environments(4 * cores, None)[0]["OMP_NUM_THREADS"] == "1"
 
@@ -21,10 +23,14 @@ def test_on_cuda_each_has_a_gpu_of_its_own(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_cluster_of_processes_on_loopback_alone():
+def test_a_cluster_of_processes_on_loopback_alone(capfd):
     with local_client(2, None) as client:
         addresses = [client.scheduler.address, *client.scheduler_info()["workers"]]
         assert all(address.startswith(f"tcp://{LOOPBACK}:") for address in addresses)
         found = client.run(lambda: (os.getpid(), os.environ["OMP_NUM_THREADS"]))
         assert len({process for process, _ in found.values()} - {os.getpid()}) == 2
         assert {threads for _, threads in found.values()} == {worker_environments(2, None)[0]["OMP_NUM_THREADS"]}
+        folder = Path(next(iter(client.run(lambda dask_worker: dask_worker.local_directory).values()))).parents[1]
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert not folder.exists()
+    assert capfd.readouterr().err == ""
