@@ -1,6 +1,7 @@
 import tracemalloc
 
 import cohort_folders as cohorts
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -107,6 +108,15 @@ def test_a_running_cohort_is_read_up_to_its_manifest(tmp_path, drawn):
     summary = summarise(out)
     check(summary.table[summary.table["grouping"] == "overall"], expected)
     assert (summary.completeness.parts, summary.completeness.parts_in_all) == (2, 3)
+
+
+def test_a_url(folder):
+    files = fsspec.filesystem("memory")
+    files.put(str(folder), "/cohort-of-a-test", recursive=True)
+    try:
+        check(summarise("memory://cohort-of-a-test").table, summarise(folder).table)
+    finally:
+        files.rm("/cohort-of-a-test", recursive=True)
 
 
 def test_nothing_is_done_yet(tmp_path, drawn):
