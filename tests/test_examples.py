@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
-SLOW = {"cohort_recipe"}  # PyHealth reads a hospital's tables
+SLOW = {"cohort_dask", "cohort_recipe"}  # workers import PyHealth; PyHealth reads a hospital's tables
 
 
 def marked(path):

@@ -6,9 +6,10 @@ may quote a patient's data; `--debug` shows all.
 
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,7 +39,8 @@ def told(debug: bool, extra: str, kept: str) -> Iterator[None]:
         typer.Exit: with the exit code.
     """
     try:
-        yield
+        with _short_warnings():
+            yield
     except typer.Exit:
         raise
     except KeyboardInterrupt as error:
@@ -63,6 +65,23 @@ def told(debug: bool, extra: str, kept: str) -> Iterator[None]:
             raise typer.Exit(BAD_INPUT) from error
         say(f"{type(error).__name__} at {place(error)}; --debug shows the rest, which may quote patients' data")
         raise typer.Exit(UNEXPECTED) from error
+
+
+@contextmanager
+def _short_warnings() -> Iterator[None]:
+    """Shows this package's warnings as one line: where they were raised is of no use on a command line."""
+    usual = warnings.formatwarning
+
+    def short(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> str:
+        if category.__module__.partition(".")[0] == __name__.partition(".")[0]:
+            return f"deeplift-fast: {category.__name__}: {message}\n"
+        return usual(message, category, *place, **rest)
+
+    warnings.formatwarning = short
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def say(message: str) -> None:

@@ -79,9 +79,13 @@ def _is_nan(value: Any) -> bool:
 
 
 def _written(path: Path, write: Any) -> None:
-    """Write beside `path` and rename, so that a reader never meets half a file."""
+    """Write beside `path` and rename, so that a reader never meets half a file.
+
+    For the owner alone: rows of few samples are nearly one patient's data.
+    """
     beside = path.with_name(f".{path.name}.part")
     try:
+        beside.touch(mode=0o600)
         with beside.open("wb") as file:
             write(file)
         beside.replace(path)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import stat
 
 import cohort_folders as cohorts
 import numpy as np
@@ -67,6 +68,7 @@ def test_the_files_hold_the_whole_table(summary, tmp_path):
     write_parquet(summary, tmp_path / "t.parquet")
     write_json(summary, tmp_path / "t.json")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.csv", "t.json", "t.parquet"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
     assert pq.read_schema(tmp_path / "t.parquet").names == SCHEMA.names
     content = json.loads((tmp_path / "t.json").read_text())
     assert content["completeness"]["failures"] == {"NaN in labs": 1}
