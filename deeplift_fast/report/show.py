@@ -44,9 +44,12 @@ def show(
             rows = summary.top(kind, grouping, group, top, sort, min_samples)
             console.print()
             described = summary.described and bool(present["description"].notna().any())
-            console.print(_table(rows, _heading(kind, grouping, group, len(rows), sort), described))
             if rows.empty:
-                console.print(f"  none is carried by {min_samples} samples or more (--min-samples)")
+                console.print(
+                    Text(f"{_place(kind, grouping, group)}: none is carried by {min_samples} samples or more")
+                )
+                continue
+            console.print(_table(rows, _heading(kind, grouping, group, len(rows), sort), described))
     console.print()
     for note in _notes(summary):
         console.print(f"Note: {note}.", markup=False, highlight=False)
@@ -79,8 +82,11 @@ def _parts(found: Completeness) -> str:
 
 
 def _heading(kind: str, grouping: str, group: str, count: int, sort: str) -> str:
-    where = "" if grouping == "overall" else f", {grouping} = {group}"
-    return f"{_KINDS[kind]}{where}: the first {count} by {_SORTS[sort]}"
+    return f"{_place(kind, grouping, group)}: the first {count} by {_SORTS[sort]}"
+
+
+def _place(kind: str, grouping: str, group: str) -> str:
+    return _KINDS[kind] if grouping == "overall" else f"{_KINDS[kind]}, {grouping} = {group}"
 
 
 def _table(rows: pd.DataFrame, heading: str, described: bool) -> Table:
@@ -97,9 +103,9 @@ def _table(rows: pd.DataFrame, heading: str, described: bool) -> Table:
 
 
 def _cells(row: Any) -> list[str]:
-    ends = "too few patients" if pd.isna(row.low) else f"{row.low:+.4f} … {row.high:+.4f}"
-    numbers = [f"{row.count:,}", f"{row.samples:,}", f"{row.mean:+.4f}", ends]
-    return [escape(row.feature), escape(row.code), *numbers, f"{row.mean_abs:.4f}", f"{row.share_positive:.0%}"]
+    ends = "too few patients" if pd.isna(row.low) else f"{row.low:+.3g} … {row.high:+.3g}"
+    numbers = [f"{row.count:,}", f"{row.samples:,}", f"{row.mean:+.3g}", ends]
+    return [escape(row.feature), escape(row.code), *numbers, f"{row.mean_abs:.3g}", f"{row.share_positive:.0%}"]
 
 
 def _description(row: Any) -> str:

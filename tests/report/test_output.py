@@ -51,7 +51,7 @@ def test_the_tables_say_it_all_and_name_no_patient(summary):
         "(?) ICD-9 diagnosis: Hypertension / ICD-10 diagnosis: Something else",
         "2 of 5 codes have no description",
         "1 fit several dictionary entries",
-        f"{row['low']:+.4f} … {row['high']:+.4f}",
+        f"{row['low']:+.3g} … {row['high']:+.3g}",
     ):
         assert part in text, part
     assert "patient-" not in text
@@ -59,7 +59,7 @@ def test_the_tables_say_it_all_and_name_no_patient(summary):
 
 
 def test_few_samples_are_not_shown(summary):
-    assert "none is carried by 1000 samples or more" in shown(summary, min_samples=1000)
+    assert "Codes, label = 0: none is carried by 1000 samples or more" in shown(summary, min_samples=1000)
     assert "I10" not in shown(summary, min_samples=1000)
 
 
