@@ -25,4 +25,6 @@ def demo(
         from deeplift_fast.demo.job import DemoOptions
         from deeplift_fast.demo.job import run as run_job
 
-        run_job(DemoOptions(out, mimic_root, rules, patients, seed, device, force))
+        code = run_job(DemoOptions(out, mimic_root, rules, patients, seed, device, force))
+        if code:
+            raise typer.Exit(code)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deeplift_fast.demo.errors import DemoError
 from deeplift_fast.report.titles import find_table, table_candidates
 
@@ -37,11 +39,15 @@ class Samples:
     The processors saw the codes of every part, so that every code is explained by its name, and nothing else.
 
     Attributes:
+        everything: PyHealth `SampleDataset` of all samples.
+        held_out: numbers of the samples held out, int64.
         train: PyHealth `SampleDataset` to fit on.
         validation: the one to choose the epoch on; may be empty.
         test: the one held out.
     """
 
+    everything: Any
+    held_out: np.ndarray
     train: Any
     validation: Any
     test: Any
@@ -99,7 +105,8 @@ def load_samples(root: Path, cache: Path, seed: int) -> Samples:
         parts = PatientSplit(SPLIT_RATIOS, seed=seed).split_indices(dataset.patient_to_index)
     if not (len(parts[0]) and len(parts[-1])):
         raise DemoError(_too_few(root))
-    return Samples(*(dataset.subset(part) for part in parts))
+    held_out = np.sort(np.asarray(parts[-1], dtype=np.int64))
+    return Samples(dataset, held_out, *(dataset.subset(part) for part in parts))
 
 
 def _workers(root: Path) -> int:
