@@ -3,22 +3,22 @@
 `DeepLift` is PyHealth's interpreter and needs PyHealth; `attribute` serves any module or callable.
 """
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from deeplift_fast.attribution import Attribution, attribute
-from deeplift_fast.diagnostics import Report
-from deeplift_fast.errors import (
-    ConvergenceWarning,
-    FusionWarning,
-    InterceptionError,
-    InterceptionWarning,
-    TrainingModeWarning,
-)
-from deeplift_fast.rules import register_rule, unregister_rule
-
 if TYPE_CHECKING:
+    from deeplift_fast.attribution import Attribution, attribute
+    from deeplift_fast.diagnostics import Report
+    from deeplift_fast.errors import (
+        ConvergenceWarning,
+        FusionWarning,
+        InterceptionError,
+        InterceptionWarning,
+        TrainingModeWarning,
+    )
     from deeplift_fast.pyhealth import DeepLift
+    from deeplift_fast.rules import register_rule, unregister_rule
 
 try:
     __version__ = version("deeplift_fast")
@@ -39,11 +39,36 @@ __all__ = [
     "unregister_rule",
 ]
 
+# Loaded on first use: torch takes seconds, which the command line's help should not cost.
+_HOMES = {
+    "Attribution": "attribution",
+    "ConvergenceWarning": "errors",
+    "DeepLift": "pyhealth",
+    "FusionWarning": "errors",
+    "InterceptionError": "errors",
+    "InterceptionWarning": "errors",
+    "Report": "diagnostics",
+    "TrainingModeWarning": "errors",
+    "attribute": "attribution",
+    "register_rule": "rules",
+    "unregister_rule": "rules",
+}
+_MODULES = ("attribution", "baselines", "diagnostics", "errors", "ops", "rules")
+
 
 def __getattr__(name: str) -> Any:
-    # PyHealth takes seconds to import and may not be there: only DeepLift needs it.
-    if name != "DeepLift":
+    if name in _MODULES:
+        return import_module(f"deeplift_fast.{name}")
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "DeepLift":
+        _need_pyhealth()
+    found = getattr(import_module(f"deeplift_fast.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def _need_pyhealth() -> None:
     try:
         import pyhealth  # noqa: F401
     except ImportError as error:
@@ -51,11 +76,7 @@ def __getattr__(name: str) -> Any:
             f'deeplift_fast.DeepLift needs PyHealth ({error}): pip install "deeplift_fast[pyhealth]"; '
             "deeplift_fast.attribute serves other models without it"
         ) from error
-    from deeplift_fast.pyhealth import DeepLift
-
-    globals()["DeepLift"] = DeepLift
-    return DeepLift
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "DeepLift"])
+    return sorted({*globals(), *_HOMES})

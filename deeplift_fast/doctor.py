@@ -7,7 +7,7 @@ import torch
 
 from deeplift_fast import ops
 
-PACKAGES = ("deeplift_fast", "torch", "numpy", "triton", "pyhealth", "captum", "pyarrow")
+PACKAGES = ("deeplift_fast", "torch", "numpy", "triton", "pyhealth", "captum", "pyarrow", "distributed")
 DEVICES = ("cpu", "cuda")
 
 

@@ -85,7 +85,7 @@ def test_without_pyhealth_deeplift_tells_what_to_install(without_extras):
 
 
 def test_import_is_light():
-    slow = ("pyhealth", "pandas", "triton", "torch._dynamo", "torch._inductor", "captum", "polars", "sklearn")
+    slow = ("torch", "pyhealth", "pandas", "triton", "torch._dynamo", "torch._inductor", "captum", "polars", "sklearn")
     code = f"import sys, deeplift_fast; print([name for name in {slow} if name in sys.modules])"
     assert run(code) == "[]"
 
@@ -139,7 +139,19 @@ def test_command_line_refuses_bad_usage(arguments, capsys):
     with pytest.raises(SystemExit) as exit_:
         cli.main(arguments)
     assert exit_.value.code == 2
-    assert "usage: deeplift-fast" in capsys.readouterr().err
+    assert "Usage: deeplift-fast" in capsys.readouterr().err
+
+
+def test_the_command_line_is_light():
+    slow = ("torch", "pyhealth", "numpy", "pandas", "pyarrow", "dask")
+    code = f"""
+import contextlib, io, sys
+from deeplift_fast import cli
+with contextlib.redirect_stdout(io.StringIO()):
+    assert cli.main(["run", "--help"]) == 0
+print([name for name in {slow} if name in sys.modules])
+"""
+    assert run(code) == "[]"
 
 
 def test_command_is_installed():

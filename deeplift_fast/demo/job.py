@@ -1,20 +1,15 @@
 """The main job: load or write a hospital, train, attribute every sample, write the tables, report."""
 
-import contextlib
-import os
 import shutil
 import sys
-import tempfile
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from deeplift_fast.demo.errors import DemoError
+from deeplift_fast.demo.output import check_out, private, replaced
 
 if TYPE_CHECKING:
     from deeplift_fast.demo.model import Settings
@@ -24,6 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["DemoError", "DemoOptions", "run"]
 
 MIN_PATIENTS = 20
+
+SOME_FAILED = 3
+
+# An earlier release wrote one file where a folder is now.
+_OUT = (("attributions", "attributions.parquet"), "a result of this job", "--out")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def run(options: DemoOptions, settings: "Settings | None" = None) -> int:
         settings: sizes of the model and its training; `None` for the defaults.
 
     Returns:
-        0.
+        0, or 3 where samples could not be attributed; the report says how many.
 
     Raises:
         DemoError: for anything that the user must put right.
@@ -67,90 +67,40 @@ def run(options: DemoOptions, settings: "Settings | None" = None) -> int:
     """
     started = time.perf_counter()
     _check(options)
-    with _private(), _replaced(options.out, options.force) as folder:
+    with private(), replaced(options.out, options.force, *_OUT) as folder:
         # Imported late: PyHealth takes seconds, which a wrong option should not cost.
         from deeplift_fast.demo.model import Settings
 
-        report = _run_in(folder, options, settings or Settings())
+        report, failures = _run_in(folder, options, settings or Settings())
         minutes, seconds = divmod(round(time.perf_counter() - started), 60)
         report += f"\n\nTook {minutes} min {seconds} s."
         (folder / "report.txt").write_text(report + "\n", encoding="utf-8")
     print(report)
-    return 0
+    return SOME_FAILED if failures else 0
 
 
 def _check(options: DemoOptions) -> None:
     """Raise for what can be seen to be wrong before any work is done."""
     from deeplift_fast.attribution import check_rules
     from deeplift_fast.demo.samples import check_tables
+    from deeplift_fast.devices import check_device
 
     try:
         check_rules(options.rules)
+        check_device(options.device)
     except ValueError as error:
         raise DemoError(str(error)) from error
     if options.patients < MIN_PATIENTS:
         raise DemoError(f"--patients is {options.patients}; accepted: {MIN_PATIENTS} or more")
     if options.seed < 0:
         raise DemoError(f"--seed is {options.seed}; accepted: 0 or more")
-    _check_device(options.device)
     if options.mimic_root is not None:
         check_tables(options.mimic_root)
-    _check_out(options.out, options.force)
+    check_out(options.out, options.force, *_OUT)
 
 
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(1, device=device).add_(1).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise DemoError(
-            f"--device {device} is not available here ({reason}); use --device cpu, or cuda where there is a GPU"
-        ) from error
-
-
-def _check_out(out: Path, force: bool) -> None:
-    if not out.exists():
-        return
-    if not force:
-        raise DemoError(f"{out} exists already; choose another folder with --out, or replace it with --force")
-    if not out.is_dir() or (any(out.iterdir()) and not (out / "attributions.parquet").is_file()):
-        raise DemoError(f"{out} is not a result of this job, so --force does not replace it; choose another --out")
-
-
-@contextlib.contextmanager
-def _private() -> Iterator[None]:
-    """Files and folders that only the user may read: they may hold patient data."""
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
-@contextlib.contextmanager
-def _replaced(out: Path, force: bool) -> Iterator[Path]:
-    """A temporary folder beside `out`, which takes its place on success and is removed on failure."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{out.name}.tmp-", dir=out.parent))
-    except OSError as error:
-        raise DemoError(f"cannot write to {out.parent}: {error}; choose another folder with --out") from error
-    try:
-        yield folder
-        _check_out(out, force)  # it may have appeared meanwhile
-        if out.exists():
-            old = folder.with_name(folder.name + "-old")
-            out.rename(old)
-            folder.rename(out)
-            shutil.rmtree(old)
-        else:
-            folder.rename(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> str:
-    """Does all the work in `folder` and returns the report."""
+def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> tuple[str, int]:
+    """Does all the work in `folder`; returns the report and how many samples could not be attributed."""
     from deeplift_fast.demo.hospital import write_hospital
     from deeplift_fast.demo.model import one_thread, train_stagenet
     from deeplift_fast.demo.planted import PLANTED
@@ -169,7 +119,7 @@ def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> str:
         _say("Training a StageNet")
         model = train_stagenet(samples, settings, options.seed, options.device)
         _say("Attributing every sample")
-        held_out = _attribute(model, samples, options.rules, settings, folder)
+        failures = _attribute(model, samples, options.rules, folder)
         _say("Timing against PyHealth's DeepLift")
         speed = _compare(model, samples, options.rules, settings)
     shutil.rmtree(cache)
@@ -177,13 +127,14 @@ def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> str:
     facts = Facts(
         title=f'DeepLIFT, rules="{options.rules}", on {where} (seed {options.seed}, {options.device})',
         rules=options.rules,
-        held_out=held_out,
+        held_out=samples.held_out,
+        failures=failures,
         speed=speed,
         mimic=mimic,
         planted=planted,
         shown_at=options.out,
     )
-    return write_report(folder, facts)
+    return write_report(folder, facts), failures
 
 
 def _say(stage: str) -> None:
@@ -191,35 +142,17 @@ def _say(stage: str) -> None:
     print(f"{stage} …", file=sys.stderr, flush=True)
 
 
-def _attribute(model: Any, samples: "Samples", rules: str, settings: "Settings", folder: Path) -> int:
-    """Writes the tables of all samples; returns the number of the first held-out one."""
-    from pyhealth.datasets import get_dataloader
+def _attribute(model: Any, samples: "Samples", rules: str, folder: Path) -> int:
+    """Writes the tables of all samples; returns how many could not be attributed."""
     from pyhealth.tasks import MortalityPredictionStageNetMIMIC4
-    from tqdm import tqdm
 
     from deeplift_fast import ConvergenceWarning, DeepLift
-    from deeplift_fast.cohort import CohortWriter
-    from deeplift_fast.demo.model import to_device
+    from deeplift_fast.cohort import attribute_cohort
 
-    interpreter = DeepLift(model, rules=rules)
-    labs = model.dataset.input_processors["labs"]
     names = {"labs": MortalityPredictionStageNetMIMIC4.LAB_CATEGORY_NAMES}
-    total = sum(len(part) for part in samples.parts())
-    with (
-        warnings.catch_warnings(),
-        tqdm(total=total, desc="Attributing", unit=" samples", delay=1) as bar,
-        CohortWriter(folder, dimensions=names) as writer,
-    ):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the report counts these samples
-        for part in samples.parts():
-            first = writer.samples
-            for batch in get_dataloader(part, settings.batch_size):
-                moved = to_device(batch, model.device)
-                found = interpreter.explain(**moved)
-                values = {"labs": labs.in_units(moved["labs"][1])}
-                writer.write(model, moved, found, values=values)
-                bar.update(len(batch["patient_id"]))
-    return first
+        return attribute_cohort(DeepLift(model, rules=rules), samples.everything, folder, dimensions=names).failures
 
 
 def _compare(model: Any, samples: "Samples", rules: str, settings: "Settings") -> "Speed":

@@ -1,4 +1,4 @@
-"""What the main job prints: aggregates of its two files, never one patient's data."""
+"""What the main job prints: aggregates of its two tables, never one patient's data."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,22 +6,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import csv as pa_csv
 from sklearn.metrics import roc_auc_score
 
 from deeplift_fast.demo.planted import Planted
-from deeplift_fast.demo.samples import find_table
 from deeplift_fast.demo.speed import Speed
+from deeplift_fast.report.completeness import LARGEST_FACTOR, TOLERANCE, misscaled
+from deeplift_fast.report.errors import SummaryError
+from deeplift_fast.report.folder import CohortFolder
+from deeplift_fast.report.grouping import EVERYONE
+from deeplift_fast.report.statistics import Statistics
+from deeplift_fast.report.titles import Titles
 
 MIN_SAMPLES = 10
 """What fewer samples carry is not ranked: its mean is noise, and nearly one patient's data."""
 
-TOLERANCE = 0.01
-"""Share of the change in output that a complete sample's contributions may miss."""
-
-LARGEST_FACTOR = 10.0
+COLUMNS = ("sample", "output", "baseline_output", "probability", "label", "convergence_delta")
 TOP = 15
 WIDTH = 100
 
@@ -33,7 +33,8 @@ class Facts:
     Attributes:
         title: what was attributed, in one line.
         rules: the rule set.
-        held_out: number of the first held-out sample; all after it are held out too.
+        held_out: numbers of the held-out samples, int64.
+        failures: how many samples could not be attributed.
         speed: how fast the interpreters were.
         mimic: folder of the MIMIC-IV release, for the titles of codes.
         planted: what the hospital's deaths follow from; `None` for a real one.
@@ -42,89 +43,64 @@ class Facts:
 
     title: str
     rules: str
-    held_out: int
+    held_out: np.ndarray
+    failures: int
     speed: Speed
     mimic: Path
     planted: Planted | None
     shown_at: Path
 
 
-def feature_statistics(attributions: Path, left_out: np.ndarray) -> pd.DataFrame:
-    """Attributions summed up per code or dimension, read row group by row group.
+@dataclass(frozen=True)
+class WellScaled:
+    """Leaves out the samples whose rescaling misleads: a :class:`deeplift_fast.report.grouping.Cut`."""
+
+    name: str = "scaling"
+    groups: tuple[str, ...] = ("well scaled",)
+    columns: tuple[str, ...] = ("output", "baseline_output", "convergence_delta")
+
+    def assign(self, samples: pa.Table) -> np.ndarray:
+        """As :meth:`deeplift_fast.report.grouping.Cut.assign`."""
+        return np.where(misscaled(*(samples[name].to_numpy() for name in self.columns)), -1, 0)
+
+
+def feature_statistics(cohort: CohortFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Attributions summed up per code or dimension: of the samples that are well scaled, and of all.
 
     Args:
-        attributions: an `attributions.parquet`, whose row groups hold whole samples.
-        left_out: numbers of the samples to leave out, int64.
+        cohort: where the tables are.
 
     Returns:
-        Columns `feature`, `code`, `samples` (that carry it), `mean` and `size` (mean and mean absolute attribution
-        per row).
+        Tables with the columns `feature`, `code`, `samples` (that carry it), `mean` and `mean_abs` (mean and mean
+        absolute attribution per row), among others.
     """
-    file = pq.ParquetFile(attributions)
-    groups = []
-    for index in range(file.num_row_groups):
-        rows = file.read_row_group(index, columns=["feature", "code", "sample", "attribution"])
-        rows = rows.filter(pc.invert(pc.is_in(rows["sample"], pa.array(left_out, pa.int64()))))
-        size = pc.abs(rows["attribution"]).cast(pa.float64())
-        table = pa.table(
-            {
-                "feature": rows["feature"].cast(pa.string()),
-                "code": rows["code"].cast(pa.string()),
-                "sample": rows["sample"],
-                "mean": rows["attribution"].cast(pa.float64()),
-                "size": size,
-            }
-        )
-        sums = [("mean", "sum"), ("size", "sum"), ("sample", "count"), ("sample", "count_distinct")]
-        groups.append(table.group_by(["feature", "code"]).aggregate(sums).to_pandas())
-    total = pd.concat(groups).groupby(["feature", "code"], as_index=False).sum()
-    return pd.DataFrame(
-        {
-            "feature": total["feature"],
-            "code": total["code"],
-            "samples": total["sample_count_distinct"],
-            "mean": total["mean_sum"] / total["sample_count"],
-            "size": total["size_sum"] / total["sample_count"],
-        }
-    )
-
-
-def misscaled(samples: pd.DataFrame) -> np.ndarray:
-    """Which samples were rescaled by a negative factor or by one beyond `LARGEST_FACTOR`: their signs mislead.
-
-    Args:
-        samples: columns `output`, `baseline_output` and `convergence_delta` of a `samples.parquet`.
-
-    Returns:
-        bool, one per row.
-    """
-    change = _change(samples)
-    raw = change + samples["convergence_delta"].to_numpy(dtype=np.float64)
-    # change / raw is the factor; written without a division, which may be by 0.
-    return (change * raw < 0) | (np.abs(change) > LARGEST_FACTOR * np.abs(raw))
+    statistics = Statistics([WellScaled(), EVERYONE], replicates=1)
+    for part in cohort.parts:
+        statistics.add(cohort, part)
+    table = statistics.table()
+    return table[table["grouping"] == WellScaled.name], table[table["grouping"] == EVERYONE.name]
 
 
 def write_report(folder: Path, facts: Facts) -> str:
-    """The report of a folder that holds `samples.parquet` and `attributions.parquet`, as text.
+    """The report of a folder that `attribute_cohort` wrote, as text.
 
     Args:
-        folder: where the two files are.
+        folder: where the two tables are.
         facts: what they do not say.
     """
-    samples = pq.read_table(folder / "samples.parquet").to_pandas()
-    left_out = samples["sample"].to_numpy()[misscaled(samples)]
-    statistics = feature_statistics(folder / "attributions.parquet", left_out)
+    cohort = CohortFolder(folder)
+    samples = pa.concat_tables([cohort.samples(part, COLUMNS) for part in cohort.parts]).to_pandas()
+    statistics, everyone = feature_statistics(cohort)
     codes, labs = ranked_codes(statistics), ranked_labs(statistics)
     titles = read_titles(facts.mimic, set(codes["code"]))
     sections = [
         [facts.title],
         _model_lines(samples, facts.held_out),
-        _completeness_lines(samples, facts.rules),
+        _completeness_lines(samples, facts),
         _code_lines(codes, titles, facts.planted),
         _lab_lines(labs, facts.planted),
     ]
     if facts.planted is not None:
-        everyone = feature_statistics(folder / "attributions.parquet", np.empty(0, dtype=np.int64))
         areas = planted_areas(codes, labs, facts.planted)
         of_all = planted_areas(ranked_codes(everyone), ranked_labs(everyone), facts.planted)
         sections.append(_planted_lines(codes, titles, facts.planted, areas, of_all))
@@ -141,7 +117,7 @@ def ranked_codes(statistics: pd.DataFrame) -> pd.DataFrame:
 def ranked_labs(statistics: pd.DataFrame) -> pd.DataFrame:
     """The lab categories of `MIN_SAMPLES` samples or more, by mean absolute attribution, the largest first."""
     labs = statistics[(statistics["feature"] == "labs") & (statistics["samples"] >= MIN_SAMPLES)]
-    return labs.sort_values("size", ascending=False, ignore_index=True)
+    return labs.sort_values("mean_abs", ascending=False, ignore_index=True)
 
 
 def planted_areas(codes: pd.DataFrame, labs: pd.DataFrame, planted: Planted) -> tuple[float | None, ...]:
@@ -161,32 +137,23 @@ def planted_areas(codes: pd.DataFrame, labs: pd.DataFrame, planted: Planted) -> 
     return (
         area_under_roc(weight[weight >= 0] > 0, score[weight >= 0]),
         area_under_roc(weight[weight <= 0] < 0, -score[weight <= 0]),
-        area_under_roc(labs["code"].map(planted.weight).to_numpy(dtype=np.float64) != 0, labs["size"].to_numpy()),
+        area_under_roc(labs["code"].map(planted.weight).to_numpy(dtype=np.float64) != 0, labs["mean_abs"].to_numpy()),
     )
 
 
 def read_titles(mimic: Path, codes: set[str]) -> dict[str, str]:
-    """Titles of codes; PyHealth does not keep apart what both ICD versions, or both dictionaries, define.
+    """Titles of codes, several joined by " / ".
 
     Args:
         mimic: folder of a MIMIC-IV release; its dictionaries of codes may be missing.
         codes: the codes wanted.
-
-    Returns:
-        A title for each code found, several joined by " / ".
     """
-    titles: dict[str, list[str]] = {}
-    for name in ("hosp/d_icd_diagnoses", "hosp/d_icd_procedures"):
-        path = find_table(mimic, name)
-        if path is None:
-            continue
-        text = {"icd_code": pa.string(), "long_title": pa.string()}
-        options = pa_csv.ConvertOptions(column_types=text, include_columns=list(text))
-        table = pa_csv.read_csv(path, convert_options=options)
-        wanted = table.filter(pc.is_in(table["icd_code"], pa.array(sorted(codes), pa.string())))
-        for row in wanted.to_pylist():
-            titles.setdefault(row["icd_code"], []).append(row["long_title"])
-    return {code: " / ".join(dict.fromkeys(found)) for code, found in titles.items()}
+    try:
+        titles = Titles(mimic)
+    except SummaryError:
+        return {}
+    found = {code: titles.find("icd_codes", code) for code in codes}
+    return {code: title.text for code, title in found.items() if title is not None}
 
 
 def area_under_roc(positive: np.ndarray, score: np.ndarray) -> float | None:
@@ -198,8 +165,8 @@ def _number(value: float | None) -> str:
     return "not defined: one class" if value is None else f"{value:.3f}"
 
 
-def _model_lines(samples: pd.DataFrame, held_out: int) -> list[str]:
-    test = samples[samples["sample"] >= held_out]
+def _model_lines(samples: pd.DataFrame, held_out: np.ndarray) -> list[str]:
+    test = samples[samples["sample"].isin(held_out)]
     area = area_under_roc(test["label"].to_numpy(), test["probability"].to_numpy())
     return [
         "Model",
@@ -238,7 +205,7 @@ def _lab_lines(labs: pd.DataFrame, planted: Planted | None) -> list[str]:
     ]
     for rank, row in labs.iterrows():
         mark = _mark(planted, row["code"])
-        numbers = f"{row['size']:8.4f}  {row['mean']:+8.4f}"
+        numbers = f"{row['mean_abs']:8.4f}  {row['mean']:+8.4f}"
         lines.append(f"  {rank + 1:4d}  {row['code']:12}  {numbers}  {mark}".rstrip())
     return lines
 
@@ -259,22 +226,31 @@ def _planted_lines(
     return [*lines, f"  interactions: {pairs}"]
 
 
+def _misscaled(samples: pd.DataFrame) -> np.ndarray:
+    columns = ("output", "baseline_output", "convergence_delta")
+    return misscaled(*(samples[name].to_numpy() for name in columns))
+
+
 def _change(samples: pd.DataFrame) -> np.ndarray:
     return (samples["output"] - samples["baseline_output"]).to_numpy(dtype=np.float64)
 
 
-def _completeness_lines(samples: pd.DataFrame, rules: str) -> list[str]:
+def _completeness_lines(samples: pd.DataFrame, facts: Facts) -> list[str]:
     delta = samples["convergence_delta"].to_numpy(dtype=np.float64)
     complete = np.abs(delta) <= TOLERANCE * np.abs(_change(samples))
     share = f"  {complete.mean():.1%} of samples are complete to {TOLERANCE:.0%}; "
-    if rules == "complete":
-        return ["Completeness", f'{share}rules="complete" scales nothing']
-    return [
-        "Completeness",
-        f'{share}rules="{rules}" then scales each until it is',
-        f"  {misscaled(samples).mean():.1%} were scaled by a negative factor or by more than {LARGEST_FACTOR:g}; "
-        "the ranks leave them out",
-    ]
+    lines = ["Completeness"]
+    if facts.rules == "complete":
+        lines.append(f'{share}rules="complete" scales nothing')
+    else:
+        lines += [
+            f'{share}rules="{facts.rules}" then scales each until it is',
+            f"  {_misscaled(samples).mean():.1%} were scaled by a negative factor or by more than "
+            f"{LARGEST_FACTOR:g}; the ranks leave them out",
+        ]
+    if facts.failures:
+        lines.append(f"  {facts.failures:,} sample(s) could not be attributed; failures.parquet says why")
+    return lines
 
 
 def _speed_lines(speed: Speed) -> list[str]:
@@ -286,8 +262,11 @@ def _speed_lines(speed: Speed) -> list[str]:
 
 
 def _file_lines(folder: Path, shown_at: Path) -> list[str]:
-    rows = {name: pq.read_metadata(folder / name).num_rows for name in ("samples.parquet", "attributions.parquet")}
-    lines = [f"  {shown_at / name}  ({count:,} rows)" for name, count in rows.items()]
+    lines = []
+    for name in ("samples", "attributions"):
+        files = sorted((folder / name).glob("part-*.parquet"))
+        rows = sum(pq.read_metadata(file).num_rows for file in files)
+        lines.append(f"  {shown_at / name}  ({rows:,} rows in {len(files):,} part(s))")
     lines.append(f"  {shown_at / 'report.txt'}")
     if (folder / "hospital").is_dir():
         lines.append(f"  {shown_at / 'hospital'}")

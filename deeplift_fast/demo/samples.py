@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deeplift_fast.demo.errors import DemoError
+from deeplift_fast.report.titles import find_table, table_candidates
 
 EHR_TABLES = ("diagnoses_icd", "procedures_icd", "labevents")
 SPLIT_RATIOS = (0.7, 0.1, 0.2)
@@ -36,11 +39,15 @@ class Samples:
     The processors saw the codes of every part, so that every code is explained by its name, and nothing else.
 
     Attributes:
+        everything: PyHealth `SampleDataset` of all samples.
+        held_out: numbers of the samples held out, int64.
         train: PyHealth `SampleDataset` to fit on.
         validation: the one to choose the epoch on; may be empty.
         test: the one held out.
     """
 
+    everything: Any
+    held_out: np.ndarray
     train: Any
     validation: Any
     test: Any
@@ -48,16 +55,6 @@ class Samples:
     def parts(self) -> tuple[Any, ...]:
         """The three parts that are not empty, the training part first."""
         return tuple(part for part in (self.train, self.validation, self.test) if len(part))
-
-
-def find_table(root: Path, name: str) -> Path | None:
-    """The file of a table, gzipped or not; `None` if neither is there.
-
-    Args:
-        root: folder of a MIMIC-IV release, which holds `hosp` and `icu`.
-        name: path of the table under it, without suffix, such as `"hosp/patients"`.
-    """
-    return next((path for path in _candidates(root, name) if path.is_file()), None)
 
 
 def check_tables(root: Path) -> None:
@@ -68,7 +65,7 @@ def check_tables(root: Path) -> None:
     """
     missing = [name for name in _NEEDED if find_table(root, name) is None]
     if missing:
-        lines = (f"  {Path(n).name}: looked for {' and '.join(map(str, _candidates(root, n)))}" for n in missing)
+        lines = (f"  {Path(n).name}: looked for {' and '.join(map(str, table_candidates(root, n)))}" for n in missing)
         raise DemoError(
             f"{root} is not a MIMIC-IV folder that this job can read; missing table(s):\n"
             + "\n".join(lines)
@@ -108,11 +105,8 @@ def load_samples(root: Path, cache: Path, seed: int) -> Samples:
         parts = PatientSplit(SPLIT_RATIOS, seed=seed).split_indices(dataset.patient_to_index)
     if not (len(parts[0]) and len(parts[-1])):
         raise DemoError(_too_few(root))
-    return Samples(*(dataset.subset(part) for part in parts))
-
-
-def _candidates(root: Path, name: str) -> tuple[Path, Path]:
-    return root / f"{name}.csv.gz", root / f"{name}.csv"
+    held_out = np.sort(np.asarray(parts[-1], dtype=np.int64))
+    return Samples(dataset, held_out, *(dataset.subset(part) for part in parts))
 
 
 def _workers(root: Path) -> int:

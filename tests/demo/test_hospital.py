@@ -1,6 +1,8 @@
 import csv
 import gzip
 import re
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -86,6 +88,21 @@ def test_every_key_refers_to_a_row(large):
     assert set(read(large, "hosp/labevents")["itemid"]) <= set(read(large, "hosp/d_labitems")["itemid"])
     assert set(read(large, "hosp/diagnoses_icd")["icd_code"]) <= set(DIAGNOSES)
     assert set(read(large, "hosp/procedures_icd")["icd_code"]) <= set(PROCEDURES)
+
+
+def test_memory_does_not_grow_with_the_hospital(tmp_path):
+    code = """
+import re, sys
+from pathlib import Path
+from deeplift_fast.demo.hospital import write_hospital
+write_hospital(Path(sys.argv[1]), int(sys.argv[2]))
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+    peaks = []
+    for patients in (2 * CHUNK, 10 * CHUNK):
+        given = [sys.executable, "-c", code, str(tmp_path / str(patients)), str(patients)]
+        peaks.append(int(subprocess.run(given, capture_output=True, text=True, check=True).stdout))
+    assert peaks[1] < 1.1 * peaks[0]
 
 
 def test_codes_and_titles_are_official():

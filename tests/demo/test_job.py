@@ -16,6 +16,7 @@ from deeplift_fast.demo.job import DemoError, DemoOptions, run
 from deeplift_fast.demo.model import Settings
 
 TINY = Settings(embedding_dim=16, chunk_size=12, levels=2, epochs=1, batch_size=16, timed_samples=16)
+TABLES = {"samples", "attributions", "failures.parquet", "manifest.json", ".lock"}
 MIMIC_DEMO = Path(__file__).resolve().parents[2] / "../shared/data/mimic-demo"
 
 
@@ -29,9 +30,10 @@ def run_and_read(options: DemoOptions) -> str:
 
 def check_tables(out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The two tables, after checking what holds for every result."""
-    assert pq.read_schema(out / "samples.parquet").equals(SAMPLES)
-    assert pq.read_schema(out / "attributions.parquet").equals(ATTRIBUTIONS)
-    found, rows = (pd.read_parquet(out / f"{name}.parquet") for name in ("samples", "attributions"))
+    for name, schema in (("samples", SAMPLES), ("attributions", ATTRIBUTIONS)):
+        for part in (out / name).iterdir():
+            assert pq.read_schema(part).equals(schema)
+    found, rows = (pd.read_parquet(out / name) for name in ("samples", "attributions"))
     assert (found["sample"] == np.arange(len(found))).all()
     assert (found["target"] == 0).all()
     assert set(found["label"]) <= {0.0, 1.0}
@@ -53,16 +55,11 @@ def result(tmp_path_factory):
 
 def test_the_folder_holds_the_result_and_nothing_else(result):
     out, printed = result
-    assert {path.name for path in out.iterdir()} == {
-        "hospital",
-        "samples.parquet",
-        "attributions.parquet",
-        "report.txt",
-    }
+    assert {path.name for path in out.iterdir()} == TABLES | {"hospital", "report.txt"}
     assert list(out.parent.iterdir()) == [out]
     assert (out / "report.txt").read_text(encoding="utf-8") == printed
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
-    assert stat.S_IMODE((out / "samples.parquet").stat().st_mode) == 0o600
+    assert stat.S_IMODE((out / "samples" / "part-000000.parquet").stat().st_mode) == 0o600
 
 
 def test_the_tables_hold_every_sample_and_name_codes_and_labs(result):
@@ -84,7 +81,7 @@ def test_the_tables_hold_every_sample_and_name_codes_and_labs(result):
 
 def test_lab_values_are_those_of_the_laboratory(result):
     out, _ = result
-    rows = pd.read_parquet(out / "attributions.parquet")
+    rows = pd.read_parquet(out / "attributions")
     labs = pd.read_csv(out / "hospital/hosp/labevents.csv.gz")
     sodium = rows[(rows["code"] == "Sodium") & (rows["feature"] == "labs")]
     measured = set(labs[labs["itemid"].isin([50983, 50824])]["valuenum"])
@@ -105,8 +102,8 @@ def test_the_report_says_what_was_asked_for(result):
         "Essential (primary) hypertension",
         "Anion Gap",
         "PyHealth's DeepLift",
-        f"{out}/samples.parquet",
-        f"{out}/attributions.parquet",
+        f"{out}/samples  (",
+        f"{out}/attributions  (",
     ):
         assert text in printed
     assert max(map(len, printed.replace(str(out), "out").splitlines())) <= 100
@@ -117,8 +114,9 @@ def no_work(monkeypatch):
     """The job, with a stand-in for all that takes time."""
 
     def work(folder, options, settings):
-        (folder / "attributions.parquet").write_text(f"seed {options.seed}")
-        return "report"
+        (folder / "attributions").mkdir()
+        (folder / "attributions" / "part").write_text(f"seed {options.seed}")
+        return "report", 0
 
     monkeypatch.setattr(job, "_run_in", work)
 
@@ -128,9 +126,9 @@ def test_a_result_is_replaced_only_by_force(no_work, tmp_path, capsys):
     run(DemoOptions(out=out))
     with pytest.raises(DemoError, match=r"exists already.*--force"):
         run(DemoOptions(out=out, seed=1))
-    assert (out / "attributions.parquet").read_text() == "seed 0"
+    assert (out / "attributions" / "part").read_text() == "seed 0"
     run(DemoOptions(out=out, seed=1, force=True))
-    assert (out / "attributions.parquet").read_text() == "seed 1"
+    assert (out / "attributions" / "part").read_text() == "seed 1"
     assert list(out.parent.iterdir()) == [out]
     assert capsys.readouterr().out.startswith("report")
 
@@ -143,6 +141,11 @@ def test_force_never_replaces_anything_but_a_result(no_work, tmp_path):
         with pytest.raises(DemoError, match="not a result of this job"):
             run(DemoOptions(out=tmp_path / name, force=True))
     assert (tmp_path / "home" / "thesis.tex").read_text() == "years of work"
+
+
+def test_samples_that_failed_are_told_by_the_exit_code(monkeypatch, tmp_path):
+    monkeypatch.setattr(job, "_run_in", lambda folder, *_: ("report", 2))
+    assert run(DemoOptions(out=tmp_path / "out")) == 3
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
@@ -167,7 +170,7 @@ def test_a_failure_keeps_the_result_that_force_would_have_replaced(no_work, monk
     monkeypatch.setattr(job, "_run_in", stop)
     with pytest.raises(KeyboardInterrupt):
         run(DemoOptions(out=tmp_path / "out", force=True))
-    assert (tmp_path / "out" / "attributions.parquet").read_text() == "seed 0"
+    assert (tmp_path / "out" / "attributions" / "part").read_text() == "seed 0"
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
@@ -210,7 +213,7 @@ def test_where_nothing_can_be_written_is_said(tmp_path):
 def test_the_mimic_demo_runs_and_its_report_holds_no_patient(tmp_path):
     out = tmp_path / "out"
     printed = run_and_read(DemoOptions(out=out, mimic_root=MIMIC_DEMO))
-    assert {path.name for path in out.iterdir()} == {"samples.parquet", "attributions.parquet", "report.txt"}
+    assert {path.name for path in out.iterdir()} == TABLES | {"report.txt"}
     found, _ = check_tables(out)
     assert len(found) > 5
     assert "What the deaths follow from" not in printed

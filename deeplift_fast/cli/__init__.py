@@ -1,0 +1,5 @@
+"""The command `deeplift-fast`, one file per subcommand."""
+
+from deeplift_fast.cli.app import app, main
+
+__all__ = ["app", "main"]

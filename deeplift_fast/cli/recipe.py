@@ -1,0 +1,125 @@
+"""Loads what the user wants attributed: a function that returns `(model, dataset)`.
+
+It may return a third thing, a dict with what the command line has no words for: `dimensions` (by feature key, the names
+of a continuous feature's dimensions) and `baseline`, both as `attribute_cohort` takes them.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from deeplift_fast.cli.outcome import place
+
+ACCEPTED = "accepted: module:function or file.py:function, of a function that returns (model, dataset)"
+
+FURTHER = ("baseline", "dimensions")
+
+# Errors whose message names a file or a module, not data.
+_HARMLESS = (ImportError, SyntaxError, FileNotFoundError, PermissionError)
+
+
+class RecipeError(ValueError):
+    """The recipe cannot be used; the message says why."""
+
+
+def load_recipe(given: str) -> tuple[Any, Any, dict[str, Any]]:
+    """Calls a recipe.
+
+    Args:
+        given: `module:function` or `file.py:function`; modules are looked for in the working directory too.
+
+    Returns:
+        The model, the dataset, and further arguments of `attribute_cohort`.
+
+    Raises:
+        RecipeError: for each way that this may go wrong. Messages of errors in the recipe are left out where they may
+            quote data.
+    """
+    function = _find_function(given)
+    try:
+        found = function()
+    except Exception as error:
+        raise RecipeError(f"RECIPE {given} failed: {_reason(error)}") from error
+    return _check_found(given, found)
+
+
+def _find_function(given: str) -> Callable[[], Any]:
+    where, _, name = given.rpartition(":")
+    if not where or not name.isidentifier():
+        raise RecipeError(f"RECIPE is {given!r}; {ACCEPTED}")
+    try:
+        module = _load_file(Path(where)) if where.endswith(".py") or "/" in where else _load_module(where)
+    except RecipeError:
+        raise
+    except Exception as error:
+        raise RecipeError(f"RECIPE {given}: importing {where} failed: {_reason(error)}") from error
+    function = getattr(module, name, None)
+    if function is None:
+        own = [n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__]
+        listed = f"; it has {', '.join(own)}" if own else ""
+        raise RecipeError(f"RECIPE {given}: {where} has no function {name!r}{listed}")
+    if not callable(function):
+        raise RecipeError(f"RECIPE {given}: {name} is a {type(function).__name__}; {ACCEPTED}")
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise RecipeError(f"RECIPE {given}: {name} needs arguments ({error}); accepted: a function of none") from error
+    return function  # type: ignore[no-any-return]
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise RecipeError(f"RECIPE: {path} is not a file; {ACCEPTED}")
+    # As Python does for a script: what lies beside it can be imported.
+    sys.path.insert(0, str(path.parent.resolve()))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise RecipeError(f"RECIPE: {path} is not a Python file; {ACCEPTED}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _load_module(name: str) -> ModuleType:
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise
+        raise RecipeError(f"RECIPE: there is no module {name!r} here; {ACCEPTED}") from error
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, _HARMLESS):
+        return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__} at {place(error)} (--debug shows the rest, which may quote patients' data)"
+
+
+def _check_found(given: str, found: Any) -> tuple[Any, Any, dict[str, Any]]:
+    from torch import nn
+
+    if not isinstance(found, tuple | list) or len(found) not in (2, 3):
+        raise RecipeError(f"RECIPE {given} returned a {type(found).__name__}; accepted: the pair (model, dataset)")
+    model, dataset, *rest = found
+    if isinstance(dataset, nn.Module) and not isinstance(model, nn.Module):
+        raise RecipeError(f"RECIPE {given} returned (dataset, model); accepted: (model, dataset)")
+    if not isinstance(model, nn.Module):
+        raise RecipeError(f"RECIPE {given} returned a {type(model).__name__} for the model; accepted: a PyHealth model")
+    if not hasattr(dataset, "__getitem__") and not hasattr(dataset, "__iter__"):
+        raise RecipeError(
+            f"RECIPE {given} returned a {type(dataset).__name__} for the dataset; accepted: a PyHealth SampleDataset, "
+            "a DataLoader, or an iterable of batches"
+        )
+    if rest and not (isinstance(rest[0], dict) and set(rest[0]) <= set(FURTHER)):
+        raise RecipeError(
+            f"RECIPE {given} returned a third thing; accepted: nothing, or a dict with keys of {', '.join(FURTHER)}"
+        )
+    return model, dataset, rest[0] if rest else {}

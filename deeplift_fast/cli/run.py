@@ -1,0 +1,118 @@
+"""`deeplift-fast run`."""
+
+import json
+import sys
+from contextlib import nullcontext, redirect_stdout
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deeplift_fast.cli.outcome import SOME_FAILED, Debug, say, told
+
+if TYPE_CHECKING:
+    from deeplift_fast.cohort.run import Cohort
+
+
+def run(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="module:function or file.py:function; returns (model, dataset).")
+    ],
+    out: Annotated[str, typer.Option(metavar="DIR", help="Output folder, or an fsspec URL such as s3://bucket/run.")],
+    rules: Annotated[str, typer.Option(help="Rule set: rescale, complete or pyhealth.")] = "rescale",
+    steps: Annotated[int, typer.Option(min=1, help="Segments of the path from baseline to input.")] = 1,
+    target: Annotated[
+        int | None, typer.Option(min=0, help="Class to explain; each sample's predicted class if not given.")
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Padded steps per batch; found under --memory if not given.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="What attribution may use, such as 8GB; a share of what is free.")
+    ] = None,
+    part_samples: Annotated[int, typer.Option(min=1, help="Samples per part, the most that a kill can lose.")] = 2048,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine; on CUDA one GPU each.")] = 1,
+    read_ahead: Annotated[
+        int | None, typer.Option(min=0, help="Processes that read ahead; 0: none; chosen if not given.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--force", help="Go on where an earlier run stopped, or start over.")
+    ] = True,
+    limit: Annotated[int | None, typer.Option(min=1, help="Attribute the first N samples only.")] = None,
+    device: Annotated[str | None, typer.Option(help="Move the model there first, as PyTorch names it.")] = None,
+    shared: Annotated[bool, typer.Option("--shared", help="Let others read the output, as your umask says.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show errors only.")] = False,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Show progress as lines of JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Attribute every sample of a dataset, and write two Parquet tables part by part.
+
+    The same command resumes an interrupted run. A sample that cannot be attributed goes to failures.parquet with the
+    reason; the run goes on and ends with exit code 3.
+    """
+    if quiet and log_json:
+        raise typer.BadParameter("--quiet and --log-json exclude each other")
+    with told(debug, "cohort", "finished parts are kept: the same command goes on with the rest"):
+        from deeplift_fast.cli.sizes import parse_bytes
+
+        options = {
+            "target_class_idx": target,
+            "budget": budget,
+            "memory": None if memory is None else parse_bytes(memory),
+            "part_samples": part_samples,
+            "read_ahead": read_ahead,
+            "limit": limit,
+            "force": not resume,
+            "shared": shared,
+            "progress": "none" if quiet else "json" if log_json else "auto",
+        }
+        cohort = _attribute(recipe, out, rules, steps, workers, device, options)
+        if not quiet:
+            print(_json_line(cohort) if log_json else _line(cohort))
+        if cohort.failures:
+            say(f"{cohort.failures:,} sample(s) could not be attributed; {out}/failures.parquet says why")
+            raise typer.Exit(SOME_FAILED)
+
+
+def _attribute(
+    recipe: str, out: str, rules: str, steps: int, workers: int, device: str | None, options: dict[str, Any]
+) -> "Cohort":
+    """Checks what can be checked before the recipe is run, which may take long."""
+    from deeplift_fast.attribution import check_rules
+    from deeplift_fast.cli.recipe import load_recipe
+    from deeplift_fast.cli.workers import local_client, worker_environments
+    from deeplift_fast.devices import check_device
+
+    check_rules(rules, steps)
+    if device is not None:
+        check_device(device)
+    if workers > 1:
+        worker_environments(workers, device)
+    # Standard output is for the result; PyHealth and recipes print notes.
+    with redirect_stdout(sys.stderr):
+        from deeplift_fast.cohort import attribute_cohort
+        from deeplift_fast.pyhealth import DeepLift
+
+        model, dataset, further = load_recipe(recipe)
+    if device is not None:
+        model = model.to(device)
+    interpreter = DeepLift(model, rules=rules, steps=steps)
+    with local_client(workers, device) if workers > 1 else nullcontext() as client:
+        return attribute_cohort(interpreter, dataset, out, client=client, **further, **options)
+
+
+def _line(cohort: "Cohort") -> str:
+    spent = {"reading": cohort.reading, "attribution": cohort.attribution, "writing": cohort.writing}
+    shares = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in spent.items())
+    done = f"{cohort.samples:,} sample(s) attributed, in {cohort.parts:,} part(s)"
+    return f"{cohort.out}: {done}; this run took {cohort.seconds:.1f} s ({shares})"
+
+
+def _json_line(cohort: "Cohort") -> str:
+    numbers = ("samples", "failures", "parts", "seconds", "reading", "attribution", "writing", "budget")
+    return json.dumps(
+        {"event": "done", "out": str(cohort.out)} | {name: _rounded(getattr(cohort, name)) for name in numbers}
+    )
+
+
+def _rounded(number: float) -> float:
+    return round(number, 3) if isinstance(number, float) else number

@@ -1,0 +1,56 @@
+"""`deeplift-fast summary`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deeplift_fast.cli.outcome import Debug, told
+
+
+class Sort(StrEnum):
+    """What the tables are sorted by."""
+
+    MEAN_ABS = "mean_abs"
+    MEAN = "mean"
+    COUNT = "count"
+
+
+def summary(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Output folder of a cohort, finished or running.")],
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE.csv:COLUMN",
+            help="Group by a column too; the file names samples by visit_id, hadm_id, patient_id or subject_id. "
+            "May be given several times.",
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Rows of each table shown.")] = 15,
+    sort: Annotated[Sort, typer.Option(help="What the rows shown are sorted by.")] = Sort.MEAN_ABS,
+    min_samples: Annotated[int, typer.Option(min=1, help="Show only what so many samples carry.")] = 10,
+    mimic_root: Annotated[Path | None, typer.Option(help="MIMIC-IV folder whose dictionaries describe codes.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write every row as CSV.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write every row as Parquet.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write every row, and the totals, as JSON.")] = None,
+    debug: Debug = False,
+) -> None:
+    """What a cohort's attributions say: completeness, and the codes and labs that moved the output.
+
+    Means have 95 % bootstrap intervals over patients. Parts that are being written are left out. Files hold every row,
+    also those that few samples carry.
+    """
+    with told(debug, "cohort", "no file was begun"):
+        from rich.console import Console
+
+        from deeplift_fast.report import summarise
+        from deeplift_fast.report.files import write_csv, write_json, write_parquet
+        from deeplift_fast.report.grouping import read_grouping
+        from deeplift_fast.report.show import show
+
+        found = summarise(folder, [read_grouping(given) for given in by or ()], mimic_root)
+        for path, write in ((csv, write_csv), (parquet, write_parquet), (json, write_json)):
+            if path is not None:
+                write(found, path)
+        show(found, Console(), top, sort.value, min_samples)

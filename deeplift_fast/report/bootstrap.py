@@ -1,0 +1,82 @@
+"""A Poisson bootstrap over patients, whose weights are computed and never stored.
+
+Each replicate weighs each patient by a draw from Poisson(1), which is what resampling many patients with replacement
+comes to (Chamandy et al. 2012, "Estimating Uncertainty for Massive Data Streams"). The draw is a function of the
+patient's identifier, the replicate and the seed: a patient met again, in another part or in another run, has the same
+weights, and memory holds none of them.
+"""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+REPLICATES = 200
+
+_HASH_KEY = "deeplift_fast-01"  # 16 bytes, as SipHash takes them
+# Weights beyond this have a probability below 1e-13.
+_LARGEST = 16
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+
+
+def hash_texts(texts: np.ndarray) -> np.ndarray:
+    """A 64-bit hash of each text, the same in every process.
+
+    Args:
+        texts: strings, object `[texts]`.
+
+    Returns:
+        uint64 `[texts]`.
+    """
+    return pd.util.hash_array(texts, hash_key=_HASH_KEY, categorize=False)
+
+
+def weights(hashes: np.ndarray, replicates: int = REPLICATES, seed: int = 0) -> np.ndarray:
+    """How often each patient is drawn in each replicate.
+
+    Args:
+        hashes: one per patient, uint64 `[patients]`.
+        replicates: number of replicates.
+        seed: another seed, other draws.
+
+    Returns:
+        float32 `[patients, replicates]`, whole numbers from Poisson(1).
+    """
+    with np.errstate(over="ignore"):
+        counters = np.arange(1, replicates + 1, dtype=np.uint64) * _GOLDEN + _mixed(np.array([seed], dtype=np.uint64))
+        bits = _mixed(hashes[:, None] ^ _mixed(counters)[None, :])
+    uniform = (bits >> np.uint64(11)) * 2.0**-53
+    return np.searchsorted(_poisson_steps(), uniform, side="right").astype(np.float32)
+
+
+def interval(sums: np.ndarray, counts: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """The interval that holds the middle `level` of the replicates' means.
+
+    Args:
+        sums: weighted sum of each replicate, floating point `[rows, replicates]`.
+        counts: weighted number of summands, alike.
+        level: share of the replicates inside.
+
+    Returns:
+        Lower and upper ends, float64 `[rows]`; NaN where a replicate drew no patient: there are too few of them for an
+        interval.
+    """
+    ends = np.full((2, len(sums)), np.nan)
+    enough = (counts > 0).all(axis=1)
+    if enough.any():
+        means = sums[enough].astype(np.float64) / counts[enough]
+        ends[:, enough] = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=1)
+    return ends[0], ends[1]
+
+
+def _mixed(bits: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64: every bit of the input moves every bit of the output."""
+    bits = (bits ^ (bits >> np.uint64(30))) * _MIX[0]
+    bits = (bits ^ (bits >> np.uint64(27))) * _MIX[1]
+    return bits ^ (bits >> np.uint64(31))
+
+
+def _poisson_steps() -> np.ndarray:
+    """P(weight ≤ k) for k = 0, 1, …."""
+    return np.cumsum([math.exp(-1) / math.factorial(k) for k in range(_LARGEST)])

@@ -1,0 +1,131 @@
+"""How complete a cohort's attributions are, in bounded memory."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from deeplift_fast.report.folder import CohortFolder
+
+TOLERANCE = 0.01
+"""Share of the change in output that a complete sample's contributions may miss."""
+
+LARGEST_FACTOR = 10.0
+"""A larger rescaling factor than this misleads."""
+
+_COLUMNS = ("output", "baseline_output", "convergence_delta")
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """Totals over samples.
+
+    Attributes:
+        samples: number of samples attributed.
+        complete: share of them whose |convergence delta| is at most `TOLERANCE` of |output − baseline output|.
+        median_delta: median of |convergence delta|, in logits.
+        max_delta: the largest.
+        misscaled: share of them whose rescaling turns signs or exceeds `LARGEST_FACTOR`, where rules rescale.
+        failures: number of samples that could not be attributed, by reason.
+        parts: number of parts finished.
+        parts_in_all: number of parts of the finished cohort; `None` if nobody knows.
+
+    Shares, median and maximum are NaN where there is no sample.
+    """
+
+    samples: int
+    complete: float
+    median_delta: float
+    max_delta: float
+    misscaled: float
+    failures: dict[str, int]
+    parts: int
+    parts_in_all: int | None
+
+
+def misscaled(output: np.ndarray, baseline_output: np.ndarray, convergence_delta: np.ndarray) -> np.ndarray:
+    """Which samples were rescaled by a negative factor or by one beyond `LARGEST_FACTOR`: their signs mislead.
+
+    Args:
+        output: floating point `[samples]`, as all three are.
+        baseline_output: alike.
+        convergence_delta: alike, before any rescaling.
+
+    Returns:
+        bool `[samples]`.
+    """
+    change = output.astype(np.float64) - baseline_output
+    raw = change + convergence_delta
+    # change / raw is the factor; written without a division, which may be by 0.
+    return (change * raw < 0) | (np.abs(change) > LARGEST_FACTOR * np.abs(raw))
+
+
+def completeness(folder: CohortFolder) -> Completeness:
+    """Reads the samples of every finished part, twice; memory holds one part.
+
+    Raises:
+        SummaryError: if a part is missing or damaged.
+    """
+    samples = within = bent = 0
+    largest = 0.0
+    for part in folder.parts:
+        table = folder.samples(part, _COLUMNS)
+        output, baseline, delta = (table[name].to_numpy() for name in _COLUMNS)
+        change = np.abs(output.astype(np.float64) - baseline)
+        samples += len(delta)
+        within += int((np.abs(delta) <= TOLERANCE * change).sum())
+        bent += int(misscaled(output, baseline, delta).sum())
+        largest = max(largest, float(np.abs(delta).max(initial=0.0)))
+
+    def deltas() -> Iterable[np.ndarray]:
+        return (np.abs(folder.samples(p, _COLUMNS[-1:])[_COLUMNS[-1]].to_numpy()) for p in folder.parts)
+
+    nothing = float("nan")
+    return Completeness(
+        samples=samples,
+        complete=within / samples if samples else nothing,
+        median_delta=streaming_median(deltas),
+        max_delta=largest if samples else nothing,
+        misscaled=bent / samples if samples else nothing,
+        failures=folder.failures(),
+        parts=len(folder.parts),
+        parts_in_all=folder.expected,
+    )
+
+
+def streaming_median(pieces: Callable[[], Iterable[np.ndarray]]) -> float:
+    """The exact median of float32 numbers that are never held together.
+
+    The bits of floats that are not negative sort as the floats do: one pass finds the upper 16 bits of the median, a
+    second one the lower 16.
+
+    Args:
+        pieces: called twice; float32 arrays of numbers ≥ 0, alike both times.
+
+    Returns:
+        The median, the mean of the middle two of an even number; NaN of none.
+    """
+    upper = np.zeros(1 << 16, dtype=np.int64)
+    for piece in pieces():
+        upper += np.bincount(_bits(piece) >> 16, minlength=1 << 16)
+    total = int(upper.sum())
+    if not total:
+        return float("nan")
+    ranks = ((total - 1) // 2, total // 2)
+    before = np.r_[0, np.cumsum(upper)]
+    buckets = [int(np.searchsorted(before, rank, side="right")) - 1 for rank in ranks]
+    lower = {bucket: np.zeros(1 << 16, dtype=np.int64) for bucket in buckets}
+    for piece in pieces():
+        bits = _bits(piece)
+        for bucket, counts in lower.items():
+            counts += np.bincount(bits[bits >> 16 == bucket] & 0xFFFF, minlength=1 << 16)
+    found = []
+    for rank, bucket in zip(ranks, buckets, strict=True):
+        low = int(np.searchsorted(np.cumsum(lower[bucket]), rank - before[bucket], side="right"))
+        found.append(np.array([bucket << 16 | low], dtype=np.uint32).view(np.float32)[0])
+    return float(np.mean(found, dtype=np.float64))
+
+
+def _bits(numbers: np.ndarray) -> np.ndarray:
+    # + 0 turns a negative zero into a positive one.
+    return (numbers.astype(np.float32) + np.float32(0)).view(np.uint32).astype(np.int64)

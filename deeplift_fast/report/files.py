@@ -1,0 +1,94 @@
+"""A summary as files: the table as CSV or Parquet, everything as JSON."""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import csv as pa_csv
+
+from deeplift_fast.report.errors import SummaryError
+from deeplift_fast.report.summary import Summary
+
+SCHEMA = pa.schema(
+    {
+        "grouping": pa.string(),
+        "group": pa.string(),
+        "feature": pa.string(),
+        "code": pa.string(),
+        "kind": pa.string(),
+        "count": pa.int64(),
+        "samples": pa.int64(),
+        "mean": pa.float64(),
+        "mean_abs": pa.float64(),
+        "share_positive": pa.float64(),
+        "low": pa.float64(),
+        "high": pa.float64(),
+        "description": pa.string(),
+        "ambiguous": pa.bool_(),
+    }
+)
+"""Columns of the table, every row of it: rows of few samples too."""
+
+
+def write_csv(summary: Summary, path: Path) -> None:
+    """Writes the table as CSV, null as an empty field.
+
+    Raises:
+        SummaryError: if it cannot be written.
+    """
+    _written(path, lambda file: pa_csv.write_csv(_arrow(summary), file))
+
+
+def write_parquet(summary: Summary, path: Path) -> None:
+    """Writes the table as Parquet.
+
+    Raises:
+        SummaryError: if it cannot be written.
+    """
+    _written(path, lambda file: pq.write_table(_arrow(summary), file, compression="zstd"))
+
+
+def write_json(summary: Summary, path: Path) -> None:
+    """Writes everything as JSON: `out`, `rules`, `completeness`, `table` (a list of rows) and `notes`.
+
+    Raises:
+        SummaryError: if it cannot be written.
+    """
+    completeness = {k: None if _is_nan(v) else v for k, v in asdict(summary.completeness).items()}
+    content = {
+        "out": summary.out,
+        "rules": summary.rules,
+        "completeness": completeness,
+        "table": _arrow(summary).to_pylist(),
+        "notes": list(summary.notes),
+    }
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    _written(path, lambda file: file.write(text.encode()))
+
+
+def _arrow(summary: Summary) -> pa.Table:
+    return pa.Table.from_pandas(summary.table, schema=SCHEMA, preserve_index=False)
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _written(path: Path, write: Any) -> None:
+    """Write beside `path` and rename, so that a reader never meets half a file.
+
+    For the owner alone: rows of few samples are nearly one patient's data.
+    """
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.touch(mode=0o600)
+        with beside.open("wb") as file:
+            write(file)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise SummaryError(f"{path} cannot be written ({error.strerror}); give another path") from error

@@ -1,0 +1,153 @@
+"""Groups of samples: everyone, those with the same label, those with the same entry in a column of a CSV file."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv as pa_csv
+
+from deeplift_fast.report.errors import SummaryError
+
+MOST_GROUPS = 50
+"""Groups of one column: more of them are hardly groups, and each costs memory."""
+
+UNLISTED = "(not in the file)"
+EMPTY = "(empty)"
+
+# The keys of samples, and how MIMIC-IV names them; the finer one first.
+_KEYS = {"visit_id": ("visit_id", "hadm_id"), "patient_id": ("patient_id", "subject_id")}
+
+
+class Cut(Protocol):
+    """What cuts samples into groups."""
+
+    @property
+    def name(self) -> str:
+        """What the groups differ in."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of `samples` that decide."""
+
+    def assign(self, samples: pa.Table) -> np.ndarray:
+        """The group of each sample: int64 `[samples]`, an index into `groups`; −1 for a sample in none of them."""
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Groups by a label, or by a column of a CSV file.
+
+    Attributes:
+        name: what the groups differ in, such as `"label"` or the column's name.
+        key: column of `samples` that decides, `"label"`, `"patient_id"` or `"visit_id"`; `None`: all are one group.
+        groups: names of the groups.
+        members: for a column of a CSV file, which identifier is in which group, int64; else `None`.
+    """
+
+    name: str
+    key: str | None
+    groups: tuple[str, ...]
+    members: pd.Series | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """As :attr:`Cut.columns`."""
+        return () if self.key is None else (self.key,)
+
+    def assign(self, samples: pa.Table) -> np.ndarray:
+        """The group of each sample.
+
+        Args:
+            samples: rows of `samples`, with the column `key`.
+
+        Returns:
+            int64 `[samples]`, an index into `groups`; −1 for a sample in none of them.
+        """
+        if self.key is None:
+            return np.zeros(len(samples), dtype=np.int64)
+        column = samples[self.key]
+        if self.members is None:
+            labels = column.to_numpy(zero_copy_only=False)
+            index = pd.Index(self.groups).get_indexer(pd.Index([_label_text(label) for label in labels]))
+            return np.asarray(index, dtype=np.int64)
+        place = self.members.index.get_indexer(pd.Index(column.cast(pa.string()).to_pandas()))
+        found = self.members.to_numpy()[place]
+        return np.where(place < 0, self.groups.index(UNLISTED), found)
+
+
+EVERYONE = Grouping("overall", None, ("all",))
+
+
+def by_label(labels: set[float]) -> Grouping | None:
+    """Groups by label; `None` where there are no labels, or too many to be classes."""
+    if not labels or len(labels) > MOST_GROUPS:
+        return None
+    return Grouping("label", "label", tuple(_label_text(label) for label in sorted(labels)))
+
+
+def read_grouping(given: str) -> Grouping:
+    """Groups by a column of a CSV file.
+
+    Args:
+        given: `FILE:COLUMN`. The file, gzipped or not, has a column `visit_id` (or `hadm_id`) or `patient_id` (or
+            `subject_id`); where it has both, that of the visit decides.
+
+    Raises:
+        SummaryError: for what is wrong with the argument or the file. It names no patient.
+    """
+    path, _, column = given.rpartition(":")
+    if not path or not column:
+        raise SummaryError(f"--by is {given!r}; accepted: FILE.csv:COLUMN")
+    table, key = _read_columns(Path(path), column)
+    rows = table.to_pandas().drop_duplicates()
+    if rows["key"].duplicated().any():
+        count = rows.loc[rows["key"].duplicated(), "key"].nunique()
+        raise SummaryError(
+            f"--by {given}: {count} value(s) of {key} have several values of {column}; accepted: one group for each"
+        )
+    text = rows["group"].fillna(EMPTY).replace("", EMPTY)
+    groups = sorted(text.unique())
+    if len(groups) > MOST_GROUPS:
+        raise SummaryError(
+            f"--by {given}: {column} has {len(groups)} values; accepted: at most {MOST_GROUPS} (put values into "
+            "ranges first)"
+        )
+    codes = pd.Series(pd.Index(groups).get_indexer(pd.Index(text)), index=pd.Index(rows["key"]))
+    return Grouping(column, key, (*groups, UNLISTED), codes)
+
+
+def _read_columns(path: Path, column: str) -> tuple[pa.Table, str]:
+    """The columns `key` and `group` of a CSV file as text, and which key of samples the former is."""
+    if not os.access(path, os.R_OK) or path.is_dir():
+        raise SummaryError(f"--by: {path} is not a file that can be read")
+    try:
+        with pa_csv.open_csv(path) as reader:
+            names = reader.schema.names
+        found = [(key, name) for key, accepted in _KEYS.items() for name in accepted if name in names]
+        if not found:
+            wanted = ", ".join(name for accepted in _KEYS.values() for name in accepted)
+            raise SummaryError(f"--by: {path} has no column that names samples; accepted: one of {wanted}")
+        if column not in names:
+            raise SummaryError(f"--by: {path} has no column {column!r}; it has {', '.join(names)}")
+        key, name = found[0]
+        types = pa_csv.ConvertOptions(
+            column_types={name: pa.string(), column: pa.string()}, include_columns=[name, column]
+        )
+        table = pa_csv.read_csv(path, convert_options=types)
+    except pa.ArrowInvalid as error:
+        # Arrow's message quotes the line, which may be a patient's.
+        raise SummaryError(f"--by: {path} cannot be read as CSV") from error
+    keys, groups = table.column(0), table.column(1 if column != name else 0)
+    return pa.table({"key": keys, "group": groups}), key
+
+
+def _label_text(label: float | None) -> str:
+    return "(none)" if label is None or label != label else f"{label:g}"

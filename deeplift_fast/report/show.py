@@ -1,0 +1,119 @@
+"""A summary as tables on a terminal: aggregates, never one patient's data."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from deeplift_fast.report.completeness import LARGEST_FACTOR, TOLERANCE, Completeness
+from deeplift_fast.report.summary import Summary
+
+MIN_SAMPLES = 10
+
+# What lines without a terminal are wide: nothing is cut where the reader is a file or another program.
+_WIDE = 160
+
+_SORTS = {"mean_abs": "mean |attribution|", "mean": "mean attribution", "count": "count"}
+_KINDS = {"code": "Codes", "value": "Labs and other values"}
+
+
+def show(
+    summary: Summary, console: Console, top: int = 15, sort: str = "mean_abs", min_samples: int = MIN_SAMPLES
+) -> None:
+    """Prints a summary.
+
+    Args:
+        summary: what to print.
+        console: where to.
+        top: rows of each table.
+        sort: column to sort by: `"mean_abs"`, `"mean"` or `"count"`.
+        min_samples: codes and values that fewer samples carry are not shown.
+    """
+    if not console.is_terminal:
+        console.width = _WIDE
+    console.print(Group(*_overview(summary)))
+    for grouping, group in summary.table[["grouping", "group"]].drop_duplicates().itertuples(index=False):
+        for kind in _KINDS:
+            present = summary.table[(summary.table["grouping"] == grouping) & (summary.table["kind"] == kind)]
+            if present.empty:
+                continue
+            rows = summary.top(kind, grouping, group, top, sort, min_samples)
+            console.print()
+            described = summary.described and bool(present["description"].notna().any())
+            if rows.empty:
+                console.print(
+                    Text(f"{_place(kind, grouping, group)}: none is carried by {min_samples} samples or more")
+                )
+                continue
+            console.print(_table(rows, _heading(kind, grouping, group, len(rows), sort), described))
+    console.print()
+    for note in _notes(summary):
+        console.print(f"Note: {note}.", markup=False, highlight=False)
+
+
+def _overview(summary: Summary) -> Iterator[Text]:
+    found = summary.completeness
+    yield Text(f'Cohort {summary.out}, rules="{summary.rules}"', style="bold")
+    yield Text(f"  parts done         {_parts(found)}")
+    failed = sum(found.failures.values())
+    yield Text(f"  samples            {found.samples:,} attributed, {failed:,} failed")
+    for reason, count in found.failures.items():
+        yield Text(f"    {count:,}: {reason}")
+    if not found.samples:
+        return
+    yield Text(f"  complete           {found.complete:.1%} of samples have |delta| ≤ {TOLERANCE:.0%} of the change")
+    yield Text(f"  |delta|, logits    median {found.median_delta:.3g}, largest {found.max_delta:.3g}")
+    if summary.rules in ("rescale", "pyhealth"):
+        yield Text(
+            f"  rescaled           {found.misscaled:.1%} by a negative factor or more than {LARGEST_FACTOR:g} times: "
+            "their signs and sizes mislead"
+        )
+
+
+def _parts(found: Completeness) -> str:
+    if found.parts_in_all is None:
+        return f"{found.parts:,}"
+    running = "" if found.parts == found.parts_in_all else " (not finished)"
+    return f"{found.parts:,} of {found.parts_in_all:,}{running}"
+
+
+def _heading(kind: str, grouping: str, group: str, count: int, sort: str) -> str:
+    return f"{_place(kind, grouping, group)}: the first {count} by {_SORTS[sort]}"
+
+
+def _place(kind: str, grouping: str, group: str) -> str:
+    return _KINDS[kind] if grouping == "overall" else f"{_KINDS[kind]}, {grouping} = {group}"
+
+
+def _table(rows: pd.DataFrame, heading: str, described: bool) -> Table:
+    table = Table(title=escape(heading), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for name in ("feature", "code"):
+        table.add_column(name, no_wrap=True)
+    for name in ("count", "samples", "mean", "95 % interval", "mean |a|", "positive"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if described:
+        table.add_column("description", overflow="ellipsis", no_wrap=True)
+    for row in rows.itertuples(index=False):
+        table.add_row(*_cells(row), *([_description(row)] if described else []))
+    return table
+
+
+def _cells(row: Any) -> list[str]:
+    ends = "too few patients" if pd.isna(row.low) else f"{row.low:+.3g} … {row.high:+.3g}"
+    numbers = [f"{row.count:,}", f"{row.samples:,}", f"{row.mean:+.3g}", ends]
+    return [escape(row.feature), escape(row.code), *numbers, f"{row.mean_abs:.3g}", f"{row.share_positive:.0%}"]
+
+
+def _description(row: Any) -> str:
+    if row.description is None:
+        return ""
+    return escape(f"(?) {row.description}" if row.ambiguous else row.description)
+
+
+def _notes(summary: Summary) -> Iterator[str]:
+    yield from summary.notes
+    yield "means are over attributions (a code twice in a visit counts twice), in logits; intervals are over patients"

@@ -1,0 +1,192 @@
+"""Attributions summed per code or dimension, per group, in memory that does not grow with samples or patients.
+
+What is held, per group and code or dimension that occurs in it: a few sums, and a weighted sum and count for each of
+the bootstrap's replicates (1.6 kB at 200 of them). Sums of one part are float64; replicates are added up in float32,
+whose rounding is far below what a bootstrap can tell.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from scipy import sparse
+
+from deeplift_fast.report.bootstrap import REPLICATES, hash_texts, interval, weights
+from deeplift_fast.report.errors import SummaryError
+from deeplift_fast.report.folder import CohortFolder
+from deeplift_fast.report.grouping import Cut
+
+COLUMNS = (
+    "grouping",
+    "group",
+    "feature",
+    "code",
+    "kind",
+    "count",
+    "samples",
+    "mean",
+    "mean_abs",
+    "share_positive",
+    "low",
+    "high",
+)
+
+_READ = ("sample", "feature", "slot", "code", "value", "attribution")
+_SUMS = ("count", "samples", "sum", "abs", "positive")
+_MIDDLE = 1 << 39
+# Samples whose bootstrap weights are held at a time: 3 MB at 200 replicates.
+_BLOCK = 4096
+
+
+class Statistics:
+    """Sums that grow part by part.
+
+    Args:
+        groupings: how samples are cut into groups; a sample may be in one group of each.
+        replicates: replicates of the bootstrap.
+        seed: seed of the bootstrap.
+    """
+
+    def __init__(self, groupings: Sequence[Cut], replicates: int = REPLICATES, seed: int = 0) -> None:
+        self._groupings = tuple(groupings)
+        self._replicates = replicates
+        self._seed = seed
+        self._names: dict[tuple[str, str], int] = {}
+        self._has_values: dict[str, bool] = {}
+        self._rows: dict[tuple[int, int, int], int] = {}  # grouping, group, name → row of the arrays
+        self._sums = np.zeros((0, len(_SUMS)))
+        self._replicate_sums = np.zeros((0, replicates), dtype=np.float32)
+        self._replicate_counts = np.zeros((0, replicates), dtype=np.float32)
+
+    def add(self, folder: CohortFolder, part: int) -> None:
+        """Adds a finished part.
+
+        Raises:
+            SummaryError: if its files are missing, damaged, or do not fit each other.
+        """
+        columns = {"sample", "patient_id"}.union(*(grouping.columns for grouping in self._groupings))
+        samples = folder.samples(part, sorted(columns))
+        order = np.argsort(samples["sample"].to_numpy())
+        samples = samples.take(order)
+        cells = self._read_cells(folder, part, samples["sample"].to_numpy())
+        hashes = _patient_hashes(samples)
+        for number, grouping in enumerate(self._groupings):
+            self._add_grouping(number, grouping.assign(samples)[cells["sample"]], cells, hashes)
+
+    def table(self) -> pd.DataFrame:
+        """One row per group and code or dimension, with the columns `COLUMNS`, in no particular order.
+
+        `count` is the number of attributions, `samples` of samples that carry one; `mean`, `mean_abs` and
+        `share_positive` are over attributions; `low` and `high` are the ends of the mean's 95 % interval over patients,
+        NaN where there are too few of them. `kind` is `"code"` or `"value"`.
+        """
+        low, high = interval(self._replicate_sums[: len(self._rows)], self._replicate_counts[: len(self._rows)])
+        sums = dict(zip(_SUMS, self._sums[: len(self._rows)].T, strict=True))
+        names = list(self._names)
+        keys = list(self._rows)
+        found = {
+            "grouping": [self._groupings[g].name for g, _, _ in keys],
+            "group": [self._groupings[g].groups[i] for g, i, _ in keys],
+            "feature": [names[n][0] for _, _, n in keys],
+            "code": [names[n][1] for _, _, n in keys],
+            "kind": ["value" if self._has_values[names[n][0]] else "code" for _, _, n in keys],
+            "count": sums["count"].astype(np.int64),
+            "samples": sums["samples"].astype(np.int64),
+            "mean": sums["sum"] / sums["count"],
+            "mean_abs": sums["abs"] / sums["count"],
+            "share_positive": sums["positive"] / sums["count"],
+            "low": low,
+            "high": high,
+        }
+        return pd.DataFrame(found, columns=list(COLUMNS))
+
+    def _read_cells(self, folder: CohortFolder, part: int, known: np.ndarray) -> dict[str, np.ndarray]:
+        """Sums per name and sample of a part: `name` and `sample` (place in `known`), int64, and the sums."""
+        pieces = [self._cells_of(batch, known, part) for batch in folder.attributions(part, _READ)]
+        if not pieces:
+            return {key: np.zeros(0, np.int64) for key in ("name", "sample", *_SUMS)}
+        joined = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+        # A sample may go on in the next batch of rows.
+        cells, place = np.unique(joined["name"] * len(known) + joined["sample"], return_inverse=True)
+        found = {key: np.bincount(place, joined[key], len(cells)) for key in ("count", "sum", "abs", "positive")}
+        return {"name": cells // len(known), "sample": cells % len(known), "samples": np.ones(len(cells)), **found}
+
+    def _cells_of(self, batch: pa.RecordBatch, known: np.ndarray, part: int) -> dict[str, np.ndarray]:
+        number = batch["sample"].to_numpy()
+        place = np.searchsorted(known, number)
+        if len(known) == 0 or (known[np.minimum(place, len(known) - 1)] != number).any():
+            raise SummaryError(
+                f"part {part}: its attributions name samples that its samples table lacks; start the cohort over with "
+                "--force"
+            )
+        name = self._name_rows(batch)
+        attribution = batch["attribution"].to_numpy().astype(np.float64)
+        cells, row = np.unique(name * len(known) + place, return_inverse=True)
+        return {
+            "name": cells // len(known),
+            "sample": cells % len(known),
+            "count": np.bincount(row, minlength=len(cells)).astype(np.float64),
+            "sum": np.bincount(row, attribution, len(cells)),
+            "abs": np.bincount(row, np.abs(attribution), len(cells)),
+            "positive": np.bincount(row, attribution > 0, len(cells)),
+        }
+
+    def _name_rows(self, batch: pa.RecordBatch) -> np.ndarray:
+        """The number of each row's feature and code, or dimension where that has no name: int64."""
+        feature, features = _encoded(batch["feature"])
+        code, codes = _encoded(batch["code"])
+        slot = batch["slot"].to_numpy().astype(np.int64)
+        # One number per feature and code, or (negative) unnamed dimension.
+        inner = np.where(code < 0, -1 - slot, code)
+        packed, row = np.unique((feature << 40) + inner + _MIDDLE, return_inverse=True)
+        pairs = zip(packed >> 40, (packed & ((1 << 40) - 1)) - _MIDDLE, strict=True)
+        texts = [(features[f], codes[i] if i >= 0 else f"dimension {-1 - i}") for f, i in pairs]
+        valued = np.bincount(feature, batch["value"].is_valid().to_numpy(zero_copy_only=False), len(features))
+        for name, count in zip(features, valued, strict=True):
+            self._has_values[name] = self._has_values.get(name, False) or bool(count)
+        numbers = [self._names.setdefault(text, len(self._names)) for text in texts]
+        return np.array(numbers, dtype=np.int64)[row]
+
+    def _add_grouping(self, number: int, group: np.ndarray, cells: dict[str, np.ndarray], hashes: np.ndarray) -> None:
+        """Adds a part's cells to the groups, int64 `[cells]`, of one grouping."""
+        inside = group >= 0
+        width = len(self._names)
+        keys, row = np.unique((group * width + cells["name"])[inside], return_inverse=True)
+        rows = self._rows_of((number, *divmod(int(key), width)) for key in keys)
+        for column, name in enumerate(_SUMS):
+            self._sums[rows, column] += np.bincount(row, cells[name][inside], len(keys))
+        for first in range(0, len(hashes), _BLOCK):
+            drawn = weights(hashes[first : first + _BLOCK], self._replicates, self._seed).astype(np.float64)
+            here = cells["sample"][inside] // _BLOCK == first // _BLOCK
+            place = row[here], cells["sample"][inside][here] - first
+            for name, total in (("sum", self._replicate_sums), ("count", self._replicate_counts)):
+                matrix = sparse.csr_array((cells[name][inside][here], place), shape=(len(keys), len(drawn)))
+                total[rows] += (matrix @ drawn).astype(np.float32)
+
+    def _rows_of(self, keys: Iterator[tuple[int, int, int]]) -> np.ndarray:
+        """Rows of the arrays, int64; arrays grow where keys are new."""
+        rows = np.array([self._rows.setdefault(key, len(self._rows)) for key in keys], dtype=np.int64)
+        missing = len(self._rows) - len(self._sums)
+        if missing > 0:
+            more = max(missing, len(self._sums) // 2)
+            self._sums, self._replicate_sums, self._replicate_counts = (
+                np.concatenate([array, np.zeros((more, array.shape[1]), array.dtype)])
+                for array in (self._sums, self._replicate_sums, self._replicate_counts)
+            )
+        return rows
+
+
+def _encoded(column: pa.Array) -> tuple[np.ndarray, list[str]]:
+    """A text column as places in a list of texts, int64, −1 for null; and the texts."""
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    places = column.indices.fill_null(-1).to_numpy().astype(np.int64)
+    return places, column.dictionary.cast(pa.string()).to_pylist()
+
+
+def _patient_hashes(samples: pa.Table) -> np.ndarray:
+    """A hash of each sample's patient; where samples name none, each is a patient of its own. uint64 `[samples]`."""
+    patients = samples["patient_id"].cast(pa.string()).to_numpy(zero_copy_only=False)
+    lone = np.array([f"sample {number}" for number in samples["sample"].to_pylist()], dtype=object)
+    return hash_texts(np.where(pd.isna(patients), lone, patients))

@@ -1,0 +1,138 @@
+"""A cohort's summary: how complete it is, and which codes and values moved the output."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from deeplift_fast.report.bootstrap import REPLICATES
+from deeplift_fast.report.completeness import Completeness, completeness
+from deeplift_fast.report.folder import CohortFolder
+from deeplift_fast.report.grouping import EVERYONE, MOST_GROUPS, UNLISTED, Grouping, by_label
+from deeplift_fast.report.statistics import Statistics
+from deeplift_fast.report.titles import Titles
+
+SPECIAL = ("<pad>", "<unk>")
+"""Tokens that stand for no code."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a cohort's tables say.
+
+    Attributes:
+        out: the cohort's folder.
+        rules: its rule set.
+        completeness: totals over samples.
+        table: one row per grouping, group, feature and code or dimension; the columns of
+            `deeplift_fast.report.statistics.COLUMNS`, then `description` (text or null) and `ambiguous` (bool: several
+            dictionary entries fit).
+        described: whether dictionaries were given.
+        notes: what the reader should know, one sentence each.
+    """
+
+    out: str
+    rules: str
+    completeness: Completeness
+    table: pd.DataFrame
+    described: bool
+    notes: tuple[str, ...]
+
+    def top(self, kind: str, grouping: str, group: str, count: int, sort: str, min_samples: int) -> pd.DataFrame:
+        """The first rows of a group.
+
+        Args:
+            kind: `"code"` or `"value"`.
+            grouping: as in the table.
+            group: as in the table.
+            count: how many rows.
+            sort: column to sort by, the largest first: `"mean_abs"`, `"mean"` or `"count"`.
+            min_samples: what fewer samples carry is left out: its mean is noise, and nearly one patient's data.
+        """
+        rows = self.table[(self.table["kind"] == kind) & (self.table["grouping"] == grouping)]
+        rows = rows[(rows["group"] == group) & (rows["samples"] >= min_samples) & ~rows["code"].isin(SPECIAL)]
+        return rows.sort_values([sort, "feature", "code"], ascending=[False, True, True]).head(count)
+
+
+def summarise(
+    out: str | Path,
+    by: Sequence[Grouping] = (),
+    mimic_root: str | Path | None = None,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Summary:
+    """Summarises a finished or a running cohort.
+
+    Streams over the finished parts: memory holds one part's samples, some rows of its attributions, and sums for each
+    group and code (see `deeplift_fast.report.statistics`).
+
+    Args:
+        out: the cohort's folder, a path or an fsspec URL.
+        by: groupings beside "overall" and "label", as `deeplift_fast.report.grouping.read_grouping` makes them.
+        mimic_root: folder of a MIMIC-IV release whose dictionaries describe the codes.
+        replicates: replicates of the bootstrap over patients.
+        seed: seed of the bootstrap.
+
+    Raises:
+        SummaryError: if the folder is no cohort's, a part is missing or damaged, or no dictionary is found.
+    """
+    titles = Titles(Path(mimic_root)) if mimic_root is not None else None
+    folder = CohortFolder(out)
+    found = completeness(folder)
+    labels, too_many = _labels(folder)
+    groupings = [grouping for grouping in (EVERYONE, by_label(labels), *by) if grouping is not None]
+    statistics = Statistics(groupings, replicates, seed)
+    for part in folder.parts:
+        statistics.add(folder, part)
+    table = _ordered(statistics.table(), groupings)
+    notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if too_many else []
+    notes += [f"no sample's {grouping.key} is in the file of {grouping.name}" for grouping in _unmet(by, table)]
+    if titles is not None:
+        notes += _describe(table, titles)
+    else:
+        table["description"], table["ambiguous"] = None, False
+    return Summary(str(out), folder.rules, found, table, titles is not None, tuple(notes))
+
+
+def _labels(folder: CohortFolder) -> tuple[set[float], bool]:
+    """The labels that occur, and whether there are too many for groups (then none is given)."""
+    labels: set[float] = set()
+    for part in folder.parts:
+        labels.update(folder.samples(part, ["label"])["label"].drop_null().unique().to_pylist())
+        if len(labels) > MOST_GROUPS:
+            return set(), True
+    return labels, False
+
+
+def _ordered(table: pd.DataFrame, groupings: Sequence[Grouping]) -> pd.DataFrame:
+    """Rows by grouping and group, and within a group the largest mean |attribution| first."""
+    place = {(g.name, group): number for number, (g, group) in enumerate((g, n) for g in groupings for n in g.groups)}
+    rank = [place[key] for key in zip(table["grouping"], table["group"], strict=True)]
+    keys = table.assign(rank=rank).sort_values(
+        ["rank", "kind", "mean_abs", "feature", "code"], ascending=[True, True, False, True, True]
+    )
+    return keys.drop(columns="rank").reset_index(drop=True)
+
+
+def _unmet(by: Sequence[Grouping], table: pd.DataFrame) -> list[Grouping]:
+    """The groupings whose file lists none of the samples."""
+    groups = {grouping.name: set(table.loc[table["grouping"] == grouping.name, "group"]) for grouping in by}
+    return [grouping for grouping in by if groups[grouping.name] == {UNLISTED}]
+
+
+def _describe(table: pd.DataFrame, titles: Titles) -> list[str]:
+    """Adds `description` and `ambiguous` to the table; returns what to say of codes without one."""
+    codes = table[["feature", "code", "kind"]].drop_duplicates()
+    found = {(f, c): titles.find(f, c) for f, c in zip(codes["feature"], codes["code"], strict=True)}
+    rows = [found[key] for key in zip(table["feature"], table["code"], strict=True)]
+    table["description"] = pd.Series([None if t is None else t.text for t in rows], dtype=object, index=table.index)
+    table["ambiguous"] = [t is not None and t.ambiguous for t in rows]
+    tokens = codes[(codes["kind"] == "code") & ~codes["code"].isin(SPECIAL)]
+    of_tokens = [found[key] for key in zip(tokens["feature"], tokens["code"], strict=True)]
+    missing = sum(title is None for title in of_tokens)
+    several = sum(title is not None and title.ambiguous for title in of_tokens)
+    return [
+        f"{missing:,} of {len(of_tokens):,} codes have no description",
+        f"{several:,} fit several dictionary entries, all shown, marked (?)",
+    ]

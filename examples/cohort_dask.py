@@ -1,0 +1,63 @@
+"""A cohort attributed by several machines, through Dask.
+
+A Dask scheduler runs whatever it is sent, so it must not be open to a network. Either everything speaks TLS with
+certificates of your own authority (https://distributed.dask.org/en/stable/tls.html):
+
+    first machine    dask scheduler --protocol tls --tls-ca-file ca.pem --tls-cert me.pem --tls-key me.key
+    every machine    dask worker tls://first:8786 --nthreads 1 --nworkers 8 --no-dashboard \\
+                         --tls-ca-file ca.pem --tls-cert me.pem --tls-key me.key
+                     (one worker per GPU: CUDA_VISIBLE_DEVICES=0 dask worker …, and so on)
+    then             SCHEDULER=tls://first:8786 TLS_CA=ca.pem TLS_CERT=me.pem TLS_KEY=me.key OUT=/shared/run \\
+                         python examples/cohort_dask.py
+
+or, as here where no SCHEDULER is named, all of it stays on the loopback interface of one machine. The output is a
+folder that every machine sees, or an fsspec URL.
+"""
+
+import os
+from typing import Any
+
+import torch
+from dask.distributed import Client, LocalCluster, Security
+from pyhealth.datasets import create_sample_dataset
+from pyhealth.models import MLP
+
+from deeplift_fast import DeepLift
+from deeplift_fast.cohort import attribute_cohort
+
+CODES = ("I50.9", "N17.9", "A41.9", "I10", "E78.5", "Z79.4")
+
+
+def build() -> tuple[Any, Any]:
+    """A model and its dataset; put your own here (examples/cohort_recipe.py loads PyHealth's)."""
+    torch.manual_seed(0)
+    samples = [
+        {"patient_id": f"patient-{n}", "codes": [CODES[n % 6], CODES[n % 5]], "mortality": n % 2} for n in range(200)
+    ]
+    dataset = create_sample_dataset(samples, {"codes": "sequence"}, {"mortality": "binary"}, dataset_name="example")
+    return MLP(dataset, embedding_dim=16, hidden_dim=16), dataset
+
+
+def connect() -> Client:
+    """A client of the scheduler that is named, by TLS alone; or of two processes on the loopback interface."""
+    address = os.environ.get("SCHEDULER")
+    if address is None:
+        return Client(LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None))
+    if not address.startswith("tls://"):
+        raise SystemExit(f"SCHEDULER is {address}; accepted: a tls:// address")
+    files = {"tls_ca_file": "TLS_CA", "tls_client_cert": "TLS_CERT", "tls_client_key": "TLS_KEY"}
+    named = {setting: os.environ[variable] for setting, variable in files.items()}
+    return Client(address, security=Security(require_encryption=True, **named))
+
+
+def main() -> None:
+    """Attribute the cohort, part by part, on whatever workers there are."""
+    model, dataset = build()
+    out = os.environ.get("OUT", "cohort-dask")
+    with connect() as client:
+        cohort = attribute_cohort(DeepLift(model, rules="complete"), dataset, out, part_samples=50, client=client)
+    print(f"{cohort.samples} samples in {cohort.parts} parts, {cohort.failures} failed: see {cohort.out}")
+
+
+if __name__ == "__main__":
+    main()

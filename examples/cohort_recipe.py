@@ -1,0 +1,77 @@
+"""A recipe for `deeplift-fast run`: a StageNet that PyHealth trained, with its saved processors, on MIMIC-IV.
+
+PyHealth's example scripts leave a checkpoint of the Trainer (`best.ckpt`, a state dict) and the processors that
+`save_processors` wrote. With those three places named:
+
+    MIMIC_ROOT=…/mimic-iv-3.1 CHECKPOINT=…/best.ckpt PROCESSORS=…/processors \\
+        deeplift-fast run examples/cohort_recipe.py:build --out mortality
+
+Run as a script, it makes a small hospital, a checkpoint and processors in `cohort-example` first, which `build` uses
+where nothing is named, and attributes them.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pyhealth.datasets import MIMIC4Dataset, load_processors, save_processors
+from pyhealth.models import StageNet
+from pyhealth.tasks import MortalityPredictionStageNetMIMIC4
+from pyhealth.trainer import Trainer
+
+EXAMPLE = Path("cohort-example")
+SIZES = {"embedding_dim": 32, "chunk_size": 16, "levels": 3}  # those that the checkpoint was trained with
+
+
+def place(name: str, default: str) -> Path:
+    """What an environment variable names, or a place in the example's folder."""
+    return Path(os.environ.get(name) or EXAMPLE / default).resolve()
+
+
+def samples(**processors: Any) -> Any:
+    """The task's samples; PyHealth keeps them on disk, so that a second run starts at once."""
+    dataset = MIMIC4Dataset(
+        ehr_root=str(place("MIMIC_ROOT", "hospital")),
+        ehr_tables=["diagnoses_icd", "procedures_icd", "labevents"],
+        cache_dir=str(place("PYHEALTH_CACHE", "cache")),
+    )
+    return dataset.set_task(MortalityPredictionStageNetMIMIC4(), **processors)
+
+
+def build() -> tuple[Any, Any, dict[str, Any]]:
+    """The model, the dataset, and the names of the laboratory values."""
+    # Processors are pickles: load none that you have not written.
+    inputs, outputs = load_processors(str(place("PROCESSORS", "processors")))
+    dataset = samples(input_processors=inputs, output_processors=outputs)
+    model = StageNet(dataset, **SIZES)
+    weights = torch.load(place("CHECKPOINT", "best.ckpt"), map_location="cpu", weights_only=True)
+    model.load_state_dict(weights)
+    names = {"labs": MortalityPredictionStageNetMIMIC4.LAB_CATEGORY_NAMES}
+    return model, dataset, {"dimensions": names}
+
+
+def prepare() -> None:
+    """What PyHealth's scripts leave, for a synthetic hospital and a model of one short training."""
+    from pyhealth.datasets import get_dataloader
+
+    from deeplift_fast.demo.hospital import write_hospital
+
+    write_hospital(EXAMPLE / "hospital", patients=30)
+    dataset = samples()
+    save_processors(dataset, str(EXAMPLE / "processors"))
+    trainer = Trainer(StageNet(dataset, **SIZES), device="cpu", enable_logging=False)
+    trainer.train(get_dataloader(dataset, batch_size=8, shuffle=True), epochs=1)
+    trainer.save_ckpt(str(EXAMPLE / "best.ckpt"))
+
+
+def main() -> None:
+    """Prepare the example and attribute it."""
+    from deeplift_fast.cli import main as deeplift_fast
+
+    prepare()
+    raise SystemExit(deeplift_fast(["run", f"{__file__}:build", "--out", str(EXAMPLE / "attributions-of-all")]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Cohort folders made up for tests, as the engine lays them out."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deeplift_fast.cohort import ATTRIBUTIONS, SAMPLES
+
+CODES = ["0040", "I10", "4019", "10_E119", "9_25000", "<unk>"]
+LABS = ["Sodium", "Potassium"]
+
+
+def draw(samples=60, patients=25, seed=0):
+    """The two tables of a made-up cohort as data frames: codes and labs, several samples per patient."""
+    rng = np.random.default_rng(seed)
+    output, baseline = rng.normal(size=(2, samples)).astype(np.float32)
+    delta = (rng.normal(size=samples) * 0.02 * np.abs(output - baseline)).astype(np.float32)
+    found = pd.DataFrame(
+        {
+            "sample": np.arange(samples),
+            "patient_id": [f"patient-{p}" for p in rng.integers(0, patients, samples)],
+            "visit_id": [f"visit-{n}" for n in range(samples)],
+            "target": 0,
+            "output": output,
+            "baseline_output": baseline,
+            "probability": 1 / (1 + np.exp(-output)),
+            "label": rng.integers(0, 2, samples).astype(np.float32),
+            "convergence_delta": delta,
+        }
+    )
+    rows = [row for n in range(samples) for row in _rows(n, rng)]
+    columns = ["sample", "feature", "step", "slot", "code", "value"]
+    attributions = pd.DataFrame(rows, columns=columns).merge(found[["sample", "patient_id", "visit_id"]], on="sample")
+    attributions["time"] = np.nan
+    attributions["attribution"] = rng.normal(size=len(attributions)).astype(np.float32)
+    return found, attributions
+
+
+def _rows(sample, rng):
+    for step in range(rng.integers(1, 4)):
+        for slot, code in enumerate(rng.choice(CODES, size=rng.integers(1, 4))):
+            yield sample, "icd_codes", step, slot, code, None
+        for slot, lab in enumerate(LABS):
+            yield sample, "labs", step, slot, lab, None if rng.random() < 0.2 else rng.normal()
+        yield sample, "vector", step, int(rng.integers(0, 3)), None, rng.normal()
+
+
+def write(folder, found, attributions, part_samples=20, failures=(), parts=None, rules="rescale", in_all=None):
+    """Writes both tables in parts, and a manifest that names `parts` of them (all by default)."""
+    for name in ("samples", "attributions"):
+        (folder / name).mkdir(parents=True)
+    count = -(-len(found) // part_samples)
+    for part in range(count):
+        for name, table, schema in (("samples", found, SAMPLES), ("attributions", attributions, ATTRIBUTIONS)):
+            rows = table[table["sample"] // part_samples == part]
+            rows = pa.Table.from_pandas(rows[schema.names], preserve_index=False).cast(schema)
+            # Small row groups: samples are cut in two.
+            pq.write_table(rows, folder / name / f"part-{part:06d}.parquet", row_group_size=37)
+    named = range(count) if parts is None else parts
+    manifest = {
+        "format": 1,
+        "identity": {"interpreter": {"rules": rules}, "part_samples": part_samples},
+        "total": count * part_samples if in_all is None else in_all * part_samples,
+        "parts": {str(part): {} for part in named},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    if failures:
+        sample, part, reason = zip(*failures, strict=True)
+        schema = pa.schema({"sample": pa.int64(), "part": pa.int32(), "reason": pa.string()})
+        pq.write_table(pa.table([sample, part, reason], schema=schema), folder / "failures.parquet")
+    return folder

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deeplift_fast.report.completeness import misscaled, streaming_median
+
+
+@given(st.lists(st.lists(st.floats(0, 2.0**100, width=32, allow_subnormal=False)), min_size=1))
+def test_the_median_of_pieces_is_that_of_all(pieces):
+    arrays = [np.array(piece, dtype=np.float32) for piece in pieces]
+    whole = np.concatenate(arrays)
+    if len(whole) == 0:
+        assert np.isnan(streaming_median(lambda: arrays))
+    else:
+        assert streaming_median(lambda: arrays) == np.median(whole.astype(np.float64))
+
+
+def test_negative_zero_is_zero():
+    assert streaming_median(lambda: [np.array([-0.0, -0.0, 1.0], dtype=np.float32)]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("output", "baseline", "delta", "expected"),
+    [
+        (1.0, 0.0, 0.0, False),
+        (1.0, 0.0, -0.8, False),  # scaled by 5
+        (1.0, 0.0, -0.95, True),  # scaled by 20
+        (1.0, 0.0, -1.5, True),  # scaled by −2
+        (1.0, 0.0, -1.0, True),  # by no finite number
+    ],
+)
+def test_misscaled(output, baseline, delta, expected):
+    found = misscaled(*(np.array([number], dtype=np.float32) for number in (output, baseline, delta)))
+    assert found.tolist() == [expected]

@@ -1,0 +1,93 @@
+"""A summary on a terminal and in files."""
+
+import io
+import json
+import stat
+
+import cohort_folders as cohorts
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from deeplift_fast.report import SummaryError, summarise
+from deeplift_fast.report.files import SCHEMA, write_csv, write_json, write_parquet
+from deeplift_fast.report.show import show
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory):
+    root = tmp_path_factory.mktemp("mimic")
+    (root / "hosp").mkdir()
+    (root / "hosp/d_icd_diagnoses.csv").write_text(
+        "icd_code,icd_version,long_title\nI10,10,Essential [primary] hypertension\nE119,10,Diabetes\n"
+        "4019,9,Hypertension\n4019,10,Something else\n"
+    )
+    failures = [(60, 2, "NaN in labs")]
+    out = cohorts.write(tmp_path_factory.mktemp("cohort") / "out", *cohorts.draw(), failures=failures, in_all=9)
+    return summarise(out, mimic_root=root)
+
+
+def shown(summary, **options):
+    text = io.StringIO()
+    show(summary, Console(file=text), **options)
+    return text.getvalue()
+
+
+def test_the_tables_say_it_all_and_name_no_patient(summary):
+    text = shown(summary)
+    row = summary.table.query("group == 'all' and code == 'I10'").iloc[0]
+    for part in (
+        "3 of 9 (not finished)",
+        "60 attributed, 1 failed",
+        "1: NaN in labs",
+        f"{summary.completeness.complete:.1%} of samples",
+        "Codes: the first",
+        "Codes, label = 1: the first",
+        "Labs and other values: the first",
+        "dimension 2",
+        "Essential [primary] hypertension",
+        "(?) ICD-9 diagnosis: Hypertension / ICD-10 diagnosis: Something else",
+        "2 of 5 codes have no description",
+        "1 fit several dictionary entries",
+        f"{row['low']:+.3g} … {row['high']:+.3g}",
+    ):
+        assert part in text, part
+    assert "patient-" not in text
+    assert "visit-" not in text
+
+
+def test_few_samples_are_not_shown(summary):
+    assert "Codes, label = 0: none is carried by 1000 samples or more" in shown(summary, min_samples=1000)
+    assert "I10" not in shown(summary, min_samples=1000)
+
+
+def test_the_files_hold_the_whole_table(summary, tmp_path):
+    write_csv(summary, tmp_path / "t.csv")
+    write_parquet(summary, tmp_path / "t.parquet")
+    write_json(summary, tmp_path / "t.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t.csv", "t.json", "t.parquet"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+    assert pq.read_schema(tmp_path / "t.parquet").names == SCHEMA.names
+    content = json.loads((tmp_path / "t.json").read_text())
+    assert content["completeness"]["failures"] == {"NaN in labs": 1}
+    assert content["completeness"]["parts_in_all"] == 9
+    tables = [pd.read_csv(tmp_path / "t.csv"), pd.read_parquet(tmp_path / "t.parquet"), pd.DataFrame(content["table"])]
+    for table in tables:
+        assert len(table) == len(summary.table)
+        for name in ("mean", "low", "count"):
+            np.testing.assert_allclose(table[name].astype(float), summary.table[name].astype(float), rtol=1e-12)
+        assert table["description"].isna().sum() == summary.table["description"].isna().sum()
+
+
+def test_a_path_that_cannot_be_written_is_named(summary, tmp_path):
+    with pytest.raises(SummaryError, match=r"nowhere/t\.csv cannot be written"):
+        write_csv(summary, tmp_path / "nowhere" / "t.csv")
+
+
+def test_an_empty_cohort_has_no_numbers(tmp_path):
+    summary = summarise(cohorts.write(tmp_path / "out", *cohorts.draw(), parts=[]))
+    assert "0 of 3 (not finished)" in shown(summary)
+    write_json(summary, tmp_path / "t.json")
+    assert json.loads((tmp_path / "t.json").read_text())["completeness"]["median_delta"] is None

@@ -1,0 +1,246 @@
+import tracemalloc
+
+import cohort_folders as cohorts
+import fsspec
+import numpy as np
+import pandas as pd
+import pytest
+
+from deeplift_fast.report import SummaryError, summarise
+from deeplift_fast.report.bootstrap import hash_texts, weights
+from deeplift_fast.report.grouping import EMPTY, UNLISTED, read_grouping
+
+NUMBERS = ["count", "samples", "mean", "mean_abs", "share_positive"]
+
+
+def naive(found, rows, grouping="overall", group=None):
+    """The table of one grouping by pandas, all at once; `group` gives each sample's."""
+    group = pd.Series("all", index=found["sample"]) if group is None else group
+    rows = rows.assign(
+        group=rows["sample"].map(group), size=rows["attribution"].abs(), positive=rows["attribution"] > 0
+    )
+    rows["code"] = rows["code"].astype(object).where(rows["code"].notna(), "dimension " + rows["slot"].astype(str))
+    grouped = rows.groupby(["group", "feature", "code"])
+    table = grouped.agg(
+        count=("attribution", "size"),
+        samples=("sample", "nunique"),
+        mean=("attribution", "mean"),
+        mean_abs=("size", "mean"),
+        share_positive=("positive", "mean"),
+    )
+    drawn = pd.DataFrame(weights(hash_texts(found["patient_id"].to_numpy(object))), index=found["sample"])
+    for key, part in grouped:
+        weight = drawn.loc[part["sample"]].to_numpy(np.float64)
+        total = weight.sum(axis=0)
+        ends = [np.nan, np.nan]
+        if (total > 0).all():
+            ends = np.quantile(part["attribution"].to_numpy(np.float64) @ weight / total, [0.025, 0.975])
+        table.loc[key, ["low", "high"]] = ends
+    return table.reset_index().assign(grouping=grouping)
+
+
+def check(table, expected):
+    """Both tables hold the same rows and the same numbers."""
+    keys = ["grouping", "group", "feature", "code"]
+    table, expected = (t.sort_values(keys).reset_index(drop=True) for t in (table, expected))
+    pd.testing.assert_frame_equal(table[keys], expected[keys], check_dtype=False)
+    np.testing.assert_allclose(table[NUMBERS].astype(float), expected[NUMBERS].astype(float), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(table[["low", "high"]], expected[["low", "high"]], rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return cohorts.draw()
+
+
+@pytest.fixture
+def folder(tmp_path, drawn):
+    return cohorts.write(tmp_path / "out", *drawn)
+
+
+def label_texts(found):
+    return found.set_index("sample")["label"].map("{:g}".format)
+
+
+def test_codes_and_values_overall_and_by_label(folder, drawn):
+    found, rows = drawn
+    summary = summarise(folder)
+    expected = pd.concat([naive(found, rows), naive(found, rows, "label", label_texts(found))])
+    check(summary.table, expected)
+    assert set(summary.table["grouping"]) == {"overall", "label"}
+    kinds = summary.table.groupby("feature")["kind"].unique().map(list).to_dict()
+    assert kinds == {"icd_codes": ["code"], "labs": ["value"], "vector": ["value"]}
+
+
+def test_intervals_are_those_of_resampled_patients(tmp_path):
+    found, rows = cohorts.draw(samples=400, patients=150, seed=1)
+    rows["attribution"] += (rows["patient_id"].astype("category").cat.codes % 7).astype(np.float32)  # patients differ
+    row = summarise(cohorts.write(tmp_path / "out", found, rows, 100)).table.query("group == 'all' and code == 'I10'")
+    mine = rows[rows["code"] == "I10"].groupby("patient_id")["attribution"].agg(["sum", "count"]).to_numpy()
+    rng = np.random.default_rng(0)
+    picked = mine[rng.integers(0, len(mine), (4000, len(mine)))].sum(axis=1)
+    low, high = np.quantile(picked[:, 0] / picked[:, 1], [0.025, 0.975])
+    assert row["low"].item() == pytest.approx(low, abs=0.2 * (high - low))
+    assert row["high"].item() == pytest.approx(high, abs=0.2 * (high - low))
+
+
+def test_completeness(tmp_path, drawn):
+    found, rows = drawn
+    failures = [(60, 2, "NaN in labs"), (61, 2, "empty sequence"), (62, 2, "NaN in labs"), (99, 7, "unfinished part")]
+    summary = summarise(cohorts.write(tmp_path / "out", found, rows, failures=failures))
+    delta = found["convergence_delta"].abs().astype(float)
+    change = (found["output"].astype(float) - found["baseline_output"]).abs()
+    assert summary.completeness.complete == (delta <= 0.01 * change).mean()
+    assert 0 < summary.completeness.complete < 1
+    assert summary.completeness.median_delta == pytest.approx(delta.median(), rel=1e-7)
+    assert summary.completeness.max_delta == delta.max()
+    assert summary.completeness.samples == 60
+    assert summary.completeness.failures == {"NaN in labs": 2, "empty sequence": 1}
+    assert (summary.completeness.parts, summary.completeness.parts_in_all, summary.rules) == (3, 3, "rescale")
+
+
+def test_a_running_cohort_is_read_up_to_its_manifest(tmp_path, drawn):
+    found, rows = drawn
+    out = cohorts.write(tmp_path / "out", found, rows, parts=[0, 2])
+    (out / "attributions" / "part-000001.parquet").write_bytes(b"being written")
+    kept = found["sample"] // 20 != 1
+    expected = naive(found[kept], rows[rows["sample"].isin(found["sample"][kept])])
+    summary = summarise(out)
+    check(summary.table[summary.table["grouping"] == "overall"], expected)
+    assert (summary.completeness.parts, summary.completeness.parts_in_all) == (2, 3)
+
+
+def test_a_url(folder):
+    files = fsspec.filesystem("memory")
+    files.put(str(folder), "/cohort-of-a-test", recursive=True)
+    try:
+        check(summarise("memory://cohort-of-a-test").table, summarise(folder).table)
+    finally:
+        files.rm("/cohort-of-a-test", recursive=True)
+
+
+def test_nothing_is_done_yet(tmp_path, drawn):
+    summary = summarise(cohorts.write(tmp_path / "out", *drawn, parts=[]))
+    assert summary.table.empty
+    assert summary.completeness.samples == 0
+    assert np.isnan(summary.completeness.median_delta)
+
+
+def test_how_it_is_cut_into_parts_does_not_matter(tmp_path, drawn):
+    whole, cut = (summarise(cohorts.write(tmp_path / str(n), *drawn, n)).table for n in (60, 7))
+    check(cut, whole)
+
+
+def test_memory_does_not_grow_with_the_cohort(tmp_path):
+    def peak(samples):
+        out = cohorts.write(tmp_path / str(samples), *cohorts.draw(samples, patients=samples // 2), part_samples=50)
+        tracemalloc.start()
+        summarise(out)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(50)  # what is loaded once
+    assert peak(1000) < 1.1 * peak(200)
+
+
+@pytest.mark.parametrize(("key", "column"), [("visit_id", "hadm_id"), ("patient_id", "subject_id")])
+def test_by_a_column_of_a_csv(tmp_path, folder, drawn, key, column):
+    found, rows = drawn
+    listed = found[[key]].drop_duplicates().head(16)
+    listed["ward"] = ["A", "B", "", "A"] * 4
+    listed.rename(columns={key: column}).to_csv(tmp_path / "wards.csv.gz", index=False)
+    table = summarise(folder, by=[read_grouping(f"{tmp_path}/wards.csv.gz:ward")]).table
+    ward = listed.set_index(key)["ward"].replace("", EMPTY)
+    group = found.set_index("sample")[key].map(ward).fillna(UNLISTED)
+    check(table[table["grouping"] == "ward"], naive(found, rows, "ward", group))
+    assert set(table["group"]) >= {"A", "B", EMPTY, UNLISTED}
+
+
+def test_a_file_that_names_none_of_the_samples_is_told(tmp_path, folder):
+    (tmp_path / "f.csv").write_text("visit_id,a\nsecret-7,1\n")
+    summary = summarise(folder, by=[read_grouping(f"{tmp_path}/f.csv:a")])
+    assert "no sample's visit_id is in the file of a" in summary.notes
+
+
+def csv_file(tmp_path, text):
+    (tmp_path / "f.csv").write_text(text)
+    return f"{tmp_path}/f.csv"
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "message"),
+    [
+        ("", "{}", "accepted: FILE.csv:COLUMN"),
+        ("", "nowhere.csv:a", "nowhere.csv is not a file"),
+        ("name,a\nx,1\n", "{}:a", "no column that names samples; accepted: one of visit_id, hadm_id, patient_id"),
+        ("patient_id,a\nsecret-7,1\n", "{}:b", "no column 'b'; it has patient_id, a"),
+        ("patient_id,a\nsecret-7,1\nsecret-7,2\n", "{}:a", r"1 value\(s\) of patient_id have several values of a"),
+        ("patient_id,a\n" + "".join(f"secret-7{n},{n}\n" for n in range(51)), "{}:a", "a has 51 values; .* at most 50"),
+        ("patient_id,a\nsecret-7,1,2\n", "{}:a", "cannot be read as CSV"),
+    ],
+)
+def test_a_wrong_grouping_is_refused_without_naming_patients(tmp_path, text, given, message):
+    path = csv_file(tmp_path, text).replace("f.csv", "f.csv" if given != "{}" else "f")
+    with pytest.raises(SummaryError, match=message) as error:
+        read_grouping(given.format(path))
+    assert "secret" not in str(error.value)
+
+
+def test_labels_that_are_no_classes_are_said(tmp_path, drawn):
+    found, rows = drawn
+    summary = summarise(cohorts.write(tmp_path / "out", found.assign(label=found["sample"] / 7), rows))
+    assert set(summary.table["grouping"]) == {"overall"}
+    assert "more than 50 values" in summary.notes[0]
+
+
+def test_samples_without_patients_or_labels(tmp_path, drawn):
+    found, rows = (table.assign(patient_id=None) for table in drawn)
+    summary = summarise(cohorts.write(tmp_path / "out", found.assign(label=np.nan), rows))
+    lone = found.assign(patient_id=[f"sample {n}" for n in found["sample"]])
+    check(summary.table, naive(lone, rows))
+
+
+def test_too_few_patients_for_an_interval(tmp_path, drawn):
+    found, rows = (table.assign(patient_id="one") for table in drawn)
+    table = summarise(cohorts.write(tmp_path / "out", found, rows)).table
+    assert table[["low", "high"]].isna().all(axis=None)
+
+
+def test_top_rows_leave_out_special_tokens_and_what_few_carry(folder, drawn):
+    summary = summarise(folder)
+    top = summary.top("code", "overall", "all", 3, "mean", 1)
+    assert top["mean"].is_monotonic_decreasing
+    assert len(top) == 3
+    every = summary.top("code", "overall", "all", 99, "count", 1)
+    assert set(every["code"]) == set(cohorts.CODES) - {"<unk>"}
+    least = every["samples"].min()
+    assert len(summary.top("code", "overall", "all", 99, "count", least + 1)) < len(every)
+
+
+def break_manifest(out):
+    (out / "manifest.json").write_text("{}")
+
+
+def lose_part(out):
+    (out / "samples" / "part-000001.parquet").unlink()
+
+
+def damage_part(out):
+    (out / "attributions" / "part-000001.parquet").write_bytes(b"PAR1 and nothing else")
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda out: (out / "manifest.json").unlink(), "holds no manifest.json; accepted"),
+        (lambda out: (out / "manifest.json").write_text("{"), "cannot be read"),
+        (break_manifest, "is not a cohort's manifest: it lacks one of identity, parts, total"),
+        (lose_part, "part-000001.parquet is missing.*same command"),
+        (damage_part, "part-000001.parquet is damaged.*same command"),
+    ],
+)
+def test_a_damaged_folder_gives_no_numbers(folder, harm, message):
+    harm(folder)
+    with pytest.raises(SummaryError, match=message):
+        summarise(folder)
