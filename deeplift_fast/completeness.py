@@ -17,8 +17,10 @@ def convergence_delta(contributions: dict[Hashable, Tensor], output: Tensor, bas
 
 
 def _sums(contributions: dict[Hashable, Tensor]) -> Tensor:
-    sums = [c.reshape(len(c), c[0].numel()).sum(1, dtype=torch.float64) for c in contributions.values()]
-    return torch.stack(sums).sum(0)
+    total, *others = (c.reshape(len(c), c[0].numel()).sum(1, dtype=torch.float64) for c in contributions.values())
+    for each in others:
+        total = total + each
+    return total
 
 
 def is_incomplete(delta: Tensor, output: Tensor, baseline_output: Tensor, tolerance: float) -> Tensor:
@@ -88,6 +90,9 @@ def _scaled(contributions: Tensor, factor: Tensor) -> Tensor:
 
 
 def _warn_of_factors(factor: Tensor, usable: Tensor, difference: Tensor) -> None:
+    low, high = (float(bound) for bound in torch.aminmax(factor)) if len(factor) else (1.0, 1.0)
+    if 0 <= low and high <= LARGEST_FACTOR and bool(usable.all()):
+        return
     # A difference at the level of rounding has no sign to get wrong.
     matters = difference.abs() > 1e-6
     suspect = matters & (~usable | (factor < 0) | (factor.abs() > LARGEST_FACTOR))

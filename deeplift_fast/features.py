@@ -210,6 +210,8 @@ def default_baseline(feature: Feature, everywhere: bool) -> Tensor:
         The shape and dtype of the feature's value.
     """
     value = feature.value
+    if feature.is_token and feature.mask is None and not everywhere:
+        return (value != PAD).to(value.dtype)  # as below: UNK is 1, and PAD 0
     neutral = torch.full_like(value, UNK if feature.is_token else NEUTRAL)
     return neutral if everywhere else torch.where(feature.real(), neutral, value)
 

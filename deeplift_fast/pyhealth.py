@@ -191,7 +191,7 @@ class DeepLift(BaseInterpreter):
         target = self._target(target_class_idx)
         baselines = self._baselines(baseline, features)
         for each in baselines:
-            self._check_embeddable(features, each, point.layers())
+            self._check_embeddable(features, {} if baseline is None else each, point.layers())
         if next(iter(features.values())).value.shape[0] == 0:
             found = self._empty(features, len(baselines) if several_baselines.are(baseline, features) else None)
         else:
@@ -254,8 +254,10 @@ class DeepLift(BaseInterpreter):
         self, features: Mapping[str, Feature], baselines: Mapping[str, Tensor], layers: Mapping[str, Any]
     ) -> None:
         for key, feature in features.items():
-            if key in layers:
-                check_embeddable(f"feature {key!r}", feature.value, layers[key])
+            if key not in layers:
+                continue
+            check_embeddable(f"feature {key!r}", feature.value, layers[key])
+            if key in baselines:
                 check_embeddable(f"baseline of feature {key!r}", baselines[key], layers[key])
 
     def _empty(self, features: Mapping[str, Feature], baselines: int | None) -> Attribution:

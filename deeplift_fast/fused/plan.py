@@ -195,7 +195,7 @@ def _logits(
     backs, found = {}, [model.fc.bias, model.fc.bias]
     for (key, feature), weight in zip(features.items(), model.fc.weight.chunk(len(features), 1), strict=True):
         end, backs[key] = fused.feature(key, feature, baselines[key], arithmetic, segment)
-        found = [torch.addmm(sum_, x, weight.T) for sum_, x in zip(found, (end.x, end.facing()), strict=True)]
+        found = [torch.addmm(found[0], end.x, weight.T), found[1] + end.facing(end.x0 @ weight.T)]
     return found[0], found[1], backs
 
 
