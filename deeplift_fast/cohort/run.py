@@ -12,7 +12,7 @@ import numpy as np
 from deeplift_fast.cohort import lock, memory
 from deeplift_fast.cohort.attributing import Attributor, PartResult
 from deeplift_fast.cohort.batching import Batch
-from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.cohort.errors import CohortError, is_reader_death
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
 from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
 from deeplift_fast.cohort.progress import Progress, check_kind
@@ -131,6 +131,13 @@ def attribute_cohort(
                 if error.errno not in FULL:
                     raise
                 raise run.full(error) from error
+            except RuntimeError as error:
+                if not is_reader_death(error):
+                    raise
+                raise CohortError(
+                    "a reading process died, perhaps for lack of memory; what is written is kept: run the same again "
+                    "to go on, with read_ahead=0 if it dies again"
+                ) from error
         return run.cohort(str(out), time.perf_counter() - started)
 
 

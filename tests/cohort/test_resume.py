@@ -342,6 +342,19 @@ def test_a_sample_too_large_for_memory_alone_is_a_failure(whole, tmp_path):
     assert set(failed["reason"].to_pylist()) == {"memory ran out for this sample alone"}
 
 
+def test_the_death_of_a_reading_process_is_no_failure_of_a_sample(whole, tmp_path):
+    data, model, _ = whole
+    interpreter = DeepLift(model)
+
+    def told(*_, **__):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    interpreter.explain = told  # torch's signal handler raises wherever the process is
+    with pytest.raises(CohortError, match="a reading process died"):
+        attribute_cohort(interpreter, data, tmp_path, part_samples=5, progress="none", budget=100)
+    assert run(model, data, tmp_path).failures == 0
+
+
 @pytest.mark.slow
 def test_killed_at_random_points_a_run_goes_on_to_the_same_bytes(tmp_path):
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
