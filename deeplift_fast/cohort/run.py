@@ -121,8 +121,8 @@ def attribute_cohort(
     source = open_source(dataset, interpreter.model, settings.limit)
     store = open_store(out, shared)
     _make(store)
-    with lock.held(store) as held:
-        run = _Run(interpreter, source, store, held, settings)
+    with lock.held(store):
+        run = _Run(interpreter, source, store, settings)
         run.begin()
         with Progress(progress, source.total, *run.done_before()) as shown:
             try:
@@ -144,13 +144,10 @@ def attribute_cohort(
 class _Run:
     """One run, while the lock is held."""
 
-    def __init__(
-        self, interpreter: DeepLift, source: Source, store: Store, held: lock.Lock, settings: Settings
-    ) -> None:
+    def __init__(self, interpreter: DeepLift, source: Source, store: Store, settings: Settings) -> None:
         self.source, self.store, self.settings = source, store, settings
         self.attributor = Attributor(interpreter, settings.baseline, settings.target, settings.dimensions)
         self.reading = self.attribution = self.writing = self.writer = 0.0
-        self._lock = held
         identity = identity_of(
             interpreter,
             source.identity(),
@@ -305,7 +302,6 @@ class _Run:
     def record(self, number: int, part: Any, failed: list, deltas: np.ndarray, shown: Progress) -> None:
         """Takes a part whose files are there, and shows it."""
         self._recorder.add(number, part, failed)
-        self._lock.refresh()
         shown.add(part.end - part.begin, part.failures, deltas)
 
     def full(self, error: OSError) -> CohortError:
