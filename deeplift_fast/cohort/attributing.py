@@ -13,7 +13,7 @@ from deeplift_fast.attribution import Attribution
 from deeplift_fast.cohort import failures
 from deeplift_fast.cohort.batching import Batch, cut
 from deeplift_fast.cohort.cohort_baseline import CohortBaseline
-from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.cohort.errors import CohortError, is_reader_death
 from deeplift_fast.cohort.failures import Failure
 from deeplift_fast.cohort.memory import is_out_of_memory
 from deeplift_fast.cohort.part_tables import BatchRows, Texts, rows_of
@@ -121,6 +121,8 @@ class Attributor:
             try:
                 result.rows.append(self._batch(batch, result))
             except Exception as error:
+                if is_reader_death(error):
+                    raise
                 if is_out_of_memory(error):
                     waiting = self._smaller(batch, waiting, result)
                 elif len(batch.which) > 1:

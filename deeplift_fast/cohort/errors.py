@@ -5,5 +5,6 @@ class CohortError(ValueError):
     """Something about a cohort that its user must put right: the message says what, and how."""
 
 
-class SlowReadingWarning(UserWarning):
-    """Samples are read in a way that attribution may have to wait for."""
+def is_reader_death(error: BaseException) -> bool:
+    """Whether an error is torch's word that a reading process died, which its signal handler raises anywhere."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,9 @@ from deeplift_fast.cohort.store import LocalStore, Store
 NAME = ".lock"
 STALE = 600.0
 """Seconds after which a lock file that is not refreshed counts as left behind, where no system lock can tell."""
+
+BEAT = 30.0
+"""Seconds between signs of life."""
 
 _HELD: set[int] = set()
 """Descriptors of held locks: a forked child shares the lock with its parent unless it closes them."""
@@ -34,27 +38,8 @@ def _close_in_child() -> None:
 os.register_at_fork(after_in_child=_close_in_child)
 
 
-class Lock:
-    """A lock that is held; `refresh` shows that its owner is alive."""
-
-    def refresh(self) -> None:
-        """Nothing to do: the operating system knows."""
-
-
-class _FileLock(Lock):
-    def __init__(self, store: Store, owner: dict[str, Any]) -> None:
-        self._store, self._owner, self._last = store, owner, 0.0
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Writes the time into the lock file, at most every few seconds."""
-        if time.time() - self._last > STALE / 20:
-            self._last = time.time()
-            self._store.write(NAME, json.dumps({**self._owner, "refreshed": self._last}).encode())
-
-
 @contextlib.contextmanager
-def held(store: Store) -> Iterator[Lock]:
+def held(store: Store) -> Iterator[None]:
     """Holds the folder's lock; it must exist.
 
     Args:
@@ -64,12 +49,12 @@ def held(store: Store) -> Iterator[Lock]:
         CohortError: if another run holds it, naming its host, process and age.
     """
     owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
-    with _held_by_system(store, owner) if isinstance(store, LocalStore) else _held_by_file(store, owner) as lock:
-        yield lock
+    with _held_by_system(store, owner) if isinstance(store, LocalStore) else _held_by_file(store, owner):
+        yield
 
 
 @contextlib.contextmanager
-def _held_by_system(store: LocalStore, owner: dict[str, Any]) -> Iterator[Lock]:
+def _held_by_system(store: LocalStore, owner: dict[str, Any]) -> Iterator[None]:
     path = store.folder / NAME
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666 if store.shared else 0o600)
     _HELD.add(handle)
@@ -80,7 +65,7 @@ def _held_by_system(store: LocalStore, owner: dict[str, Any]) -> Iterator[Lock]:
             raise _refusal(store, _parsed(os.pread(handle, 4096, 0))) from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(owner).encode(), 0)
-        yield Lock()
+        yield
         os.ftruncate(handle, 0)
     finally:
         _HELD.discard(handle)
@@ -88,18 +73,34 @@ def _held_by_system(store: LocalStore, owner: dict[str, Any]) -> Iterator[Lock]:
 
 
 @contextlib.contextmanager
-def _held_by_file(store: Store, owner: dict[str, Any]) -> Iterator[Lock]:
+def _held_by_file(store: Store, owner: dict[str, Any]) -> Iterator[None]:
     found = _parsed(store.read(NAME) or b"")
     if found and not _left_behind(found):
         raise _refusal(store, found)
-    lock = _FileLock(store, owner)
+    ended = threading.Event()
+    _say_alive(store, owner)
+    beats = threading.Thread(target=_keep_saying, args=(store, owner, ended), name="deeplift_fast lock", daemon=True)
     try:
         if _parsed(store.read(NAME) or b"").get("pid") != owner["pid"]:  # two began at once: the last to write won
             raise _refusal(store, _parsed(store.read(NAME) or b""))
-        yield lock
+        beats.start()
+        yield
     finally:
+        ended.set()
+        if beats.ident is not None:
+            beats.join()
         if _parsed(store.read(NAME) or b"").get("since") == owner["since"]:
             store.remove(NAME)
+
+
+def _say_alive(store: Store, owner: dict[str, Any]) -> None:
+    store.write(NAME, json.dumps({**owner, "refreshed": time.time()}).encode())
+
+
+def _keep_saying(store: Store, owner: dict[str, Any], ended: threading.Event) -> None:
+    while not ended.wait(BEAT):
+        with contextlib.suppress(OSError):  # the place may be out of reach for a while
+            _say_alive(store, owner)
 
 
 def _left_behind(found: dict[str, Any]) -> bool:

@@ -85,13 +85,13 @@ class DatasetSource:
         reader = _Reader(unopened(self.dataset), self.total, part_samples)
         processes = self._processes(len(wanted)) if read_ahead is None else read_ahead
         if not processes or not wanted:
-            return (reader[part] for part in wanted)
-        return _ahead(reader, wanted, min(processes, len(wanted)))
+            return map(reader.window, wanted)
+        return _checked(_ahead(reader, wanted, min(processes, len(wanted))))
 
     def window(self, part: int, part_samples: int) -> Window:
         """One window, read in this process."""
         assert self.total is not None
-        return _Reader(self.dataset, self.total, part_samples)[part]
+        return _Reader(self.dataset, self.total, part_samples).window(part)
 
     def _processes(self, parts: int) -> int:
         """Two for a PyHealth dataset on disk, which are idle where attribution is the slower; none for others.
@@ -193,13 +193,25 @@ class _Reader(Dataset):
     def __init__(self, dataset: Any, total: int, part_samples: int) -> None:
         self._dataset, self._total, self._part_samples = dataset, total, part_samples
 
-    def __getitem__(self, part: int) -> Window:
+    def __getitem__(self, part: int) -> Window | CohortError:
+        """The window of a part, or what went wrong, as torch would add a traceback to an error that is raised."""
+        try:
+            return self.window(part)
+        except CohortError as error:
+            return error
+
+    def window(self, part: int) -> Window:
+        """The window of a part.
+
+        Raises:
+            CohortError: if a sample cannot be read.
+        """
         begin = part * self._part_samples
         indices = range(begin, min(begin + self._part_samples, self._total))
         return window_of([_sample(self._dataset, index) for index in indices], part, begin)
 
 
-def _ahead(reader: _Reader, parts: Sequence[int], processes: int) -> Iterator[Window]:
+def _ahead(reader: _Reader, parts: Sequence[int], processes: int) -> Iterator[Window | CohortError]:
     with warnings.catch_warnings():
         # Python warns of forks beside threads, and torch of more processes than cores: the reading processes take no
         # lock that a thread of this one may hold, and the number of them is asked for.
@@ -216,6 +228,17 @@ def _ahead(reader: _Reader, parts: Sequence[int], processes: int) -> Iterator[Wi
             generator=torch.Generator(),  # a loader draws a seed, which must not be the user's
         )
         return iter(loader)
+
+
+def _checked(windows: Iterator[Window | CohortError]) -> Iterator[Window]:
+    """Windows of reading processes, whose errors are this process's errors."""
+    try:
+        for window in windows:
+            if isinstance(window, CohortError):
+                raise window
+            yield window
+    finally:
+        del windows  # ends the processes, also where a traceback keeps this frame
 
 
 def _as_it_is(window: Any) -> Any:
@@ -246,7 +269,13 @@ def _is_on_disk(dataset: Any) -> bool:
 
 
 def _sample(dataset: Any, index: int) -> Mapping[str, Any]:
-    sample = dataset[index]
+    try:
+        sample = dataset[index]
+    except Exception as error:
+        raise CohortError(
+            f"sample {index} of the dataset cannot be read ({type(error).__name__}); what is written is kept: put it "
+            f"right and run the same again to go on; dataset[{index}] shows the error in full"
+        ) from None  # whose message may hold a patient's values
     if not isinstance(sample, Mapping):
         raise CohortError(
             f"the dataset's items are {type(sample).__name__}s; accepted: processed samples, dicts by field"

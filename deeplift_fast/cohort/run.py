@@ -12,7 +12,7 @@ import numpy as np
 from deeplift_fast.cohort import lock, memory
 from deeplift_fast.cohort.attributing import Attributor, PartResult
 from deeplift_fast.cohort.batching import Batch
-from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.cohort.errors import CohortError, is_reader_death
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
 from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
 from deeplift_fast.cohort.progress import Progress, check_kind
@@ -121,8 +121,8 @@ def attribute_cohort(
     source = open_source(dataset, interpreter.model, settings.limit)
     store = open_store(out, shared)
     _make(store)
-    with lock.held(store) as held:
-        run = _Run(interpreter, source, store, held, settings)
+    with lock.held(store):
+        run = _Run(interpreter, source, store, settings)
         run.begin()
         with Progress(progress, source.total, *run.done_before()) as shown:
             try:
@@ -131,19 +131,23 @@ def attribute_cohort(
                 if error.errno not in FULL:
                     raise
                 raise run.full(error) from error
+            except RuntimeError as error:
+                if not is_reader_death(error):
+                    raise
+                raise CohortError(
+                    "a reading process died, perhaps for lack of memory; what is written is kept: run the same again "
+                    "to go on, with read_ahead=0 if it dies again"
+                ) from error
         return run.cohort(str(out), time.perf_counter() - started)
 
 
 class _Run:
     """One run, while the lock is held."""
 
-    def __init__(
-        self, interpreter: DeepLift, source: Source, store: Store, held: lock.Lock, settings: Settings
-    ) -> None:
+    def __init__(self, interpreter: DeepLift, source: Source, store: Store, settings: Settings) -> None:
         self.source, self.store, self.settings = source, store, settings
         self.attributor = Attributor(interpreter, settings.baseline, settings.target, settings.dimensions)
         self.reading = self.attribution = self.writing = self.writer = 0.0
-        self._lock = held
         identity = identity_of(
             interpreter,
             source.identity(),
@@ -298,7 +302,6 @@ class _Run:
     def record(self, number: int, part: Any, failed: list, deltas: np.ndarray, shown: Progress) -> None:
         """Takes a part whose files are there, and shows it."""
         self._recorder.add(number, part, failed)
-        self._lock.refresh()
         shown.add(part.end - part.begin, part.failures, deltas)
 
     def full(self, error: OSError) -> CohortError:

@@ -1,12 +1,15 @@
 """What a stop costs, and what a folder refuses."""
 
 import fcntl
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,9 +18,9 @@ import torch
 from cohort_cases import SECRETS, cohort, contents, manifest, raw, run, spoiled, table
 
 from deeplift_fast import DeepLift
-from deeplift_fast.cohort import CohortError, attribute_cohort, attributing
+from deeplift_fast.cohort import CohortError, attribute_cohort, attributing, lock
 from deeplift_fast.cohort.lock import held
-from deeplift_fast.cohort.store import LocalStore
+from deeplift_fast.cohort.store import LocalStore, open_store
 
 ROOT = Path(__file__).parents[2]
 
@@ -216,8 +219,6 @@ def test_the_second_run_on_a_folder_is_refused(copied):
 
 
 def test_the_second_run_on_a_remote_folder_is_refused(whole):
-    from deeplift_fast.cohort.store import open_store
-
     data, model, _ = whole
     store = open_store("memory://locked")
     store.make()
@@ -231,6 +232,24 @@ def test_the_second_run_on_a_remote_folder_is_refused(whole):
         content = store.read(".lock").replace(str(os.getpid()).encode(), str(gone.pid).encode())
     store.write(".lock", content)
     run(model, data, "memory://locked")
+
+
+def test_a_lock_that_nobody_refreshes_is_taken_over(monkeypatch):
+    store = open_store("memory://beating")
+    store.make()
+    monkeypatch.setattr(lock, "BEAT", 0.01)
+    with held(store):
+        first = json.loads(store.read(".lock"))["refreshed"]
+        time.sleep(0.2)
+        assert json.loads(store.read(".lock"))["refreshed"] > first
+    assert store.read(".lock") is None
+    elsewhere = {"host": "another", "pid": 1, "since": 0.0}
+    store.write(".lock", json.dumps(elsewhere | {"refreshed": time.time()}).encode())
+    with pytest.raises(CohortError, match=r"process 1 on another, for \d+ h"), held(store):
+        pass
+    store.write(".lock", json.dumps(elsewhere | {"refreshed": time.time() - 2 * lock.STALE}).encode())
+    with held(store):
+        pass
 
 
 def test_a_lock_ends_with_its_process_even_if_its_children_live_on(tmp_path):
@@ -340,6 +359,39 @@ def test_a_sample_too_large_for_memory_alone_is_a_failure(whole, tmp_path):
     failed = table(tmp_path, "failures")
     assert failed["sample"].to_pylist() == long
     assert set(failed["reason"].to_pylist()) == {"memory ran out for this sample alone"}
+
+
+def test_the_death_of_a_reading_process_is_no_failure_of_a_sample(whole, tmp_path):
+    data, model, _ = whole
+    interpreter = DeepLift(model)
+
+    def told(*_, **__):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    interpreter.explain = told  # torch's signal handler raises wherever the process is
+    with pytest.raises(CohortError, match="a reading process died"):
+        attribute_cohort(interpreter, data, tmp_path, part_samples=5, progress="none", budget=100)
+    assert run(model, data, tmp_path).failures == 0
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_few_parts_at_most_are_held(tmp_path, monkeypatch, in_memory):
+    data, model = cohort(count=60, in_memory=in_memory)
+    part, alive, most = attributing.Attributor.part, weakref.WeakSet(), []
+
+    class Watched(attributing.PartResult):
+        __hash__ = object.__hash__
+
+    def watching(self, window, budget):
+        watched = Watched(**vars(part(self, window, budget)))
+        alive.add(watched)
+        most.append(len(alive))
+        return watched
+
+    monkeypatch.setattr(attributing.Attributor, "part", watching)
+    run(model, data, tmp_path, part_samples=4)
+    assert len(most) == 15
+    assert max(most) <= 4
 
 
 @pytest.mark.slow

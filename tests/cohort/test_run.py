@@ -4,7 +4,9 @@ import contextlib
 import json
 import os
 import resource
+import signal
 import stat
+import traceback
 
 import numpy as np
 import pandas as pd
@@ -158,6 +160,50 @@ def test_samples_that_cannot_be_attributed_are_set_aside_with_a_reason(rules, tm
     for name in ("output", "convergence_delta"):
         got, expected = (table(out, "samples")[name].to_numpy() for out in (tmp_path, tmp_path / "good"))
         np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+class Hazardous(torch.utils.data.Dataset):
+    """Samples of which one cannot be read, in one way or another."""
+
+    def __init__(self, data, at, harm):
+        self.data, self.at, self.harm = data, at, harm
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        if index == self.at:
+            self.harm(self.data[index])
+        return self.data[index]
+
+
+def break_off(sample):
+    raise KeyError(f"{sample['patient_id']}")
+
+
+def die(sample):
+    if torch.utils.data.get_worker_info():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said", "processes"),
+    [
+        (break_off, r"sample 12 of the dataset cannot be read \(KeyError\)", 0),
+        (break_off, r"sample 12 of the dataset cannot be read \(KeyError\)", 1),
+        (die, "a reading process died", 1),
+    ],
+)
+def test_what_cannot_be_read_stops_the_run_and_keeps_what_is_there(harm, said, processes, tmp_path):
+    data, model = cohort()
+    with pytest.raises(CohortError, match=said) as caught:
+        run(model, Hazardous(data, 12, harm), tmp_path, read_ahead=processes)
+    assert "run the same again" in str(caught.value)
+    assert not any(secret in "".join(traceback.format_exception(caught.value)) for secret in SECRETS)
+    if harm is break_off:
+        assert sorted(manifest(tmp_path)["parts"]) == ["0", "1"]
+    run(model, Hazardous(data, -1, harm), tmp_path)
+    assert table(tmp_path, "samples").num_rows == 23
 
 
 def test_samples_that_fail_in_a_loaders_batches_are_set_aside(tmp_path):
