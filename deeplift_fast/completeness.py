@@ -91,7 +91,7 @@ def _scaled(contributions: Tensor, factor: Tensor) -> Tensor:
 
 def _warn_of_factors(factor: Tensor, usable: Tensor, difference: Tensor) -> None:
     low, high = (float(bound) for bound in torch.aminmax(factor)) if len(factor) else (1.0, 1.0)
-    if 0 <= low and high <= LARGEST_FACTOR and bool(usable.all()):
+    if low >= 0 and high <= LARGEST_FACTOR and bool(usable.all()):
         return
     # A difference at the level of rounding has no sign to get wrong.
     matters = difference.abs() > 1e-6
