@@ -36,9 +36,6 @@ class Source(Protocol):
     total: int | None
     """Number of samples; `None` where only reading tells."""
 
-    helpers: int
-    """Reading processes that may keep a core busy, whatever is left to read."""
-
     def identity(self) -> dict[str, Any]:
         """What tells the samples from others: class, length, schemas, processors and content, as texts and numbers."""
 
@@ -64,7 +61,6 @@ class DatasetSource:
     def __init__(self, dataset: Any, model: Any, limit: int | None = None) -> None:
         self.dataset = dataset
         self._model = model
-        self.helpers = MOST_READERS if _is_on_disk(dataset) else 0
         self.length = len(dataset)
         self.total: int | None = self.length if limit is None else min(limit, self.length)
 
@@ -113,7 +109,6 @@ class BatchSource:
 
     def __init__(self, batches: Iterable[Mapping[str, Any]], model: Any, limit: int | None = None) -> None:
         self.total: int | None = None
-        self.helpers = 0
         self._batches = batches
         self._model = model
         self._limit = limit
@@ -224,7 +219,7 @@ def _ahead(reader: _Reader, parts: Sequence[int], processes: int) -> Iterator[Wi
             num_workers=processes,
             prefetch_factor=WINDOWS_AHEAD,
             collate_fn=_as_it_is,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_behind,
             generator=torch.Generator(),  # a loader draws a seed, which must not be the user's
         )
         return iter(loader)
@@ -245,8 +240,13 @@ def _as_it_is(window: Any) -> Any:
     return window
 
 
-def _one_thread(worker: int) -> None:
+def _behind(worker: int) -> None:
+    """A reading process takes what attribution leaves of the cores.
+
+    PyTorch's threads wait for each other after every operation: where one has to share its core, all of them wait.
+    """
     torch.set_num_threads(1)
+    os.nice(19)
 
 
 def unopened(dataset: Any) -> Any:

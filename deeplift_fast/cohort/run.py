@@ -19,7 +19,7 @@ from deeplift_fast.cohort.progress import Progress, check_kind
 from deeplift_fast.cohort.reading import BatchSource, DatasetSource, Source, open_source
 from deeplift_fast.cohort.settings import Settings, checked_settings
 from deeplift_fast.cohort.store import FULL, Store, open_store
-from deeplift_fast.cohort.threads import fewer_threads
+from deeplift_fast.cohort.threads import threads_for
 from deeplift_fast.cohort.windows import Window
 from deeplift_fast.pyhealth import DeepLift
 
@@ -243,7 +243,7 @@ class _Run:
     def _here(self, shown: Progress) -> None:
         windows = self.source.windows(self.wanted, self.settings.part_samples, self.settings.read_ahead)
         with (
-            fewer_threads(max(1, self.source.helpers)),
+            threads_for(self.attributor.model),
             Writer(lambda result, seconds: self._write(result, seconds, shown)) as writer,
         ):
             for window in self._timed(windows):

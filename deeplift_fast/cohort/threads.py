@@ -1,24 +1,30 @@
-"""Threads of PyTorch while other threads and processes of a run want cores too."""
+"""How many threads PyTorch gets while a cohort is read and written beside it."""
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
+from torch import nn
+
+HEAVY = 1 << 20
+"""Weights outside embeddings from which on attribution is so much slower than reading that it gets every thread."""
 
 
 @contextlib.contextmanager
-def fewer_threads(helpers: int) -> Iterator[None]:
-    """Leaves cores to the processes that read and the thread that writes.
+def threads_for(model: Any) -> Iterator[None]:
+    """Leaves one core to reading and writing where the model is small.
 
-    PyTorch's threads wait for each other after every operation. Where one of them has to share its core, all of them
-    wait: on two cores a Transformer's cohort took 14 times as long with two threads as with one. The number depends
-    on the kind of source alone, as the last bits of a sum may depend on it.
+    PyTorch's threads wait for each other after every operation: where one has to share its core, all of them wait. What
+    decides is the model alone, since the last bits of a sum may depend on the number of threads.
 
     Args:
-        helpers: threads and processes beside PyTorch's own.
+        model: the model that is explained.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, before - helpers))
+    embedded = {id(p) for each in model.modules() if isinstance(each, nn.Embedding) for p in each.parameters()}
+    weights = sum(p.numel() for p in model.parameters() if id(p) not in embedded)
+    torch.set_num_threads(before if weights >= HEAVY else max(1, before - 1))
     try:
         yield
     finally:

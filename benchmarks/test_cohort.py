@@ -1,0 +1,131 @@
+"""Whole cohorts, end to end, against the only way that PyHealth has: its DeepLift in a loop over its DataLoader.
+
+Both read the same data set from disk. PyHealth's batches hold 16 samples, as in its examples; it is timed on a part of
+the cohort, and its time per sample is taken for the rest. Nothing is asserted on speed.
+"""
+
+import json
+import os
+import time
+import warnings
+from pathlib import Path
+
+import patients
+import pytest
+import torch
+from model_cases import CASES, SCHEMAS, make_model
+from model_results import machine, rounded
+from pyhealth.datasets import create_sample_dataset, get_dataloader
+from pyhealth.interpret.methods import DeepLift as PyHealthDeepLift
+
+from deeplift_fast import DeepLift
+from deeplift_fast.cohort import attribute_cohort
+from deeplift_fast.cohort.reading import open_source
+
+PATH = Path(__file__).parent / "results" / "cohorts.json"
+PYHEALTH_BATCH, PYHEALTH_SECONDS = 16, float(os.environ.get("BENCH_PYHEALTH_SECONDS", "20"))
+READ_GOAL = 15_000
+COHORTS = {
+    "StageNet": ("StageNet, batch 128", 4096, 40),
+    "Transformer": ("Transformer, 1 layer, batch 128", 32768, 15),
+    "MLP": ("MLP, batch 256", 65536, 4),
+}
+LARGE = 50_000
+SMALL_MODEL = {"embedding_dim": 32, "num_layers": 1}
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.fixture
+def keep(request):
+    """`keep(name, row)`: into `results/cohorts.json`, and onto the terminal."""
+
+    def record(name: str, row: dict) -> None:
+        results = json.loads(PATH.read_text()) if PATH.exists() else {}
+        results[name] = row | {"machine": machine()}
+        PATH.write_text("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in results.items()) + "\n}\n")
+        print(f"\n{name}: {json.dumps(row)}")
+
+    return record
+
+
+def on_disk(data: str, count: int):
+    drawn = patients.stagenet(count) if data == "StageNet" else patients.sequences(count)
+    return create_sample_dataset(drawn, SCHEMAS[data], {"label": "binary"}, dataset_name="bench", in_memory=False)
+
+
+def pyhealths_rate(model, dataset) -> tuple[float, int]:
+    """Samples per second, and of how many."""
+    interpreter = PyHealthDeepLift(model)
+    loader = get_dataloader(dataset, batch_size=PYHEALTH_BATCH, shuffle=False)
+    done, started = 0, time.perf_counter()
+    for batch in loader:
+        interpreter.attribute(**batch)
+        done += PYHEALTH_BATCH
+        if time.perf_counter() - started > PYHEALTH_SECONDS:
+            break
+    return done / (time.perf_counter() - started), done
+
+
+@pytest.mark.parametrize("name", COHORTS)
+def test_end_to_end(tmp_path, keep, name):
+    case_name, count, goal = COHORTS[name]
+    case = CASES[case_name]
+    dataset = on_disk(case.data, count)
+    model = make_model(case, dataset)
+    theirs, timed = pyhealths_rate(model, dataset)
+    done = attribute_cohort(DeepLift(model), dataset, tmp_path / "cohort", progress="none")
+    again, _ = pyhealths_rate(model, dataset)
+    ours, theirs = done.samples / done.seconds, (theirs + again) / 2
+    keep(
+        name,
+        {
+            "samples": done.samples,
+            "samples per second": rounded(ours),
+            "PyHealth's, of a part": rounded(theirs),
+            "samples that it was timed on": 2 * timed,
+            "times as fast": rounded(ours / theirs),
+            "goal": goal,
+            "share waiting for samples": rounded(done.reading / done.seconds),
+            "share in attribution": rounded(done.attribution / done.seconds),
+            "share waiting for tables": rounded(done.writing / done.seconds),
+            "seconds of writing, beside attribution": rounded(done.writer),
+            "seconds": rounded(done.seconds),
+            "budget": done.budget,
+        },
+    )
+
+
+@pytest.mark.parametrize("processes", [0, 1, 2])
+def test_reading(keep, processes):
+    """Windows of two `sequence` features from disk, with nothing attributed."""
+    _, count, _ = COHORTS["MLP"]
+    dataset = on_disk("sequence", count)
+    source = open_source(dataset, make_model(CASES["MLP, batch 256"], dataset), None)
+    started = time.perf_counter()
+    read = sum(window.end - window.begin for window in source.windows(lambda part: True, 2048, processes))
+    seconds = time.perf_counter() - started
+    assert read == count
+    keep(f"reading, {processes} processes", {"samples per second": rounded(read / seconds), "goal": READ_GOAL})
+
+
+def test_a_large_cohort(tmp_path, keep):
+    dataset = on_disk("sequence", LARGE)
+    torch.manual_seed(0)
+    model = CASES["Transformer, 1 layer, batch 128"].kind(dataset, **SMALL_MODEL).eval()
+    done = attribute_cohort(DeepLift(model, rules="complete"), dataset, tmp_path / "cohort", progress="none")
+    size = sum(file.stat().st_size for file in (tmp_path / "cohort").rglob("*.parquet"))
+    row = {"samples": done.samples, "failures": done.failures, "seconds": rounded(done.seconds)}
+    row |= {
+        "samples per second": rounded(done.samples / done.seconds),
+        "bytes per sample": rounded(size / done.samples),
+    }
+    row |= {"share waiting for samples": rounded(done.reading / done.seconds)}
+    row |= {"share in attribution": rounded(done.attribution / done.seconds)}
+    row |= {"share waiting for tables": rounded(done.writing / done.seconds)}
+    keep(f"{LARGE:,} samples, a Transformer of width 32, complete", row)
