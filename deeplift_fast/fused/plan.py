@@ -142,7 +142,7 @@ def run(
         order = _by_length(features)
         parts = [
             _run_part(model, fused, *_chosen(features, baselines, some), target, rules, steps)
-            for some in order.split(fused.at_once)
+            for some in order.tensor_split(-(-size // fused.at_once))
         ]
         found = _joined(parts, torch.argsort(order))
     contributions, output, baseline_output, chosen = found

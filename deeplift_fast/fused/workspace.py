@@ -6,7 +6,7 @@ import threading
 import torch
 from torch import Tensor
 
-LARGEST = 256 * 2**20  # bytes of one buffer that is kept; a larger one is given back to the system
+LARGEST = 512 * 2**20  # bytes of one buffer that is kept; a larger one is given back to the system
 _KEPT = 4
 
 _lock = threading.Lock()
