@@ -13,6 +13,7 @@ from pathlib import Path
 import patients
 import pytest
 import torch
+from cohort_memory import peak_of
 from model_cases import CASES, SCHEMAS, make_model
 from model_results import machine, rounded
 from pyhealth.datasets import create_sample_dataset, get_dataloader
@@ -30,7 +31,7 @@ COHORTS = {
     "Transformer": ("Transformer, 1 layer, batch 128", 32768, 15),
     "MLP": ("MLP, batch 256", 65536, 4),
 }
-LARGE = 50_000
+LARGE, MANY = 50_000, 200_000
 SMALL_MODEL = {"embedding_dim": 32, "num_layers": 1}
 
 
@@ -112,6 +113,14 @@ def test_reading(keep, processes):
     seconds = time.perf_counter() - started
     assert read == count
     keep(f"reading, {processes} processes", {"samples per second": rounded(read / seconds), "goal": READ_GOAL})
+
+
+def test_memory(tmp_path, keep):
+    """Ten times as many samples of the same data set: the same peak."""
+    dataset = on_disk("sequence", MANY)
+    few, many = (peak_of(Path(dataset.path), count, tmp_path / str(count)) for count in (MANY // 10, MANY))
+    row = {f"MB for {MANY // 10:,} samples": few, f"MB for {MANY:,} samples": many}
+    keep("peak memory", row | {"times as much": rounded(many / few), "goal": 1.1})
 
 
 def test_a_large_cohort(tmp_path, keep):

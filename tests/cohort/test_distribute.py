@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+import torch
 from cohort_cases import cohort, contents, manifest, run, spoiled, table
 
 pytest.importorskip("distributed")
@@ -14,6 +15,15 @@ from distributed import Client, LocalCluster
 from pyhealth.datasets import get_dataloader
 
 from deeplift_fast.cohort import CohortError
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """The last bits of a sum may depend on the number of threads, and a cluster's workers have one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
