@@ -6,6 +6,7 @@ the cohort, and its time per sample is taken for the rest. Nothing is asserted o
 
 import json
 import os
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -138,3 +139,29 @@ def test_a_large_cohort(tmp_path, keep):
     row |= {"share in attribution": rounded(done.attribution / done.seconds)}
     row |= {"share waiting for tables": rounded(done.writing / done.seconds)}
     keep(f"{LARGE:,} samples, a Transformer of width 32, complete", row)
+
+
+def test_two_workers(tmp_path, keep):
+    """A StageNet cohort on a local cluster of one and of two processes of one thread, and with one of two lost."""
+    from distributed import Client, LocalCluster
+
+    case = CASES["StageNet, batch 128"]
+    dataset = on_disk(case.data, 2048)
+    model = make_model(case, dataset)
+    seconds = {}
+    for workers, lost in ((1, False), (2, False), (2, True)):
+        cluster = LocalCluster(workers, threads_per_worker=1, dashboard_address=None)
+        with cluster, Client(cluster) as client:
+            client.wait_for_workers(workers)
+            # A worker's first part pays for its imports.
+            attribute_cohort(DeepLift(model), dataset, tmp_path / f"{workers}{lost}-first", client=client,
+                             progress="none", part_samples=64, limit=64 * 4 * workers)  # fmt: skip
+            victim = threading.Timer(3, next(iter(cluster.workers.values())).kill) if lost else None
+            if victim:
+                victim.start()
+            out = tmp_path / f"{workers}{lost}"
+            done = attribute_cohort(DeepLift(model), dataset, out, client=client, progress="none", part_samples=256)
+            assert done.samples == len(dataset)
+            seconds[f"seconds on {workers}" + (", one killed after 3 s" if lost else "")] = rounded(done.seconds)
+    one, two = seconds["seconds on 1"], seconds["seconds on 2"]
+    keep("workers, StageNet, 2,048 samples", seconds | {"times as fast": rounded(one / two)})
