@@ -25,10 +25,11 @@ LEAST_STEPS = 64
 CAUTIOUS_STEPS = 4096
 """Padded steps per batch where no sample is there to measure with."""
 
-_CGROUP_FILES = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+_CGROUPS = (
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+"""By version: folder, files of the limit and of what is used, and what of it is cached files that can be dropped."""
 
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 
@@ -45,10 +46,11 @@ def available(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] * SHARE * 2)  # nothing else should need a GPU's memory
     free = psutil.virtual_memory().available
-    for limit, used in _CGROUP_FILES:
-        limit_text, used_text = (_read(name) for name in (limit, used))
-        if limit_text.isdigit() and used_text.isdigit():
-            free = min(free, int(limit_text) - int(used_text))
+    for folder, *names, cached in _CGROUPS:
+        limit, used = (_read(f"{folder}/{name}") for name in names)
+        if limit.isdigit() and used.isdigit():
+            droppable = dict(line.split() for line in _read(f"{folder}/memory.stat").splitlines()).get(cached, "0")
+            free = min(free, int(limit) - int(used) + int(droppable))
     return max(0, int(free * SHARE))
 
 

@@ -29,15 +29,19 @@ class Ragged:
     lengths: np.ndarray | None
 
     def padded(self, which: np.ndarray) -> Tensor:
-        """Some of the samples as PyHealth's loader collates them: `[len(which), longest, …]`, padded with 0."""
+        """Some of the samples as PyHealth's loader collates them: `[len(which), longest, …]`, padded with 0.
+
+        In PyTorch's memory: products round by how their operands are aligned, and NumPy's are now so, now so.
+        """
         if self.lengths is None:
-            return torch.from_numpy(self.flat[which])
+            return torch.from_numpy(self.flat[which]).clone()
         lengths = self.lengths[which]
         begins = np.cumsum(self.lengths)[which] - lengths
-        padded = np.zeros((len(which), int(lengths.max(initial=0)), *self.flat.shape[1:]), self.flat.dtype)
-        row, column = np.nonzero(np.arange(padded.shape[1]) < lengths[:, None])
-        padded[row, column] = self.flat[begins[row] + column]
-        return torch.from_numpy(padded)
+        shape = (len(which), int(lengths.max(initial=0)), *self.flat.shape[1:])
+        padded = torch.zeros(shape, dtype=torch.from_numpy(self.flat[:0]).dtype)
+        row, column = np.nonzero(np.arange(shape[1]) < lengths[:, None])
+        padded.numpy()[row, column] = self.flat[begins[row] + column]
+        return padded
 
 
 Field = Ragged | tuple[Ragged | None, Ragged] | list[Any]

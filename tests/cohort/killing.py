@@ -81,7 +81,8 @@ def main(folder, wanted):
             out = folder / f"{name}-{rounds}"
             kills += kill_until_done(lambda call=call, out=out: call(out), out, draw, 0.3)
             whole = folder / f"{name}-whole"
-            assert contents(out) == contents(whole), name
+            ours, theirs = contents(out), contents(whole)
+            assert not [file for file in ours | theirs if ours.get(file) != theirs.get(file)], name
             assert manifest(out)["finished"]
         rounds += 1
     print(f"KILLED {kills} in {2 * rounds} runs")

@@ -51,6 +51,24 @@ def test_less_memory_makes_smaller_batches_and_the_manifest_keeps_the_budget(tmp
     assert {part["budget"] for part in manifest(tmp_path / "small")["parts"].values()} == {small.budget}
 
 
+@pytest.mark.parametrize(
+    ("limit", "names"),
+    [
+        ("1000", ("memory.max", "memory.current", "inactive_file")),
+        ("1000", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
+        ("max", ("memory.max", "memory.current", "inactive_file")),
+    ],
+)
+def test_a_containers_cached_files_count_as_free(tmp_path, monkeypatch, limit, names):
+    maximum, current, cached = names
+    for name, text in ((maximum, limit), (current, "900"), ("memory.stat", f"anon 1\n{cached} 500\n")):
+        (tmp_path / name).write_text(f"{text}\n")
+    before = memory.available(torch.device("cpu"))
+    monkeypatch.setattr(memory, "_CGROUPS", ((str(tmp_path), *names),))
+    found = memory.available(torch.device("cpu"))
+    assert found == 600 * memory.SHARE if limit == "1000" else found >= before // 2
+
+
 def test_what_is_free_is_positive_and_what_ran_out_is_known():
     assert memory.available(torch.device("cpu")) > 0
     assert memory.is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."))
