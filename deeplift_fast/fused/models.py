@@ -179,34 +179,48 @@ class FusedTransformer:
 
 
 class FusedMLP:
-    """`MLP`."""
+    """`MLP`; of tokens, the first layer is applied to the embedding table, once per model."""
 
     layer = "MLP"
     at_once = 4096
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self._first = {key: _first_layer(embeddings(model)[key], model.mlp[key][0]) for key in model.feature_keys}
 
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment
     ) -> tuple[Pair, Contributions]:
         """See :class:`FusedModel`."""
         layer, mask = embeddings(self._model)[key], mask_of(feature, _schema(self._model, key))
+        layers = list(self._model.mlp[key])
         if feature.is_token and isinstance(layer, nn.Embedding) and feature.value.dim() in (2, 3):
             if feature.value.dim() == 3 and (feature.mask is not None or arithmetic.rules == "pyhealth"):
                 raise _unfit(feature, "its tokens are nested and have a mask of their own")
-            x, entered = _mean_of_tokens(feature, baseline, mask, layer)
+            first = self._first[key]
+            layers = layers if first is None else layers[1:]
+            x, entered = _mean_of_tokens(feature, baseline, mask, layer.weight, first)
         elif not feature.is_token and feature.value.dim() in (2, 3):
             _require_linear(feature, layer)
             x, entered = _mean_of_values(feature, baseline, mask, layer)
         else:
             raise _unfit(feature, f"its value has shape {tuple(feature.value.shape)}")
-        out, back = mlp.run(list(self._model.mlp[key]), between(x, *segment), arithmetic)
+        out, back = mlp.run(layers, between(x, *segment), arithmetic)
         return out, lambda m: entered(back(m))
 
 
-def _mean_of_tokens(feature: Feature, baseline: Tensor, mask: Tensor | None, layer: Any) -> tuple[Pair, Contributions]:
-    value, table = feature.value.flatten(1).long().contiguous(), layer.weight
+def _first_layer(embedding: Any, linear: nn.Linear) -> tuple[Tensor, Tensor] | None:
+    """Each token's part of the first layer's output, `[vocabulary, hidden]`, and the bias; `None` where it is wider."""
+    if not isinstance(embedding, nn.Embedding) or linear.out_features > linear.in_features:
+        return None
+    return embedding.weight @ linear.weight.t(), linear.bias
+
+
+def _mean_of_tokens(
+    feature: Feature, baseline: Tensor, mask: Tensor | None, table: Tensor, first: tuple[Tensor, Tensor] | None
+) -> tuple[Pair, Contributions]:
+    """The mean embedding of real tokens, or the `first` layer of it."""
+    value = feature.value.flatten(1).long().contiguous()
     baseline = baseline.flatten(1).long().contiguous()
     if feature.value.dim() == 3:  # flattened in `forward`, where the mask comes from the embeddings
         mask = (table.abs().sum(-1) != 0)[value]
@@ -215,11 +229,13 @@ def _mean_of_tokens(feature: Feature, baseline: Tensor, mask: Tensor | None, lay
     if mask is None or mask.shape != value.shape:
         raise _unfit(feature, "its mask is not of its tokens' shape")
     count = mask.sum(1, keepdim=True).to(table.dtype)
+    table, bias = (table, None) if first is None else first
     alike = _one_token(baseline, mask)
     rows = slice(1 if alike else None)
     x, x0 = (F.embedding_bag(t, table, mode="sum") for t in (value, baseline[rows]))
     where = torch.zeros(len(value), dtype=torch.int64) if alike else None
     pair = Pair(x.div_(count), x0.div_(count[rows]), where)
+    pair = pair if bias is None else pair.map(lambda x: x.add_(bias))
 
     def back(m: Tensor) -> Tensor:
         return ops.token_contributions(table, value, baseline, m / count).reshape(feature.value.shape)
