@@ -18,7 +18,8 @@ template <typename T>
 DLF_INLINE void past_caches(T* to, const T* from) {
 #if defined(__SSE2__)
     for (int i = 0; i < vector_bytes / 16; ++i)
-        _mm_stream_si128(reinterpret_cast<__m128i*>(to) + i, _mm_load_si128(reinterpret_cast<const __m128i*>(from) + i));
+        _mm_stream_si128(reinterpret_cast<__m128i*>(to) + i,
+                         _mm_load_si128(reinterpret_cast<const __m128i*>(from) + i));
 #else
     __builtin_memcpy(to, from, vector_bytes);
 #endif
