@@ -1,6 +1,6 @@
 """PyHealth's models as chains of fused layers: one class per model, made once and rebuilt when a weight changes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -35,6 +35,10 @@ class FusedModel(Protocol):
     at_once: int
 
     def __init__(self, model: Any) -> None: ...
+
+    def is_outdated(self) -> bool:
+        """Whether a weight that was packed has changed since."""
+        ...
 
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment
@@ -96,7 +100,24 @@ def _schema(model: Any, key: str) -> tuple[str, ...]:
     return tuple(model.dataset.input_processors[key].schema())
 
 
-class FusedStageNet:
+class _Packed:
+    """Tells whether packed weights have changed, also where PyTorch keeps no count (`weight.data.mul_(2)`)."""
+
+    def __init__(self, modules: Iterable[nn.Module | None]) -> None:
+        self._weights = [weight for module in modules if module is not None for weight in module.parameters()]
+        self._sums = self._summed()
+
+    def is_outdated(self) -> bool:
+        """See :class:`FusedModel`."""
+        return not all(map(torch.equal, self._sums, self._summed()))
+
+    def _summed(self) -> list[Tensor]:
+        """The rows of each weight, summed up with other factors for each column: one quick pass over memory."""
+        rows = [weight.detach().reshape(len(weight), -1) for weight in self._weights]
+        return [w @ torch.linspace(0.5, 1.5, w.shape[1], dtype=w.dtype).sin_() for w in rows]
+
+
+class FusedStageNet(_Packed):
     """`StageNet` and `StageAttentionNet`."""
 
     at_once = 256
@@ -109,6 +130,7 @@ class FusedStageNet:
         self._layers = {
             key: stagenet.prepare(layer, _linear(embeddings(model)[key])) for key, layer in model.stagenet.items()
         }
+        super().__init__([*model.stagenet.values(), *map(_linear, embeddings(model).values())])
 
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment
@@ -143,6 +165,10 @@ class FusedTransformer:
 
     def __init__(self, model: Any) -> None:
         self._model = model
+
+    def is_outdated(self) -> bool:
+        """See :class:`FusedModel`."""
+        return False  # nothing is packed
 
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment
@@ -187,6 +213,10 @@ class FusedMLP:
     def __init__(self, model: Any) -> None:
         self._model = model
 
+    def is_outdated(self) -> bool:
+        """See :class:`FusedModel`."""
+        return False  # nothing is packed
+
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment
     ) -> tuple[Pair, Contributions]:
@@ -228,6 +258,8 @@ def _mean_of_tokens(feature: Feature, baseline: Tensor, mask: Tensor | None, lay
 
 def _like_others(baseline: Tensor, counts: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """One sample of each number of real tokens, and which of them each sample is equal to; `None` where some is not."""
+    if counts.is_floating_point() or not bool(((counts >= 0) & (counts <= baseline.shape[1])).all()):
+        return None, None
     samples = torch.arange(len(counts))
     leader = samples.new_zeros(baseline.shape[1] + 1).scatter_(0, counts, samples)[counts]
     if len(samples) < 2 or not torch.equal(baseline, baseline[leader]):
@@ -250,7 +282,7 @@ def _mean_of_values(feature: Feature, baseline: Tensor, mask: Tensor | None, lay
     return pair.map(lambda x: layer(x).sum(1) / count), back
 
 
-class FusedRNN:
+class FusedRNN(_Packed):
     """`RNN`."""
 
     layer = "RNNLayer"
@@ -261,6 +293,7 @@ class FusedRNN:
         self._layers = {
             key: rnn.prepare(model.rnn[key].rnn, _linear(embeddings(model)[key])) for key in model.feature_keys
         }
+        super().__init__([*model.rnn.values(), *map(_linear, embeddings(model).values())])
 
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from fused_cases import MODELS, SEQUENCE, STAGENET, batch_of, both_routes, dataset, distance, distances, make, patients
-from pyhealth.models import RNN, StageAttentionNet, StageNet, Transformer
+from pyhealth.models import MLP, RNN, StageAttentionNet, StageNet, Transformer
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
@@ -79,6 +79,15 @@ def test_padding_in_between_and_in_front(kind, sizes):
     holes = batch["a"].clone()
     holes[1, 0], holes[2, 1] = 0, 0
     fused, generic = both_routes(make(kind, data, embedding_dim=8, **sizes), {**batch, "a": holes}, "complete")
+    assert distance(fused, generic) < 1e-9
+
+
+@pytest.mark.parametrize("masks", [lambda m: m.double(), lambda m: 0.25 + m.double(), lambda m: m.long() * 7])
+def test_an_mlps_masks_of_other_numbers(masks):
+    data = dataset(SEQUENCE)
+    batch = batch_of(data)
+    given = {**batch, "a": (batch["a"], masks(batch["a"] != 0))}
+    fused, generic = both_routes(make(MLP, data, embedding_dim=8, hidden_dim=6), given, "complete")
     assert distance(fused, generic) < 1e-9
 
 
