@@ -104,7 +104,8 @@ class _Packed:
     """Tells whether packed weights have changed, also where PyTorch keeps no count (`weight.data.mul_(2)`)."""
 
     def __init__(self, modules: Iterable[nn.Module | None]) -> None:
-        self._weights = [weight for module in modules if module is not None for weight in module.parameters()]
+        weights = [weight for module in modules if module is not None for weight in module.parameters()]
+        self._weights = [weight for weight in weights if weight.numel()]  # few hidden units have no theme
         self._sums = self._summed()
 
     def is_outdated(self) -> bool:
