@@ -1,6 +1,6 @@
 """PyHealth's models as chains of fused layers: one class per model, made once and rebuilt when a weight changes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +17,8 @@ from deeplift_fast.fused.ragged import Ragged
 
 Segment = tuple[float, float]
 Contributions = Callable[[Tensor], Tensor]
+
+SMALL_TABLE = 2**20  # numbers in an embedding table
 
 
 class Unfit(Exception):
@@ -35,6 +37,10 @@ class FusedModel(Protocol):
     at_once: int
 
     def __init__(self, model: Any) -> None: ...
+
+    def is_outdated(self) -> bool:
+        """Whether a weight that was packed has changed since."""
+        ...
 
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment
@@ -96,7 +102,25 @@ def _schema(model: Any, key: str) -> tuple[str, ...]:
     return tuple(model.dataset.input_processors[key].schema())
 
 
-class FusedStageNet:
+class _Packed:
+    """Tells whether packed weights have changed, also where PyTorch keeps no count (`weight.data.mul_(2)`)."""
+
+    def __init__(self, modules: Iterable[nn.Module | None]) -> None:
+        weights = [weight for module in modules if module is not None for weight in module.parameters()]
+        self._weights = [weight for weight in weights if weight.numel()]  # few hidden units have no theme
+        self._sums = self._summed()
+
+    def is_outdated(self) -> bool:
+        """See :class:`FusedModel`."""
+        return not all(map(torch.equal, self._sums, self._summed()))
+
+    def _summed(self) -> list[Tensor]:
+        """The rows of each weight, summed up with other factors for each column: one quick pass over memory."""
+        rows = [weight.detach().reshape(len(weight), -1) for weight in self._weights]
+        return [w @ torch.linspace(0.5, 1.5, w.shape[1], dtype=w.dtype).sin_() for w in rows]
+
+
+class FusedStageNet(_Packed):
     """`StageNet` and `StageAttentionNet`."""
 
     at_once = 256
@@ -109,6 +133,7 @@ class FusedStageNet:
         self._layers = {
             key: stagenet.prepare(layer, _linear(embeddings(model)[key])) for key, layer in model.stagenet.items()
         }
+        super().__init__([*model.stagenet.values(), *map(_linear, embeddings(model).values())])
 
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment
@@ -144,6 +169,10 @@ class FusedTransformer:
     def __init__(self, model: Any) -> None:
         self._model = model
 
+    def is_outdated(self) -> bool:
+        """See :class:`FusedModel`."""
+        return False  # nothing is packed
+
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment
     ) -> tuple[Pair, Contributions]:
@@ -178,15 +207,17 @@ class FusedTransformer:
         return _step_mask(feature, _schema(self._model, key)).bool()
 
 
-class FusedMLP:
-    """`MLP`; of tokens, the first layer is applied to the embedding table, once per model."""
+class FusedMLP(_Packed):
+    """`MLP`; of tokens, the first layer is applied to the embedding table once per model, if that is small."""
 
     layer = "MLP"
     at_once = 4096
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._first = {key: _first_layer(embeddings(model)[key], model.mlp[key][0]) for key in model.feature_keys}
+        layers = {key: (embeddings(model)[key], model.mlp[key][0]) for key in model.feature_keys}
+        self._first = {key: _first_layer(*both) for key, both in layers.items() if _is_small(*both)}
+        super().__init__(module for key in self._first for module in layers[key])
 
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment
@@ -197,7 +228,7 @@ class FusedMLP:
         if feature.is_token and isinstance(layer, nn.Embedding) and feature.value.dim() in (2, 3):
             if feature.value.dim() == 3 and (feature.mask is not None or arithmetic.rules == "pyhealth"):
                 raise _unfit(feature, "its tokens are nested and have a mask of their own")
-            first = self._first[key]
+            first = self._first.get(key)
             layers = layers if first is None else layers[1:]
             x, entered = _mean_of_tokens(feature, baseline, mask, layer.weight, first)
         elif not feature.is_token and feature.value.dim() in (2, 3):
@@ -209,15 +240,19 @@ class FusedMLP:
         return out, lambda m: entered(back(m))
 
 
-def _first_layer(embedding: Any, linear: nn.Linear) -> tuple[Tensor, Tensor] | None:
-    """Each token's part of the first layer's output, `[vocabulary, hidden]`, and the bias; `None` where it is wider."""
-    if not isinstance(embedding, nn.Embedding) or linear.out_features > linear.in_features:
-        return None
+def _is_small(embedding: Any, linear: nn.Linear) -> bool:
+    """Whether what is saved in a batch is more than it takes to look for changes in the embedding table."""
+    few = isinstance(embedding, nn.Embedding) and embedding.weight.numel() <= SMALL_TABLE
+    return few and linear.out_features <= linear.in_features
+
+
+def _first_layer(embedding: nn.Embedding, linear: nn.Linear) -> tuple[Tensor, Tensor | None]:
+    """Each token's part of the layer's output, `[vocabulary, hidden]`, and the bias."""
     return embedding.weight @ linear.weight.t(), linear.bias
 
 
 def _mean_of_tokens(
-    feature: Feature, baseline: Tensor, mask: Tensor | None, table: Tensor, first: tuple[Tensor, Tensor] | None
+    feature: Feature, baseline: Tensor, mask: Tensor | None, table: Tensor, first: tuple[Tensor, Tensor | None] | None
 ) -> tuple[Pair, Contributions]:
     """The mean embedding of real tokens, or the `first` layer of it."""
     value = feature.value.flatten(1).long().contiguous()
@@ -230,7 +265,7 @@ def _mean_of_tokens(
         raise _unfit(feature, "its mask is not of its tokens' shape")
     count = mask.sum(1, keepdim=True).to(table.dtype)
     table, bias = (table, None) if first is None else first
-    alike = _one_token(baseline, mask)
+    alike = _one_token(baseline, mask) and not bool(table[0].any())  # padding is summed too
     rows = slice(1 if alike else None)
     x, x0 = (F.embedding_bag(t, table, mode="sum") for t in (value, baseline[rows]))
     where = torch.zeros(len(value), dtype=torch.int64) if alike else None
@@ -245,6 +280,8 @@ def _mean_of_tokens(
 
 def _one_token(baseline: Tensor, mask: Tensor) -> bool:
     """Whether every sample's real tokens, one or more, are the same at the baseline: then its mean is the same too."""
+    if mask.is_floating_point():
+        return False
     tokens = baseline.amax() * mask
     return torch.equal(tokens, baseline) and bool(tokens.any(1).all())
 
@@ -264,7 +301,7 @@ def _mean_of_values(feature: Feature, baseline: Tensor, mask: Tensor | None, lay
     return pair.map(lambda x: layer(x).sum(1) / count), back
 
 
-class FusedRNN:
+class FusedRNN(_Packed):
     """`RNN`."""
 
     layer = "RNNLayer"
@@ -275,6 +312,7 @@ class FusedRNN:
         self._layers = {
             key: rnn.prepare(model.rnn[key].rnn, _linear(embeddings(model)[key])) for key in model.feature_keys
         }
+        super().__init__([*model.rnn.values(), *map(_linear, embeddings(model).values())])
 
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment
