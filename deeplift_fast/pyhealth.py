@@ -19,6 +19,7 @@ from deeplift_fast.fused import route
 from deeplift_fast.intercept import IsolatedPass
 from deeplift_fast.isolation import Kept, ShadowState, isolated
 from deeplift_fast.points import FromEmbedding, FromTokens, Point
+from deeplift_fast.read_back import ReadBack
 from deeplift_fast.training_mode import warn_if_harmlessly_training
 
 Baseline = Mapping[str, Tensor]
@@ -186,18 +187,20 @@ class DeepLift(BaseInterpreter):
         """
         steps = self.steps if steps is None else steps
         check_rules(self.rules, steps, self.delta_tol)
-        features = read_features(self.model, batch, self.use_embeddings)
+        later = route.read_back(self.model) if self.fuse else None
+        features = read_features(self.model, batch, self.use_embeddings, later)
         point = self._point(features, batch)
         target = self._target(target_class_idx)
-        baselines = self._baselines(baseline, features)
+        baselines = self._baselines(baseline, features, later)
         for each in baselines:
-            self._check_embeddable(features, {} if baseline is None else each, point.layers())
+            self._check_embeddable(features, {} if baseline is None else each, point.layers(), later)
         if next(iter(features.values())).value.shape[0] == 0:
             found = self._empty(features, len(baselines) if several_baselines.are(baseline, features) else None)
         else:
             warn_if_harmlessly_training(self.model)
             each_found = [
-                self._run_fused(features, each, target, steps, batch) or self._run(features, each, target, point, steps)
+                self._run_fused(features, each, target, steps, batch, later)
+                or self._run(features, each, target, point, steps, later)
                 for each in baselines
             ]
             found = several_baselines.mean(each_found) if several_baselines.are(baseline, features) else each_found[0]
@@ -221,12 +224,12 @@ class DeepLift(BaseInterpreter):
         return isinstance(self.model, MLP) and nested and self.rules != "pyhealth"
 
     def _baselines(
-        self, baseline: Baseline | Sequence[Baseline] | None, features: Mapping[str, Feature]
+        self, baseline: Baseline | Sequence[Baseline] | None, features: Mapping[str, Feature], later: ReadBack | None
     ) -> list[dict[str, Tensor]]:
         if baseline is None:
             as_pyhealth = self.rules == "pyhealth"
             return [{key: default_baseline(feature, as_pyhealth) for key, feature in features.items()}]
-        return [check_baselines(each, features) for each in several_baselines.listed(baseline, features)]
+        return [check_baselines(each, features, later) for each in several_baselines.listed(baseline, features)]
 
     def _target(self, target_class_idx: int | None) -> int | None:
         if target_class_idx is None:
@@ -251,14 +254,18 @@ class DeepLift(BaseInterpreter):
         return int(self.model.get_output_size())
 
     def _check_embeddable(
-        self, features: Mapping[str, Feature], baselines: Mapping[str, Tensor], layers: Mapping[str, Any]
+        self,
+        features: Mapping[str, Feature],
+        baselines: Mapping[str, Tensor],
+        layers: Mapping[str, Any],
+        later: ReadBack | None,
     ) -> None:
         for key, feature in features.items():
             if key not in layers:
                 continue
-            check_embeddable(f"feature {key!r}", feature.value, layers[key])
+            check_embeddable(f"feature {key!r}", feature.value, layers[key], later)
             if key in baselines:
-                check_embeddable(f"baseline of feature {key!r}", baselines[key], layers[key])
+                check_embeddable(f"baseline of feature {key!r}", baselines[key], layers[key], later)
 
     def _empty(self, features: Mapping[str, Feature], baselines: int | None) -> Attribution:
         dtype, device = next((p.dtype, p.device) for p in self.model.parameters() if p.is_floating_point())
@@ -277,6 +284,7 @@ class DeepLift(BaseInterpreter):
         target: int | None,
         steps: int,
         batch: Mapping[str, Any],
+        later: ReadBack | None,
     ) -> Attribution | None:
         """The attribution through fused layers; `None` where there are none for the model or the batch."""
         if not self.fuse:
@@ -284,7 +292,7 @@ class DeepLift(BaseInterpreter):
         try:
             return route.attribute(
                 self.model, features, baselines, target, self.rules, steps, self.delta_tol,
-                lambda count: self._own_logits(features, batch, count),
+                lambda count: self._own_logits(features, batch, count), later,
             )  # fmt: skip
         except route.NotFused as error:
             if str(error):
@@ -302,7 +310,7 @@ class DeepLift(BaseInterpreter):
 
     def _own_logits(self, features: Mapping[str, Feature], batch: Mapping[str, Any], count: int) -> Tensor:
         """The model's own logits of the first samples."""
-        few = {key: feature.at(torch.arange(len(feature.value))[:count]) for key, feature in features.items()}
+        few = {key: feature.at(slice(0, count)) for key, feature in features.items()}
         given = {**batch, **{key: few[key].parts for key in few}}
         labels = getattr(self.model, "label_keys", ())
         given = {key: value[:count] if key in labels else value for key, value in given.items()}
@@ -322,7 +330,10 @@ class DeepLift(BaseInterpreter):
         target: int | None,
         point: Point,
         steps: int,
+        later: ReadBack | None,
     ) -> Attribution:
+        if later is not None:
+            later.fetch()
         as_pyhealth = self.rules == "pyhealth"
         inputs = {key: feature.with_derived_mask(as_pyhealth) for key, feature in features.items()}
         tokens = [key for key, feature in features.items() if feature.is_token]

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deeplift_fast.fused import recurrent
+from deeplift_fast.fused.constants import ramp
 from deeplift_fast.fused.entries import Entry, between
 from deeplift_fast.fused.pair import Arithmetic, Pair, activation, linear, product, softmax
 from deeplift_fast.fused.ragged import Ragged
@@ -67,20 +68,33 @@ class Windows:
         rows: theirs, `[samples, window]` in both streams; 0 where a sample is shorter.
         real: whether there is such a step, `[samples, window, 1]`.
         step: theirs, `[samples, window]`.
+        static: whether nothing may depend on which steps are real.
     """
 
     rows: Pair
     real: Tensor
     step: Tensor
+    static: bool
 
     @staticmethod
     def of(steps: Ragged, ends: Tensor, states: States, size: int) -> "Windows":
         """Those of `size` steps before `ends`."""
-        step = ends[:, None] - size + torch.arange(size)
+        samples = ramp(len(ends), 1, ends.device)
+        step = ends[:, None] - size + ramp(size, 1, ends.device)
         real, step = step >= 0, step.clamp(min=0)
-        place = torch.arange(len(step))[:, None].expand_as(step)
-        rows = Pair(steps.rows(place, step), states.steps0.rows(states.where[place], step))
-        return Windows(rows, real.unsqueeze(-1), step)
+        place = samples[:, None].expand_as(step)
+        rows = steps.rows(place, step)
+        rows0 = rows if steps.static else states.steps0.rows(states.where[place], step)
+        return Windows(Pair(rows, rows0), real.unsqueeze(-1), step, steps.static)
+
+    def put(self, windows: Tensor, count: int) -> Tensor:
+        """`[samples, window, size]` to `[count, size]`: where its rows stand, and 0 elsewhere."""
+        found = windows.new_zeros(count, windows.shape[-1])
+        if self.static:  # what is not real stands at row 0 of its sample, and adds 0
+            return found.index_add_(0, self.rows.x.flatten(), (windows * self.real).flatten(0, 1))
+        real = self.real.squeeze(-1)
+        found[self.rows.x[real]] = windows[real]
+        return found
 
 
 def run(
@@ -107,21 +121,28 @@ def run(
         segment: the part of the line from baseline to input.
         finish: what the layer makes of its states: :func:`finish` or that of the attention variant.
     """
-    steps = Ragged.of(lengths)
-    sample = steps.sample
-    rows = between(Pair(entry.at_input(sample, steps.step), entry.at_baseline(sample, steps.step)), *segment)
-    time = times[sample, steps.step].unsqueeze(-1).to(rows.x.dtype)
-    u = rows.map(lambda x: torch.cat([x, time], -1))
+    steps = Ragged.every(lengths, entry.baseline.shape[1]) if arithmetic.static else Ragged.of(lengths)
+    rows, entered = entry.enter(steps.at)
+    u = _with_time(between(rows, *segment), times, steps)
     slope = "pyhealth" if arithmetic.rules == "pyhealth" else "secant"
     states = recurrent.run(layer.cell, u, steps, arithmetic, slope, share=segment[0] == 0)
-    last, last_back = finish(layer, steps, ends[steps.order], mask[steps.order], states, arithmetic)
-    inverse = torch.argsort(steps.order)
+    last, last_back = finish(layer, steps, steps.sorted(ends), steps.sorted(mask), states, arithmetic)
 
     def back(m: Tensor) -> Tensor:
-        m_h, m_master = last_back(m[steps.order])
-        return entry.contributions(sample, steps.step, states.back(m_h, m_master))
+        m_h, m_master = last_back(steps.sorted(m))
+        return entered(states.back(m_h, m_master))
 
-    return last.map(lambda x: x[inverse]), back
+    return steps.unsorted(last), back
+
+
+def _with_time(rows: Pair, times: Tensor, steps: Ragged) -> Pair:
+    """Each row with its time as one more column."""
+    if rows.both is None:
+        time = steps.at.take(times).unsqueeze(-1).to(rows.x.dtype)
+        return rows.map(lambda x: torch.cat([x, time], -1))
+    by_step = rows.both.unflatten(0, (2, *times.T.shape))
+    time = times.T[None, :, :, None].to(by_step.dtype).expand(*by_step.shape[:-1], 1)
+    return Pair.stacked(torch.cat([by_step, time], -1).flatten(0, 2))
 
 
 def finish(layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: States, arithmetic: Arithmetic) -> Last:
@@ -146,9 +167,7 @@ def finish(layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: S
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_window, m_distance = out_back(m)
         m_window[:, -1] += m
-        m_h = torch.zeros_like(states.h.x)
-        real = windows.real.squeeze(-1)
-        m_h[windows.rows.x[real]] = layer.cell.padded(m_window[real])
+        m_h = windows.put(layer.cell.padded(m_window), len(states.h.x))
         return m_h, masters_back(m_distance, windows, states, layer.cell.levels)
 
     return Pair(out.x + h.x[:, -1], out.x0 + h.x0[:, -1]), back
@@ -166,10 +185,7 @@ def distances(windows: Windows, states: States, levels: int) -> Pair:
 
 def masters_back(m: Tensor, windows: Windows, states: States, levels: int) -> Tensor:
     """Multipliers of every row's forget master gates, from those of the distances in the windows."""
-    real = windows.real.squeeze(-1)
-    found = m.new_zeros(len(states.h.x), levels)
-    found[windows.rows.x[real]] = (m[real] / -levels).unsqueeze(-1).expand(-1, levels)
-    return found
+    return windows.put((m / -levels).unsqueeze(-1).expand(-1, -1, levels), len(states.h.x))
 
 
 def staged(
