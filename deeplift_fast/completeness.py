@@ -42,15 +42,17 @@ def is_incomplete(delta: Tensor, output: Tensor, baseline_output: Tensor, tolera
     return ~(delta.abs() <= torch.maximum(tolerance * difference, rounding))
 
 
-def warn_if_incomplete(
-    delta: Tensor, output: Tensor, baseline_output: Tensor, tolerance: float, later: ReadBack | None = None
-) -> None:
-    """Warn of samples that are incomplete; arguments as :func:`is_incomplete`. With `later`, at its next read-back.
+def warn_if_incomplete(delta: Tensor, output: Tensor, baseline_output: Tensor, tolerance: float) -> None:
+    """Warn of samples that are incomplete; arguments as :func:`is_incomplete`.
 
     Warns:
         ConvergenceWarning: naming their number and the largest convergence delta.
     """
-    missed = is_incomplete(delta, output, baseline_output, tolerance)
+    warn_of_missed(is_incomplete(delta, output, baseline_output, tolerance), delta, tolerance)
+
+
+def warn_of_missed(missed: Tensor, delta: Tensor, tolerance: float, later: ReadBack | None = None) -> None:
+    """As :func:`warn_if_incomplete`, from what :func:`is_incomplete` gave; with `later`, at its next read-back."""
     if later is not None:
         later.ask([missed.sum()], lambda found: _warn_of_missed(int(found[0]), delta, tolerance))
     else:

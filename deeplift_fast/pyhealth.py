@@ -16,6 +16,7 @@ from deeplift_fast.diagnostics import Report
 from deeplift_fast.errors import FusionWarning, warn
 from deeplift_fast.features import Feature, check_baselines, check_embeddable, default_baseline, read_features
 from deeplift_fast.fused import route
+from deeplift_fast.fused.graphs import Graphs
 from deeplift_fast.intercept import IsolatedPass
 from deeplift_fast.isolation import Kept, ShadowState, isolated
 from deeplift_fast.points import FromEmbedding, FromTokens, Point
@@ -49,6 +50,10 @@ class DeepLift(BaseInterpreter):
             not exactly PyHealth's own (hooks, changed code) goes operation by operation, with a warning that says why.
         segments_at_once: how many of the steps go through the model as rows of one batch, in two passes for each such
             batch; for models that treat the patients of a batch one by one. It does not matter to fused layers.
+        cuda_graphs: whether fused layers on CUDA are captured once per kind of batch and then replayed by one launch:
+            the same numbers, for batches that keep the CPU busier than the GPU. Batches are of one kind if they have as
+            many samples and, rounded up to a multiple of 16, as many steps. Where that is not possible it is done
+            without, with a :class:`deeplift_fast.GraphWarning` that says why.
 
     Raises:
         ValueError: if the model is none of PyHealth's, `rules` is unknown or does not fit the model, or `steps` or
@@ -68,6 +73,7 @@ class DeepLift(BaseInterpreter):
         delta_tol: float = attribution.DELTA_TOL,
         segments_at_once: int = 1,
         fuse: bool = True,
+        cuda_graphs: bool = False,
     ) -> None:
         check_rules(rules, steps, delta_tol, segments_at_once)
         interpretable = isinstance(model, Interpretable)
@@ -88,13 +94,15 @@ class DeepLift(BaseInterpreter):
         self.delta_tol = delta_tol
         self.segments_at_once = segments_at_once
         self.fuse = fuse
+        self.cuda_graphs = cuda_graphs
+        self._graphs = Graphs() if cuda_graphs else None
         self._warned = False
         self._report: Report | None = None
 
     def __repr__(self) -> str:
         name = type(self.model).__name__
         steps = f", steps={self.steps}" if self.steps != 1 else ""
-        fuse = "" if self.fuse else ", fuse=False"
+        fuse = ("" if self.fuse else ", fuse=False") + (", cuda_graphs=True" if self.cuda_graphs else "")
         return f"DeepLift(model={name}, use_embeddings={self.use_embeddings}, rules={self.rules!r}{steps}{fuse})"
 
     def report(self) -> Report:
@@ -292,7 +300,7 @@ class DeepLift(BaseInterpreter):
         try:
             return route.attribute(
                 self.model, features, baselines, target, self.rules, steps, self.delta_tol,
-                lambda count: self._own_logits(features, batch, count), later,
+                lambda count: self._own_logits(features, batch, count), later, self._graphs,
             )  # fmt: skip
         except route.NotFused as error:
             if str(error):
@@ -334,6 +342,8 @@ class DeepLift(BaseInterpreter):
     ) -> Attribution:
         if later is not None:
             later.fetch()
+        if self._graphs is not None:
+            self._graphs.refuse(f"{type(self.model).__name__} is attributed operation by operation")
         as_pyhealth = self.rules == "pyhealth"
         inputs = {key: feature.with_derived_mask(as_pyhealth) for key, feature in features.items()}
         tokens = [key for key, feature in features.items() if feature.is_token]

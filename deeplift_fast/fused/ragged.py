@@ -44,7 +44,7 @@ class Ragged:
 
         States past a sample's end reach nothing, as only its last steps are read.
         """
-        return Ragged(lengths, torch.full((steps,), len(lengths)), None)
+        return Ragged(lengths, _everybody(len(lengths), steps), None)
 
     @functools.cached_property
     def offsets(self) -> Tensor:
@@ -139,3 +139,7 @@ class Ragged:
         facing = torch.where(within, self.offsets[self.step] + first, 0)
         differs = (rows != rows[facing]).flatten(1).any(1) | ~within
         return torch.bincount(self.place[differs], minlength=len(self.lengths)) == 0
+
+
+def _everybody(samples: int, steps: int) -> Tensor:
+    return torch.full((steps,), samples)

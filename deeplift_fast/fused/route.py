@@ -6,10 +6,10 @@ from typing import Any
 from torch import Tensor
 
 from deeplift_fast.attribution import Attribution
-from deeplift_fast.completeness import convergence_delta, rescaled, warn_if_incomplete
-from deeplift_fast.diagnostics import Report, Tally, figures
 from deeplift_fast.features import Feature
-from deeplift_fast.fused.plan import Found, Unfit, is_static, plan_for, run, usable
+from deeplift_fast.fused.graphs import Graphs
+from deeplift_fast.fused.outcome import Call
+from deeplift_fast.fused.plan import Unfit, is_static, plan_for, usable
 from deeplift_fast.fused.recognise import modules_of
 from deeplift_fast.read_back import ReadBack
 from deeplift_fast.rules import registry
@@ -35,6 +35,7 @@ def attribute(
     delta_tol: float,
     own_logits: Callable[[int], Tensor],
     later: ReadBack | None = None,
+    graphs: Graphs | None = None,
 ) -> Attribution:
     """The attribution of a batch through fused layers.
 
@@ -49,6 +50,7 @@ def attribute(
         own_logits: the model's own logits of the first n samples, `[n, classes]`.
         later: what was asked of the batch so far. It is read back here, once: before the model runs itself (once per
             model), or together with what is asked on the way.
+        graphs: where to find and keep CUDA graphs, if they are wanted.
 
     Raises:
         NotFused: if there are no fused layers for the model, or they were not written for it or the batch.
@@ -67,34 +69,9 @@ def attribute(
         fused = plan.prepared(model, modules, own_logits, (inputs, baselines), later)
         if fused is None:
             raise NotFused(plan.unfit or "")
-        found = run(model, fused, inputs, baselines, target, rules, steps, later)
-        return _finished(found, rules, delta_tol, None if immediate else later)
+        call = Call(model, fused, target, rules, steps, delta_tol)
+        found = None if graphs is None else graphs.replayed(call, inputs, baselines, later)
+        found = found or call(inputs, baselines, later)
+        return found.told(delta_tol, None if immediate else later)
     except Unfit as error:
         raise NotFused(str(error)) from error
-
-
-def _finished(found: Found, rules: str, delta_tol: float, later: ReadBack | None) -> Attribution:
-    contributions, output, output0 = found.contributions, found.output, found.baseline_output
-    if rules == "complete":
-        delta = convergence_delta(contributions, output, output0)
-        warn_if_incomplete(delta, output, output0, delta_tol, later)
-    else:
-        contributions, delta, scaling = rescaled(contributions, output, output0)
-        scaling.warn(later)
-    report = _report(found.tally, delta, output - output0, later)
-    return Attribution(contributions, delta, output, output0, found.target[:, 0], report)
-
-
-def _report(tally: Tally, delta: Tensor, change: Tensor, later: ReadBack | None) -> Report:
-    """The report; with `later`, everything that was asked of it is read back here."""
-    if later is None:
-        return tally.report(delta, change)
-    total = rounding = 0.0
-
-    def known(found: list[float]) -> None:
-        nonlocal total, rounding
-        total, rounding = found
-
-    later.ask(figures(delta, change), known)
-    later.fetch()
-    return tally.report_of(total, rounding)

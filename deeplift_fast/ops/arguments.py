@@ -110,7 +110,7 @@ def check_recurrent_backward(
     _require_dtype("recurrent_backward", m_h, "m_h")
     rows, units = m_h.shape
     lanes = LANES[m_h.dtype]
-    if int(counts.sum()) != rows or units % lanes:
+    if sum(counts.tolist()) != rows or units % lanes:
         raise ValueError(f"recurrent_backward: m_h has shape {tuple(m_h.shape)}, which does not fit counts")
     _, from_input, from_state = GATES[cell]
     across_u, across_h = (-(-size // (4 * lanes)) for size in (inputs, units))
