@@ -16,8 +16,9 @@ from deeplift_fast import DeepLift
 # Calls that launch no kernel: other looks at the same memory, and memory of whatever content.
 _FREE = {
     "_reshape_alias", "_unsafe_view", "alias", "as_strided", "chunk", "detach", "device", "diagonal", "empty",
-    "empty_like", "empty_strided", "expand", "lift_fresh", "narrow", "new_empty", "new_empty_strided", "permute", "select", "slice",
-    "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unfold", "unsqueeze", "view", "view_as",
+    "empty_like", "empty_strided", "expand", "lift_fresh", "narrow", "new_empty", "new_empty_strided", "permute",
+    "select", "slice", "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unfold", "unsqueeze",
+    "view", "view_as",
 }  # fmt: skip
 RECURRENT = ("recurrent", "recurrent_backward")
 

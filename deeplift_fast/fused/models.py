@@ -244,15 +244,16 @@ def _mean_of_tokens(
         _require_same(feature, mask, real[baseline], "positions", static, later)
     if mask is None or mask.shape != value.shape:
         raise _unfit(feature, "its mask is not of its tokens' shape")
-    tokens = mask.sum(1)
-    count = tokens.to(table.dtype).unsqueeze(1)
+    count = mask.sum(1, keepdim=True).to(table.dtype)
     if static:
         sums = pooled(table, torch.cat([value, baseline]))
         pair = Pair.stacked((sums.unflatten(0, (2, -1)) / count).flatten(0, 1))
     else:
-        kept, where = _like_others(baseline, tokens)
-        x, x0 = (pooled(table, t) for t in (value, baseline if kept is None else baseline[kept]))
-        pair = Pair(x / count, x0 / (count if kept is None else count[kept]), where)
+        alike = _one_token(baseline, mask)
+        rows = slice(1 if alike else None)
+        x, x0 = (pooled(table, t) for t in (value, baseline[rows]))
+        where = torch.zeros(len(value), dtype=torch.int64) if alike else None
+        pair = Pair(x.div_(count), x0.div_(count[rows]), where)
 
     def back(m: Tensor) -> Tensor:
         return ops.token_contributions(table, value, baseline, m / count).reshape(feature.value.shape)
@@ -269,13 +270,10 @@ def _require_same(feature: Feature, mask: Tensor, mask0: Tensor, what: str, stat
         _unfit_if(not torch.equal(mask, mask0), feature, reason)
 
 
-def _like_others(baseline: Tensor, counts: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """One sample of each number of real tokens, and which of them each sample is equal to; `None` where some is not."""
-    samples = torch.arange(len(counts))
-    leader = samples.new_zeros(baseline.shape[1] + 1).scatter_(0, counts, samples)[counts]
-    if len(samples) < 2 or not torch.equal(baseline, baseline[leader]):
-        return None, None
-    return leader.unique(return_inverse=True)
+def _one_token(baseline: Tensor, mask: Tensor) -> bool:
+    """Whether every sample's real tokens, one or more, are the same at the baseline: then its mean is the same too."""
+    tokens = baseline.amax() * mask
+    return torch.equal(tokens, baseline) and bool(tokens.any(1).all())
 
 
 def _mean_of_values(feature: Feature, baseline: Tensor, mask: Tensor | None, layer: Any) -> tuple[Pair, Contributions]:

@@ -52,7 +52,8 @@ class Outcome:
         """The same with other tensors, in the order of :meth:`tensors`."""
         following = iter(tensors)
         contributions = {key: next(following) for key in self.contributions}
-        named = {field.name: next(following) for field in fields(self) if isinstance(getattr(self, field.name), Tensor)}
+        names = [field.name for field in fields(self) if isinstance(getattr(self, field.name), Tensor)]
+        named: dict[str, Any] = {name: next(following) for name in names}
         scaling = None if self.scaling is None else Scaling(next(following), next(following), next(following))
         return replace(self, contributions=contributions, scaling=scaling, **named)
 

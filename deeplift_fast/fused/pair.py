@@ -75,6 +75,8 @@ class Pair:
     def facing(self, x0: Tensor | None = None) -> Tensor:
         """The baseline (or what was made of it) row by row of the input."""
         x0 = self.x0 if x0 is None else x0
+        if len(x0) == 1:
+            return x0.expand(len(self.x), *x0.shape[1:])
         return x0 if self.where is None else x0[self.where]
 
     @property

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from fused_cases import MODELS, SEQUENCE, STAGENET, batch_of, both_routes, dataset, distance, distances, make, patients
-from pyhealth.models import RNN, StageAttentionNet, StageNet, Transformer
+from pyhealth.models import MLP, RNN, StageAttentionNet, StageNet, Transformer
 
 
 @pytest.fixture(autouse=True, params=["ragged", "static"])
@@ -21,6 +21,14 @@ def explained_by_pyhealth(name):
     return kind is not RNN and "nested" not in name and "row" not in schema
 
 
+def rounding(found, rules):
+    """What a few roundings of the outputs make of contributions that are scaled to their difference."""
+    if rules == "complete":
+        return 0.0
+    outputs = found.output.abs() + found.baseline_output.abs()
+    return 4 * torch.finfo(outputs.dtype).eps * outputs / (found.output - found.baseline_output).abs()
+
+
 RUNS = [(name, rules, steps) for name in MODELS for rules in ("rescale", "complete") for steps in (1, 3)]
 RUNS += [(name, "pyhealth", 1) for name in MODELS if explained_by_pyhealth(name)]
 
@@ -36,7 +44,7 @@ def test_same_numbers(name, dtype, rules, steps):
         assert distances(fused, generic).median() < TOLERANCE[dtype]
         assert distance(fused, generic) < 1e-2
     else:
-        assert distance(fused, generic) < TOLERANCE[dtype]
+        assert (distances(fused, generic) < TOLERANCE[dtype] + rounding(fused, rules)).all()
     close = {"rtol": 0, "atol": TOLERANCE[dtype]}
     torch.testing.assert_close(fused.output, generic.output, **close)
     torch.testing.assert_close(fused.baseline_output, generic.baseline_output, **close)
@@ -98,7 +106,7 @@ def test_users_baselines(rules):
     generator = torch.Generator().manual_seed(0)
     drawn = {key: torch.randint(1, 9, batch[key].shape, generator=generator) for key in SEQUENCE}
     baseline = {key: torch.where(batch[key] != 0, tokens, 0) for key, tokens in drawn.items()}
-    for kind in (Transformer, RNN):
+    for kind in (Transformer, RNN, MLP):
         sizes = {"num_layers": 2} if kind is Transformer else {}
         model = make(kind, data, embedding_dim=8, **sizes)
         fused, generic = both_routes(model, batch, rules, baseline=baseline)
