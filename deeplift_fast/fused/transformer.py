@@ -53,8 +53,8 @@ class Lines:
         everything = torch.arange(len(self.sample))
         starts = torch.searchsorted(self.sample, torch.arange(samples + 1))
         if of_first:
-            return Spans(everything, starts, torch.arange(samples + 1), kept[self.first], kept)
-        return Spans(everything, starts, starts, kept, kept)
+            return Spans(everything, starts, torch.arange(samples + 1), kept[self.first], kept, len(everything))
+        return Spans(everything, starts, starts, kept, kept, int(starts.diff().square().sum()))
 
 
 @dataclass(frozen=True)
