@@ -63,8 +63,14 @@ class Lines:
         everything = ramp(len(kept), 1, device)
         if of_first:
             asking = ramp(len(self.index) + 1, 1, device)
-            return Spans(everything, self.starts, asking, kept[self.first], kept)
-        return Spans(everything, self.starts, self.starts, kept, kept)
+            return Spans(everything, self.starts, asking, kept[self.first], kept, len(everything))
+        return Spans(everything, self.starts, self.starts, kept, kept, self._pairs())
+
+    def _pairs(self) -> int:
+        """Of two rows of one sample."""
+        if isinstance(self.at, Every):
+            return self.index.shape[1] * self.index.numel()
+        return int(self.starts.diff().square().sum())
 
 
 @dataclass(frozen=True)

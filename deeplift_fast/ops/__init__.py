@@ -148,7 +148,14 @@ def recurrent_backward(
 
 
 def attention(
-    asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor, looks: Tensor, seen: Tensor
+    asked: Tensor,
+    rows: Tensor,
+    index: Tensor,
+    starts: Tensor,
+    queries: Tensor,
+    looks: Tensor,
+    seen: Tensor,
+    pairs: int,
 ) -> tuple[Tensor, Tensor]:
     """Attention over ragged rows that are keys and values in one: `Σ softmax(a·b)·b`, in one stream.
 
@@ -160,19 +167,21 @@ def attention(
         queries: where each sample's queries begin in `asked`, and the end, int64 `[samples + 1]`.
         looks: whether a query looks at the rows that may be seen, bool `[queries]`; otherwise at all of them alike.
         seen: whether a row may be seen, bool `[all]`.
+        pairs: how many pairs of a row and a query the samples have, their heads left out: `Σ rows·queries`. It sizes
+            `log_p` without a look at the device's numbers.
 
     Returns:
-        `(mixed, log_p)`: `[heads, queries, width]`, and the logarithms of the weights, of each sample
-        `[rows, heads · queries]` after the other, −inf for what is not seen.
+        `(mixed, log_p)`: `[heads, queries, width]`, and the logarithms of the weights, `[heads · pairs]`: of each
+        sample `[rows, heads · queries]` after the other, −inf for what is not seen.
 
     Raises:
         ValueError: if shapes do not fit.
         TypeError: for other dtypes.
-        RuntimeError, IndexError: if an index lies outside, or `starts` or `queries` do not rise to the end (the latter
-            as ValueError in plain torch).
+        RuntimeError, IndexError: if an index lies outside, `starts` or `queries` do not rise to the end, or `pairs` is
+            not their sum (the last two as ValueError in plain torch).
     """
-    arguments.check_attention(asked, rows, index, starts, queries, looks, seen)
-    return _attention(asked, rows, index, starts, queries, looks, seen)
+    arguments.check_attention(asked, rows, index, starts, queries, looks, seen, pairs)
+    return _attention(asked, rows, index, starts, queries, looks, seen, pairs)
 
 
 def attention_backward(

@@ -124,7 +124,14 @@ def check_recurrent_backward(
 
 
 def check_attention(
-    asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor, looks: Tensor, seen: Tensor
+    asked: Tensor,
+    rows: Tensor,
+    index: Tensor,
+    starts: Tensor,
+    queries: Tensor,
+    looks: Tensor,
+    seen: Tensor,
+    pairs: int,
 ) -> None:
     """Raise unless :func:`deeplift_fast.ops.attention` accepts the arguments."""
     _require_dtype("attention", asked, "asked")
@@ -138,6 +145,8 @@ def check_attention(
     _require("attention: index", [index], [(len(seen),)], torch.int64)
     _require("attention: looks, seen", [looks, seen], [(asked.shape[1],), (len(seen),)], torch.bool)
     _require("attention: starts, queries", [starts, queries], [tuple(starts.shape)] * 2, torch.int64)
+    if pairs < 0:
+        raise ValueError(f"attention: pairs is {pairs}; accepted: the sum of the samples' rows · queries")
 
 
 def check_attention_backward(

@@ -144,8 +144,8 @@ def _fake_token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, 
 
 
 def _fake_attention(asked: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    size = torch.library.get_ctx().new_dynamic_size()  # as many as there are pairs of a row and a query
-    return torch.empty_like(asked), asked.new_empty(size)
+    heads, pairs = len(asked), rest[-1]
+    return torch.empty_like(asked), asked.new_empty(heads * pairs)
 
 
 def _fake_attention_backward(m: Tensor, asked: Tensor, asked0: Tensor, rows: Tensor, *rest: Any) -> tuple:

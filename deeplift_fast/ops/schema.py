@@ -18,8 +18,8 @@ SCHEMAS = {
         ") -> Tensor m_u"
     ),
     "attention": (
-        "attention(Tensor asked, Tensor rows, Tensor index, Tensor starts, Tensor queries, Tensor looks, Tensor seen"
-        ") -> (Tensor mixed, Tensor log_p)"
+        "attention(Tensor asked, Tensor rows, Tensor index, Tensor starts, Tensor queries, Tensor looks, Tensor seen, "
+        "int pairs) -> (Tensor mixed, Tensor log_p)"
     ),
     "attention_backward": (
         "attention_backward(Tensor m, Tensor asked, Tensor asked0, Tensor rows, Tensor rows0, Tensor index, "

@@ -52,10 +52,20 @@ def _padded(ends: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def attention(
-    asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor, looks: Tensor, seen: Tensor
+    asked: Tensor,
+    rows: Tensor,
+    index: Tensor,
+    starts: Tensor,
+    queries: Tensor,
+    looks: Tensor,
+    seen: Tensor,
+    pairs: int,
 ) -> tuple[Tensor, Tensor]:
     """See :func:`deeplift_fast.ops.attention`."""
     _check("attention", asked, rows, index, starts, queries)
+    found = int((starts.diff() * queries.diff()).sum())
+    if found != pairs:
+        raise ValueError(f"attention: pairs is {pairs}; the samples have {found}")
     grid = _Grid.of(starts, queries)
     if not grid.flat(len(asked)).any():
         return torch.zeros_like(asked), asked.new_empty(0)
@@ -67,8 +77,8 @@ def attention(
     log_p = scores.masked_fill(~grid.row_real[:, :, None, None], -torch.inf).log_softmax(1)
     mixed = torch.zeros_like(asked)
     p = torch.where(grid.row_real[:, :, None, None], log_p.exp(), 0)
-    found = torch.einsum("snhq,snd->hsqd", p, taken)
-    mixed[:, grid.queries[grid.query_real]] = found[:, grid.query_real]
+    by_sample = torch.einsum("snhq,snd->hsqd", p, taken)
+    mixed[:, grid.queries[grid.query_real]] = by_sample[:, grid.query_real]
     return mixed, log_p[grid.flat(len(asked))]
 
 
