@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from deeplift_fast import ops
 from deeplift_fast.fused import recurrent
 from deeplift_fast.fused.constants import ramp
 from deeplift_fast.fused.entries import Entry, between
-from deeplift_fast.fused.pair import Arithmetic, Pair, activation, linear, product, softmax
+from deeplift_fast.fused.pair import Arithmetic, Pair, activation, linear, product
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import Packed, States
 
@@ -68,13 +68,11 @@ class Windows:
         rows: theirs, `[samples, window]` in both streams; 0 where a sample is shorter.
         real: whether there is such a step, `[samples, window, 1]`.
         step: theirs, `[samples, window]`.
-        static: whether nothing may depend on which steps are real.
     """
 
     rows: Pair
     real: Tensor
     step: Tensor
-    static: bool
 
     @staticmethod
     def of(steps: Ragged, ends: Tensor, states: States, size: int) -> "Windows":
@@ -85,16 +83,7 @@ class Windows:
         place = samples[:, None].expand_as(step)
         rows = steps.rows(place, step)
         rows0 = rows if steps.static else states.steps0.rows(states.where[place], step)
-        return Windows(Pair(rows, rows0), real.unsqueeze(-1), step, steps.static)
-
-    def put(self, windows: Tensor, count: int) -> Tensor:
-        """`[samples, window, size]` to `[count, size]`: where its rows stand, and 0 elsewhere."""
-        found = windows.new_zeros(count, windows.shape[-1])
-        if self.static:  # what is not real stands at row 0 of its sample, and adds 0
-            return found.index_add_(0, self.rows.x.flatten(), (windows * self.real).flatten(0, 1))
-        real = self.real.squeeze(-1)
-        found[self.rows.x[real]] = windows[real]
-        return found
+        return Windows(Pair(rows, rows0), real.unsqueeze(-1), step)
 
 
 def run(
@@ -160,68 +149,44 @@ def finish(layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: S
         `[samples, hidden]`, and `back` to the multipliers of the states and of the forget master gates.
     """
     windows = Windows.of(steps, ends, states, layer.module.conv_size)
-    h = Pair(_window(states.h.x, windows.rows.x, windows.real), _window(states.h.x0, windows.rows.x0, windows.real))
-    h = h.map(layer.cell.unpadded)
-    out, out_back = staged(layer, h, distances(windows, states, layer.cell.levels), arithmetic)
-
-    def back(m: Tensor) -> tuple[Tensor, Tensor]:
-        m_window, m_distance = out_back(m)
-        m_window[:, -1] += m
-        m_h = windows.put(layer.cell.padded(m_window), len(states.h.x))
-        return m_h, masters_back(m_distance, windows, states, layer.cell.levels)
-
-    return Pair(out.x + h.x[:, -1], out.x0 + h.x0[:, -1]), back
-
-
-def distances(windows: Windows, states: States, levels: int) -> Pair:
-    """One less the mean forget master gate of each step of the windows, `[samples, window]`; 0 before the first."""
-    real = windows.real.squeeze(-1)
-
-    def of(log_p: Tensor, rows: Tensor) -> Tensor:
-        return (1 - log_p[rows][..., :levels].exp().cumsum(-1).mean(-1)) * real
-
-    return Pair(of(states.log_p.x, windows.rows.x), of(states.log_p.x0, windows.rows.x0))
-
-
-def masters_back(m: Tensor, windows: Windows, states: States, levels: int) -> Tensor:
-    """Multipliers of every row's forget master gates, from those of the distances in the windows."""
-    return windows.put((m / -levels).unsqueeze(-1).expand(-1, -1, levels), len(states.h.x))
+    return staged(layer, states.h, windows.rows, windows, states, arithmetic)
 
 
 def staged(
-    layer: Prepared, h: Pair, distance: Pair, arithmetic: Arithmetic
+    layer: Prepared, h: Pair, places: Pair, windows: Windows, states: States, arithmetic: Arithmetic
 ) -> tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor]]]:
-    """The re-weighted convolution over each window, times its theme.
+    """The re-weighted convolution over each window, times its theme, plus the state at its end.
 
     Args:
         layer: the layer.
-        h: states, `[samples, window, hidden]`.
-        distance: `[samples, window]`.
+        h: states, `[…, units]` in both streams.
+        places: where in `h` each window's states stand, `[samples, window]` in both streams.
+        windows: of which steps they are.
+        states: of the cell, whose master gates make the stages.
         arithmetic: the rule set.
 
     Returns:
-        `[samples, hidden]`, and `back` to the multipliers of `h` and of `distance`.
+        `[samples, hidden]`, and `back` to the multipliers of `h` and of the forget master gates.
     """
-    module, size = layer.module, h.x.shape[1]
-    stage, stage_back = softmax(distance.map(lambda d: d.cumsum(-1)), arithmetic)
-    local, local_back = product(h, stage.map(lambda p: p.unsqueeze(-1)), arithmetic)
-    theme, scale_back = linear(local.map(lambda x: x.mean(1)), module.nn_scale.weight, module.nn_scale.bias)
+    module, levels, rows = layer.module, layer.cell.levels, windows.rows
+    h_pair, real, at = (h.x, h.x0), windows.real.squeeze(-1), (places.x, places.x0)
+    local, mean, last, log_stage = ops.stage_window(
+        h_pair, (states.log_p.x, states.log_p.x0), at, (rows.x, rows.x0), real, levels, module.hidden_dim
+    )
+    theme, scale_back = linear(Pair.stacked(mean.flatten(0, 1)), module.nn_scale.weight, module.nn_scale.bias)
     theme, relu_back = activation(theme, "relu", arithmetic)
     theme, rescale_back = linear(theme, module.nn_rescale.weight, module.nn_rescale.bias)
     theme, sigmoid_back = activation(theme, "sigmoid", arithmetic)
-    convolved = local.map(lambda x: F.linear(x.flatten(1), layer.convolution, module.nn_conv.bias))
+    convolved = Pair.stacked(local.flatten(2).flatten(0, 1)).map(
+        lambda x: F.linear(x, layer.convolution, module.nn_conv.bias)
+    )
     out, out_back = product(theme, convolved, arithmetic)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_theme, m_convolved = out_back(m)
-        m_local = (m_convolved @ layer.convolution).reshape(h.x.shape)
-        m_local += scale_back(relu_back(rescale_back(sigmoid_back(m_theme)))).unsqueeze(1) / size
-        m_h, m_stage = local_back(m_local)
-        m_distance = stage_back(m_stage.sum(-1)).flip(-1).cumsum(-1).flip(-1)
-        return m_h, m_distance
+        m_local = (m_convolved @ layer.convolution).reshape(local[0].shape)
+        m_mean = scale_back(relu_back(rescale_back(sigmoid_back(m_theme))))
+        total, half = len(states.log_p.x), arithmetic.half
+        return ops.stage_window_backward(m_local, m_mean, m, h_pair, at, rows.x, real, log_stage, total, levels, half)
 
-    return out, back
-
-
-def _window(rows: Tensor, index: Tensor, real: Tensor) -> Tensor:
-    return rows[index] * real
+    return Pair(out.x + last[0], out.x0 + last[1]), back

@@ -16,7 +16,7 @@ from deeplift_fast.fused.constants import ramp
 from deeplift_fast.fused.pair import Arithmetic, Back, Pair, layer_norm
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import States
-from deeplift_fast.fused.stagenet import Prepared, Windows, distances, masters_back, staged
+from deeplift_fast.fused.stagenet import Prepared, Windows, staged
 
 
 def needed(mask: Tensor, ends: Tensor, window: int) -> Tensor:
@@ -42,14 +42,15 @@ def finish(
     windows, cell = Windows.of(steps, ends, states, layer.module.conv_size), layer.cell
     h = states.h.map(cell.unpadded)
     seen, seen_back = _attended(layer, steps, h, windows, mask.bool(), arithmetic)
-    out, out_back = staged(layer, seen, distances(windows, states, cell.levels), arithmetic)
+    place = ramp(windows.step.numel(), 1, windows.step.device).view(windows.step.shape)
+    flat = seen.map(lambda x: x.flatten(0, 1))
+    out, out_back = staged(layer, flat, Pair(place, place), windows, states, arithmetic)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
-        m_window, m_distance = out_back(m)
-        m_window[:, -1] += m
-        return cell.padded(seen_back(m_window)), masters_back(m_distance, windows, states, cell.levels)
+        m_seen, m_master = out_back(m)
+        return cell.padded(seen_back(m_seen.reshape(seen.x.shape))), m_master
 
-    return Pair(out.x + seen.x[:, -1], out.x0 + seen.x0[:, -1]), back
+    return out, back
 
 
 def _attended(
@@ -57,7 +58,7 @@ def _attended(
 ) -> tuple[Pair, Back]:
     """`norm(h + attention(h))` in the windows, `[samples, window, hidden]`; 0 before the first step."""
     real = windows.real.squeeze(-1)
-    if windows.static:
+    if steps.static:
         shown = shown0 = windows.rows.x.flatten()
         spans = spans0 = _all_spans(windows, mask)
     else:
@@ -70,20 +71,20 @@ def _attended(
     normal, norm_back = layer_norm(added.plus(queries), layer.module.attn_norm, arithmetic)
 
     def lined_up(x: Tensor) -> Tensor:
-        if windows.static:
+        if steps.static:
             return x.reshape(-1, *real.shape[1:], x.shape[1]) * windows.real
         return x.new_zeros(*real.shape, x.shape[1]).masked_scatter_(real.unsqueeze(-1), x)
 
     def back(m: Tensor) -> Tensor:
-        m_total = norm_back((m * windows.real).flatten(0, 1) if windows.static else m[real])
+        m_total = norm_back((m * windows.real).flatten(0, 1) if steps.static else m[real])
         m_queries, m_h = added_back(m_total)
         m_queries.add_(m_total)
-        if windows.static:
+        if steps.static:
             return m_h.index_add_(0, shown, m_queries)
         m_h[shown] += m_queries  # each row is in one window at most
         return m_h
 
-    return normal.map(lined_up), back
+    return normal.apart().map(lined_up), back
 
 
 def _all_spans(windows: Windows, mask: Tensor) -> Spans:
