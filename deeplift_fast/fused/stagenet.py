@@ -177,9 +177,7 @@ def staged(
     theme, relu_back = activation(theme, "relu", arithmetic)
     theme, rescale_back = linear(theme, module.nn_rescale.weight, module.nn_rescale.bias)
     theme, sigmoid_back = activation(theme, "sigmoid", arithmetic)
-    convolved = Pair.stacked(local.flatten(2).flatten(0, 1)).map(
-        lambda x: F.linear(x, layer.convolution, module.nn_conv.bias)
-    )
+    convolved, _ = linear(Pair.stacked(local.flatten(2).flatten(0, 1)), layer.convolution, module.nn_conv.bias)
     out, out_back = product(theme, convolved, arithmetic)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:

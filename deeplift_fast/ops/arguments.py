@@ -91,7 +91,7 @@ def _check_where(where: Tensor, counts: Tensor, counts0: Tensor) -> None:
         raise ValueError("recurrent: counts0 needs as many steps as counts, and where must be int64")
     if not counts.device.type == counts0.device.type == "cpu":
         return
-    samples = int(counts[0]) if len(counts) else 0
+    samples = counts.tolist()[0] if len(counts) else 0
     if where.shape != (samples,):
         raise ValueError(f"recurrent: where has shape {tuple(where.shape)}; accepted: ({samples},)")
     if samples and where.device.type == "cpu":
