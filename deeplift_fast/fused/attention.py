@@ -59,7 +59,7 @@ def folded(
     w_q, w_k, w_v = (layer.weight for layer in attention.linear_layers)
     by_head = [w.unflatten(0, (heads, size)) for w in (w_k, w_v)]
     scale, w_out = size**-0.5, attention.output_linear.weight
-    asked = queries.map(lambda a: _to_heads(F.linear(a, w_q).mul_(scale), by_head[0]))
+    asked = queries.apart().map(lambda a: _to_heads(F.linear(a, w_q).mul_(scale), by_head[0]))
     mixed, log_p = ops.attention(asked.x, rows.x, spans.index, spans.starts, spans.queries, spans.looks, spans.seen)
     mixed0, log_p0 = ops.attention(
         asked.x0, rows.x0, spans0.index, spans0.starts, spans0.queries, spans0.looks, spans0.seen

@@ -91,7 +91,7 @@ def _check_where(where: Tensor, counts: Tensor, counts0: Tensor) -> None:
         raise ValueError("recurrent: counts0 needs as many steps as counts, and where must be int64")
     if not counts.device.type == counts0.device.type == "cpu":
         return
-    samples = int(counts[0]) if len(counts) else 0
+    samples = counts.tolist()[0] if len(counts) else 0
     if where.shape != (samples,):
         raise ValueError(f"recurrent: where has shape {tuple(where.shape)}; accepted: ({samples},)")
     if samples and where.device.type == "cpu":
@@ -116,7 +116,7 @@ def check_recurrent_backward(
     _require_cell("recurrent_backward", cell, levels)
     on_cpu = _require_recurrent_dtype("recurrent_backward", m_h, "m_h")
     (rows, units), (back_u, back_h) = m_h.shape, weights[:2]
-    if counts.device.type == "cpu" and int(counts.sum()) != rows:
+    if counts.device.type == "cpu" and sum(counts.tolist()) != rows:
         raise ValueError(f"recurrent_backward: m_h has shape {tuple(m_h.shape)}, which does not fit counts")
     panels = back_h.shape[1] if back_h.dim() == 4 else 0
     if not panels or units % panels:
