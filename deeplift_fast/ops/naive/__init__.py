@@ -6,6 +6,7 @@ from deeplift_fast.ops.naive.layer_norm import layer_norm_backward
 from deeplift_fast.ops.naive.log_mean_softmax import log_mean_softmax, log_mean_softmax_backward
 from deeplift_fast.ops.naive.recurrent import recurrent, recurrent_backward
 from deeplift_fast.ops.naive.secant import secant
+from deeplift_fast.ops.naive.stage_window import stage_window, stage_window_backward
 from deeplift_fast.ops.naive.token_contributions import token_contributions
 
 __all__ = [
@@ -18,5 +19,7 @@ __all__ = [
     "recurrent",
     "recurrent_backward",
     "secant",
+    "stage_window",
+    "stage_window_backward",
     "token_contributions",
 ]
