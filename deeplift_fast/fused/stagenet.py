@@ -187,4 +187,4 @@ def staged(
         total, half = len(states.log_p.x), arithmetic.half
         return ops.stage_window_backward(m_local, m_mean, m, h_pair, at, rows.x, real, log_stage, total, levels, half)
 
-    return Pair(out.x + last[0], out.x0 + last[1]), back
+    return out.plus(Pair.stacked(last.flatten(0, 1))), back
