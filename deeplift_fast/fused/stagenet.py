@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from deeplift_fast import ops
 from deeplift_fast.fused import recurrent
+from deeplift_fast.fused.constants import ramp
 from deeplift_fast.fused.entries import Entry, between
-from deeplift_fast.fused.pair import Arithmetic, Pair, activation, linear, product, softmax
+from deeplift_fast.fused.pair import Arithmetic, Pair, activation, linear, product
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import Packed, States
 
@@ -77,11 +78,13 @@ class Windows:
     @staticmethod
     def of(steps: Ragged, ends: Tensor, states: States, size: int) -> "Windows":
         """Those of `size` steps before `ends`."""
-        step = ends[:, None] - size + torch.arange(size)
+        samples = ramp(len(ends), 1, ends.device)
+        step = ends[:, None] - size + ramp(size, 1, ends.device)
         real, step = step >= 0, step.clamp(min=0)
-        place = torch.arange(len(step))[:, None].expand_as(step)
-        rows = Pair(steps.rows(place, step), states.steps0.rows(states.where[place], step))
-        return Windows(rows, real.unsqueeze(-1), step)
+        place = samples[:, None].expand_as(step)
+        rows = steps.rows(place, step)
+        rows0 = rows if steps.static else states.steps0.rows(states.where[place], step)
+        return Windows(Pair(rows, rows0), real.unsqueeze(-1), step)
 
 
 def run(
@@ -108,21 +111,28 @@ def run(
         segment: the part of the line from baseline to input.
         finish: what the layer makes of its states: :func:`finish` or that of the attention variant.
     """
-    steps = Ragged.of(lengths)
-    sample = steps.sample
-    rows = between(Pair(entry.at_input(sample, steps.step), entry.at_baseline(sample, steps.step)), *segment)
-    time = times[sample, steps.step].unsqueeze(-1).to(rows.x.dtype)
-    u = rows.map(lambda x: torch.cat([x, time], -1))
+    steps = Ragged.every(lengths, entry.baseline.shape[1]) if arithmetic.static else Ragged.of(lengths)
+    rows, entered = entry.enter(steps.at)
+    u = _with_time(between(rows, *segment), times, steps)
     slope = "pyhealth" if arithmetic.rules == "pyhealth" else "secant"
     states = recurrent.run(layer.cell, u, steps, arithmetic, slope, share=segment[0] == 0)
-    last, last_back = finish(layer, steps, ends[steps.order], mask[steps.order], states, arithmetic)
-    inverse = torch.argsort(steps.order)
+    last, last_back = finish(layer, steps, steps.sorted(ends), steps.sorted(mask), states, arithmetic)
 
     def back(m: Tensor) -> Tensor:
-        m_h, m_master = last_back(m[steps.order])
-        return entry.contributions(sample, steps.step, states.back(m_h, m_master))
+        m_h, m_master = last_back(steps.sorted(m))
+        return entered(states.back(m_h, m_master))
 
-    return last.map(lambda x: x[inverse]), back
+    return steps.unsorted(last), back
+
+
+def _with_time(rows: Pair, times: Tensor, steps: Ragged) -> Pair:
+    """Each row with its time as one more column."""
+    if rows.both is None:
+        time = steps.at.take(times).unsqueeze(-1).to(rows.x.dtype)
+        return rows.map(lambda x: torch.cat([x, time], -1))
+    by_step = rows.both.unflatten(0, (2, *times.T.shape))
+    time = times.T[None, :, :, None].to(by_step.dtype).expand(*by_step.shape[:-1], 1)
+    return Pair.stacked(torch.cat([by_step, time], -1).flatten(0, 2))
 
 
 def finish(layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: States, arithmetic: Arithmetic) -> Last:
@@ -140,73 +150,42 @@ def finish(layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: S
         `[samples, hidden]`, and `back` to the multipliers of the states and of the forget master gates.
     """
     windows = Windows.of(steps, ends, states, layer.module.conv_size)
-    h = Pair(_window(states.h.x, windows.rows.x, windows.real), _window(states.h.x0, windows.rows.x0, windows.real))
-    h = h.map(layer.cell.unpadded)
-    out, out_back = staged(layer, h, distances(windows, states, layer.cell.levels), arithmetic)
-
-    def back(m: Tensor) -> tuple[Tensor, Tensor]:
-        m_window, m_distance = out_back(m)
-        m_window[:, -1] += m
-        m_h = torch.zeros_like(states.h.x)
-        real = windows.real.squeeze(-1)
-        m_h[windows.rows.x[real]] = layer.cell.padded(m_window[real])
-        return m_h, masters_back(m_distance, windows, states, layer.cell.levels)
-
-    return Pair(out.x + h.x[:, -1], out.x0 + h.x0[:, -1]), back
-
-
-def distances(windows: Windows, states: States, levels: int) -> Pair:
-    """One less the mean forget master gate of each step of the windows, `[samples, window]`; 0 before the first."""
-    real = windows.real.squeeze(-1)
-
-    def of(log_p: Tensor, rows: Tensor) -> Tensor:
-        return (1 - log_p[rows][..., :levels].exp().cumsum(-1).mean(-1)) * real
-
-    return Pair(of(states.log_p.x, windows.rows.x), of(states.log_p.x0, windows.rows.x0))
-
-
-def masters_back(m: Tensor, windows: Windows, states: States, levels: int) -> Tensor:
-    """Multipliers of every row's forget master gates, from those of the distances in the windows."""
-    real = windows.real.squeeze(-1)
-    found = m.new_zeros(len(states.h.x), levels)
-    found[windows.rows.x[real]] = (m[real] / -levels).unsqueeze(-1).expand(-1, levels)
-    return found
+    return staged(layer, states.h, windows.rows, windows, states, arithmetic)
 
 
 def staged(
-    layer: Prepared, h: Pair, distance: Pair, arithmetic: Arithmetic
+    layer: Prepared, h: Pair, places: Pair, windows: Windows, states: States, arithmetic: Arithmetic
 ) -> tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor]]]:
-    """The re-weighted convolution over each window, times its theme.
+    """The re-weighted convolution over each window, times its theme, plus the state at its end.
 
     Args:
         layer: the layer.
-        h: states, `[samples, window, hidden]`.
-        distance: `[samples, window]`.
+        h: states, `[…, units]` in both streams.
+        places: where in `h` each window's states stand, `[samples, window]` in both streams.
+        windows: of which steps they are.
+        states: of the cell, whose master gates make the stages.
         arithmetic: the rule set.
 
     Returns:
-        `[samples, hidden]`, and `back` to the multipliers of `h` and of `distance`.
+        `[samples, hidden]`, and `back` to the multipliers of `h` and of the forget master gates.
     """
-    module, size = layer.module, h.x.shape[1]
-    stage, stage_back = softmax(distance.map(lambda d: d.cumsum(-1)), arithmetic)
-    local, local_back = product(h, stage.map(lambda p: p.unsqueeze(-1)), arithmetic)
-    theme, scale_back = linear(local.map(lambda x: x.mean(1)), module.nn_scale.weight, module.nn_scale.bias)
+    module, levels, rows = layer.module, layer.cell.levels, windows.rows
+    h_pair, real, at = (h.x, h.x0), windows.real.squeeze(-1), (places.x, places.x0)
+    local, mean, last, log_stage = ops.stage_window(
+        h_pair, (states.log_p.x, states.log_p.x0), at, (rows.x, rows.x0), real, levels, module.hidden_dim
+    )
+    theme, scale_back = linear(Pair.stacked(mean.flatten(0, 1)), module.nn_scale.weight, module.nn_scale.bias)
     theme, relu_back = activation(theme, "relu", arithmetic)
     theme, rescale_back = linear(theme, module.nn_rescale.weight, module.nn_rescale.bias)
     theme, sigmoid_back = activation(theme, "sigmoid", arithmetic)
-    convolved = local.map(lambda x: F.linear(x.flatten(1), layer.convolution, module.nn_conv.bias))
+    convolved, _ = linear(Pair.stacked(local.flatten(2).flatten(0, 1)), layer.convolution, module.nn_conv.bias)
     out, out_back = product(theme, convolved, arithmetic)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_theme, m_convolved = out_back(m)
-        m_local = (m_convolved @ layer.convolution).reshape(h.x.shape)
-        m_local += scale_back(relu_back(rescale_back(sigmoid_back(m_theme)))).unsqueeze(1) / size
-        m_h, m_stage = local_back(m_local)
-        m_distance = stage_back(m_stage.sum(-1)).flip(-1).cumsum(-1).flip(-1)
-        return m_h, m_distance
+        m_local = (m_convolved @ layer.convolution).reshape(local[0].shape)
+        m_mean = scale_back(relu_back(rescale_back(sigmoid_back(m_theme))))
+        total, half = len(states.log_p.x), arithmetic.half
+        return ops.stage_window_backward(m_local, m_mean, m, h_pair, at, rows.x, real, log_stage, total, levels, half)
 
-    return out, back
-
-
-def _window(rows: Tensor, index: Tensor, real: Tensor) -> Tensor:
-    return rows[index] * real
+    return out.plus(Pair.stacked(last.flatten(0, 1))), back

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deeplift_fast.fused.attention import Spans, folded
+from deeplift_fast.fused.constants import ramp
 from deeplift_fast.fused.pair import Arithmetic, Back, Pair, layer_norm
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import States
-from deeplift_fast.fused.stagenet import Prepared, Windows, distances, masters_back, staged
+from deeplift_fast.fused.stagenet import Prepared, Windows, staged
 
 
 def needed(mask: Tensor, ends: Tensor, window: int) -> Tensor:
@@ -28,7 +29,7 @@ def needed(mask: Tensor, ends: Tensor, window: int) -> Tensor:
         ends: one past the step that is kept, `[samples]`.
         window: the steps that the convolution sees.
     """
-    step, real = torch.arange(mask.shape[1]), mask.bool()
+    step, real = ramp(mask.shape[1], 1, mask.device), mask.bool()
     seen = (step < ends[:, None]) & (step >= ends[:, None] - window)
     last = torch.where(real, step + 1, 0).amax(1).maximum(ends)
     return torch.where((seen & ~real).any(1), mask.shape[1], last)
@@ -41,14 +42,15 @@ def finish(
     windows, cell = Windows.of(steps, ends, states, layer.module.conv_size), layer.cell
     h = states.h.map(cell.unpadded)
     seen, seen_back = _attended(layer, steps, h, windows, mask.bool(), arithmetic)
-    out, out_back = staged(layer, seen, distances(windows, states, cell.levels), arithmetic)
+    place = ramp(windows.step.numel(), 1, windows.step.device).view(windows.step.shape)
+    flat = seen.map(lambda x: x.flatten(0, 1))
+    out, out_back = staged(layer, flat, Pair(place, place), windows, states, arithmetic)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
-        m_window, m_distance = out_back(m)
-        m_window[:, -1] += m
-        return cell.padded(seen_back(m_window)), masters_back(m_distance, windows, states, cell.levels)
+        m_seen, m_master = out_back(m)
+        return cell.padded(seen_back(m_seen.reshape(seen.x.shape))), m_master
 
-    return Pair(out.x + seen.x[:, -1], out.x0 + seen.x0[:, -1]), back
+    return out, back
 
 
 def _attended(
@@ -56,25 +58,45 @@ def _attended(
 ) -> tuple[Pair, Back]:
     """`norm(h + attention(h))` in the windows, `[samples, window, hidden]`; 0 before the first step."""
     real = windows.real.squeeze(-1)
-    shown, shown0 = windows.rows.x[real], windows.rows.x0[real]
-    spans = _spans(steps, windows, mask)
-    spans0 = replace(spans, index=h.facing_rows[spans.index])
+    if steps.static:
+        shown = shown0 = windows.rows.x.flatten()
+        spans = spans0 = _all_spans(windows, mask)
+    else:
+        shown, shown0 = windows.rows.x[real], windows.rows.x0[real]
+        spans = _spans(steps, windows, mask)
+        spans0 = replace(spans, index=h.facing_rows[spans.index])
     queries = Pair(h.x[shown], h.x0[shown0])
-    samples = torch.arange(len(real))
+    samples = ramp(len(real), 1, real.device)
     added, added_back = folded(layer.module.mha, queries, h, spans, spans0, samples, arithmetic)
-    total = Pair(added.x + queries.x, added.x0 + queries.x0)
-    normal, norm_back = layer_norm(total, layer.module.attn_norm, arithmetic)
+    normal, norm_back = layer_norm(added.plus(queries), layer.module.attn_norm, arithmetic)
 
     def lined_up(x: Tensor) -> Tensor:
+        if steps.static:
+            return x.reshape(-1, *real.shape[1:], x.shape[1]) * windows.real
         return x.new_zeros(*real.shape, x.shape[1]).masked_scatter_(real.unsqueeze(-1), x)
 
     def back(m: Tensor) -> Tensor:
-        m_total = norm_back(m[real])
+        m_total = norm_back((m * windows.real).flatten(0, 1) if steps.static else m[real])
         m_queries, m_h = added_back(m_total)
-        m_h[shown] += m_queries.add_(m_total)  # each row is in one window at most
+        m_queries.add_(m_total)
+        if steps.static:
+            return m_h.index_add_(0, shown, m_queries)
+        m_h[shown] += m_queries  # each row is in one window at most
         return m_h
 
-    return normal.map(lined_up), back
+    return normal.apart().map(lined_up), back
+
+
+def _all_spans(windows: Windows, mask: Tensor) -> Spans:
+    """Every step of each sample's window as queries, and all of its steps as rows.
+
+    What is before a window's first step asks too, and is not read.
+    """
+    (samples, steps), size, device = mask.shape, windows.step.shape[1], mask.device
+    index = ramp(samples * steps, 1, device).view(steps, samples).T.reshape(-1)
+    starts, queries = (ramp(samples + 1, each, device) for each in (steps, size))
+    looks = mask.gather(1, windows.step).flatten()
+    return Spans(index, starts, queries, looks, mask.flatten(), samples * steps * size)
 
 
 def _spans(steps: Ragged, windows: Windows, mask: Tensor) -> Spans:
@@ -83,8 +105,10 @@ def _spans(steps: Ragged, windows: Windows, mask: Tensor) -> Spans:
     Positions past a sample's steps are masked, unless a query of it looks at all alike: then there are none.
     """
     real = windows.real.squeeze(-1)
-    starts, queries = (F.pad(counts.cumsum(0), (1, 0)) for counts in (steps.lengths, real.sum(1)))
+    asking = real.sum(1)
+    starts, queries = (F.pad(counts.cumsum(0), (1, 0)) for counts in (steps.lengths, asking))
     sample = torch.repeat_interleave(torch.arange(len(real)), steps.lengths)
     step = torch.arange(len(sample)) - starts[sample]
     looks = mask.gather(1, windows.step)[real]
-    return Spans(steps.rows(sample, step), starts, queries, looks, mask[sample, step])
+    pairs = int((steps.lengths * asking).sum())
+    return Spans(steps.rows(sample, step), starts, queries, looks, mask[sample, step], pairs)

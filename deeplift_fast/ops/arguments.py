@@ -11,26 +11,44 @@ VARIANTS = ("rescale", "pyhealth")
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
+def computed(dtype: torch.dtype) -> torch.dtype:
+    """What an op computes in: float32 for the half types."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def check_secant(x: Tensor, x0: Tensor, function: str, variant: str) -> None:
     """Raise `ValueError` or `TypeError` unless :func:`deeplift_fast.ops.secant` accepts the arguments."""
     if function not in FUNCTIONS:
         raise ValueError(f"secant: function is {function!r}; accepted: {', '.join(FUNCTIONS)}")
     if variant not in VARIANTS:
         raise ValueError(f"secant: variant is {variant!r}; accepted: {', '.join(VARIANTS)}")
-    for name, value in (("x", x), ("x0", x0)):
+    _require_alike("secant", x, x0, ("x", "x0"))
+
+
+def check_log_mean_softmax(z: Tensor, z0: Tensor, dim: int, names: tuple[str, str]) -> None:
+    """Raise unless :func:`deeplift_fast.ops.log_mean_softmax` accepts the arguments, or its backward with its names."""
+    _require_alike("log_mean_softmax", z, z0, names)
+    if not -max(z.dim(), 1) <= dim < max(z.dim(), 1):
+        raise IndexError(f"log_mean_softmax: dim is {dim}; {names[0]} has {z.dim()} dimensions")
+
+
+def _require_alike(op: str, x: Tensor, x0: Tensor, names: tuple[str, str]) -> None:
+    """Two tensors of one shape, dtype and device."""
+    name, name0 = names
+    for each, value in ((name, x), (name0, x0)):
         if not isinstance(value, Tensor):
-            raise TypeError(f"secant: {name} is a {type(value).__name__}; accepted: a tensor")
+            raise TypeError(f"{op}: {each} is a {type(value).__name__}; accepted: a tensor")
     if x.shape != x0.shape:
         raise ValueError(
-            f"secant: x has shape {tuple(x.shape)} and x0 {tuple(x0.shape)}; they must be equal "
+            f"{op}: {name} has shape {tuple(x.shape)} and {name0} {tuple(x0.shape)}; they must be equal "
             "(nothing is broadcast: expand the smaller one first)"
         )
     if x.dtype != x0.dtype:
-        raise TypeError(f"secant: x is {x.dtype} and x0 {x0.dtype}; convert one to the other's dtype")
+        raise TypeError(f"{op}: {name} is {x.dtype} and {name0} {x0.dtype}; convert one to the other's dtype")
     if x.dtype not in DTYPES:
-        raise TypeError(f"secant: x is {x.dtype}; accepted: {', '.join(str(d) for d in DTYPES)}")
+        raise TypeError(f"{op}: {name} is {x.dtype}; accepted: {', '.join(str(d) for d in DTYPES)}")
     if x.device != x0.device:
-        raise ValueError(f"secant: x is on {x.device} and x0 on {x0.device}; move one to the other's device")
+        raise ValueError(f"{op}: {name} is on {x.device} and {name0} on {x0.device}; move one to the other's device")
 
 
 SLOPES = {
@@ -41,7 +59,7 @@ SLOPES = {
     "rnn_relu": ("secant", "derivative"),
 }
 GATES = {"stagenet": (4, 4, 4), "lstm": (4, 4, 4), "gru": (4, 3, 3), "rnn_tanh": (1, 1, 1), "rnn_relu": (1, 1, 1)}
-LANES = {torch.float32: 16, torch.float64: 8}
+LANES = {torch.float32: 16, torch.float64: 8}  # units of a panel that the CPU's kernels want
 COEFFICIENTS = {"stagenet": 8, "lstm": 6, "gru": 5, "rnn_tanh": 1, "rnn_relu": 1}
 
 
@@ -57,28 +75,32 @@ def check_recurrent(
     cell: str,
     slope: str,
 ) -> None:
-    """Raise `ValueError` or `TypeError` unless :func:`deeplift_fast.ops.recurrent` accepts the arguments."""
+    """Raise `ValueError` or `TypeError` unless :func:`deeplift_fast.ops.recurrent` accepts the arguments.
+
+    Numbers that lie on another device than the CPU are not looked at: the device would have to be waited for.
+    """
     _require_cell("recurrent", cell, levels)
     if slope not in SLOPES[cell]:
         raise ValueError(f"recurrent: slope is {slope!r}; accepted for {cell}: {', '.join(SLOPES[cell])}")
-    _require_dtype("recurrent", u, "u")
+    on_cpu = _require_float("recurrent", u, "u")
     _require_dimensions("recurrent", {"u": (u, 2), "u0": (u0, 2), "counts": (counts, 1), "counts0": (counts0, 1)})
     _require_many("recurrent: weights", weights, 6)
     _require_dimensions("recurrent: weights", {"bias": (weights[2], 3), "master_bias": (weights[5], 1)})
     _, _, bias, *masters = weights
-    panels, lanes = bias.shape[0], LANES[u.dtype]
-    gates, from_input, from_state = GATES[cell]
+    (panels, _, lanes), (gates, from_input, from_state) = bias.shape, GATES[cell]
+    _require_lanes("recurrent", u, lanes)
     inputs, units, width = u.shape[1], panels * lanes, masters[-1].shape[-1]
-    if levels and (panels % levels or width % lanes or width < 2 * levels):
+    if levels and (units % levels or width < 2 * levels or (on_cpu and (panels % levels or width % lanes))):
         raise ValueError(f"recurrent: {panels} panels and {width} master columns do not fit {levels} levels")
     shapes = (
         (panels, inputs, from_input, lanes), (panels, units, from_state, lanes), (panels, gates, lanes),
         (inputs, width), (units, width), (width,),
     )  # fmt: skip
-    _require("recurrent: weights", weights, shapes, u.dtype)
-    _require("recurrent: coefficients", [coefficients], [(len(u), COEFFICIENTS[cell], units)], u.dtype)
-    _require("recurrent: u, u0", [u, u0], [tuple(u.shape), (u0.shape[0], inputs)], u.dtype)
-    for name, each, rows in (("counts", counts, u), ("counts0", counts0, u0)):
+    _require("recurrent: weights", weights, shapes, u.dtype, on_cpu)
+    _require("recurrent: coefficients", [coefficients], [(len(u), COEFFICIENTS[cell], units)], u.dtype, on_cpu)
+    _require("recurrent: u, u0", [u, u0], [tuple(u.shape), (u0.shape[0], inputs)], u.dtype, on_cpu)
+    on_host = counts.device.type == counts0.device.type == "cpu"
+    for name, each, rows in (("counts", counts, u), ("counts0", counts0, u0)) if on_host else ():
         _require_counts(f"recurrent: {name}", each, len(rows))
     _check_where(where, counts, counts0)
 
@@ -86,9 +108,12 @@ def check_recurrent(
 def _check_where(where: Tensor, counts: Tensor, counts0: Tensor) -> None:
     if counts.shape != counts0.shape:
         raise ValueError(f"recurrent: counts has {len(counts)} steps and counts0 {len(counts0)}; they must be as many")
-    samples = int(counts[0]) if len(counts) else 0
-    _require("recurrent: where", [where], [(samples,)], torch.int64)
-    if samples:
+    if not counts.device.type == counts0.device.type == "cpu":
+        return
+    samples = counts.tolist()[0] if len(counts) else 0
+    on_cpu = where.device.type == "cpu"
+    _require("recurrent: where", [where], [(samples,)], torch.int64, dense=on_cpu)
+    if samples and on_cpu:
         # A sample's baseline lasts as long as the sample: the largest index among a step's samples is in its rows.
         furthest = where.cummax(0).values[counts - 1]
         if bool((furthest >= counts0).any()) or int(where.min()) < 0:
@@ -106,41 +131,120 @@ def check_recurrent_backward(
     cell: str,
     inputs: int,
 ) -> None:
-    """Raise unless :func:`deeplift_fast.ops.recurrent_backward` accepts the arguments."""
+    """Raise unless :func:`deeplift_fast.ops.recurrent_backward` accepts the arguments, as :func:`check_recurrent`."""
     _require_cell("recurrent_backward", cell, levels)
-    _require_dtype("recurrent_backward", m_h, "m_h")
+    on_cpu = _require_float("recurrent_backward", m_h, "m_h")
     _require_dimensions("recurrent_backward", {"m_h": (m_h, 2), "counts": (counts, 1)})
     _require_many("recurrent_backward: weights", weights, 4)
-    rows, units = m_h.shape
-    lanes = LANES[m_h.dtype]
-    _require_counts("recurrent_backward: counts", counts, rows)
-    if units % lanes or (levels and units // lanes % levels) or inputs < 0:
+    (rows, units), (back_u, back_h) = m_h.shape, weights[:2]
+    if counts.device.type == "cpu":
+        _require_counts("recurrent_backward: counts", counts, rows)
+    panels = back_h.shape[1] if back_h.dim() == 4 else 0
+    if not panels or units % panels:
+        raise ValueError(
+            f"recurrent_backward: back_h has shape {tuple(back_h.shape)}; accepted: [panels of columns, panels, rows, "
+            f"width], with panels that divide {units} units"
+        )
+    if inputs < 0 or (levels and units % levels):
         raise ValueError(
             f"recurrent_backward: m_h has shape {tuple(m_h.shape)}, levels is {levels} and inputs {inputs}; accepted: "
-            f"a multiple of {lanes} units for each level, and 0 or more inputs"
+            "as many units for each level, and 0 or more inputs"
         )
-    _, from_input, from_state = GATES[cell]
-    across_u, across_h = (-(-size // (4 * lanes)) for size in (inputs, units))
+    lanes, (_, from_input, from_state) = units // panels, GATES[cell]
+    _require_lanes("recurrent_backward", m_h, lanes)
+    wide_u, wide_h = back_u.shape[-1], back_h.shape[-1]
+    if on_cpu and not wide_u == wide_h == 4 * lanes:
+        raise ValueError(f"recurrent_backward: weights are {wide_u} and {wide_h} wide; accepted: {4 * lanes}")
+    across_u, across_h = -(-inputs // wide_u), -(-units // wide_h)
     given = [m_h, m_master, coefficients, shares, *weights]
     shapes = [
         (rows, units), (rows, levels), (rows, COEFFICIENTS[cell], units), (rows, 2 * levels),
-        (across_u, units * from_input, 4 * lanes), (across_h, units * from_state, 4 * lanes),
-        (across_u, 2 * levels, 4 * lanes), (across_h, 2 * levels, 4 * lanes),
+        (across_u, panels, lanes * from_input, wide_u), (across_h, panels, lanes * from_state, wide_h),
+        (across_u, 2 * levels, wide_u), (across_h, 2 * levels, wide_h),
     ]  # fmt: skip
-    _require("recurrent_backward: m_h, m_master, coefficients, shares and weights", given, shapes, m_h.dtype)
+    _require("recurrent_backward: m_h, m_master, coefficients, shares and weights", given, shapes, m_h.dtype, on_cpu)
+
+
+def check_stage_window(
+    h: tuple[Tensor, Tensor],
+    log_p: tuple[Tensor, Tensor],
+    places: tuple[Tensor, Tensor],
+    rows: tuple[Tensor, Tensor],
+    real: Tensor,
+    levels: int,
+    hidden: int,
+) -> None:
+    """Raise unless :func:`deeplift_fast.ops.stage_window` accepts the arguments."""
+    _require_float("stage_window", h[0], "h")
+    _require_stages("stage_window", h, places, rows, real, levels, hidden)
+    shapes = [(len(each), 2 * levels) for each in log_p]
+    _require("stage_window: log_p", log_p, shapes, h[0].dtype, dense=False)
+
+
+def check_stage_window_backward(
+    m_local: Tensor,
+    m_mean: Tensor,
+    m_last: Tensor,
+    h: tuple[Tensor, Tensor],
+    places: tuple[Tensor, Tensor],
+    rows: Tensor,
+    real: Tensor,
+    log_stage: Tensor,
+    levels: int,
+) -> None:
+    """Raise unless :func:`deeplift_fast.ops.stage_window_backward` accepts the arguments."""
+    op = "stage_window_backward"
+    _require_float(op, h[0], "h")
+    if m_local.dim() != 3:
+        raise ValueError(f"{op}: m_local has shape {tuple(m_local.shape)}; accepted: [samples, window, hidden]")
+    samples, _, hidden = m_local.shape
+    _require_stages(op, h, places, (rows,), real, levels, hidden)
+    given, stages = (m_local, m_mean, m_last, log_stage), tuple(real.shape)
+    shapes = ((*stages, hidden), (samples, hidden), (samples, hidden), (2, *stages))
+    _require(f"{op}: m_local, m_mean, m_last and log_stage", given, shapes, h[0].dtype, dense=False)
+
+
+def _require_stages(
+    op: str,
+    h: tuple[Tensor, Tensor],
+    places: tuple[Tensor, Tensor],
+    rows: tuple[Tensor, ...],
+    real: Tensor,
+    levels: int,
+    hidden: int,
+) -> None:
+    if real.dim() != 2 or real.dtype != torch.bool:
+        raise ValueError(
+            f"{op}: real has shape {tuple(real.shape)} and is {real.dtype}; accepted: bool [samples, window]"
+        )
+    units = h[0].shape[-1]
+    if levels < 1 or units % levels or hidden % levels or hidden > units:
+        raise ValueError(f"{op}: {hidden} of {units} units do not fit {levels} levels")
+    _require(f"{op}: h", h, [(len(each), units) for each in h], h[0].dtype, dense=False)
+    index = (*places, *rows)
+    _require(f"{op}: places and rows", index, [tuple(real.shape)] * len(index), torch.int64, dense=False)
 
 
 def check_attention(
-    asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor, looks: Tensor, seen: Tensor
+    asked: Tensor,
+    rows: Tensor,
+    index: Tensor,
+    starts: Tensor,
+    queries: Tensor,
+    looks: Tensor,
+    seen: Tensor,
+    pairs: int,
 ) -> None:
     """Raise unless :func:`deeplift_fast.ops.attention` accepts the arguments."""
-    _require_dtype("attention", asked, "asked")
+    _require_float("attention", asked, "asked")
     _require_dimensions("attention", {"asked": (asked, 3), "rows": (rows, 2), "starts": (starts, 1), "seen": (seen, 1)})
-    _require("attention: asked", [asked], [tuple(asked.shape)], asked.dtype)
-    _require("attention: rows", [rows], [(len(rows), asked.shape[2])], asked.dtype)
-    _require("attention: index", [index], [(len(seen),)], torch.int64)
-    _require("attention: looks, seen", [looks, seen], [(asked.shape[1],), (len(seen),)], torch.bool)
-    _require("attention: starts, queries", [starts, queries], [tuple(starts.shape)] * 2, torch.int64)
+    _require("attention: asked", [asked], [tuple(asked.shape)], asked.dtype, beside=asked)
+    _require("attention: rows", [rows], [(len(rows), asked.shape[2])], asked.dtype, beside=asked)
+    _require("attention: index", [index], [(len(seen),)], torch.int64, beside=asked)
+    _require("attention: looks, seen", [looks, seen], [(asked.shape[1],), (len(seen),)], torch.bool, beside=asked)
+    _require("attention: starts, queries", [starts, queries], [tuple(starts.shape)] * 2, torch.int64, beside=asked)
+    if pairs < 0:
+        raise ValueError(f"attention: pairs is {pairs}; accepted: the sum of the samples' rows · queries")
 
 
 def check_attention_backward(
@@ -155,7 +259,7 @@ def check_attention_backward(
     log_p: tuple[Tensor, Tensor],
 ) -> None:
     """Raise unless :func:`deeplift_fast.ops.attention_backward` accepts the arguments."""
-    _require_dtype("attention_backward", m, "m")
+    _require_float("attention_backward", m, "m")
     _require_dimensions("attention_backward", {"m": (m, 3)})
     names = ("asked", "rows", "index", "starts", "queries")
     for name, pair in zip(names, (asked, rows, index, starts, queries), strict=True):
@@ -164,21 +268,22 @@ def check_attention_backward(
         _require_dimensions("attention_backward", {name: (pair[0], dimensions), f"{name}0": (pair[1], dimensions)})
         sizes = {"asked": (len(m), -1, m.shape[2]), "rows": (-1, m.shape[2])}.get(name, (-1,))
         shapes = [tuple(n if n >= 0 else own for n, own in zip(sizes, each.shape, strict=True)) for each in pair]
-        _require(f"attention_backward: {name}", pair, shapes, m.dtype if name in ("asked", "rows") else torch.int64)
+        dtype = m.dtype if name in ("asked", "rows") else torch.int64
+        _require(f"attention_backward: {name}", pair, shapes, dtype, beside=m)
     _require_many("attention_backward: log_p", log_p, 2)
     _require_dimensions("attention_backward", {"log_p": (log_p[0], 1), "log_p0": (log_p[1], 1)})
-    _require("attention_backward: m", [m], [tuple(asked[0].shape)], m.dtype)
-    _require("attention_backward: looks", [looks], [(m.shape[1],)], torch.bool)
-    _require("attention_backward: where", [where], [(len(starts[0]) - 1,)], torch.int64)
-    _require("attention_backward: log_p", log_p, [(each.numel(),) for each in log_p], m.dtype)
+    _require("attention_backward: m", [m], [tuple(asked[0].shape)], m.dtype, beside=m)
+    _require("attention_backward: looks", [looks], [(m.shape[1],)], torch.bool, beside=m)
+    _require("attention_backward: where", [where], [(len(starts[0]) - 1,)], torch.int64, beside=m)
+    _require("attention_backward: log_p", log_p, [(each.numel(),) for each in log_p], computed(m.dtype), beside=m)
 
 
 def check_gelu(x: Tensor, x0: Tensor, where: Tensor) -> None:
     """Raise unless :func:`deeplift_fast.ops.gelu` accepts the arguments."""
-    _require_dtype("gelu", x, "x")
+    _require_float("gelu", x, "x")
     _require_dimensions("gelu", {"x": (x, 2), "x0": (x0, 2)})
-    _require("gelu: x, x0", [x, x0], [tuple(x.shape), (len(x0), x.shape[1])], x.dtype)
-    _require("gelu: where", [where], [(len(x),)], torch.int64)
+    _require("gelu: x, x0", [x, x0], [tuple(x.shape), (len(x0), x.shape[1])], x.dtype, beside=x)
+    _require("gelu: where", [where], [(len(x),)], torch.int64, beside=x)
 
 
 def check_layer_norm_backward(
@@ -191,26 +296,32 @@ def check_layer_norm_backward(
     weight: Tensor,
 ) -> None:
     """Raise unless :func:`deeplift_fast.ops.layer_norm_backward` accepts the arguments."""
-    _require_dtype("layer_norm_backward", x, "x")
+    _require_float("layer_norm_backward", x, "x")
     _require_dimensions("layer_norm_backward", {"x": (x, 2), "x0": (x0, 2)})
     _require_many("layer_norm_backward: averages", averages, 2)
     _require_many("layer_norm_backward: scales", scales, 2)
     (rows, size), rows0 = x.shape, len(x0)
-    given = [m, x, x0, *averages, *scales, weight]
-    shapes = [(rows, size), (rows, size), (rows0, size), (rows, 1), (rows0, 1), (rows, 1), (rows0, 1), (size,)]
-    _require("layer_norm_backward", given, shapes, x.dtype)
-    _require("layer_norm_backward: where", [where], [(rows,)], torch.int64)
+    _require(
+        "layer_norm_backward",
+        [m, x, x0, weight],
+        [(rows, size), (rows, size), (rows0, size), (size,)],
+        x.dtype,
+        beside=x,
+    )
+    shapes = [(rows, 1), (rows0, 1)] * 2
+    _require("layer_norm_backward: averages, scales", [*averages, *scales], shapes, computed(x.dtype), beside=x)
+    _require("layer_norm_backward: where", [where], [(rows,)], torch.int64, beside=x)
 
 
 def check_token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multipliers: Tensor) -> None:
     """Raise unless :func:`deeplift_fast.ops.token_contributions` accepts the arguments."""
-    _require_dtype("token_contributions", weight, "weight")
+    _require_float("token_contributions", weight, "weight")
     _require_dimensions("token_contributions", {"weight": (weight, 2), "tokens": (tokens, 2)})
     shape = tuple(tokens.shape)
-    _require("token_contributions: tokens, baseline", [tokens, baseline], [shape, shape], torch.int64)
+    _require("token_contributions: tokens, baseline", [tokens, baseline], [shape, shape], torch.int64, beside=weight)
     given = [weight, multipliers]
     shapes = [tuple(weight.shape), (len(tokens), weight.shape[1])]
-    _require("token_contributions: weight, multipliers", given, shapes, weight.dtype)
+    _require("token_contributions: weight, multipliers", given, shapes, weight.dtype, beside=weight)
 
 
 def _require_cell(op: str, cell: str, levels: int) -> None:
@@ -220,10 +331,21 @@ def _require_cell(op: str, cell: str, levels: int) -> None:
         raise ValueError(f"{op}: levels is {levels}; accepted: 1 or more for stagenet, 0 for other cells")
 
 
-def _require_dtype(op: str, tensor: Tensor, name: str) -> None:
+def _require_float(op: str, tensor: Tensor, name: str) -> bool:
+    """Whether the device wants what is contiguous: the CPU; another one copies, and takes the half types too."""
     _require_tensor(f"{op}: {name}", tensor)
-    if tensor.dtype not in LANES:
-        raise TypeError(f"{op}: {name} is {tensor.dtype}; accepted: torch.float32, torch.float64")
+    on_cpu = tensor.device.type == "cpu"
+    accepted = tuple(LANES) if on_cpu else DTYPES
+    if tensor.dtype not in accepted:
+        raise TypeError(f"{op}: {name} is {tensor.dtype}; accepted: {', '.join(map(str, accepted))}")
+    return on_cpu
+
+
+def _require_lanes(op: str, tensor: Tensor, lanes: int) -> None:
+    if tensor.device.type == "cpu" and lanes != LANES[tensor.dtype]:
+        raise ValueError(
+            f"{op}: weights have panels of {lanes} units; accepted on the CPU: {LANES[tensor.dtype]} in {tensor.dtype}"
+        )
 
 
 def _require_tensor(what: str, value: Any) -> None:
@@ -250,14 +372,26 @@ def _require_counts(what: str, counts: Tensor, rows: int) -> None:
         raise ValueError(f"{what} must fall from step to step, and sum to the rows ({rows})")
 
 
-def _require(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> None:
+def _require(
+    what: str,
+    tensors: Sequence[Tensor],
+    shapes: Sequence[tuple[int, ...]],
+    dtype: torch.dtype,
+    dense: bool = True,
+    beside: Tensor | None = None,
+) -> None:
+    """Of these shapes and dtype, and contiguous; or on the device of `beside`, and contiguous if that is the CPU."""
     for tensor, shape in zip(tensors, shapes, strict=True):
         _require_tensor(f"{what}: one", tensor)
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{what}: a tensor has shape {tuple(tensor.shape)}; accepted: {shape}")
         if tensor.dtype != dtype:
             raise TypeError(f"{what}: a tensor is {tensor.dtype}; accepted: {dtype}")
-        if not tensor.is_contiguous():
+        if beside is not None and tensor.device != beside.device:
+            raise ValueError(
+                f"{what}: a tensor is on {tensor.device}; move it to {beside.device}, where the others are"
+            )
+        if (dense if beside is None else tensor.device.type == "cpu") and not tensor.is_contiguous():
             raise ValueError(f"{what}: a tensor of shape {shape} is not contiguous")
 
 

@@ -17,7 +17,21 @@ from torch import Tensor
 from deeplift_fast.ops import arguments, naive
 from deeplift_fast.ops.schema import NAMESPACE, SCHEMAS
 
-ON_CUDA = ("secant",)  # ops with a Triton kernel; the others run in plain torch there
+ON_CUDA = (  # ops with a Triton kernel; the others run in plain torch there
+    "secant",
+    "recurrent",
+    "recurrent_backward",
+    "stage_window",
+    "stage_window_backward",
+    "attention",
+    "attention_backward",
+    "gelu",
+    "layer_norm_backward",
+    "log_mean_softmax",
+    "log_mean_softmax_backward",
+    "token_contributions",
+)
+_MODULES = {"log_mean_softmax_backward": "log_mean_softmax"}  # where it is not named after the op
 
 
 class BackendWarning(UserWarning):
@@ -87,7 +101,7 @@ def _triton_kernel(stem: str) -> Callable[..., Any]:
     """Imports the launcher at its first call: importing Triton takes a while, and only CUDA needs it."""
 
     def launch(*args: Any) -> Any:
-        return getattr(importlib.import_module(f"deeplift_fast.ops.triton.{stem}"), stem)(*args)
+        return getattr(importlib.import_module(f"deeplift_fast.ops.triton.{_MODULES.get(stem, stem)}"), stem)(*args)
 
     return launch
 
@@ -135,8 +149,21 @@ def _fake_recurrent(u: Tensor, u0: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 
 
 def _fake_recurrent_backward(m_h: Tensor, *rest: Any) -> Tensor:
-    lanes, inputs = arguments.LANES[m_h.dtype], rest[-1]
-    return m_h.new_empty(len(m_h), -(-inputs // lanes) * lanes)
+    quarter, inputs = rest[4].shape[-1] // 4, rest[-1]
+    return m_h.new_empty(len(m_h), -(-inputs // quarter) * quarter)
+
+
+def _fake_stage_window(h: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    (samples, window), hidden = rest[7].shape, rest[-1]
+    shapes = ((samples, window, hidden), (samples, hidden), (samples, hidden), (samples, window))
+    return tuple(h.new_empty(2, *shape) for shape in shapes)
+
+
+def _fake_stage_window_backward(
+    m_local: Tensor, m_mean: Tensor, m_last: Tensor, h: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor]:
+    total, levels, _ = rest[-3:]
+    return h.new_empty(h.shape), h.new_empty(total, levels)
 
 
 def _fake_token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multipliers: Tensor) -> Tensor:
@@ -144,8 +171,8 @@ def _fake_token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, 
 
 
 def _fake_attention(asked: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    size = torch.library.get_ctx().new_dynamic_size()  # as many as there are pairs of a row and a query
-    return torch.empty_like(asked), asked.new_empty(size)
+    heads, pairs = len(asked), rest[-1]
+    return torch.empty_like(asked), asked.new_empty(heads * pairs, dtype=arguments.computed(asked.dtype))
 
 
 def _fake_attention_backward(m: Tensor, asked: Tensor, asked0: Tensor, rows: Tensor, *rest: Any) -> tuple:
@@ -168,10 +195,14 @@ torch.library.register_vmap(f"{NAMESPACE}::secant", _vmap_secant, lib=_library)
 for _stem, _fake in (
     ("recurrent", _fake_recurrent),
     ("recurrent_backward", _fake_recurrent_backward),
+    ("stage_window", _fake_stage_window),
+    ("stage_window_backward", _fake_stage_window_backward),
     ("attention", _fake_attention),
     ("attention_backward", _fake_attention_backward),
     ("gelu", _fake_gelu),
     ("layer_norm_backward", _fake_layer_norm_backward),
+    ("log_mean_softmax", naive.log_mean_softmax),
+    ("log_mean_softmax_backward", naive.log_mean_softmax_backward),
     ("token_contributions", _fake_token_contributions),
 ):
     torch.library.register_fake(f"{NAMESPACE}::{_stem}", _fake, lib=_library)

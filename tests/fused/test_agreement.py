@@ -5,6 +5,14 @@ import torch
 from fused_cases import MODELS, SEQUENCE, STAGENET, batch_of, both_routes, dataset, distance, distances, make, patients
 from pyhealth.models import MLP, RNN, StageAttentionNet, StageNet, Transformer
 
+
+@pytest.fixture(autouse=True, params=["ragged", "static"])
+def route(request, monkeypatch):
+    """Real steps as rows, as on the CPU, and all steps as rows, as on a GPU."""
+    monkeypatch.setattr("deeplift_fast.fused.plan.static_on_cpu", request.param == "static")
+    return request.param
+
+
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
@@ -134,6 +142,7 @@ def test_targets(target):
 
 
 def test_batches_larger_than_go_through_at_once(monkeypatch):
+    monkeypatch.setattr("deeplift_fast.fused.plan.AT_ONCE_ON_GPU", 1)
     data = dataset(STAGENET, patients(11))
     model = make(StageNet, data, embedding_dim=8, chunk_size=6)
     whole, _ = both_routes(model, batch_of(data), "complete")
