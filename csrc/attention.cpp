@@ -328,11 +328,14 @@ void check_spans(const char* op, const Tensor& asked, const Tensor& rows, const 
 }
 
 std::tuple<Tensor, Tensor> attention(Tensor asked, Tensor rows, Tensor index, Tensor starts, Tensor queries,
-                                     Tensor looks, Tensor seen) {
+                                     Tensor looks, Tensor seen, Index pairs) {
     check_spans("attention", asked, rows, index, starts, queries);
     const Spans spans(index, starts, queries);
+    const Index heads = asked.size(0);
+    STD_TORCH_CHECK(spans.offsets(1).back() == pairs, "attention: pairs is ", pairs, "; the samples have ",
+                    spans.offsets(1).back());
     Tensor mixed = torch::stable::empty_like(asked);
-    Tensor log_p = torch::stable::new_empty(asked, {spans.offsets(asked.size(0)).back()});
+    Tensor log_p = torch::stable::new_empty(asked, {heads * pairs});
     const auto run = [&]<typename T>(T) {
         forward<T>(Side<T>(asked, rows, spans), {data<bool>(looks), data<bool>(seen)},
                    static_cast<T*>(mixed.mutable_data_ptr()), static_cast<T*>(log_p.mutable_data_ptr()));

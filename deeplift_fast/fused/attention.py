@@ -29,6 +29,7 @@ class Spans:
         queries: where each sample's queries begin, and the end, int64 `[samples + 1]`.
         looks: whether a query is one of a real position, bool `[queries]`; PyHealth lets others look at all alike.
         seen: whether a row is real, bool `[all]`.
+        pairs: of a row and a query of one sample, in all.
     """
 
     index: Tensor
@@ -36,6 +37,11 @@ class Spans:
     queries: Tensor
     looks: Tensor
     seen: Tensor
+    pairs: int
+
+    def attention(self, asked: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """:func:`deeplift_fast.ops.attention` of one stream."""
+        return ops.attention(asked, rows, self.index, self.starts, self.queries, self.looks, self.seen, self.pairs)
 
 
 def folded(
@@ -60,10 +66,8 @@ def folded(
     by_head = [w.unflatten(0, (heads, size)) for w in (w_k, w_v)]
     scale, w_out = size**-0.5, attention.output_linear.weight
     asked = queries.apart().map(lambda a: _to_heads(F.linear(a, w_q).mul_(scale), by_head[0]))
-    mixed, log_p = ops.attention(asked.x, rows.x, spans.index, spans.starts, spans.queries, spans.looks, spans.seen)
-    mixed0, log_p0 = ops.attention(
-        asked.x0, rows.x0, spans0.index, spans0.starts, spans0.queries, spans0.looks, spans0.seen
-    )
+    mixed, log_p = spans.attention(asked.x, rows.x)
+    mixed0, log_p0 = spans0.attention(asked.x0, rows.x0)
     out = Pair(mixed, mixed0, queries.where).map(lambda c: F.linear(_from_heads(c, by_head[1]), w_out))
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:

@@ -95,7 +95,8 @@ def _all_spans(windows: Windows, mask: Tensor) -> Spans:
     (samples, steps), size, device = mask.shape, windows.step.shape[1], mask.device
     index = ramp(samples * steps, 1, device).view(steps, samples).T.reshape(-1)
     starts, queries = (ramp(samples + 1, each, device) for each in (steps, size))
-    return Spans(index, starts, queries, mask.gather(1, windows.step).flatten(), mask.flatten())
+    looks = mask.gather(1, windows.step).flatten()
+    return Spans(index, starts, queries, looks, mask.flatten(), samples * steps * size)
 
 
 def _spans(steps: Ragged, windows: Windows, mask: Tensor) -> Spans:
@@ -104,8 +105,10 @@ def _spans(steps: Ragged, windows: Windows, mask: Tensor) -> Spans:
     Positions past a sample's steps are masked, unless a query of it looks at all alike: then there are none.
     """
     real = windows.real.squeeze(-1)
-    starts, queries = (F.pad(counts.cumsum(0), (1, 0)) for counts in (steps.lengths, real.sum(1)))
+    asking = real.sum(1)
+    starts, queries = (F.pad(counts.cumsum(0), (1, 0)) for counts in (steps.lengths, asking))
     sample = torch.repeat_interleave(torch.arange(len(real)), steps.lengths)
     step = torch.arange(len(sample)) - starts[sample]
     looks = mask.gather(1, windows.step)[real]
-    return Spans(steps.rows(sample, step), starts, queries, looks, mask[sample, step])
+    pairs = int((steps.lengths * asking).sum())
+    return Spans(steps.rows(sample, step), starts, queries, looks, mask[sample, step], pairs)

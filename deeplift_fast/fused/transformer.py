@@ -25,12 +25,14 @@ class Lines:
         kept: whether a row is real, `[rows, 1]`; PyHealth clears the feed-forward output of the others.
         at: where the rows stand in the batch.
         starts: each sample's first row, and the end, int64 `[samples + 1]`.
+        pairs: of two rows of one sample, in all.
     """
 
     index: Tensor
     kept: Tensor
     at: Rows
     starts: Tensor
+    pairs: int
 
     @staticmethod
     def of(mask: Tensor) -> "Lines":
@@ -43,14 +45,16 @@ class Lines:
         index = torch.zeros(mask.shape, dtype=torch.int64)
         index[sample, position] = torch.arange(len(sample))
         starts = torch.searchsorted(sample, torch.arange(len(mask) + 1))
-        return Lines(index, mask[sample, position].unsqueeze(-1), Chosen(sample, position), starts)
+        pairs = int(starts.diff().square().sum())
+        return Lines(index, mask[sample, position].unsqueeze(-1), Chosen(sample, position), starts, pairs)
 
     @staticmethod
     def every(mask: Tensor) -> "Lines":
         """All positions: which rows there are depends on the mask's shape alone."""
         (samples, positions), device = mask.shape, mask.device
         index = ramp(samples * positions, 1, device).view(mask.shape)
-        return Lines(index, mask.reshape(-1, 1), Every(by_step=False), ramp(samples + 1, positions, device))
+        starts = ramp(samples + 1, positions, device)
+        return Lines(index, mask.reshape(-1, 1), Every(by_step=False), starts, samples * positions**2)
 
     @property
     def first(self) -> Tensor:
@@ -63,8 +67,8 @@ class Lines:
         everything = ramp(len(kept), 1, device)
         if of_first:
             asking = ramp(len(self.index) + 1, 1, device)
-            return Spans(everything, self.starts, asking, kept[self.first], kept)
-        return Spans(everything, self.starts, self.starts, kept, kept)
+            return Spans(everything, self.starts, asking, kept[self.first], kept, len(kept))
+        return Spans(everything, self.starts, self.starts, kept, kept, self.pairs)
 
 
 @dataclass(frozen=True)

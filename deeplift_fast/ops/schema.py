@@ -28,8 +28,8 @@ SCHEMAS = {
         "float half) -> (Tensor m_h, Tensor m_master)"
     ),
     "attention": (
-        "attention(Tensor asked, Tensor rows, Tensor index, Tensor starts, Tensor queries, Tensor looks, Tensor seen"
-        ") -> (Tensor mixed, Tensor log_p)"
+        "attention(Tensor asked, Tensor rows, Tensor index, Tensor starts, Tensor queries, Tensor looks, Tensor seen, "
+        "int pairs) -> (Tensor mixed, Tensor log_p)"
     ),
     "attention_backward": (
         "attention_backward(Tensor m, Tensor asked, Tensor asked0, Tensor rows, Tensor rows0, Tensor index, "
@@ -41,6 +41,8 @@ SCHEMAS = {
         "layer_norm_backward(Tensor m, Tensor x, Tensor x0, Tensor where, Tensor average, Tensor average0, "
         "Tensor scale, Tensor scale0, Tensor weight, float half) -> Tensor"
     ),
+    "log_mean_softmax": "log_mean_softmax(Tensor z, Tensor z0, int dim, bool log) -> (Tensor y, Tensor mean)",
+    "log_mean_softmax_backward": "log_mean_softmax_backward(Tensor g, Tensor mean, int dim) -> Tensor",
     "token_contributions": (
         "token_contributions(Tensor weight, Tensor tokens, Tensor baseline, Tensor multipliers) -> Tensor"
     ),

@@ -34,7 +34,11 @@ def case(seed, lengths, asking, heads=2, width=5, dtype=torch.float64, some_unse
 
 def forward(module, c, stream):
     given = [c[name][stream] for name in ("asked", "rows", "index", "starts", "queries")]
-    return module.attention(*given, c["looks"], c["seen"])
+    return module.attention(*given, c["looks"], c["seen"], pairs(*given[3:]))
+
+
+def pairs(starts, queries):
+    return int((starts.diff() * queries.diff()).sum())
 
 
 def back(c, log_p, half, function=ops.attention_backward):
@@ -124,8 +128,8 @@ def test_samples_may_share_a_baseline():
 
     def found(given, queries, rows):
         looks, seen = torch.ones(queries, dtype=torch.bool), torch.ones(rows, dtype=torch.bool)
-        log_p0 = ops.attention(*(given[n][1] for n in ("asked", "rows", "index", "starts", "queries")), looks, seen)[1]
-        return back(given, (forward(ops, given, 0)[1], log_p0), 0.5)
+        baseline = forward(ops, {**given, "looks": looks, "seen": seen}, 1)
+        return back(given, (forward(ops, given, 0)[1], baseline[1]), 0.5)
 
     torch.testing.assert_close(found(shared, 3, 5), found(full, 4, 8))
 
@@ -141,6 +145,8 @@ def test_samples_may_share_a_baseline():
         ({"queries": torch.tensor([0, 3])}, (RuntimeError, ValueError), "queries"),
         ({"looks": torch.ones(3, dtype=torch.bool)}, ValueError, "looks"),
         ({"asked": torch.zeros(2, 5, 2).mT}, ValueError, "contiguous"),
+        ({"pairs": 3}, (RuntimeError, ValueError), "pairs is 3; the samples have 4"),
+        ({"pairs": -1}, ValueError, "pairs is -1"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, error, message):
@@ -148,6 +154,7 @@ def test_what_does_not_fit_is_refused(change, error, message):
     given = {
         "asked": torch.zeros(2, 2, 5), "rows": torch.zeros(4, 5), "index": torch.tensor([0, 1]), "starts": ends,
         "queries": ends, "looks": torch.ones(2, dtype=torch.bool), "seen": torch.ones(2, dtype=torch.bool),
+        "pairs": 4,
     }  # fmt: skip
     with pytest.raises(error, match=message):
         ops.attention(**{**given, **change})
@@ -164,7 +171,8 @@ def test_registered_as_pytorch_expects():
     c = case(0, [3, 2], [1, 2])
     op = getattr(torch.ops, NAMESPACE)
     names = ("asked", "rows", "index", "starts", "queries")
-    torch.library.opcheck(op.attention, (*(c[name][0] for name in names), c["looks"], c["seen"]))
+    given = [c[name][0] for name in names]
+    torch.library.opcheck(op.attention, (*given, c["looks"], c["seen"], pairs(*given[3:])))
     log_p = [forward(ops, c, stream)[1] for stream in (0, 1)]
     flat = [each for name in names for each in c[name]]
     torch.library.opcheck(op.attention_backward, (c["m"], *flat, c["where"], c["looks"], *log_p, 0.5))
