@@ -13,6 +13,7 @@ from deeplift_fast.ops.arguments import COEFFICIENTS, GATES
 
 # Where PyHealth's arithmetic is smooth: its quotients cancel below, its branches change in the tails.
 APART, LARGEST = 0.05, 5.0
+LONGEST = 60  # rows of a sample in attention
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Maker:
 
     def normal(self, *shape: int, scale: float = 1.0) -> Tensor:
         """Normal numbers."""
+        if self.device.type == "meta":
+            return torch.empty(shape, dtype=self.dtype, device=self.device)
         return self.floats(torch.randn(shape, generator=self.generator).mul_(scale))
 
     def floats(self, numbers: Tensor) -> Tensor:
@@ -133,7 +136,7 @@ class Attended:
 
 def _attended(make: Maker, of_first: bool, lengths: Tensor) -> tuple[Attended, Attended, Tensor, Tensor, int]:
     """Both streams, which queries look, which rows are seen, and how many pairs there are."""
-    heads, width = 2, make.size(17, 128)
+    heads, width = make.size(2, 1), make.size(17, 128)
     asking = torch.ones_like(lengths) if of_first else lengths
     starts, queries = (torch.nn.functional.pad(sizes.cumsum(0), (1, 0)) for sizes in (lengths, asking))
     total, asked = int(starts[-1]), int(queries[-1])
@@ -148,9 +151,11 @@ def _attended(make: Maker, of_first: bool, lengths: Tensor) -> tuple[Attended, A
 
 def attention(make: Maker, of_first: bool) -> Call:
     """Queries of each sample's row 0, or of every row."""
-    lengths = make.lengths(make.size(9, 8192 if of_first else 1024), make.size(13, 60))
+    lengths = make.lengths(make.size(9, 8192 if of_first else 1024), make.size(13, LONGEST))
     stream, _, looks, seen, pairs = _attended(make, of_first, lengths)
-    return Call((*stream.all, looks, seen, pairs), _nothing_infinite, 4 * 2 * pairs * stream.rows.shape[1])
+    return Call(
+        (*stream.all, looks, seen, pairs), _nothing_infinite, 4 * len(stream.asked) * pairs * stream.rows.shape[1]
+    )
 
 
 def _nothing_infinite(found: tuple[Tensor, Tensor]) -> list[Tensor]:
@@ -162,7 +167,7 @@ def _nothing_infinite(found: tuple[Tensor, Tensor]) -> list[Tensor]:
 
 def attention_backward(make: Maker, of_first: bool, half: float) -> Call:
     """As :func:`attention`; the logarithms are those of scores that are drawn."""
-    lengths = make.lengths(make.size(9, 8192 if of_first else 1024), make.size(13, 60))
+    lengths = make.lengths(make.size(9, 8192 if of_first else 1024), make.size(13, LONGEST))
     a, a0, looks, _, pairs = _attended(make, of_first, lengths)
     heads, asked, width = a.asked.shape
     m = make.normal(heads, asked, width)
