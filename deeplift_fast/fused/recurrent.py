@@ -12,6 +12,8 @@ from deeplift_fast.fused.pair import Arithmetic, Pair, shares
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.ops.arguments import COEFFICIENTS, LANES
 
+_ALIGNED = 16  # units of a level in one panel are a multiple: rows then begin where the widest loads may
+
 
 @dataclass(frozen=True)
 class Packed:
@@ -59,6 +61,7 @@ def pack(
     inputs: int,
     masters: tuple[Tensor, Tensor, Tensor] | None = None,
     levels: int = 0,
+    one_panel: bool | None = None,
 ) -> Packed:
     """Pack a cell's weights.
 
@@ -70,12 +73,17 @@ def pack(
         inputs: how many of the columns have multipliers.
         masters: of StageNet's master gates: `[2·levels, columns]`, `[2·levels, units]`, `[2·levels]`.
         levels: StageNet's levels.
+        one_panel: whether all units are one panel's, which makes the weights plain matrices; by default wherever they
+            are not on the CPU.
     """
-    n = LANES[weight_u.dtype]
     size, columns = weight_u.shape[1:]
-    chunk = size // max(levels, 1)
+    chunk, device = size // max(levels, 1), weight_u.device
+    if one_panel is None:
+        one_panel = device.type != "cpu"
+    n = _ALIGNED if one_panel else LANES[weight_u.dtype]
     wide = -(-chunk // n) * n
-    slots = (torch.arange(max(levels, 1))[:, None] * wide + torch.arange(chunk)).flatten()
+    slots = torch.arange(max(levels, 1), device=device)[:, None] * wide + torch.arange(chunk, device=device)
+    slots = slots.flatten()
     units = wide * max(levels, 1)
     w_u = weight_u.new_zeros(len(weight_u), units, columns)
     w_u[:, slots] = weight_u
@@ -88,15 +96,26 @@ def pack(
     m_u, m_b = masters[0], masters[2]
     m_h = m_u.new_zeros(len(m_u), units)
     m_h[:, slots] = masters[1]
+    lanes = units if one_panel else n
     forward = (
-        *(w.reshape(len(w), units // n, n, -1).permute(1, 3, 0, 2).contiguous() for w in (w_u, w_h)),
-        b.reshape(len(b), units // n, n).permute(1, 0, 2).contiguous(),
+        *(w.reshape(len(w), -1, lanes, w.shape[2]).permute(1, 3, 0, 2).contiguous() for w in (w_u, w_h)),
+        b.reshape(len(b), -1, lanes).permute(1, 0, 2).contiguous(),
         *(_widened(m.t(), n) for m in (m_u, m_h)),
         _widened(m_b[None], n)[0],
     )
-    u, h = (w.reshape(len(w), units // n, n, -1).transpose(0, 1).flatten(0, 2) for w in (w_u[..., :inputs], w_h))
-    back = tuple(_panels(w, 4 * n) for w in (u, h, m_u[:, :inputs], m_h))
+    wide_u, wide_h = (-(-inputs // _ALIGNED) * _ALIGNED or _ALIGNED, units) if one_panel else (4 * n, 4 * n)
+    back = (
+        _panels(_by_panel(w_u[..., :inputs], lanes), wide_u),
+        _panels(_by_panel(w_h, lanes), wide_h),
+        _panels(m_u[:, :inputs], wide_u),
+        _panels(m_h, wide_h),
+    )
     return Packed(cell, levels, slots, forward, back, inputs)
+
+
+def _by_panel(w: Tensor, lanes: int) -> Tensor:
+    """`[gates, units, columns]` as `[panels, gates · lanes, columns]`."""
+    return w.reshape(len(w), -1, lanes, w.shape[2]).transpose(0, 1).flatten(1, 2)
 
 
 def _widened(w: Tensor, n: int) -> Tensor:
@@ -105,9 +124,9 @@ def _widened(w: Tensor, n: int) -> Tensor:
 
 
 def _panels(w: Tensor, width: int) -> Tensor:
-    """`[rows, columns]` as `[panels of columns, rows, width]`."""
+    """`[…, columns]` as `[panels of columns, …, width]`."""
     w = _widened(w, width)
-    return w.reshape(len(w), w.shape[1] // width, width).transpose(0, 1).contiguous()
+    return w.unflatten(-1, (w.shape[-1] // width, width)).movedim(-2, 0).contiguous()
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deeplift_fast import ops
 from deeplift_fast.fused import recurrent
 from deeplift_fast.fused.entries import Entry, between
-from deeplift_fast.fused.pair import Arithmetic, Pair, activation, linear, product, softmax
+from deeplift_fast.fused.pair import Arithmetic, Pair, activation, linear, product
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import Packed, States
 
@@ -139,73 +140,42 @@ def finish(layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: S
         `[samples, hidden]`, and `back` to the multipliers of the states and of the forget master gates.
     """
     windows = Windows.of(steps, ends, states, layer.module.conv_size)
-    h = Pair(_window(states.h.x, windows.rows.x, windows.real), _window(states.h.x0, windows.rows.x0, windows.real))
-    h = h.map(layer.cell.unpadded)
-    out, out_back = staged(layer, h, distances(windows, states, layer.cell.levels), arithmetic)
-
-    def back(m: Tensor) -> tuple[Tensor, Tensor]:
-        m_window, m_distance = out_back(m)
-        m_window[:, -1] += m
-        m_h = torch.zeros_like(states.h.x)
-        real = windows.real.squeeze(-1)
-        m_h[windows.rows.x[real]] = layer.cell.padded(m_window[real])
-        return m_h, masters_back(m_distance, windows, states, layer.cell.levels)
-
-    return Pair(out.x + h.x[:, -1], out.x0 + h.x0[:, -1]), back
-
-
-def distances(windows: Windows, states: States, levels: int) -> Pair:
-    """One less the mean forget master gate of each step of the windows, `[samples, window]`; 0 before the first."""
-    real = windows.real.squeeze(-1)
-
-    def of(log_p: Tensor, rows: Tensor) -> Tensor:
-        return (1 - log_p[rows][..., :levels].exp().cumsum(-1).mean(-1)) * real
-
-    return Pair(of(states.log_p.x, windows.rows.x), of(states.log_p.x0, windows.rows.x0))
-
-
-def masters_back(m: Tensor, windows: Windows, states: States, levels: int) -> Tensor:
-    """Multipliers of every row's forget master gates, from those of the distances in the windows."""
-    real = windows.real.squeeze(-1)
-    found = m.new_zeros(len(states.h.x), levels)
-    found[windows.rows.x[real]] = (m[real] / -levels).unsqueeze(-1).expand(-1, levels)
-    return found
+    return staged(layer, states.h, windows.rows, windows, states, arithmetic)
 
 
 def staged(
-    layer: Prepared, h: Pair, distance: Pair, arithmetic: Arithmetic
+    layer: Prepared, h: Pair, places: Pair, windows: Windows, states: States, arithmetic: Arithmetic
 ) -> tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor]]]:
-    """The re-weighted convolution over each window, times its theme.
+    """The re-weighted convolution over each window, times its theme, plus the state at its end.
 
     Args:
         layer: the layer.
-        h: states, `[samples, window, hidden]`.
-        distance: `[samples, window]`.
+        h: states, `[…, units]` in both streams.
+        places: where in `h` each window's states stand, `[samples, window]` in both streams.
+        windows: of which steps they are.
+        states: of the cell, whose master gates make the stages.
         arithmetic: the rule set.
 
     Returns:
-        `[samples, hidden]`, and `back` to the multipliers of `h` and of `distance`.
+        `[samples, hidden]`, and `back` to the multipliers of `h` and of the forget master gates.
     """
-    module, size = layer.module, h.x.shape[1]
-    stage, stage_back = softmax(distance.map(lambda d: d.cumsum(-1)), arithmetic)
-    local, local_back = product(h, stage.map(lambda p: p.unsqueeze(-1)), arithmetic)
-    theme, scale_back = linear(local.map(lambda x: x.mean(1)), module.nn_scale.weight, module.nn_scale.bias)
+    module, levels, rows = layer.module, layer.cell.levels, windows.rows
+    h_pair, real, at = (h.x, h.x0), windows.real.squeeze(-1), (places.x, places.x0)
+    local, mean, last, log_stage = ops.stage_window(
+        h_pair, (states.log_p.x, states.log_p.x0), at, (rows.x, rows.x0), real, levels, module.hidden_dim
+    )
+    theme, scale_back = linear(Pair(*mean), module.nn_scale.weight, module.nn_scale.bias)
     theme, relu_back = activation(theme, "relu", arithmetic)
     theme, rescale_back = linear(theme, module.nn_rescale.weight, module.nn_rescale.bias)
     theme, sigmoid_back = activation(theme, "sigmoid", arithmetic)
-    convolved = local.map(lambda x: F.linear(x.flatten(1), layer.convolution, module.nn_conv.bias))
+    convolved = Pair(*local.flatten(2)).map(lambda x: F.linear(x, layer.convolution, module.nn_conv.bias))
     out, out_back = product(theme, convolved, arithmetic)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_theme, m_convolved = out_back(m)
-        m_local = (m_convolved @ layer.convolution).reshape(h.x.shape)
-        m_local += scale_back(relu_back(rescale_back(sigmoid_back(m_theme)))).unsqueeze(1) / size
-        m_h, m_stage = local_back(m_local)
-        m_distance = stage_back(m_stage.sum(-1)).flip(-1).cumsum(-1).flip(-1)
-        return m_h, m_distance
+        m_local = (m_convolved @ layer.convolution).reshape(local[0].shape)
+        m_mean = scale_back(relu_back(rescale_back(sigmoid_back(m_theme))))
+        total, half = len(states.log_p.x), arithmetic.half
+        return ops.stage_window_backward(m_local, m_mean, m, h_pair, at, rows.x, real, log_stage, total, levels, half)
 
-    return out, back
-
-
-def _window(rows: Tensor, index: Tensor, real: Tensor) -> Tensor:
-    return rows[index] * real
+    return Pair(out.x + last[0], out.x0 + last[1]), back

@@ -15,7 +15,7 @@ from deeplift_fast.fused.attention import Spans, folded
 from deeplift_fast.fused.pair import Arithmetic, Back, Pair, layer_norm
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import States
-from deeplift_fast.fused.stagenet import Prepared, Windows, distances, masters_back, staged
+from deeplift_fast.fused.stagenet import Prepared, Windows, staged
 
 
 def needed(mask: Tensor, ends: Tensor, window: int) -> Tensor:
@@ -41,14 +41,15 @@ def finish(
     windows, cell = Windows.of(steps, ends, states, layer.module.conv_size), layer.cell
     h = states.h.map(cell.unpadded)
     seen, seen_back = _attended(layer, steps, h, windows, mask.bool(), arithmetic)
-    out, out_back = staged(layer, seen, distances(windows, states, cell.levels), arithmetic)
+    place = torch.arange(windows.step.numel(), device=windows.step.device).reshape(windows.step.shape)
+    flat = seen.map(lambda x: x.flatten(0, 1))
+    out, out_back = staged(layer, flat, Pair(place, place), windows, states, arithmetic)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
-        m_window, m_distance = out_back(m)
-        m_window[:, -1] += m
-        return cell.padded(seen_back(m_window)), masters_back(m_distance, windows, states, cell.levels)
+        m_seen, m_master = out_back(m)
+        return cell.padded(seen_back(m_seen.reshape(seen.x.shape))), m_master
 
-    return Pair(out.x + seen.x[:, -1], out.x0 + seen.x0[:, -1]), back
+    return out, back
 
 
 def _attended(

@@ -40,7 +40,7 @@ SLOPES = {
     "rnn_relu": ("secant", "derivative"),
 }
 GATES = {"stagenet": (4, 4, 4), "lstm": (4, 4, 4), "gru": (4, 3, 3), "rnn_tanh": (1, 1, 1), "rnn_relu": (1, 1, 1)}
-LANES = {torch.float32: 16, torch.float64: 8}
+LANES = {torch.float32: 16, torch.float64: 8}  # units of a panel that the CPU's kernels want
 COEFFICIENTS = {"stagenet": 8, "lstm": 6, "gru": 5, "rnn_tanh": 1, "rnn_relu": 1}
 
 
@@ -56,25 +56,30 @@ def check_recurrent(
     cell: str,
     slope: str,
 ) -> None:
-    """Raise `ValueError` or `TypeError` unless :func:`deeplift_fast.ops.recurrent` accepts the arguments."""
+    """Raise `ValueError` or `TypeError` unless :func:`deeplift_fast.ops.recurrent` accepts the arguments.
+
+    Numbers that lie on another device than the CPU are not looked at: the device would have to be waited for.
+    """
     _require_cell("recurrent", cell, levels)
     if slope not in SLOPES[cell]:
         raise ValueError(f"recurrent: slope is {slope!r}; accepted for {cell}: {', '.join(SLOPES[cell])}")
-    _require_dtype("recurrent", u, "u")
+    on_cpu = _require_recurrent_dtype("recurrent", u, "u")
     _, _, bias, *masters = weights
-    panels, lanes = bias.shape[0], LANES[u.dtype]
-    gates, from_input, from_state = GATES[cell]
+    (panels, _, lanes), (gates, from_input, from_state) = bias.shape, GATES[cell]
+    _require_lanes("recurrent", u, lanes)
     inputs, units, width = u.shape[1], panels * lanes, masters[-1].shape[-1]
-    if levels and (panels % levels or width % lanes or width < 2 * levels):
+    if levels and (units % levels or width < 2 * levels or (on_cpu and (panels % levels or width % lanes))):
         raise ValueError(f"recurrent: {panels} panels and {width} master columns do not fit {levels} levels")
     shapes = (
         (panels, inputs, from_input, lanes), (panels, units, from_state, lanes), (panels, gates, lanes),
         (inputs, width), (units, width), (width,),
     )  # fmt: skip
-    _require("recurrent: weights", weights, shapes, u.dtype)
-    _require("recurrent: coefficients", [coefficients], [(len(u), COEFFICIENTS[cell], units)], u.dtype)
-    _require("recurrent: u0", [u0], [(u0.shape[0], inputs)], u.dtype)
-    for name, each, rows in (("counts", counts, u), ("counts0", counts0, u0)):
+    _require("recurrent: weights", weights, shapes, u.dtype, on_cpu)
+    _require("recurrent: coefficients", [coefficients], [(len(u), COEFFICIENTS[cell], units)], u.dtype, on_cpu)
+    _require("recurrent: u", [u], [(len(u), inputs)], u.dtype, on_cpu)
+    _require("recurrent: u0", [u0], [(len(u0), inputs)], u.dtype, on_cpu)
+    on_host = counts.device.type == counts0.device.type == "cpu"
+    for name, each, rows in (("counts", counts, u), ("counts0", counts0, u0)) if on_host else ():
         found = each.tolist()
         if sum(found) != len(rows) or found != sorted(found, reverse=True) or (found and found[-1] < 1):
             raise ValueError(f"recurrent: {name} must fall from step to step, and sum to the rows")
@@ -84,10 +89,12 @@ def check_recurrent(
 def _check_where(where: Tensor, counts: Tensor, counts0: Tensor) -> None:
     if counts.shape != counts0.shape or where.dtype != torch.int64:
         raise ValueError("recurrent: counts0 needs as many steps as counts, and where must be int64")
+    if not counts.device.type == counts0.device.type == "cpu":
+        return
     samples = int(counts[0]) if len(counts) else 0
     if where.shape != (samples,):
         raise ValueError(f"recurrent: where has shape {tuple(where.shape)}; accepted: ({samples},)")
-    if samples:
+    if samples and where.device.type == "cpu":
         # A sample's baseline lasts as long as the sample: the largest index among a step's samples is in its rows.
         furthest = where.cummax(0).values[counts - 1]
         if bool((furthest >= counts0).any()) or int(where.min()) < 0:
@@ -105,22 +112,91 @@ def check_recurrent_backward(
     cell: str,
     inputs: int,
 ) -> None:
-    """Raise unless :func:`deeplift_fast.ops.recurrent_backward` accepts the arguments."""
+    """Raise unless :func:`deeplift_fast.ops.recurrent_backward` accepts the arguments, as :func:`check_recurrent`."""
     _require_cell("recurrent_backward", cell, levels)
-    _require_dtype("recurrent_backward", m_h, "m_h")
-    rows, units = m_h.shape
-    lanes = LANES[m_h.dtype]
-    if int(counts.sum()) != rows or units % lanes:
+    on_cpu = _require_recurrent_dtype("recurrent_backward", m_h, "m_h")
+    (rows, units), (back_u, back_h) = m_h.shape, weights[:2]
+    if counts.device.type == "cpu" and int(counts.sum()) != rows:
         raise ValueError(f"recurrent_backward: m_h has shape {tuple(m_h.shape)}, which does not fit counts")
-    _, from_input, from_state = GATES[cell]
-    across_u, across_h = (-(-size // (4 * lanes)) for size in (inputs, units))
-    given = [m_master, coefficients, shares, *weights]
+    panels = back_h.shape[1] if back_h.dim() == 4 else 0
+    if not panels or units % panels:
+        raise ValueError(
+            f"recurrent_backward: back_h has shape {tuple(back_h.shape)}; accepted: [panels of columns, panels, rows, "
+            f"width], with panels that divide {units} units"
+        )
+    lanes, (_, from_input, from_state) = units // panels, GATES[cell]
+    _require_lanes("recurrent_backward", m_h, lanes)
+    wide_u, wide_h = back_u.shape[-1], back_h.shape[-1]
+    if on_cpu and not wide_u == wide_h == 4 * lanes:
+        raise ValueError(f"recurrent_backward: weights are {wide_u} and {wide_h} wide; accepted: {4 * lanes}")
+    across_u, across_h = -(-inputs // wide_u), -(-units // wide_h)
+    given = [m_h, m_master, coefficients, shares, *weights]
     shapes = [
-        (rows, levels), (rows, COEFFICIENTS[cell], units), (rows, 2 * levels),
-        (across_u, units * from_input, 4 * lanes), (across_h, units * from_state, 4 * lanes),
-        (across_u, 2 * levels, 4 * lanes), (across_h, 2 * levels, 4 * lanes),
+        (rows, units), (rows, levels), (rows, COEFFICIENTS[cell], units), (rows, 2 * levels),
+        (across_u, panels, lanes * from_input, wide_u), (across_h, panels, lanes * from_state, wide_h),
+        (across_u, 2 * levels, wide_u), (across_h, 2 * levels, wide_h),
     ]  # fmt: skip
-    _require("recurrent_backward: m_master, coefficients, shares and weights", given, shapes, m_h.dtype)
+    _require("recurrent_backward: m_master, coefficients, shares and weights", given, shapes, m_h.dtype, on_cpu)
+
+
+def check_stage_window(
+    h: tuple[Tensor, Tensor],
+    log_p: tuple[Tensor, Tensor],
+    places: tuple[Tensor, Tensor],
+    rows: tuple[Tensor, Tensor],
+    real: Tensor,
+    levels: int,
+    hidden: int,
+) -> None:
+    """Raise unless :func:`deeplift_fast.ops.stage_window` accepts the arguments."""
+    _require_recurrent_dtype("stage_window", h[0], "h")
+    _require_stages("stage_window", h, places, rows, real, levels, hidden)
+    shapes = [(len(each), 2 * levels) for each in log_p]
+    _require("stage_window: log_p", log_p, shapes, h[0].dtype, dense=False)
+
+
+def check_stage_window_backward(
+    m_local: Tensor,
+    m_mean: Tensor,
+    m_last: Tensor,
+    h: tuple[Tensor, Tensor],
+    places: tuple[Tensor, Tensor],
+    rows: Tensor,
+    real: Tensor,
+    log_stage: Tensor,
+    levels: int,
+) -> None:
+    """Raise unless :func:`deeplift_fast.ops.stage_window_backward` accepts the arguments."""
+    op = "stage_window_backward"
+    _require_recurrent_dtype(op, h[0], "h")
+    if m_local.dim() != 3:
+        raise ValueError(f"{op}: m_local has shape {tuple(m_local.shape)}; accepted: [samples, window, hidden]")
+    samples, _, hidden = m_local.shape
+    _require_stages(op, h, places, (rows,), real, levels, hidden)
+    given, stages = (m_local, m_mean, m_last, log_stage), tuple(real.shape)
+    shapes = ((*stages, hidden), (samples, hidden), (samples, hidden), (2, *stages))
+    _require(f"{op}: m_local, m_mean, m_last and log_stage", given, shapes, h[0].dtype, dense=False)
+
+
+def _require_stages(
+    op: str,
+    h: tuple[Tensor, Tensor],
+    places: tuple[Tensor, Tensor],
+    rows: tuple[Tensor, ...],
+    real: Tensor,
+    levels: int,
+    hidden: int,
+) -> None:
+    if real.dim() != 2 or real.dtype != torch.bool:
+        raise ValueError(
+            f"{op}: real has shape {tuple(real.shape)} and is {real.dtype}; accepted: bool [samples, window]"
+        )
+    units = h[0].shape[-1]
+    if levels < 1 or units % levels or hidden % levels or hidden > units:
+        raise ValueError(f"{op}: {hidden} of {units} units do not fit {levels} levels")
+    _require(f"{op}: h", h, [(len(each), units) for each in h], h[0].dtype, dense=False)
+    index = (*places, *rows)
+    _require(f"{op}: places and rows", index, [tuple(real.shape)] * len(index), torch.int64, dense=False)
 
 
 def check_attention(
@@ -230,13 +306,35 @@ def _require_dtype(op: str, tensor: Tensor, name: str) -> None:
         raise TypeError(f"{op}: {name} is {tensor.dtype}; accepted: torch.float32, torch.float64")
 
 
-def _require(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> None:
+def _require_recurrent_dtype(op: str, tensor: Tensor, name: str) -> bool:
+    """Whether the device wants what is contiguous: the CPU; another one copies, and takes the half types too."""
+    on_cpu = tensor.device.type == "cpu"
+    accepted = tuple(LANES) if on_cpu else DTYPES
+    if tensor.dtype not in accepted:
+        raise TypeError(f"{op}: {name} is {tensor.dtype}; accepted: {', '.join(map(str, accepted))}")
+    return on_cpu
+
+
+def _require_lanes(op: str, tensor: Tensor, lanes: int) -> None:
+    if tensor.device.type == "cpu" and lanes != LANES[tensor.dtype]:
+        raise ValueError(
+            f"{op}: weights have panels of {lanes} units; accepted on the CPU: {LANES[tensor.dtype]} in {tensor.dtype}"
+        )
+
+
+def _require(
+    what: str,
+    tensors: Sequence[Tensor],
+    shapes: Sequence[tuple[int, ...]],
+    dtype: torch.dtype,
+    dense: bool = True,
+) -> None:
     for tensor, shape in zip(tensors, shapes, strict=True):
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{what}: a tensor has shape {tuple(tensor.shape)}; accepted: {shape}")
         if tensor.dtype != dtype:
             raise TypeError(f"{what}: a tensor is {tensor.dtype}; accepted: {dtype}")
-        if not tensor.is_contiguous():
+        if dense and not tensor.is_contiguous():
             raise ValueError(f"{what}: a tensor of shape {shape} is not contiguous")
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from deeplift_fast.ops import arguments, naive
 from deeplift_fast.ops.schema import NAMESPACE, SCHEMAS
 
-ON_CUDA = ("secant",)  # ops with a Triton kernel; the others run in plain torch there
+# Ops with a Triton kernel; the others run in plain torch there.
+ON_CUDA = ("secant", "recurrent", "recurrent_backward", "stage_window", "stage_window_backward")
 
 
 class BackendWarning(UserWarning):
@@ -135,8 +136,21 @@ def _fake_recurrent(u: Tensor, u0: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 
 
 def _fake_recurrent_backward(m_h: Tensor, *rest: Any) -> Tensor:
-    lanes, inputs = arguments.LANES[m_h.dtype], rest[-1]
-    return m_h.new_empty(len(m_h), -(-inputs // lanes) * lanes)
+    quarter, inputs = rest[4].shape[-1] // 4, rest[-1]
+    return m_h.new_empty(len(m_h), -(-inputs // quarter) * quarter)
+
+
+def _fake_stage_window(h: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    (samples, window), hidden = rest[7].shape, rest[-1]
+    shapes = ((samples, window, hidden), (samples, hidden), (samples, hidden), (samples, window))
+    return tuple(h.new_empty(2, *shape) for shape in shapes)
+
+
+def _fake_stage_window_backward(
+    m_local: Tensor, m_mean: Tensor, m_last: Tensor, h: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor]:
+    total, levels, _ = rest[-3:]
+    return h.new_empty(h.shape), h.new_empty(total, levels)
 
 
 def _fake_token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multipliers: Tensor) -> Tensor:
@@ -168,6 +182,8 @@ torch.library.register_vmap(f"{NAMESPACE}::secant", _vmap_secant, lib=_library)
 for _stem, _fake in (
     ("recurrent", _fake_recurrent),
     ("recurrent_backward", _fake_recurrent_backward),
+    ("stage_window", _fake_stage_window),
+    ("stage_window_backward", _fake_stage_window_backward),
     ("attention", _fake_attention),
     ("attention_backward", _fake_attention_backward),
     ("gelu", _fake_gelu),

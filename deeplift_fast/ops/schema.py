@@ -17,6 +17,16 @@ SCHEMAS = {
         "Tensor back_u, Tensor back_h, Tensor back_master_u, Tensor back_master_h, int levels, str cell, int inputs"
         ") -> Tensor m_u"
     ),
+    "stage_window": (
+        "stage_window(Tensor h, Tensor h0, Tensor log_p, Tensor log_p0, Tensor places, Tensor places0, Tensor rows, "
+        "Tensor rows0, Tensor real, int levels, int hidden) -> (Tensor local, Tensor mean, Tensor last, "
+        "Tensor log_stage)"
+    ),
+    "stage_window_backward": (
+        "stage_window_backward(Tensor m_local, Tensor m_mean, Tensor m_last, Tensor h, Tensor h0, Tensor places, "
+        "Tensor places0, Tensor rows, Tensor real, Tensor log_stage, int total, int levels, "
+        "float half) -> (Tensor m_h, Tensor m_master)"
+    ),
     "attention": (
         "attention(Tensor asked, Tensor rows, Tensor index, Tensor starts, Tensor queries, Tensor looks, Tensor seen, "
         "int pairs) -> (Tensor mixed, Tensor log_p)"

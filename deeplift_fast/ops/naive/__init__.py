@@ -5,6 +5,7 @@ from deeplift_fast.ops.naive.gelu import gelu
 from deeplift_fast.ops.naive.layer_norm import layer_norm_backward
 from deeplift_fast.ops.naive.recurrent import recurrent, recurrent_backward
 from deeplift_fast.ops.naive.secant import secant
+from deeplift_fast.ops.naive.stage_window import stage_window, stage_window_backward
 from deeplift_fast.ops.naive.token_contributions import token_contributions
 
 __all__ = [
@@ -15,5 +16,7 @@ __all__ = [
     "recurrent",
     "recurrent_backward",
     "secant",
+    "stage_window",
+    "stage_window_backward",
     "token_contributions",
 ]

@@ -121,7 +121,7 @@ def attention_backward(
         for each, logs in ((real, log_p), (grid0.flat(len(asked)), log_p0))
     )
     found0 = found0[where][:, :n, :, :q]
-    p_mean, h = torch.lerp(found.exp(), found0.exp(), half), _means(found, found0) if half else found.exp()
+    p_mean, h = torch.lerp(found.exp(), found0.exp(), half), log_mean(found, found0) if half else found.exp()
     h = h * looks[grid.queries][:, None, None]
     g = torch.einsum("shqd,snd->snhq", arriving, b_mean)
     total = h.sum(1, keepdim=True)
@@ -139,7 +139,7 @@ def _check(op: str, asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, 
     require_ends(f"{op}: queries", queries, asked.shape[1])
 
 
-def _means(log_p: Tensor, log_p0: Tensor) -> Tensor:
+def log_mean(log_p: Tensor, log_p0: Tensor) -> Tensor:
     """Logarithmic means of the probabilities; −inf stands for 0."""
     high = torch.maximum(log_p, log_p0)
     delta = torch.where(log_p == log_p0, 0.0, (log_p - log_p0).abs())

@@ -82,18 +82,18 @@ def recurrent_backward(
     inputs: int,
 ) -> Tensor:
     """See :func:`deeplift_fast.ops.recurrent_backward`."""
-    units, lanes = m_h.shape[1], back_u.shape[-1] // 4
-    m_u = m_h.new_zeros(len(m_h), -(-inputs // lanes) * lanes)
+    units, panels, quarter = m_h.shape[1], back_h.shape[1], back_u.shape[-1] // 4
+    m_u = m_h.new_zeros(len(m_h), -(-inputs // quarter) * quarter)
     carried, carried_c = _zeros(m_h, int(counts[0]) if len(counts) else 0, units)
-    by_panel = (-1, units // lanes, lanes)
+    by_panel = (-1, panels, units // panels)
     last = len(m_h)
     for count in reversed(counts.tolist()):
         rows = slice(last - count, last)
         k = coefficients[rows].unbind(1)
         d, direct, carried_c[:count], m_forget, m_input = _back(cell, k, m_h[rows] + carried[:count], carried_c[:count])
         from_input, from_state = (d[:3], d[1:]) if cell == "gru" else (d, d)
-        to_u = _flat(from_input, by_panel) @ _columns(back_u, m_u.shape[1])
-        to_h = _flat(from_state, by_panel) @ _columns(back_h, units)
+        to_u = _flat(from_input, by_panel) @ _columns(back_u.flatten(1, 2), m_u.shape[1])
+        to_h = _flat(from_state, by_panel) @ _columns(back_h.flatten(1, 2), units)
         if levels:
             d_master = _masters_back(m_forget, m_input, m_master[rows], shares[rows], levels)
             to_u = to_u + d_master @ _columns(back_master_u, m_u.shape[1])
@@ -248,7 +248,7 @@ def _flat(d: Tensor, by_panel: tuple[int, ...]) -> Tensor:
 
 
 def _columns(back: Tensor, width: int) -> Tensor:
-    """Packed `[panels, rows, 4·lanes]` as `[rows, width]`."""
+    """Packed `[panels of columns, rows, wide]` as `[rows, width]`."""
     return back.permute(1, 0, 2).flatten(1)[:, :width]
 
 

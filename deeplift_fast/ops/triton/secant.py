@@ -1,20 +1,13 @@
-"""Secant slopes of relu, sigmoid and tanh as one Triton kernel: two loads, three stores.
-
-The formulas are those of `naive/secant.py`, the exponential that of `csrc/elementwise.h`.
-"""
-
-import math
+"""Secant slopes of relu, sigmoid and tanh as one Triton kernel: two loads, three stores."""
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from deeplift_fast.ops.naive.secant import PYHEALTH_EPS
+from deeplift_fast.ops.triton.activations import activation
 
 BLOCK_BYTES = 2048  # of each tensor: 16, the widest load, for each of a program's 128 threads
-
-_EPS = tl.constexpr(PYHEALTH_EPS)
 
 
 def secant(x: Tensor, x0: Tensor, function: str, variant: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -59,120 +52,7 @@ def _secant_kernel(
         a = a.to(tl.float32)
         b = b.to(tl.float32)
 
-    if FUNCTION == "relu":
-        y, y0, multiplier = _relu(a, b)
-    else:
-        y, y0, multiplier = _sigmoid_or_tanh(a, b, FUNCTION)
-    if VARIANT == "pyhealth":
-        multiplier = _pyhealth_multiplier(a, b, y, y0, FUNCTION)
-
+    y, y0, multiplier = activation(a, b, FUNCTION, VARIANT)
     tl.store(y_pointer + offsets, y, mask=inside)
     tl.store(y0_pointer + offsets, y0, mask=inside)
     tl.store(multiplier_pointer + offsets, multiplier, mask=inside)
-
-
-@triton.jit
-def _relu(a: tl.tensor, b: tl.tensor) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    # Not tl.maximum and tl.minimum: they drop NaN.
-    y = tl.where(a <= 0, 0.0, a)
-    y0 = tl.where(b <= 0, 0.0, b)
-    above = tl.where(a > b, a, b)
-    below = -tl.where(a > b, b, a)
-    # a/(a − b) as 1/(1 + |b|/a): no overflow, and right where one side is infinite.
-    crossing = 1.0 / (1.0 + below / above)
-    infinity = float("inf")
-    crossing = tl.where((above == infinity) & (below == infinity), 0.5, crossing)
-    slope = tl.where(above <= 0, 0.0, tl.where(below < 0, 1.0, crossing))
-    return y, y0, tl.where((a != a) | (b != b), float("nan"), slope)
-
-
-@triton.jit
-def _sigmoid_or_tanh(a: tl.tensor, b: tl.tensor, FUNCTION: tl.constexpr) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    # tanh t = 2 sigmoid(2t) − 1: the slope of tanh is 4 times that of sigmoid at twice the arguments.
-    stretch: tl.constexpr = 2.0 if FUNCTION == "tanh" else 1.0
-    p, p_less_1 = _exponential(-stretch * tl.abs(a))
-    q, q_less_1 = _exponential(-stretch * tl.abs(b))
-    inverse = 1.0 / (1.0 + p)
-    inverse0 = 1.0 / (1.0 + q)
-    if FUNCTION == "tanh":
-        y = _tanh(a, p, p_less_1, inverse)
-        y0 = _tanh(b, q, q_less_1, inverse0)
-    else:
-        y = tl.where(a < 0, p, 1.0) * inverse
-        y0 = tl.where(b < 0, q, 1.0) * inverse0
-
-    u = stretch * tl.where(a == b, 0.0, tl.abs(a - b))
-    _, decay_less_1 = _exponential(-u)
-    g = tl.where(u == 0, 1.0, -decay_less_1 / u)
-    same_sign = (a >= 0) == (b >= 0)
-    scale = tl.where(same_sign, tl.maximum(p, q), 1.0)
-    return y, y0, stretch * stretch * scale * g * (inverse * inverse0)
-
-
-@triton.jit
-def _tanh(a: tl.tensor, p: tl.tensor, p_less_1: tl.tensor, inverse: tl.tensor) -> tl.tensor:
-    """tanh a from p = e^−2|a|. Far from 0 as 1 − 2p/(1 + p), rounded once.
-
-    PyHealth's arithmetic turns on whether 1 − y² is 0, so where y becomes 1 must be right to the last bit.
-    """
-    size = tl.where(p < 0.25, 1.0 - 2.0 * p * inverse, -p_less_1 * inverse)
-    return tl.where(a < 0, -size, size)
-
-
-@triton.jit
-def _exponential(t: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
-    """e^t and e^t − 1 for t ≤ 0 (NaN in, NaN out), both to a few ulp for any size of t.
-
-    t = n·ln2 + r with |r| ≤ ln2/2. The hardware's exp loses one more bit each time t doubles, and e^t − 1
-    through it cancels near 0.
-    """
-    double: tl.constexpr = t.dtype == tl.float64
-    integer: tl.constexpr = tl.int64 if double else tl.int32
-    significand: tl.constexpr = 52 if double else 23
-    bias: tl.constexpr = 1023 if double else 127
-    lowest: tl.constexpr = -708.0 if double else -87.0  # below, e^t is subnormal: taken as 0
-    rounder: tl.constexpr = 1.5 * 2.0**52 if double else 1.5 * 2.0**23  # adding it rounds to an integer
-    ln2_high: tl.constexpr = 6.93147180369123816490e-01 if double else 0.693359375
-    ln2_low: tl.constexpr = 1.90821492927058770002e-10 if double else -2.12194440e-4
-    degree: tl.constexpr = 13 if double else 7
-    vanishes = t < lowest
-    bounded = tl.where(vanishes, lowest, t)
-    shifted = bounded * 1.4426950408889634 + rounder
-    n = shifted - rounder
-    r = (bounded - n * ln2_high) - n * ln2_low
-    series = r * _inverse_factorial(degree)
-    for k in tl.static_range(degree - 1, 0, -1):
-        series = r * (series + _inverse_factorial(k))
-    # The low bits of `shifted` hold n as an integer; moved into the exponent they make 2^n.
-    power = ((shifted.to(integer, bitcast=True) + bias) << significand).to(t.dtype, bitcast=True)
-    exponential = tl.where(vanishes, 0.0, power + power * series)
-    return exponential, tl.where(vanishes, -1.0, power * series + (power - 1.0))
-
-
-@triton.constexpr_function
-def _inverse_factorial(k: int) -> float:
-    return 1.0 / math.factorial(k)
-
-
-@triton.jit
-def _pyhealth_multiplier(a: tl.tensor, b: tl.tensor, y: tl.tensor, y0: tl.tensor, FUNCTION: tl.constexpr) -> tl.tensor:
-    """PyHealth 2.1's `scale · derivative`; the oddities are its own."""
-    if FUNCTION == "relu":
-        derivative = (a > 0).to(y.dtype)
-    elif FUNCTION == "sigmoid":
-        derivative = y * (1.0 - y)
-    else:
-        derivative = 1.0 - y * y
-    secant = _safe_div(y - y0, a - b, derivative)
-    scale = _safe_div(secant, derivative, 1.0)
-    scale = tl.where(tl.abs(scale) < float("inf"), scale, 1.0)
-    backward = derivative
-    if FUNCTION == "tanh":
-        backward = (1.0 - y) * (1.0 + y)
-    return tl.where((a != a) | (b != b), float("nan"), scale * backward)
-
-
-@triton.jit
-def _safe_div(numerator: tl.tensor, denominator: tl.tensor, fallback: tl.tensor) -> tl.tensor:
-    usable = tl.abs(denominator) > _EPS
-    return tl.where(usable, numerator / tl.where(usable, denominator, 1.0), fallback)

@@ -1,0 +1,82 @@
+"""StageNet's stages in the window of steps that each sample's convolution sees, in plain torch.
+
+A step's distance is one less the mean of its forget master gates, which are cumulative sums of p; a window's stage is
+the softmax of the distances' cumulative sum. Its Jacobian stands for the softmax's by the log-mean rule: with s the
+logarithmic means of the two streams' stages (or the stages at the input), `s∘g − s·(sᵀg)/Σs`.
+"""
+
+import torch
+from torch import Tensor
+
+from deeplift_fast.ops.naive.attention import log_mean
+
+
+def stage_window(
+    h: Tensor,
+    h0: Tensor,
+    log_p: Tensor,
+    log_p0: Tensor,
+    places: Tensor,
+    places0: Tensor,
+    rows: Tensor,
+    rows0: Tensor,
+    real: Tensor,
+    levels: int,
+    hidden: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See :func:`deeplift_fast.ops.stage_window`."""
+    samples, window = real.shape
+    local, mean = h.new_empty(2, samples, window, hidden), h.new_empty(2, samples, hidden)
+    last, log_stage = torch.empty_like(mean), h.new_empty(2, samples, window)
+    for stream, (states, log, place, row) in enumerate(((h, log_p, places, rows), (h0, log_p0, places0, rows0))):
+        p = log[row][..., :levels].exp()
+        distance = torch.where(real, 1 - p.cumsum(-1).mean(-1), 0.0)
+        log_stage[stream] = torch.log_softmax(distance.cumsum(-1), -1)
+        seen = _window(states, place, real, levels, hidden)
+        torch.mul(seen, log_stage[stream].exp().unsqueeze(-1), out=local[stream])
+        mean[stream], last[stream] = local[stream].mean(1), seen[:, -1]
+    return local, mean, last, log_stage
+
+
+def stage_window_backward(
+    m_local: Tensor,
+    m_mean: Tensor,
+    m_last: Tensor,
+    h: Tensor,
+    h0: Tensor,
+    places: Tensor,
+    places0: Tensor,
+    rows: Tensor,
+    real: Tensor,
+    log_stage: Tensor,
+    total: int,
+    levels: int,
+    half: float,
+) -> tuple[Tensor, Tensor]:
+    """See :func:`deeplift_fast.ops.stage_window_backward`."""
+    (_, window, hidden), wide = m_local.shape, h.shape[1] // levels
+    seen = _window(h, places, real, levels, hidden)
+    stage = share = log_stage[0].exp()
+    if half:
+        seen = torch.lerp(seen, _window(h0, places0, real, levels, hidden), half)
+        stage, share = torch.lerp(stage, log_stage[1].exp(), half), log_mean(*log_stage)
+    m = m_local + (m_mean / window).unsqueeze(1)
+    g = share * (m * seen).sum(-1)
+    g = g - share * (g.sum(-1, keepdim=True) / share.sum(-1, keepdim=True))
+    m_distance = g.flip(-1).cumsum(-1).flip(-1)
+    m = m * stage.unsqueeze(-1)
+    m[:, -1] += m_last
+    m = torch.where(real.unsqueeze(-1), m, 0.0)
+    if wide * levels != hidden:
+        m = torch.nn.functional.pad(m.unflatten(-1, (levels, -1)), (0, wide - hidden // levels)).flatten(-2)
+    m_master = torch.where(real, m_distance / -levels, 0.0).flatten()[:, None].expand(-1, levels)
+    m_h = torch.zeros_like(h).index_add_(0, places.flatten(), m.flatten(0, 1))
+    return m_h, h.new_zeros(total, levels).index_add_(0, rows.flatten(), m_master)
+
+
+def _window(h: Tensor, places: Tensor, real: Tensor, levels: int, hidden: int) -> Tensor:
+    """States without the units between levels that weights do not have, `[samples, window, hidden]`."""
+    found = h[places]
+    if h.shape[1] != hidden:
+        found = found.unflatten(-1, (levels, -1))[..., : hidden // levels].flatten(-2)
+    return torch.where(real.unsqueeze(-1), found, 0.0)
