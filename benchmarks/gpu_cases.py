@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import gpu_calls
+import gpu_calls_windows
 import torch
 from gpu_calls import Call, Maker
 from torch import Tensor
@@ -17,7 +18,8 @@ from deeplift_fast.ops import NAMESPACE
 from deeplift_fast.ops.arguments import FUNCTIONS, SLOPES
 
 FLOATS = (torch.float32, torch.float64)
-EVERY_FLOAT = (*FLOATS, torch.float16, torch.bfloat16)
+HALVES = (torch.float16, torch.bfloat16)
+EVERY_FLOAT = (*FLOATS, *HALVES)
 # Relative and absolute; a case may need more in float32.
 ALLOWED = {torch.float64: 1e-11, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 
@@ -32,6 +34,7 @@ class Case:
         make: the call.
         dtypes: those that are compared.
         float32: the tolerance of float32 against float64.
+        on_gpu: dtypes that only kernels for GPUs take.
     """
 
     op: str
@@ -39,6 +42,7 @@ class Case:
     make: Callable[[Maker], Call]
     dtypes: tuple[torch.dtype, ...] = FLOATS
     float32: float = ALLOWED[torch.float32]
+    on_gpu: tuple[torch.dtype, ...] = ()
 
     @property
     def name(self) -> str:
@@ -91,18 +95,23 @@ def _cases() -> list[Case]:
         for variant, of in (("rescale", (EVERY_FLOAT, 1e-6)), ("pyhealth", (FLOATS, 2e-5)))
     ]
     cases += [
-        Case("gelu", name, partial(gpu_calls.gelu, secant=secant))
+        Case("gelu", name, partial(gpu_calls.gelu, secant=secant), on_gpu=HALVES)
         for name, secant in (("derivative", False), ("secant", True))
     ]
     for half in (0.0, 0.5):
         rule = "midpoint" if half else "gradient"
-        cases.append(Case("layer_norm_backward", rule, partial(gpu_calls.layer_norm_backward, half=half)))
-    cases.append(Case("token_contributions", "", gpu_calls.token_contributions, float32=5e-5))
+        make = partial(gpu_calls.layer_norm_backward, half=half)
+        cases.append(Case("layer_norm_backward", rule, make, on_gpu=HALVES))
+    cases.append(Case("token_contributions", "", gpu_calls.token_contributions, float32=5e-5, on_gpu=HALVES))
     for of_first, queries in ((True, "row 0"), (False, "every row")):
         cases.append(Case("attention", queries, partial(gpu_calls.attention, of_first=of_first)))
         for half, rule in ((0.0, "gradient"), (0.5, "midpoint")):
             make = partial(gpu_calls.attention_backward, of_first=of_first, half=half)
             cases.append(Case("attention_backward", f"{queries}, {rule}", make))
+    cases.append(Case("stage_window", "", gpu_calls_windows.stage_window, on_gpu=HALVES))
+    for half, rule in ((0.0, "gradient"), (0.5, "midpoint")):
+        make = partial(gpu_calls_windows.stage_window_backward, half=half)
+        cases.append(Case("stage_window_backward", rule, make, on_gpu=HALVES))
     for cell, slopes in SLOPES.items():
         for slope in slopes:
             half = 0.5 if slope == "secant" else 0.0

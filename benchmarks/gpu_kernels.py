@@ -117,6 +117,7 @@ KERNELS = (
         FLOAT,
         FLOAT + 2 * FLOAT / WINDOW,
         3,
+        case=("stage_window", lambda call: 2 * _first(call)),
     ),
     Kernel(
         "stage_window_backward",
@@ -125,6 +126,7 @@ KERNELS = (
         FLOAT,
         8,
         "1, and two that clear",
+        ("stage_window_backward, midpoint", _first),
     ),
     Kernel(
         "recurrent",

@@ -12,9 +12,10 @@ ROUNDS = 30
 
 def numbers(case: Case, device: torch.device) -> dict:
     """The worst error over what is allowed, by dtype, at small and at large sizes: right if 1 or less."""
+    dtypes = case.dtypes if device.type == "cpu" else (*case.dtypes, *case.on_gpu)
     errors = {
         f"{str(dtype).removeprefix('torch.')}, {size}": worst_error(case, dtype, device, size == "large")
-        for dtype in case.dtypes
+        for dtype in dtypes
         for size in ("small", "large")
         if size == "small" or dtype == torch.float32
     }
