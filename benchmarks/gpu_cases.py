@@ -116,9 +116,9 @@ def _cases() -> list[Case]:
         for slope in slopes:
             half = 0.5 if slope == "secant" else 0.0
             make = partial(gpu_calls.recurrent, cell=cell, slope=slope, half=half)
-            cases.append(Case("recurrent", f"{cell}, {slope}", make, float32=1e-4))
+            cases.append(Case("recurrent", f"{cell}, {slope}", make, float32=2e-5))
         make = partial(gpu_calls.recurrent_backward, cell=cell)
-        cases.append(Case("recurrent_backward", cell, make, float32=1e-4))
+        cases.append(Case("recurrent_backward", cell, make, float32=2e-5))
     return cases
 
 

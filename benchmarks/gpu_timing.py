@@ -59,6 +59,7 @@ def copy_seconds(moved: int, device: torch.device, rounds: int) -> float:
 def peak_bytes(call: Call, device: torch.device) -> int | None:
     """The most that a call holds on the device, above what was held before; `None` on the CPU, which is not asked."""
     if device.type != "cuda":
+        call()
         return None
     gc.collect()
     torch.cuda.empty_cache()
