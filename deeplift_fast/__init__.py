@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from deeplift_fast.errors import (
         ConvergenceWarning,
         FusionWarning,
+        GraphWarning,
         InterceptionError,
         InterceptionWarning,
         TrainingModeWarning,
@@ -30,6 +31,7 @@ __all__ = [
     "ConvergenceWarning",
     "DeepLift",
     "FusionWarning",
+    "GraphWarning",
     "InterceptionError",
     "InterceptionWarning",
     "Report",
@@ -45,6 +47,7 @@ _HOMES = {
     "ConvergenceWarning": "errors",
     "DeepLift": "pyhealth",
     "FusionWarning": "errors",
+    "GraphWarning": "errors",
     "InterceptionError": "errors",
     "InterceptionWarning": "errors",
     "Report": "diagnostics",

@@ -1,10 +1,13 @@
 """What an input is compared with."""
 
+import math
 from collections.abc import Hashable
 from numbers import Real
 
 import torch
 from torch import Tensor
+
+from deeplift_fast.read_back import ReadBack
 
 
 def resolve(name: Hashable, x: Tensor, baseline: Tensor | Real | None) -> Tensor:
@@ -40,13 +43,25 @@ def resolve(name: Hashable, x: Tensor, baseline: Tensor | Real | None) -> Tensor
     return baseline.detach().expand(x.shape)
 
 
-def require_finite(what: str, values: Tensor) -> None:
-    """Raise `ValueError`, with their number, if a tensor holds NaN or inf; `what` names it."""
+def require_finite(what: str, values: Tensor, later: ReadBack | None = None) -> None:
+    """Raise `ValueError`, with their number, if a tensor holds NaN or inf; `what` names it.
+
+    With `later`, not before its next read-back.
+    """
+    if not values.is_floating_point() or values.device.type == "meta":
+        return
     # One sum is much cheaper than looking at each; it can overflow where nothing is wrong, so only it decides "fine".
-    if values.is_floating_point() and values.device.type != "meta" and not values.detach().sum().isfinite():
-        bad = values.numel() - int(torch.isfinite(values).sum())
-        if bad:
-            raise ValueError(
-                f"{what} holds {bad} value(s) that are NaN or inf; attribution needs finite values: "
-                "impute or drop them first"
-            )
+    total = values.detach().sum()
+    if later is not None:
+        later.ask([total], lambda found: None if math.isfinite(found[0]) else _require_each_finite(what, values))
+    elif not total.isfinite():
+        _require_each_finite(what, values)
+
+
+def _require_each_finite(what: str, values: Tensor) -> None:
+    bad = values.numel() - int(torch.isfinite(values).sum())
+    if bad:
+        raise ValueError(
+            f"{what} holds {bad} value(s) that are NaN or inf; attribution needs finite values: "
+            "impute or drop them first"
+        )

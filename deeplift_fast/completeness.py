@@ -1,11 +1,13 @@
 """Summation to delta: what is missing from the contributions, and the rescaling that hides it."""
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from deeplift_fast.errors import ConvergenceWarning, warn
+from deeplift_fast.read_back import ReadBack
 
 RESCALE_EPS = 1e-8  # PyHealth's: a smaller raw sum is not scaled
 LARGEST_FACTOR = 10.0  # a sample scaled by more is counted in the ConvergenceWarning
@@ -46,14 +48,54 @@ def warn_if_incomplete(delta: Tensor, output: Tensor, baseline_output: Tensor, t
     Warns:
         ConvergenceWarning: naming their number and the largest convergence delta.
     """
-    missed = is_incomplete(delta, output, baseline_output, tolerance)
-    count = int(missed.sum())
+    warn_of_missed(is_incomplete(delta, output, baseline_output, tolerance), delta, tolerance)
+
+
+def warn_of_missed(missed: Tensor, delta: Tensor, tolerance: float, later: ReadBack | None = None) -> None:
+    """As :func:`warn_if_incomplete`, from what :func:`is_incomplete` gave; with `later`, at its next read-back."""
+    if later is not None:
+        later.ask([missed.sum()], lambda found: _warn_of_missed(int(found[0]), delta, tolerance))
+    else:
+        _warn_of_missed(int(missed.sum()), delta, tolerance)
+
+
+def _warn_of_missed(count: int, delta: Tensor, tolerance: float) -> None:
     if count:
         warn(
-            f"{count} of {len(missed)} samples: contributions miss f(x) - f(x0) by more than {tolerance:.3g} of it (by "
+            f"{count} of {len(delta)} samples: contributions miss f(x) - f(x0) by more than {tolerance:.3g} of it (by "
             f"{float(delta.abs().max()):.3g} at most); report() names the operations that no rule makes complete.",
             ConvergenceWarning,
         )
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """By what each sample's contributions were scaled.
+
+    Attributes:
+        factor: float64 `[batch]`.
+        usable: whether the raw sum is far enough from 0 to be scaled, bool `[batch]`.
+        difference: `f(x) − f(x0)`, float64 `[batch]`.
+    """
+
+    factor: Tensor
+    usable: Tensor
+    difference: Tensor
+
+    def warn(self, later: ReadBack | None = None) -> None:
+        """Warn of factors that are negative or large; with `later`, at its next read-back."""
+        if not len(self.factor):
+            return
+        found = (*torch.aminmax(self.factor), self.usable.all())
+        if later is not None:
+            later.ask(found, self._warn_unless_fine)
+        else:
+            self._warn_unless_fine([float(each) for each in found])
+
+    def _warn_unless_fine(self, found: list[float]) -> None:
+        low, high, usable = found
+        if not (low >= 0 and high <= LARGEST_FACTOR and usable):
+            _warn_of_factors(self.factor, self.usable, self.difference)
 
 
 def rescale(
@@ -74,13 +116,21 @@ def rescale(
     Warns:
         ConvergenceWarning: if a factor is negative or exceeds `LARGEST_FACTOR`, or the raw sum is too near zero.
     """
+    scaled, delta, scaling = rescaled(contributions, output, baseline_output)
+    scaling.warn()
+    return scaled, delta
+
+
+def rescaled(
+    contributions: dict[Hashable, Tensor], output: Tensor, baseline_output: Tensor
+) -> tuple[dict[Hashable, Tensor], Tensor, Scaling]:
+    """As :func:`rescale`, with the factors, of which nobody is warned."""
     total = _sums(contributions)
     difference = output.double() - baseline_output.double()
     usable = total.abs() > RESCALE_EPS
     factor = torch.where(usable, difference / torch.where(usable, total, 1.0), 1.0)
-    _warn_of_factors(factor, usable, difference)
     scaled = {name: _scaled(c, factor) for name, c in contributions.items()}
-    return scaled, (total - difference).to(output.dtype)
+    return scaled, (total - difference).to(output.dtype), Scaling(factor, usable, difference)
 
 
 def _scaled(contributions: Tensor, factor: Tensor) -> Tensor:
@@ -90,9 +140,6 @@ def _scaled(contributions: Tensor, factor: Tensor) -> Tensor:
 
 
 def _warn_of_factors(factor: Tensor, usable: Tensor, difference: Tensor) -> None:
-    low, high = (float(bound) for bound in torch.aminmax(factor)) if len(factor) else (1.0, 1.0)
-    if low >= 0 and high <= LARGEST_FACTOR and bool(usable.all()):
-        return
     # A difference at the level of rounding has no sign to get wrong.
     matters = difference.abs() > 1e-6
     suspect = matters & (~usable | (factor < 0) | (factor.abs() > LARGEST_FACTOR))

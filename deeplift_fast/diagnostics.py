@@ -147,7 +147,10 @@ class Tally:
             delta: the convergence delta, `[batch]`.
             change: `f(x) − f(x0)`, `[batch]`.
         """
-        total, rounding = float(delta.double().sum()), _rounding(delta, change)
+        return self.report_of(*(float(figure) for figure in figures(delta, change)))
+
+    def report_of(self, total: float, rounding: float) -> Report:
+        """The report, from its :func:`figures`."""
         known = {key: float(missed) for key, missed in self._missed.items()}
         rest = total - sum(value for value in known.values() if value == value)
         unknown = [key for key in self._counts if key not in known and key[1] in _UNKNOWN]
@@ -166,5 +169,7 @@ def _weight(row: Row) -> tuple[Any, ...]:
     return -size, row.operation, row.rule
 
 
-def _rounding(delta: Tensor, change: Tensor) -> float:
-    return float(1e3 * torch.finfo(delta.dtype).eps * (1 + change.abs()).double().sum())
+def figures(delta: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of the convergence deltas, and how much of it may be rounding: float64; arguments `[batch]`."""
+    rounding = 1e3 * torch.finfo(delta.dtype).eps * (1 + change.abs()).sum(dtype=torch.float64)
+    return delta.sum(dtype=torch.float64), rounding

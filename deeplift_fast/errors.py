@@ -22,6 +22,10 @@ class FusionWarning(UserWarning):
     """A model that has fused layers is attributed operation by operation: the same numbers, and slower."""
 
 
+class GraphWarning(UserWarning):
+    """CUDA graphs were asked for and are not used: the same numbers, with more work for the CPU."""
+
+
 class InterceptionError(RuntimeError):
     """The activations met at the input and at the baseline cannot be paired."""
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deeplift_fast.baselines import require_finite
+from deeplift_fast.read_back import ReadBack
 
 PAD, UNK = 0, 1  # PyHealth's indices of padding and of the unknown code
 NEUTRAL = 1e-2  # PyHealth's baseline of a continuous value
@@ -56,8 +57,8 @@ class Feature:
         """What the model takes, with another value."""
         return (*self.parts[: self.position], value, *self.parts[self.position + 1 :])
 
-    def at(self, samples: Tensor) -> "Feature":
-        """The feature of these samples, int64 `[n]`."""
+    def at(self, samples: Tensor | slice) -> "Feature":
+        """The feature of these samples, int64 `[n]` or a slice."""
         parts = tuple(part[samples] if isinstance(part, Tensor) else part for part in self.parts)
         return replace(self, parts=parts, mask=None if self.mask is None else self.mask[samples])
 
@@ -75,13 +76,16 @@ class Feature:
         return replace(self, parts=(*self.parts, mask.int()))
 
 
-def read_features(model: Any, batch: Mapping[str, Any], use_embeddings: bool) -> dict[str, Feature]:
+def read_features(
+    model: Any, batch: Mapping[str, Any], use_embeddings: bool, later: ReadBack | None = None
+) -> dict[str, Feature]:
     """The features of a batch by key, checked.
 
     Args:
         model: a PyHealth model, with `feature_keys` and `dataset.input_processors`.
         batch: what PyHealth's loader yields; keys that are no features (labels, identifiers) are ignored.
         use_embeddings: whether tokens will be embedded; without, no feature may hold tokens.
+        later: where given, NaN and inf are found at its next read-back.
 
     Raises:
         ValueError: for a missing feature, a wrong number of tensors, NaN or inf, another device than the model's, batch
@@ -96,7 +100,7 @@ def read_features(model: Any, batch: Mapping[str, Any], use_embeddings: bool) ->
     features = {}
     for key in keys:
         feature = _read(key, batch[key], model.dataset.input_processors[key])
-        _check_tensors(feature, device)
+        _check_tensors(feature, device, later)
         _check_value(feature, use_embeddings)
         features[key] = feature
     sizes = {key: feature.value.shape[0] for key, feature in features.items()}
@@ -133,7 +137,7 @@ def _check_times(key: str, value: Tensor, time: Tensor | None) -> None:
         )
 
 
-def _check_tensors(feature: Feature, device: torch.device) -> None:
+def _check_tensors(feature: Feature, device: torch.device, later: ReadBack | None) -> None:
     if feature.value.dim() == 0:
         raise ValueError(f"feature {feature.key!r} has no dimensions; its first must be the batch")
     batch = feature.value.shape[:1]
@@ -148,7 +152,7 @@ def _check_tensors(feature: Feature, device: torch.device) -> None:
                 f"feature {feature.key!r}: its tensors have shapes "
                 f"{[tuple(tensor.shape) for tensor in tensors]}; the first dimension must be the batch"
             )
-        require_finite(f"feature {feature.key!r}", part)
+        require_finite(f"feature {feature.key!r}", part, later)
     if batch[0] and feature.value.numel() == 0:
         raise ValueError(
             f"feature {feature.key!r} has shape {tuple(feature.value.shape)}: an empty sequence has nothing to "
@@ -174,25 +178,25 @@ def _check_value(feature: Feature, use_embeddings: bool) -> None:
         raise TypeError(f"feature {feature.key!r} holds continuous values as {dtype}; convert them with .float()")
 
 
-def check_embeddable(what: str, values: Tensor, layer: Any) -> None:
+def check_embeddable(what: str, values: Tensor, layer: Any, later: ReadBack | None = None) -> None:
     """Raise if an embedding layer cannot take these values; only `nn.Embedding` and `nn.Linear` are looked into.
 
     Args:
         what: what error messages call the values.
         values: token indices or continuous values, `[batch, …]`.
         layer: the module that will embed them, or `None`.
+        later: where given, indices outside are found at its next read-back.
 
     Raises:
         ValueError: for token indices outside the vocabulary, or a last dimension of the wrong length.
         TypeError: for continuous values of another dtype than the layer's.
     """
     if isinstance(layer, nn.Embedding) and values.numel():
-        low, high = (int(bound) for bound in torch.aminmax(values))
-        if low < 0 or high >= layer.num_embeddings:
-            raise ValueError(
-                f"{what} holds token indices from {low} to {high}; the model's vocabulary is 0 to "
-                f"{layer.num_embeddings - 1}: process the batch with the processors that the model was made with"
-            )
+        bounds, size = torch.aminmax(values), layer.num_embeddings
+        if later is None:
+            _require_tokens(what, size, [int(bound) for bound in bounds])
+        else:
+            later.ask(bounds, lambda found: _require_tokens(what, size, [int(bound) for bound in found]))
     if isinstance(layer, nn.Linear):
         if values.shape[-1] != layer.in_features:
             raise ValueError(
@@ -201,6 +205,15 @@ def check_embeddable(what: str, values: Tensor, layer: Any) -> None:
             )
         if values.dtype != layer.weight.dtype and not torch.is_autocast_enabled(values.device.type):
             raise TypeError(f"{what} is {values.dtype}, the layer that embeds it {layer.weight.dtype}; convert one")
+
+
+def _require_tokens(what: str, size: int, bounds: list[int]) -> None:
+    low, high = bounds
+    if low < 0 or high >= size:
+        raise ValueError(
+            f"{what} holds token indices from {low} to {high}; the model's vocabulary is 0 to {size - 1}: process the "
+            "batch with the processors that the model was made with"
+        )
 
 
 def default_baseline(feature: Feature, everywhere: bool) -> Tensor:
@@ -216,8 +229,10 @@ def default_baseline(feature: Feature, everywhere: bool) -> Tensor:
     return neutral if everywhere else torch.where(feature.real(), neutral, value)
 
 
-def check_baselines(baseline: Any, features: Mapping[str, Feature]) -> dict[str, Tensor]:
-    """A user's baselines by feature key, checked; on the features' device, tokens as int64.
+def check_baselines(baseline: Any, features: Mapping[str, Feature], later: ReadBack | None = None) -> dict[str, Tensor]:
+    """A user's baselines by feature key, checked (with `later`: NaN and inf at its next read-back).
+
+    On the features' device, tokens as int64.
 
     Raises:
         ValueError: for unknown or missing keys, a shape other than the value's, or NaN or inf.
@@ -228,10 +243,10 @@ def check_baselines(baseline: Any, features: Mapping[str, Feature]) -> dict[str,
     if set(baseline) != set(features):
         unknown, missing = sorted(set(baseline) - set(features)), sorted(set(features) - set(baseline))
         raise ValueError(f"baseline: unknown key(s) {unknown}, missing key(s) {missing}; accepted: {sorted(features)}")
-    return {key: _check_baseline(baseline[key], feature) for key, feature in features.items()}
+    return {key: _check_baseline(baseline[key], feature, later) for key, feature in features.items()}
 
 
-def _check_baseline(given: Any, feature: Feature) -> Tensor:
+def _check_baseline(given: Any, feature: Feature, later: ReadBack | None) -> Tensor:
     what, value = f"baseline of feature {feature.key!r}", feature.value
     if not isinstance(given, Tensor):
         raise TypeError(
@@ -246,5 +261,6 @@ def _check_baseline(given: Any, feature: Feature) -> Tensor:
         raise TypeError(f"{what} is {given.dtype}; accepted: {accepted}")
     if given.is_meta and not value.is_meta:
         raise ValueError(f"{what} is on meta, which holds no numbers; the model is on {value.device}")
-    require_finite(what, given)
-    return given.to(value.device, torch.int64 if feature.is_token else None)
+    moved = given.to(value.device, torch.int64 if feature.is_token else None)
+    require_finite(what, moved, later)
+    return moved

@@ -16,9 +16,11 @@ from deeplift_fast.diagnostics import Report
 from deeplift_fast.errors import FusionWarning, warn
 from deeplift_fast.features import Feature, check_baselines, check_embeddable, default_baseline, read_features
 from deeplift_fast.fused import route
+from deeplift_fast.fused.graphs import Graphs
 from deeplift_fast.intercept import IsolatedPass
 from deeplift_fast.isolation import Kept, ShadowState, isolated
 from deeplift_fast.points import FromEmbedding, FromTokens, Point
+from deeplift_fast.read_back import ReadBack
 from deeplift_fast.training_mode import warn_if_harmlessly_training
 
 Baseline = Mapping[str, Tensor]
@@ -48,6 +50,10 @@ class DeepLift(BaseInterpreter):
             not exactly PyHealth's own (hooks, changed code) goes operation by operation, with a warning that says why.
         segments_at_once: how many of the steps go through the model as rows of one batch, in two passes for each such
             batch; for models that treat the patients of a batch one by one. It does not matter to fused layers.
+        cuda_graphs: whether fused layers on CUDA are captured once per kind of batch and then replayed by one launch:
+            the same numbers, for batches that keep the CPU busier than the GPU. Batches are of one kind if they have as
+            many samples and, rounded up to a multiple of 16, as many steps. Where that is not possible it is done
+            without, with a :class:`deeplift_fast.GraphWarning` that says why.
 
     Raises:
         ValueError: if the model is none of PyHealth's, `rules` is unknown or does not fit the model, or `steps` or
@@ -67,6 +73,7 @@ class DeepLift(BaseInterpreter):
         delta_tol: float = attribution.DELTA_TOL,
         segments_at_once: int = 1,
         fuse: bool = True,
+        cuda_graphs: bool = False,
     ) -> None:
         check_rules(rules, steps, delta_tol, segments_at_once)
         interpretable = isinstance(model, Interpretable)
@@ -87,13 +94,15 @@ class DeepLift(BaseInterpreter):
         self.delta_tol = delta_tol
         self.segments_at_once = segments_at_once
         self.fuse = fuse
+        self.cuda_graphs = cuda_graphs
+        self._graphs = Graphs() if cuda_graphs else None
         self._warned = False
         self._report: Report | None = None
 
     def __repr__(self) -> str:
         name = type(self.model).__name__
         steps = f", steps={self.steps}" if self.steps != 1 else ""
-        fuse = "" if self.fuse else ", fuse=False"
+        fuse = ("" if self.fuse else ", fuse=False") + (", cuda_graphs=True" if self.cuda_graphs else "")
         return f"DeepLift(model={name}, use_embeddings={self.use_embeddings}, rules={self.rules!r}{steps}{fuse})"
 
     def report(self) -> Report:
@@ -186,18 +195,20 @@ class DeepLift(BaseInterpreter):
         """
         steps = self.steps if steps is None else steps
         check_rules(self.rules, steps, self.delta_tol)
-        features = read_features(self.model, batch, self.use_embeddings)
+        later = route.read_back(self.model) if self.fuse else None
+        features = read_features(self.model, batch, self.use_embeddings, later)
         point = self._point(features, batch)
         target = self._target(target_class_idx)
-        baselines = self._baselines(baseline, features)
+        baselines = self._baselines(baseline, features, later)
         for each in baselines:
-            self._check_embeddable(features, {} if baseline is None else each, point.layers())
+            self._check_embeddable(features, {} if baseline is None else each, point.layers(), later)
         if next(iter(features.values())).value.shape[0] == 0:
             found = self._empty(features, len(baselines) if several_baselines.are(baseline, features) else None)
         else:
             warn_if_harmlessly_training(self.model)
             each_found = [
-                self._run_fused(features, each, target, steps, batch) or self._run(features, each, target, point, steps)
+                self._run_fused(features, each, target, steps, batch, later)
+                or self._run(features, each, target, point, steps, later)
                 for each in baselines
             ]
             found = several_baselines.mean(each_found) if several_baselines.are(baseline, features) else each_found[0]
@@ -221,12 +232,12 @@ class DeepLift(BaseInterpreter):
         return isinstance(self.model, MLP) and nested and self.rules != "pyhealth"
 
     def _baselines(
-        self, baseline: Baseline | Sequence[Baseline] | None, features: Mapping[str, Feature]
+        self, baseline: Baseline | Sequence[Baseline] | None, features: Mapping[str, Feature], later: ReadBack | None
     ) -> list[dict[str, Tensor]]:
         if baseline is None:
             as_pyhealth = self.rules == "pyhealth"
             return [{key: default_baseline(feature, as_pyhealth) for key, feature in features.items()}]
-        return [check_baselines(each, features) for each in several_baselines.listed(baseline, features)]
+        return [check_baselines(each, features, later) for each in several_baselines.listed(baseline, features)]
 
     def _target(self, target_class_idx: int | None) -> int | None:
         if target_class_idx is None:
@@ -251,14 +262,18 @@ class DeepLift(BaseInterpreter):
         return int(self.model.get_output_size())
 
     def _check_embeddable(
-        self, features: Mapping[str, Feature], baselines: Mapping[str, Tensor], layers: Mapping[str, Any]
+        self,
+        features: Mapping[str, Feature],
+        baselines: Mapping[str, Tensor],
+        layers: Mapping[str, Any],
+        later: ReadBack | None,
     ) -> None:
         for key, feature in features.items():
             if key not in layers:
                 continue
-            check_embeddable(f"feature {key!r}", feature.value, layers[key])
+            check_embeddable(f"feature {key!r}", feature.value, layers[key], later)
             if key in baselines:
-                check_embeddable(f"baseline of feature {key!r}", baselines[key], layers[key])
+                check_embeddable(f"baseline of feature {key!r}", baselines[key], layers[key], later)
 
     def _empty(self, features: Mapping[str, Feature], baselines: int | None) -> Attribution:
         dtype, device = next((p.dtype, p.device) for p in self.model.parameters() if p.is_floating_point())
@@ -277,6 +292,7 @@ class DeepLift(BaseInterpreter):
         target: int | None,
         steps: int,
         batch: Mapping[str, Any],
+        later: ReadBack | None,
     ) -> Attribution | None:
         """The attribution through fused layers; `None` where there are none for the model or the batch."""
         if not self.fuse:
@@ -284,7 +300,7 @@ class DeepLift(BaseInterpreter):
         try:
             return route.attribute(
                 self.model, features, baselines, target, self.rules, steps, self.delta_tol,
-                lambda count: self._own_logits(features, batch, count),
+                lambda count: self._own_logits(features, batch, count), later, self._graphs,
             )  # fmt: skip
         except route.NotFused as error:
             if str(error):
@@ -302,7 +318,7 @@ class DeepLift(BaseInterpreter):
 
     def _own_logits(self, features: Mapping[str, Feature], batch: Mapping[str, Any], count: int) -> Tensor:
         """The model's own logits of the first samples."""
-        few = {key: feature.at(torch.arange(len(feature.value))[:count]) for key, feature in features.items()}
+        few = {key: feature.at(slice(0, count)) for key, feature in features.items()}
         given = {**batch, **{key: few[key].parts for key in few}}
         labels = getattr(self.model, "label_keys", ())
         given = {key: value[:count] if key in labels else value for key, value in given.items()}
@@ -322,7 +338,12 @@ class DeepLift(BaseInterpreter):
         target: int | None,
         point: Point,
         steps: int,
+        later: ReadBack | None,
     ) -> Attribution:
+        if later is not None:
+            later.fetch()
+        if self._graphs is not None:
+            self._graphs.refuse(f"{type(self.model).__name__} is attributed operation by operation")
         as_pyhealth = self.rules == "pyhealth"
         inputs = {key: feature.with_derived_mask(as_pyhealth) for key, feature in features.items()}
         tokens = [key for key, feature in features.items() if feature.is_token]

@@ -65,7 +65,7 @@ def folded(
     w_q, w_k, w_v = (layer.weight for layer in attention.linear_layers)
     by_head = [w.unflatten(0, (heads, size)) for w in (w_k, w_v)]
     scale, w_out = size**-0.5, attention.output_linear.weight
-    asked = queries.map(lambda a: _to_heads(F.linear(a, w_q).mul_(scale), by_head[0]))
+    asked = queries.apart().map(lambda a: _to_heads(F.linear(a, w_q).mul_(scale), by_head[0]))
     mixed, log_p = spans.attention(asked.x, rows.x)
     mixed0, log_p0 = spans0.attention(asked.x0, rows.x0)
     out = Pair(mixed, mixed0, queries.where).map(lambda c: F.linear(_from_heads(c, by_head[1]), w_out))

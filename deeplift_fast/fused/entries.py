@@ -1,5 +1,6 @@
 """Where attribution starts in a feature: token embeddings, summed where a step holds several, or raw values."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,7 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deeplift_fast import ops
+from deeplift_fast.fused.constants import ramp
 from deeplift_fast.fused.pair import Pair
+from deeplift_fast.fused.rows import Rows
+
+Contributions = Callable[[Tensor], Tensor]
 
 
 class Entry(Protocol):
@@ -16,8 +21,7 @@ class Entry(Protocol):
 
     Attributes:
         layer: the linear layer that embeds the rows, or `None` where they are embeddings already.
-        value: the feature's value at the input, `[batch, steps, …]`.
-        baseline: at the baseline.
+        baseline: the feature's value at the baseline, `[batch, steps, …]`.
     """
 
     @property
@@ -26,25 +30,20 @@ class Entry(Protocol):
         ...
 
     @property
-    def value(self) -> Tensor:
-        """See above."""
-        ...
-
-    @property
     def baseline(self) -> Tensor:
         """See above."""
         ...
 
-    def at_input(self, sample: Tensor, step: Tensor) -> Tensor:
-        """The numbers of these steps at the input, `[rows, width]`."""
-        ...
+    def enter(self, rows: Rows, rows0: Rows | None = None) -> tuple[Pair, Contributions]:
+        """The numbers of these steps, `[rows, width]`, in both streams.
 
-    def at_baseline(self, sample: Tensor, step: Tensor) -> Tensor:
-        """Those at the baseline."""
-        ...
+        Args:
+            rows: the steps at the input.
+            rows0: the steps at the baseline, where they are others.
 
-    def contributions(self, sample: Tensor, step: Tensor, m: Tensor) -> Tensor:
-        """Contributions in the value's shape, from the multipliers `[rows, width]` of these steps; 0 elsewhere."""
+        Returns:
+            The pair, and from the multipliers of `rows` to contributions in the value's shape; 0 elsewhere.
+        """
         ...
 
 
@@ -63,20 +62,22 @@ class Tokens:
     table: Tensor
     layer: None = field(default=None, init=False)
 
-    def at_input(self, sample: Tensor, step: Tensor) -> Tensor:
+    def enter(self, rows: Rows, rows0: Rows | None = None) -> tuple[Pair, Contributions]:
         """See :class:`Entry`."""
-        return pooled(self.table, _slots(self.value)[sample, step])
+        slots = [_slots(tokens) for tokens in (self.value, self.baseline)]
+        both = rows.stacked(*slots)
+        if both is None:
+            tokens = rows.take(slots[0])
+            pair = Pair(*(pooled(self.table, each) for each in (tokens, (rows0 or rows).take(slots[1]))))
+        else:
+            pair = Pair.stacked(pooled(self.table, both))
 
-    def at_baseline(self, sample: Tensor, step: Tensor) -> Tensor:
-        """See :class:`Entry`."""
-        return pooled(self.table, _slots(self.baseline)[sample, step])
+        def back(m: Tensor) -> Tensor:
+            of_rows, of_rows0 = (tokens, rows.take(slots[1])) if both is None else both.chunk(2)
+            found = ops.token_contributions(self.table, of_rows, of_rows0, m.contiguous())
+            return rows.put(found, slots[0].shape).reshape(self.value.shape)
 
-    def contributions(self, sample: Tensor, step: Tensor, m: Tensor) -> Tensor:
-        """See :class:`Entry`."""
-        tokens, baseline = (_slots(t)[sample, step] for t in (self.value, self.baseline))
-        found = m.new_zeros(_slots(self.value).shape)
-        found[sample, step] = ops.token_contributions(self.table, tokens, baseline, m.contiguous())
-        return found.reshape(self.value.shape)
+        return pair, back
 
 
 @dataclass(frozen=True)
@@ -93,26 +94,26 @@ class Values:
     baseline: Tensor
     layer: nn.Linear
 
-    def at_input(self, sample: Tensor, step: Tensor) -> Tensor:
+    def enter(self, rows: Rows, rows0: Rows | None = None) -> tuple[Pair, Contributions]:
         """See :class:`Entry`."""
-        return self.value[sample, step]
+        both = rows.stacked(self.value, self.baseline)
+        if both is not None:
+            pair = Pair.stacked(both)
+            return pair, lambda m: rows.put(m * (pair.x - pair.x0), self.value.shape)
+        x = rows.take(self.value)
 
-    def at_baseline(self, sample: Tensor, step: Tensor) -> Tensor:
-        """See :class:`Entry`."""
-        return self.baseline[sample, step]
+        def back(m: Tensor) -> Tensor:
+            return rows.put(m * (x - rows.take(self.baseline)), self.value.shape)
 
-    def contributions(self, sample: Tensor, step: Tensor, m: Tensor) -> Tensor:
-        """See :class:`Entry`."""
-        found = torch.zeros_like(self.value)
-        found[sample, step] = m * (self.value[sample, step] - self.baseline[sample, step])
-        return found
+        return Pair(x, (rows0 or rows).take(self.baseline)), back
 
 
 def pooled(table: Tensor, tokens: Tensor) -> Tensor:
     """The sum of the embeddings of each row of tokens, `[rows, slots]`."""
-    if tokens.shape[1] == 1:
+    rows, slots = tokens.shape
+    if slots == 1:
         return F.embedding(tokens[:, 0], table)
-    return F.embedding_bag(tokens, table, mode="sum")
+    return F.embedding_bag(tokens.flatten(), table, ramp(rows, slots, tokens.device), mode="sum")
 
 
 def between(pair: Pair, begin: float, end: float) -> Pair:
@@ -120,7 +121,8 @@ def between(pair: Pair, begin: float, end: float) -> Pair:
     if (begin, end) == (0, 1):
         return pair
     x0 = pair.facing()
-    return Pair(torch.lerp(x0, pair.x, end), torch.lerp(x0, pair.x, begin))
+    ends = torch.lerp(x0, pair.x, end), torch.lerp(x0, pair.x, begin)
+    return Pair(*ends) if pair.both is None else Pair.stacked(torch.cat(ends))
 
 
 def _slots(tokens: Tensor) -> Tensor:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from deeplift_fast import ops
 from deeplift_fast.features import Feature
 from deeplift_fast.fused import mlp, rnn, stagenet, stagenet_attention, transformer
-from deeplift_fast.fused.entries import Tokens, Values, between
+from deeplift_fast.fused.entries import Tokens, Values, between, pooled
 from deeplift_fast.fused.pair import Arithmetic, Pair
 from deeplift_fast.fused.ragged import Ragged
+from deeplift_fast.read_back import ReadBack
 
 Segment = tuple[float, float]
 Contributions = Callable[[Tensor], Tensor]
@@ -37,12 +38,13 @@ class FusedModel(Protocol):
     def __init__(self, model: Any) -> None: ...
 
     def feature(
-        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment
+        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
     ) -> tuple[Pair, Contributions]:
         """One feature's part of the patient embedding, `[samples, width]`, and from its multipliers to contributions.
 
         Raises:
-            Unfit: for a shape that the layers were not written for.
+            Unfit: for a shape or a mask that the layers were not written for. Where `arithmetic` is static, what only
+                the numbers tell is asked of `later`, and raised at its next read-back.
         """
         ...
 
@@ -53,18 +55,27 @@ def embeddings(model: Any) -> Mapping[str, Any]:
     return layers
 
 
-def entry_of(feature: Feature, baseline: Tensor, layer: Any) -> Tokens | Values:
-    """Where attribution starts in a feature of `[batch, steps]` or `[batch, steps, …]`."""
+def entry_of(feature: Feature, baseline: Tensor, layer: Any, static: bool) -> Tokens | Values:
+    """Where attribution starts in a feature of `[batch, steps]` or `[batch, steps, …]`.
+
+    Tokens that nobody has checked yet (`static`) are brought into the vocabulary: what is wrong is found later, and a
+    GPU that reads past a table takes nothing more.
+    """
     if feature.is_token:
         if not isinstance(layer, nn.Embedding) or feature.value.dim() not in (2, 3):
             raise _unfit(feature, "its tokens are nested more than once, or not embedded by an nn.Embedding")
-        return Tokens(feature.value.long().contiguous(), baseline.long().contiguous(), layer.weight)
+        return Tokens(_within(feature.value, layer, static), _within(baseline, layer, static), layer.weight)
     _require_linear(feature, layer)
     if feature.value.dim() == 2:
         return Values(feature.value.unsqueeze(1), baseline.unsqueeze(1), layer)
     if feature.value.dim() != 3:
         raise _unfit(feature, f"its values have shape {tuple(feature.value.shape)}, not [batch, steps, size]")
     return Values(feature.value, baseline, layer)
+
+
+def _within(tokens: Tensor, layer: nn.Embedding, static: bool) -> Tensor:
+    tokens = tokens.long().contiguous()
+    return tokens.clamp(0, layer.num_embeddings - 1) if static else tokens
 
 
 def _require_linear(feature: Feature, layer: Any) -> None:
@@ -74,6 +85,11 @@ def _require_linear(feature: Feature, layer: Any) -> None:
 
 def _unfit(feature: Feature, reason: str) -> Unfit:
     return Unfit(f"feature {feature.key!r}: {reason}")
+
+
+def _unfit_if(wrong: bool, feature: Feature, reason: str) -> None:
+    if wrong:
+        raise _unfit(feature, reason)
 
 
 def mask_of(feature: Feature, schema: tuple[str, ...]) -> Tensor | None:
@@ -111,28 +127,40 @@ class FusedStageNet:
         }
 
     def feature(
-        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment
+        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
     ) -> tuple[Pair, Contributions]:
         """See :class:`FusedModel`."""
-        entry = entry_of(feature, baseline, embeddings(self._model)[key])
+        entry = entry_of(feature, baseline, embeddings(self._model)[key], arithmetic.static)
         schema = _schema(self._model, key)
         mask, given = _step_mask(feature, schema), mask_of(feature, schema)
         if feature.is_token and given is not None and given.dim() != feature.value.dim():
             raise _unfit(feature, "its mask is one of steps, and PyHealth's layer takes one of codes")
-        ends = mask.long().sum(1).clamp(min=1)
         samples, steps = feature.value.shape[:2]
-        if int(ends.max()) > steps or bool((mask.long() < 0).any()):
-            raise _unfit(feature, "its mask holds numbers other than 0 and 1")
+        ends = mask.sum(1, dtype=torch.int64)
+        _require_flags(feature, mask, ends, arithmetic.static, later)
+        ends = ends.clamp(1, steps)
         time = feature.parts[schema.index("time")] if "time" in schema else None
         if time is None:
-            time = torch.ones(samples, steps)
+            time = torch.ones(samples, steps, device=mask.device)
         if not isinstance(time, Tensor) or not time.is_floating_point() or time.numel() != samples * steps:
             raise _unfit(feature, "its times are not one floating-point number per step")
         times = time.reshape(samples, steps)
         layer, lengths = self._layers[key], ends
-        if self._finish is stagenet_attention.finish:
+        if self._finish is stagenet_attention.finish and not arithmetic.static:
             lengths = stagenet_attention.needed(mask, ends, layer.module.conv_size)
         return stagenet.run(layer, entry, lengths, ends, mask, times, arithmetic, segment, self._finish)
+
+
+def _require_flags(feature: Feature, mask: Tensor, ends: Tensor, static: bool, later: ReadBack) -> None:
+    """Raise `Unfit` for a mask of steps with numbers other than 0 and 1; `ends` are its sums."""
+    if mask.dtype == torch.bool or feature.mask is None:  # one derived from the values
+        return
+    steps, reason = mask.shape[1], "its mask holds numbers other than 0 and 1"
+    found = ends.max(), mask.min()
+    if static:
+        later.ask(found, lambda each: _unfit_if(each[0] > steps or each[1] < 0, feature, reason))
+    else:
+        _unfit_if(int(found[0]) > steps or bool(found[1] < 0), feature, reason)
 
 
 class FusedTransformer:
@@ -145,20 +173,20 @@ class FusedTransformer:
         self._model = model
 
     def feature(
-        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment
+        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
     ) -> tuple[Pair, Contributions]:
         """See :class:`FusedModel`."""
         layer = embeddings(self._model)[key]
-        entry = entry_of(feature, baseline, layer)
+        entry = entry_of(feature, baseline, layer, arithmetic.static)
         mask = self._mask(key, feature)
         if mask.shape[1] > self._model.max_seq_len:
             raise _unfit(feature, f"it is longer than max_seq_len ({self._model.max_seq_len})")
-        both = transformer.Both.of(mask, entry.baseline, segment[0] == 0)
-        lines, lines0 = both.lines, both.lines0
-        x = both.rows(
-            entry.at_input(lines.sample, lines.position), entry.at_baseline(both.kept[lines0.sample], lines0.position)
-        )
-        x = between(x, *segment)
+        if arithmetic.static:
+            both = transformer.Both.alike(transformer.Lines.every(mask))
+        else:
+            both = transformer.Both.of(mask, entry.baseline, segment[0] == 0)
+        x, entered = entry.enter(both.lines.at, both.at0)
+        x = between(both.rows(x), *segment)
         if entry.layer is not None:
             x = x.map(entry.layer)
         out, back = transformer.run(self._model.transformer[key].transformer, x, both, arithmetic)
@@ -166,7 +194,7 @@ class FusedTransformer:
         def contributions(m: Tensor) -> Tensor:
             m_rows = back(m)
             m_rows = m_rows if entry.layer is None else m_rows @ entry.layer.weight
-            return entry.contributions(lines.sample, lines.position, m_rows).reshape(feature.value.shape)
+            return entered(m_rows).reshape(feature.value.shape)
 
         return Pair(out.x, out.facing()), contributions
 
@@ -174,7 +202,7 @@ class FusedTransformer:
         if not feature.is_token and feature.value.dim() == 2:  # one step, which is real
             if mask_of(feature, _schema(self._model, key)) is not None:
                 raise _unfit(feature, "it has a mask of single values")
-            return torch.ones(len(feature.value), 1, dtype=torch.bool)
+            return torch.ones(len(feature.value), 1, dtype=torch.bool, device=feature.value.device)
         return _step_mask(feature, _schema(self._model, key)).bool()
 
 
@@ -188,14 +216,14 @@ class FusedMLP:
         self._model = model
 
     def feature(
-        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment
+        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
     ) -> tuple[Pair, Contributions]:
         """See :class:`FusedModel`."""
         layer, mask = embeddings(self._model)[key], mask_of(feature, _schema(self._model, key))
         if feature.is_token and isinstance(layer, nn.Embedding) and feature.value.dim() in (2, 3):
             if feature.value.dim() == 3 and (feature.mask is not None or arithmetic.rules == "pyhealth"):
                 raise _unfit(feature, "its tokens are nested and have a mask of their own")
-            x, entered = _mean_of_tokens(feature, baseline, mask, layer)
+            x, entered = _mean_of_tokens(feature, baseline, mask, layer, arithmetic.static, later)
         elif not feature.is_token and feature.value.dim() in (2, 3):
             _require_linear(feature, layer)
             x, entered = _mean_of_values(feature, baseline, mask, layer)
@@ -205,20 +233,27 @@ class FusedMLP:
         return out, lambda m: entered(back(m))
 
 
-def _mean_of_tokens(feature: Feature, baseline: Tensor, mask: Tensor | None, layer: Any) -> tuple[Pair, Contributions]:
-    value, table = feature.value.flatten(1).long().contiguous(), layer.weight
-    baseline = baseline.flatten(1).long().contiguous()
+def _mean_of_tokens(
+    feature: Feature, baseline: Tensor, mask: Tensor | None, layer: Any, static: bool, later: ReadBack
+) -> tuple[Pair, Contributions]:
+    value, baseline = (_within(tokens.flatten(1), layer, static) for tokens in (feature.value, baseline))
+    table = layer.weight
     if feature.value.dim() == 3:  # flattened in `forward`, where the mask comes from the embeddings
-        mask = (table.abs().sum(-1) != 0)[value]
-        if not torch.equal(mask, (table.abs().sum(-1) != 0)[baseline]):
-            raise _unfit(feature, "other positions count as real at the baseline")
+        real = table.abs().sum(-1) != 0
+        mask = real[value]
+        _require_same(feature, mask, real[baseline], "positions", static, later)
     if mask is None or mask.shape != value.shape:
         raise _unfit(feature, "its mask is not of its tokens' shape")
-    tokens = mask.sum(1)
-    count = tokens.to(table.dtype).unsqueeze(1)
-    kept, where = _like_others(baseline, tokens)
-    x, x0 = (F.embedding_bag(t, table, mode="sum") for t in (value, baseline if kept is None else baseline[kept]))
-    pair = Pair(x / count, x0 / (count if kept is None else count[kept]), where)
+    count = mask.sum(1, keepdim=True).to(table.dtype)
+    if static:
+        sums = pooled(table, torch.cat([value, baseline]))
+        pair = Pair.stacked((sums.unflatten(0, (2, -1)) / count).flatten(0, 1))
+    else:
+        alike = _one_token(baseline, mask)
+        rows = slice(1 if alike else None)
+        x, x0 = (pooled(table, t) for t in (value, baseline[rows]))
+        where = torch.zeros(len(value), dtype=torch.int64) if alike else None
+        pair = Pair(x.div_(count), x0.div_(count[rows]), where)
 
     def back(m: Tensor) -> Tensor:
         return ops.token_contributions(table, value, baseline, m / count).reshape(feature.value.shape)
@@ -226,13 +261,19 @@ def _mean_of_tokens(feature: Feature, baseline: Tensor, mask: Tensor | None, lay
     return pair, back
 
 
-def _like_others(baseline: Tensor, counts: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """One sample of each number of real tokens, and which of them each sample is equal to; `None` where some is not."""
-    samples = torch.arange(len(counts))
-    leader = samples.new_zeros(baseline.shape[1] + 1).scatter_(0, counts, samples)[counts]
-    if len(samples) < 2 or not torch.equal(baseline, baseline[leader]):
-        return None, None
-    return leader.unique(return_inverse=True)
+def _require_same(feature: Feature, mask: Tensor, mask0: Tensor, what: str, static: bool, later: ReadBack) -> None:
+    """Raise `Unfit` if the mask of the baseline is another one than that of the input."""
+    reason = f"other {what} count as real at the baseline"
+    if static:
+        later.ask([(mask != mask0).any()], lambda found: _unfit_if(bool(found[0]), feature, reason))
+    else:
+        _unfit_if(not torch.equal(mask, mask0), feature, reason)
+
+
+def _one_token(baseline: Tensor, mask: Tensor) -> bool:
+    """Whether every sample's real tokens, one or more, are the same at the baseline: then its mean is the same too."""
+    tokens = baseline.amax() * mask
+    return torch.equal(tokens, baseline) and bool(tokens.any(1).all())
 
 
 def _mean_of_values(feature: Feature, baseline: Tensor, mask: Tensor | None, layer: Any) -> tuple[Pair, Contributions]:
@@ -263,54 +304,55 @@ class FusedRNN:
         }
 
     def feature(
-        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment
+        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
     ) -> tuple[Pair, Contributions]:
         """See :class:`FusedModel`."""
-        entry = entry_of(feature, baseline, embeddings(self._model)[key])
-        steps = Ragged.of(self._lengths(key, feature, baseline))
-        sample = steps.sample
-        rows = between(Pair(entry.at_input(sample, steps.step), entry.at_baseline(sample, steps.step)), *segment)
-        ends, back = rnn.run(self._layers[key], rows, steps, arithmetic, segment[0] == 0)
+        entry = entry_of(feature, baseline, embeddings(self._model)[key], arithmetic.static)
+        lengths, longest = self._lengths(key, feature, baseline, arithmetic.static, later), entry.baseline.shape[1]
+        steps = Ragged.every(lengths, longest) if arithmetic.static else Ragged.of(lengths)
+        rows, entered = entry.enter(steps.at)
+        ends, back = rnn.run(self._layers[key], between(rows, *segment), steps, arithmetic, segment[0] == 0)
         layer, out_back = self._model.rnn[key], None
         if layer.bidirectional:
             weight, bias = layer.down_projection.weight, layer.down_projection.bias
             ends, out_back = ends.map(lambda x: F.linear(x, weight, bias)), lambda m: m @ weight
-        inverse = torch.argsort(steps.order)
 
         def contributions(m: Tensor) -> Tensor:
-            m = m[steps.order]
-            found = entry.contributions(sample, steps.step, back(m if out_back is None else out_back(m)))
-            return found.reshape(feature.value.shape)
+            m = steps.sorted(m)
+            return entered(back(m if out_back is None else out_back(m))).reshape(feature.value.shape)
 
-        return ends.map(lambda x: x[inverse]), contributions
+        return steps.unsorted(ends), contributions
 
-    def _lengths(self, key: str, feature: Feature, baseline: Tensor) -> Tensor:
+    def _lengths(self, key: str, feature: Feature, baseline: Tensor, static: bool, later: ReadBack) -> Tensor:
         """Real steps of each sample, from the mask given or as the model derives it from its embeddings."""
         if not feature.is_token and feature.value.dim() == 2:
-            return torch.ones(len(feature.value), dtype=torch.int64)
+            return torch.ones(len(feature.value), dtype=torch.int64, device=feature.value.device)
         schema = _schema(self._model, key)
         mask = feature.parts[schema.index("mask")] if "mask" in schema else None
         if mask is None:
-            found = [self._embedded(key, feature, value) for value in (feature.value, baseline)]
-            if not torch.equal(*found):
-                raise _unfit(feature, "other steps count as real at the baseline")
-            mask = found[0]
+            mask, mask0 = (self._embedded(key, feature, value, static) for value in (feature.value, baseline))
+            _require_same(feature, mask, mask0, "steps", static, later)
         elif mask.dim() == 3:
             mask = mask.int().sum(-1) > 0
         if mask.shape != feature.value.shape[:2]:
             raise _unfit(feature, "its mask does not tell which steps are real")
-        return mask.int().sum(-1).long().clamp(min=1)
+        lengths, longest = mask.sum(-1, dtype=torch.int64), mask.shape[1]
+        if not static:
+            return lengths.clamp(min=1)
+        if mask.dtype != torch.bool:
+            reason = "its mask holds numbers other than 0 and 1"
+            later.ask([lengths.max()], lambda found: _unfit_if(found[0] > longest, feature, reason))
+        return lengths.clamp(1, longest)
 
-    def _embedded(self, key: str, feature: Feature, value: Tensor) -> Tensor:
+    def _embedded(self, key: str, feature: Feature, value: Tensor, static: bool) -> Tensor:
         """Which steps' embeddings are other than 0."""
         layer = embeddings(self._model)[key]
         if not feature.is_token:
-            embedded = layer(value)
-        elif value.dim() == 2:
+            return layer(value).abs().sum(-1) != 0
+        value = _within(value, layer, static)
+        if value.dim() == 2:
             return (layer.weight.abs().sum(-1) != 0)[value]
-        else:
-            embedded = F.embedding_bag(value.flatten(0, 1), layer.weight, mode="sum").unflatten(0, value.shape[:2])
-        return embedded.abs().sum(-1) != 0
+        return pooled(layer.weight, value.flatten(0, 1)).unflatten(0, value.shape[:2]).abs().sum(-1) != 0
 
 
 def _linear(layer: Any) -> nn.Linear | None:

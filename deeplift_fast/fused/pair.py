@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deeplift_fast import ops
+from deeplift_fast.fused.constants import ramp
 from deeplift_fast.rules.elementwise import secant_slope
 from deeplift_fast.rules.softmax import log_mean
 
@@ -26,9 +27,11 @@ class Arithmetic:
 
     Attributes:
         rules: its name.
+        static: whether shapes and paths depend on the batch's shapes alone, and never on its numbers.
     """
 
     rules: str
+    static: bool = False
 
     @property
     def complete(self) -> bool:
@@ -55,29 +58,51 @@ class Pair:
         x0: at the baseline, `[rows0, …]`.
         where: the row of `x0` for each row of `x`, int64 `[rows]`; `None` where they are the same. Equal rows of the
             baseline are computed once.
+        both: where the two lie one after the other in memory, both: `[2·rows, …]`. One launch then serves the two.
     """
 
     x: Tensor
     x0: Tensor
     where: Tensor | None = None
+    both: Tensor | None = None
+
+    @staticmethod
+    def stacked(both: Tensor) -> "Pair":
+        """The input's rows, then the baseline's."""
+        x, x0 = _halves(both)
+        return Pair(x, x0, both=both)
 
     def facing(self, x0: Tensor | None = None) -> Tensor:
         """The baseline (or what was made of it) row by row of the input."""
         x0 = self.x0 if x0 is None else x0
+        if len(x0) == 1:
+            return x0.expand(len(self.x), *x0.shape[1:])
         return x0 if self.where is None else x0[self.where]
 
     @property
     def facing_rows(self) -> Tensor:
         """The row of `x0` for each row of `x`."""
-        return torch.arange(len(self.x)) if self.where is None else self.where
+        return ramp(len(self.x), 1, self.x.device) if self.where is None else self.where
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Pair":
-        """A function of each stream's rows."""
+        """A function of each stream's rows, which treats them one by one."""
+        if self.both is not None:
+            return Pair.stacked(function(self.both))
         return Pair(function(self.x), function(self.x0), self.where)
+
+    def apart(self) -> "Pair":
+        """The same, for functions that move rows."""
+        return Pair(self.x, self.x0, self.where)
 
     def mean(self, half: float) -> Tensor:
         """`half` of the way from the input to the baseline, row by row of the input."""
         return torch.lerp(self.x, self.facing(), half) if half else self.x
+
+    def plus(self, other: "Pair") -> "Pair":
+        """The sum of two values of the same rows."""
+        if self.both is not None and other.both is not None:
+            return Pair.stacked(self.both + other.both)
+        return Pair(self.x + other.x, self.x0 + other.x0, self.where)
 
 
 def linear(pair: Pair, weight: Tensor, bias: Tensor | None = None) -> tuple[Pair, Back]:
@@ -99,7 +124,7 @@ def elementwise(pair: Pair, function: Callable[[Tensor], Tensor], arithmetic: Ar
         y, slope = ops.gelu(pair.x, pair.x0, pair.facing_rows, arithmetic.complete)
     elif arithmetic.complete:
         y = function(pair.x)
-        slope = secant_slope(function, pair.x, pair.facing(), y)
+        slope = secant_slope(function, pair.x, pair.facing(), y, arithmetic.static)
     else:
         with torch.enable_grad():
             x = pair.x.detach().requires_grad_()
@@ -113,7 +138,11 @@ def elementwise(pair: Pair, function: Callable[[Tensor], Tensor], arithmetic: Ar
 def product(a: Pair, b: Pair, arithmetic: Arithmetic) -> tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor]]]:
     """`a · b` of one shape and the same rows."""
     a_mean, b_mean = a.mean(arithmetic.half), b.mean(arithmetic.half)
-    return Pair(a.x * b.x, a.x0 * b.x0, a.where), lambda m: (m * b_mean, m * a_mean)
+    if a.both is not None and b.both is not None:
+        found = Pair.stacked(a.both * b.both)
+    else:
+        found = Pair(a.x * b.x, a.x0 * b.x0, a.where)
+    return found, lambda m: (m * b_mean, m * a_mean)
 
 
 def softmax(pair: Pair, arithmetic: Arithmetic) -> tuple[Pair, Back]:
@@ -138,8 +167,10 @@ def shares(log_p: Pair, arithmetic: Arithmetic) -> Tensor:
 def layer_norm(pair: Pair, norm: Any, arithmetic: Arithmetic) -> tuple[Pair, Back]:
     """`torch.nn.LayerNorm` over the last dimension of `[rows, size]`: centre, square, mean, rsqrt, product."""
     size = pair.x.shape[-1]
-    found = [torch.native_layer_norm(x, (size,), norm.weight, norm.bias, norm.eps) for x in (pair.x, pair.x0)]
-    (y, average, scale), (y0, average0, scale0) = found
+    streams = [pair.both] if pair.both is not None else [pair.x, pair.x0]
+    found = [torch.native_layer_norm(x, (size,), norm.weight, norm.bias, norm.eps) for x in streams]
+    (y, average, scale), (y0, average0, scale0) = found if len(found) > 1 else zip(*map(_halves, found[0]), strict=True)
+    out = Pair(y, y0, pair.where, both=None if len(found) > 1 else found[0][0])
     weight = pair.x.new_ones(size) if norm.weight is None else norm.weight
 
     def back(m: Tensor) -> Tensor:
@@ -154,7 +185,12 @@ def layer_norm(pair: Pair, norm: Any, arithmetic: Arithmetic) -> tuple[Pair, Bac
             arithmetic.half,
         )
 
-    return Pair(y, y0, pair.where), back
+    return out, back
+
+
+def _halves(both: Tensor) -> tuple[Tensor, Tensor]:
+    x, x0 = both.chunk(2)
+    return x, x0
 
 
 def chained(backs: Sequence[Back]) -> Back:

@@ -9,16 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplift_fast import targets
 from deeplift_fast.diagnostics import Tally
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.models import FUSED, FusedModel, Unfit
-from deeplift_fast.fused.pair import Arithmetic
+from deeplift_fast.fused.pair import Arithmetic, Pair
 from deeplift_fast.fused.recognise import family, obstacle, parameters_of
+from deeplift_fast.read_back import ReadBack
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
+_TOLERANCE_ON_GPU = {torch.float32: 1e-2, torch.float64: 1e-9}  # the model's own cuDNN layers may round to TF32
 CHECKED = 2  # samples that the self-check compares
 FUSED_RULE = "fused"
+AT_ONCE_ON_GPU = 16  # times as many samples as on the CPU, whose caches set that number
+
+static_on_cpu = False  # whether the route for GPUs is taken on the CPU as well: for tests
 
 Features = Mapping[str, Feature]
 Baselines = Mapping[str, Tensor]
@@ -58,7 +62,12 @@ class Plan:
         self._lock = threading.Lock()
 
     def prepared(
-        self, model: Any, modules: list[Any], own: Callable[[int], Tensor], given: tuple[Features, Baselines]
+        self,
+        model: Any,
+        modules: list[Any],
+        own: Callable[[int], Tensor],
+        given: tuple[Features, Baselines],
+        later: ReadBack,
     ) -> FusedModel | None:
         """The fused layers, or `None` where they do not agree with the model's own forward pass.
 
@@ -67,6 +76,7 @@ class Plan:
             modules: all of its modules, from :func:`deeplift_fast.fused.recognise.modules_of`.
             own: the model's own logits of the first samples of the batch, `[n, classes]`.
             given: the batch.
+            later: what was asked of the batch, read back before the model runs itself.
 
         Raises:
             Unfit: for a batch that the layers were not written for.
@@ -80,7 +90,9 @@ class Plan:
                 with torch.inference_mode(False), torch.no_grad():
                     self._fused = FUSED[type(model)](model)
                 self._weights = weights
+                _wait_for(parameters_of(modules))
             if not self._checked:
+                later.fetch()
                 self.unfit, self._checked = self._check(model, self._fused, own, given)
             return self._fused if self.unfit is None else None
 
@@ -89,16 +101,20 @@ class Plan:
         model: Any, fused: FusedModel, own: Callable[[int], Tensor], given: tuple[Features, Baselines]
     ) -> tuple[str | None, bool]:
         """What keeps the fused layers from this model, and whether that was found out."""
-        features, baselines = _chosen(*given, torch.arange(len(next(iter(given[1].values()))))[:CHECKED])
+        features, baselines = _chosen(*given, slice(0, CHECKED))
+        device = next(iter(baselines.values())).device
+        arithmetic, later = Arithmetic("rescale", is_static(device)), ReadBack()
         with torch.inference_mode(False), torch.no_grad():
-            ours, _, _ = _logits(model, fused, features, baselines, Arithmetic("rescale"), (0.0, 1.0))
-        theirs = own(CHECKED)
+            logits, _ = _logits(model, fused, features, baselines, arithmetic, (0.0, 1.0), later)
+        later.fetch()
+        ours, theirs = logits.x, own(CHECKED)
         if ours.shape != theirs.shape:
             return f"{type(model).__name__}'s own logits have another shape", False
         if not theirs.isfinite().all():  # another batch will tell
             return None, False
         error = float((ours - theirs).abs().max())
-        if error <= _TOLERANCE[ours.dtype] * (1 + float(theirs.abs().max())):
+        tolerance = (_TOLERANCE if device.type == "cpu" else _TOLERANCE_ON_GPU)[ours.dtype]
+        if error <= tolerance * (1 + float(theirs.abs().max())):
             return None, True
         return f"{type(model).__name__}'s own forward pass gives other logits (by {error:.3g})", False
 
@@ -116,9 +132,15 @@ def plan_for(model: Any) -> Plan | None:
 
 
 def usable(modules: list[Any], features: Features) -> bool:
-    """Whether fused layers run here: on the CPU, without autocast, in eval mode."""
-    on_cpu = all(feature.value.device.type == "cpu" for feature in features.values())
-    return on_cpu and not torch.is_autocast_enabled("cpu") and not any(module.training for module in modules)
+    """Whether fused layers run here: on the CPU or CUDA, without autocast, in eval mode."""
+    kinds = {feature.value.device.type for feature in features.values()}
+    here = kinds <= {"cpu", "cuda"} and not any(torch.is_autocast_enabled(kind) for kind in kinds)
+    return here and not any(module.training for module in modules)
+
+
+def is_static(device: torch.device) -> bool:
+    """Whether nothing may wait for the numbers on a device: shapes and paths depend on the batch's shapes alone."""
+    return static_on_cpu or device.type == "cuda"
 
 
 def run(
@@ -129,22 +151,31 @@ def run(
     target: int | None,
     rules: str,
     steps: int,
+    later: ReadBack,
 ) -> Found:
-    """Contributions of a batch; arguments as for :class:`deeplift_fast.pyhealth.DeepLift`.
+    """Contributions of a batch; arguments as for :func:`deeplift_fast.fused.route.attribute`.
 
     Raises:
         Unfit: for a batch that the layers were not written for.
     """
-    size = next(iter(features.values())).value.shape[0]
-    if size <= fused.at_once:
-        found = _run_part(model, fused, features, baselines, target, rules, steps)
+    value = next(iter(features.values())).value
+    size, static = value.shape[0], is_static(value.device)
+    at_once = fused.at_once * AT_ONCE_ON_GPU if static else fused.at_once
+
+    def part_of(features: Features, baselines: Baselines) -> Part:
+        return _run_part(model, fused, features, baselines, target, Arithmetic(rules, static), steps, later)
+
+    if size <= at_once:
+        found = part_of(features, baselines)
+    elif static:
+        parts = [slice(first, first + at_once) for first in range(0, size, at_once)]
+        found = _joined([part_of(*_chosen(features, baselines, part)) for part in parts])
     else:
         order = _by_length(features)
-        parts = [
-            _run_part(model, fused, *_chosen(features, baselines, some), target, rules, steps)
-            for some in order.tensor_split(-(-size // fused.at_once))
-        ]
-        found = _joined(parts, torch.argsort(order))
+        found = _joined([
+            part_of(*_chosen(features, baselines, some))
+            for some in order.tensor_split(-(-size // at_once))
+        ], torch.argsort(order))  # fmt: skip
     contributions, output, baseline_output, chosen = found
     tally = Tally()
     for _ in features:
@@ -161,10 +192,10 @@ def _run_part(
     features: Features,
     baselines: Baselines,
     target: int | None,
-    rules: str,
+    arithmetic: Arithmetic,
     steps: int,
+    later: ReadBack,
 ) -> Part:
-    arithmetic = Arithmetic(rules)
     totals: dict[str, Tensor] = {}
     chosen = torch.empty(0)
     output = baseline_output = chosen
@@ -172,16 +203,13 @@ def _run_part(
         for k in range(steps, 0, -1):
             # Of several segments, the one that starts is the end nearer to the input, as in the generic walk.
             segment = (0.0, 1.0) if steps == 1 else (k / steps, (k - 1) / steps)
-            logits, logits0, backs = _logits(model, fused, features, baselines, arithmetic, segment)
-            if steps > 1:
-                logits, logits0 = logits0, logits
+            pair, backs = _logits(model, fused, features, baselines, arithmetic, segment, later)
+            logits, logits0 = (pair.x, pair.x0) if steps == 1 else (pair.x0, pair.x)
             if k == steps:
-                found = targets.indices(logits, target)
-                assert found is not None
-                chosen = found
-                output = targets.select(logits, chosen)
+                chosen = _target(logits, target)
+                output = logits.gather(1, chosen)[:, 0]
             if k == 1:
-                baseline_output = targets.select(logits0, chosen)
+                baseline_output = logits0.gather(1, chosen)[:, 0]
             seeds = model.fc.weight[chosen[:, 0]].chunk(len(features), 1)
             for (key, back), seed in zip(backs.items(), seeds, strict=True):
                 part = back(seed) / steps if steps > 1 else back(seed)
@@ -189,14 +217,39 @@ def _run_part(
     return totals, output, baseline_output, chosen
 
 
+def _target(logits: Tensor, target: int | None) -> Tensor:
+    """The class that is explained of each sample, int64 `[batch, 1]`."""
+    if target is None:
+        return logits.argmax(1, keepdim=True)
+    if not 0 <= target < logits.shape[1]:
+        raise ValueError(f"target lies outside the model's output of shape {tuple(logits.shape)}; got {target}")
+    return torch.full((len(logits), 1), target, device=logits.device)
+
+
 def _logits(
-    model: Any, fused: FusedModel, features: Features, baselines: Baselines, arithmetic: Arithmetic, segment: Any
-) -> tuple[Tensor, Tensor, dict[str, Callable[[Tensor], Tensor]]]:
-    backs, found = {}, [model.fc.bias, model.fc.bias]
+    model: Any,
+    fused: FusedModel,
+    features: Features,
+    baselines: Baselines,
+    arithmetic: Arithmetic,
+    segment: Any,
+    later: ReadBack,
+) -> tuple[Pair, dict[str, Callable[[Tensor], Tensor]]]:
+    backs, found = {}, None
     for (key, feature), weight in zip(features.items(), model.fc.weight.chunk(len(features), 1), strict=True):
-        end, backs[key] = fused.feature(key, feature, baselines[key], arithmetic, segment)
-        found = [torch.addmm(found[0], end.x, weight.T), found[1] + end.facing(end.x0 @ weight.T)]
-    return found[0], found[1], backs
+        end, backs[key] = fused.feature(key, feature, baselines[key], arithmetic, segment, later)
+        found = _added(found, end, weight.T, model.fc.bias)
+    assert found is not None
+    return found, backs
+
+
+def _added(found: Pair | None, end: Pair, weight: Tensor, bias: Tensor) -> Pair:
+    """What one more feature gives to the logits."""
+    so_far = bias if found is None else found.both
+    if end.both is not None and so_far is not None:
+        return Pair.stacked(torch.addmm(so_far, end.both, weight))
+    x, x0 = (bias, bias) if found is None else (found.x, found.x0)
+    return Pair(torch.addmm(x, end.x, weight), x0 + end.facing(end.x0 @ weight))
 
 
 def _by_length(features: Features) -> Tensor:
@@ -208,17 +261,30 @@ def _by_length(features: Features) -> Tensor:
     return torch.argsort(steps, descending=True, stable=True)
 
 
-def _chosen(features: Features, baselines: Baselines, samples: Tensor) -> tuple[Features, Baselines]:
+def _chosen(features: Features, baselines: Baselines, samples: Tensor | slice) -> tuple[Features, Baselines]:
     return {key: feature.at(samples) for key, feature in features.items()}, {
         key: baseline[samples] for key, baseline in baselines.items()
     }
 
 
-def _joined(parts: list[Part], order: Tensor) -> Part:
+def _joined(parts: list[Part], order: Tensor | None = None) -> Part:
     """The parts' samples one after the other, put in `order`."""
-    contributions = {key: torch.cat([part[0][key] for part in parts])[order] for key in parts[0][0]}
-    output, baseline_output, chosen = (torch.cat([part[i] for part in parts])[order] for i in (1, 2, 3))  # type: ignore
-    return contributions, output, baseline_output, chosen
+    contributions = {key: torch.cat([part[0][key] for part in parts]) for key in parts[0][0]}
+    output, baseline_output, chosen = (torch.cat([part[i] for part in parts]) for i in (1, 2, 3))  # type: ignore
+    if order is None:
+        return contributions, output, baseline_output, chosen
+    return (
+        {key: each[order] for key, each in contributions.items()},
+        output[order],
+        baseline_output[order],
+        chosen[order],
+    )
+
+
+def _wait_for(weights: list[Any]) -> None:
+    """Have other streams find the packed weights ready."""
+    for device in {weight.device for weight in weights if weight.is_cuda}:
+        torch.cuda.current_stream(device).synchronize()
 
 
 def _versions(weights: list[Any]) -> Any:
@@ -228,4 +294,4 @@ def _versions(weights: list[Any]) -> Any:
     return [(id(weight), weight.data_ptr(), weight._version) for weight in weights]
 
 
-__all__ = ["Found", "Plan", "Unfit", "plan_for", "run", "usable"]
+__all__ = ["Found", "Plan", "Unfit", "is_static", "plan_for", "run", "usable"]

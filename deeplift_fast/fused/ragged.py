@@ -1,32 +1,31 @@
 """Sequences of different lengths as rows: by step, then by sample, samples by falling length."""
 
+import functools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from deeplift_fast.fused.constants import ramp
+from deeplift_fast.fused.pair import Pair
+from deeplift_fast.fused.rows import Chosen, Every, Rows
 
 _TRIES = 8  # sequences that are tried as the baseline of others
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """The real steps of a batch.
+    """The real steps of a batch, or all of them.
 
     Attributes:
-        order: the batch's samples by falling length, int64 `[samples]`.
-        lengths: theirs, int64 `[samples]`.
-        counts: samples at each step, int64 `[steps]`.
-        offsets: each step's first row, int64 `[steps]`.
-        step: each row's step, int64 `[rows]`.
-        place: each row's sample, as a place in `order`, int64 `[rows]`.
+        lengths: of the samples in their order here, int64 `[samples]`.
+        counts: samples at each step, int64 `[steps]`, on the CPU.
+        order: the batch's samples by falling length, int64 `[samples]`; `None` for all steps: as they come.
     """
 
-    order: Tensor
     lengths: Tensor
     counts: Tensor
-    offsets: Tensor
-    step: Tensor
-    place: Tensor
+    order: Tensor | None
 
     @staticmethod
     def of(lengths: Tensor) -> "Ragged":
@@ -37,27 +36,78 @@ class Ragged:
     @staticmethod
     def _sorted(order: Tensor, lengths: Tensor) -> "Ragged":
         steps = torch.arange(int(lengths[0]))
-        counts = torch.searchsorted(-lengths, -steps)
-        offsets = counts.cumsum(0) - counts
-        step = torch.repeat_interleave(steps, counts)
-        return Ragged(order, lengths, counts, offsets, step, torch.arange(len(step)) - offsets[step])
+        return Ragged(lengths, torch.searchsorted(-lengths, -steps), order)
+
+    @staticmethod
+    def every(lengths: Tensor, steps: int) -> "Ragged":
+        """All of a batch's `steps`, those past the end of a sample too: no row depends on the lengths.
+
+        States past a sample's end reach nothing, as only its last steps are read.
+        """
+        return Ragged(lengths, _everybody(len(lengths), steps), None)
+
+    @functools.cached_property
+    def offsets(self) -> Tensor:
+        """Each step's first row, int64 `[steps]`."""
+        if self.static:
+            return ramp(len(self.counts), len(self.lengths), self.lengths.device)
+        return self.counts.cumsum(0) - self.counts
+
+    @functools.cached_property
+    def step(self) -> Tensor:
+        """Each row's step, int64 `[rows]`."""
+        steps = ramp(len(self.counts), 1, self.lengths.device)
+        if self.static:
+            return steps[:, None].expand(-1, len(self.lengths)).reshape(-1)
+        return torch.repeat_interleave(steps, self.counts)
+
+    @functools.cached_property
+    def place(self) -> Tensor:
+        """Each row's sample, as a place in the order here, int64 `[rows]`."""
+        if self.static:
+            return ramp(len(self.lengths), 1, self.lengths.device).repeat(len(self.counts))
+        return ramp(len(self.step), 1, self.lengths.device) - self.offsets[self.step]
+
+    @property
+    def static(self) -> bool:
+        """Whether all steps are rows."""
+        return self.order is None
+
+    @functools.cached_property
+    def at(self) -> Rows:
+        """Where the rows stand in a batch."""
+        return Every(by_step=True) if self.order is None else Chosen(self.order[self.place], self.step)
 
     @property
     def sample(self) -> Tensor:
         """Each row's sample in the batch, int64 `[rows]`."""
-        return self.order[self.place]
+        return self.place if self.order is None else self.order[self.place]
+
+    def sorted(self, samples: Tensor) -> Tensor:
+        """`[samples, …]` of the batch in the order here."""
+        return samples if self.order is None else samples[self.order]
+
+    def unsorted(self, pair: Pair) -> Pair:
+        """`[samples, …]` in the order here, in the batch's."""
+        if self.order is None:
+            return pair
+        inverse = torch.argsort(self.order)
+        return pair.map(lambda x: x[inverse])
 
     def rows(self, place: Tensor, step: Tensor) -> Tensor:
-        """The rows of these samples (as places in `order`) at these steps."""
+        """The rows of these samples (as places in the order here) at these steps."""
+        if self.order is None:
+            return step * len(self.lengths) + place
         return self.offsets[step] + place
 
     def last(self) -> Tensor:
-        """The row of each sample's last step, in the order of `order`."""
-        return self.rows(torch.arange(len(self.order)), self.lengths - 1)
+        """The row of each sample's last step, in the order here."""
+        return self.rows(ramp(len(self.lengths), 1, self.lengths.device), self.lengths - 1)
 
     def reversed(self) -> Tensor:
-        """The rows with each sample's steps from the last to the first."""
-        return self.rows(self.place, self.lengths[self.place] - 1 - self.step)
+        """The rows with each sample's steps from the last to the first; steps past its end stay."""
+        turned = self.lengths[self.place] - 1 - self.step
+        return self.rows(self.place, torch.where(turned >= 0, turned, self.step) if self.static else turned)
 
     def distinct(self, rows: Tensor) -> tuple["Ragged", Tensor, Tensor]:
         """The sequences among `rows`, `[rows, …]`, that are no beginning of another one.
@@ -65,6 +115,7 @@ class Ragged:
         Returns:
             Their steps, their rows, and for each place in `order` its sequence among them.
         """
+        assert self.order is not None
         count = len(self.order)
         leader = torch.full((count,), -1)
         for _ in range(_TRIES):
@@ -87,4 +138,8 @@ class Ragged:
         within = self.step < self.lengths[first]
         facing = torch.where(within, self.offsets[self.step] + first, 0)
         differs = (rows != rows[facing]).flatten(1).any(1) | ~within
-        return torch.bincount(self.place[differs], minlength=len(self.order)) == 0
+        return torch.bincount(self.place[differs], minlength=len(self.lengths)) == 0
+
+
+def _everybody(samples: int, steps: int) -> Tensor:
+    return torch.full((steps,), samples)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from deeplift_fast import ops
 from deeplift_fast.fused import workspace
+from deeplift_fast.fused.constants import ramp
 from deeplift_fast.fused.pair import Arithmetic, Pair, shares
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.ops.arguments import COEFFICIENTS, LANES
@@ -137,7 +138,7 @@ class States:
         h: `[rows, padded units]` in both streams; without `where`: see `steps0`.
         log_p: logarithms of the softmax below StageNet's master gates, in both streams.
         steps0: the steps of the baseline's distinct sequences.
-        where: the baseline's sequence of each place.
+        where: the baseline's sequence of each place, int64 `[samples]`.
         back: from the multipliers of `h` and of the forget master gates to those of the inputs; once only.
     """
 
@@ -157,15 +158,15 @@ def run(packed: Packed, u: Pair, steps: Ragged, arithmetic: Arithmetic, slope: s
         steps: which rows are whose.
         arithmetic: the rule set.
         slope: what activations' multipliers are, as for :func:`deeplift_fast.ops.recurrent`.
-        share: whether equal sequences of the baseline are looked for, and computed once.
+        share: whether equal sequences of the baseline are looked for, and computed once; not where all steps are rows.
     """
-    if share:
+    facing = None
+    if share and not steps.static:
         steps0, rows0, where = steps.distinct(u.x0)
-        u0 = u.x0[rows0]
+        facing, u0 = steps0.rows(where[steps.place], steps.step), u.x0[rows0]
     else:
-        steps0, u0, where = steps, u.x0, torch.arange(len(steps.order))
-    facing = steps0.rows(where[steps.place], steps.step)
-    coefficients = workspace.take((len(u.x), COEFFICIENTS[packed.cell], packed.units), u.x.dtype)
+        steps0, u0, where = steps, u.x0, ramp(len(steps.lengths), 1, u.x.device)
+    coefficients = workspace.take((len(u.x), COEFFICIENTS[packed.cell], packed.units), u.x.dtype, u.x.device)
     h, h0, log_p, log_p0 = ops.recurrent(
         u.x.contiguous(), u0.contiguous(), where, steps.counts, steps0.counts,
         packed.forward, coefficients, packed.levels, packed.cell, slope, arithmetic.half,

@@ -59,13 +59,13 @@ def run(layers: list[list[Packed]], u: Pair, steps: Ragged, arithmetic: Arithmet
         arithmetic: the rule set; without `complete`, a layer has its ordinary gradient.
         share: whether equal sequences of the baseline are computed once.
     """
-    turned = steps.reversed()
+    turned = steps.reversed() if len(layers[0]) > 1 else None
     slope = "secant" if arithmetic.complete else "derivative"
     backs = []
     for index, directions in enumerate(layers):
         outputs = []
         for packed, reverse in zip(directions, (False, True), strict=False):
-            given = u.map(lambda x: x[turned]) if reverse else u
+            given = u.apart().map(lambda x: x[turned]) if reverse else u
             states = recurrent.run(packed, given, steps, arithmetic, slope, share)
             outputs.append((packed, states, reverse))
         backs.append(outputs)

@@ -6,15 +6,23 @@ from typing import Any
 from torch import Tensor
 
 from deeplift_fast.attribution import Attribution
-from deeplift_fast.completeness import convergence_delta, rescale, warn_if_incomplete
 from deeplift_fast.features import Feature
-from deeplift_fast.fused.plan import Unfit, plan_for, run, usable
+from deeplift_fast.fused.graphs import Graphs
+from deeplift_fast.fused.outcome import Call
+from deeplift_fast.fused.plan import Unfit, is_static, plan_for, usable
 from deeplift_fast.fused.recognise import modules_of
+from deeplift_fast.read_back import ReadBack
 from deeplift_fast.rules import registry
 
 
 class NotFused(Exception):
     """The fused layers step aside; its text says why, and is empty where nobody expects them."""
+
+
+def read_back(model: Any) -> ReadBack | None:
+    """Where checks of a batch are put off to, for a model whose fused layers do not wait for a GPU; else `None`."""
+    device = next(model.parameters()).device
+    return ReadBack() if plan_for(model) is not None and is_static(device) else None
 
 
 def attribute(
@@ -26,6 +34,8 @@ def attribute(
     steps: int,
     delta_tol: float,
     own_logits: Callable[[int], Tensor],
+    later: ReadBack | None = None,
+    graphs: Graphs | None = None,
 ) -> Attribution:
     """The attribution of a batch through fused layers.
 
@@ -38,6 +48,9 @@ def attribute(
         steps: likewise.
         delta_tol: likewise.
         own_logits: the model's own logits of the first n samples, `[n, classes]`.
+        later: what was asked of the batch so far. It is read back here, once: before the model runs itself (once per
+            model), or together with what is asked on the way.
+        graphs: where to find and keep CUDA graphs, if they are wanted.
 
     Raises:
         NotFused: if there are no fused layers for the model, or they were not written for it or the batch.
@@ -51,19 +64,14 @@ def attribute(
     if rules == "complete" and (registry.KINDS or registry.WRITTEN_OUT):
         raise NotFused("rules are registered for single operations")
     inputs = {key: feature.with_derived_mask(rules == "pyhealth") for key, feature in features.items()}
+    later, immediate = later or ReadBack(), later is None
     try:
-        fused = plan.prepared(model, modules, own_logits, (inputs, baselines))
+        fused = plan.prepared(model, modules, own_logits, (inputs, baselines), later)
         if fused is None:
             raise NotFused(plan.unfit or "")
-        found = run(model, fused, inputs, baselines, target, rules, steps)
+        call = Call(model, fused, target, rules, steps, delta_tol)
+        found = None if graphs is None else graphs.replayed(call, inputs, baselines, later)
+        found = found or call(inputs, baselines, later)
+        return found.told(delta_tol, None if immediate else later)
     except Unfit as error:
         raise NotFused(str(error)) from error
-    contributions, output, output0 = found.contributions, found.output, found.baseline_output
-    if rules == "complete":
-        delta = convergence_delta(contributions, output, output0)
-        warn_if_incomplete(delta, output, output0, delta_tol)
-    else:
-        contributions, delta = rescale(contributions, output, output0)
-    return Attribution(
-        contributions, delta, output, output0, found.target[:, 0], found.tally.report(delta, output - output0)
-    )

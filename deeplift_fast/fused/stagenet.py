@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from deeplift_fast import ops
 from deeplift_fast.fused import recurrent
+from deeplift_fast.fused.constants import ramp
 from deeplift_fast.fused.entries import Entry, between
 from deeplift_fast.fused.pair import Arithmetic, Pair, activation, linear, product
 from deeplift_fast.fused.ragged import Ragged
@@ -68,20 +68,24 @@ class Windows:
         rows: theirs, `[samples, window]` in both streams; 0 where a sample is shorter.
         real: whether there is such a step, `[samples, window, 1]`.
         step: theirs, `[samples, window]`.
+        static: whether nothing may depend on which steps are real.
     """
 
     rows: Pair
     real: Tensor
     step: Tensor
+    static: bool
 
     @staticmethod
     def of(steps: Ragged, ends: Tensor, states: States, size: int) -> "Windows":
         """Those of `size` steps before `ends`."""
-        step = ends[:, None] - size + torch.arange(size)
+        samples = ramp(len(ends), 1, ends.device)
+        step = ends[:, None] - size + ramp(size, 1, ends.device)
         real, step = step >= 0, step.clamp(min=0)
-        place = torch.arange(len(step))[:, None].expand_as(step)
-        rows = Pair(steps.rows(place, step), states.steps0.rows(states.where[place], step))
-        return Windows(rows, real.unsqueeze(-1), step)
+        place = samples[:, None].expand_as(step)
+        rows = steps.rows(place, step)
+        rows0 = rows if steps.static else states.steps0.rows(states.where[place], step)
+        return Windows(Pair(rows, rows0), real.unsqueeze(-1), step, steps.static)
 
 
 def run(
@@ -108,21 +112,28 @@ def run(
         segment: the part of the line from baseline to input.
         finish: what the layer makes of its states: :func:`finish` or that of the attention variant.
     """
-    steps = Ragged.of(lengths)
-    sample = steps.sample
-    rows = between(Pair(entry.at_input(sample, steps.step), entry.at_baseline(sample, steps.step)), *segment)
-    time = times[sample, steps.step].unsqueeze(-1).to(rows.x.dtype)
-    u = rows.map(lambda x: torch.cat([x, time], -1))
+    steps = Ragged.every(lengths, entry.baseline.shape[1]) if arithmetic.static else Ragged.of(lengths)
+    rows, entered = entry.enter(steps.at)
+    u = _with_time(between(rows, *segment), times, steps)
     slope = "pyhealth" if arithmetic.rules == "pyhealth" else "secant"
     states = recurrent.run(layer.cell, u, steps, arithmetic, slope, share=segment[0] == 0)
-    last, last_back = finish(layer, steps, ends[steps.order], mask[steps.order], states, arithmetic)
-    inverse = torch.argsort(steps.order)
+    last, last_back = finish(layer, steps, steps.sorted(ends), steps.sorted(mask), states, arithmetic)
 
     def back(m: Tensor) -> Tensor:
-        m_h, m_master = last_back(m[steps.order])
-        return entry.contributions(sample, steps.step, states.back(m_h, m_master))
+        m_h, m_master = last_back(steps.sorted(m))
+        return entered(states.back(m_h, m_master))
 
-    return last.map(lambda x: x[inverse]), back
+    return steps.unsorted(last), back
+
+
+def _with_time(rows: Pair, times: Tensor, steps: Ragged) -> Pair:
+    """Each row with its time as one more column."""
+    if rows.both is None:
+        time = steps.at.take(times).unsqueeze(-1).to(rows.x.dtype)
+        return rows.map(lambda x: torch.cat([x, time], -1))
+    by_step = rows.both.unflatten(0, (2, *times.T.shape))
+    time = times.T[None, :, :, None].to(by_step.dtype).expand(*by_step.shape[:-1], 1)
+    return Pair.stacked(torch.cat([by_step, time], -1).flatten(0, 2))
 
 
 def finish(layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: States, arithmetic: Arithmetic) -> Last:
@@ -164,11 +175,11 @@ def staged(
     local, mean, last, log_stage = ops.stage_window(
         h_pair, (states.log_p.x, states.log_p.x0), at, (rows.x, rows.x0), real, levels, module.hidden_dim
     )
-    theme, scale_back = linear(Pair(*mean), module.nn_scale.weight, module.nn_scale.bias)
+    theme, scale_back = linear(Pair.stacked(mean.flatten(0, 1)), module.nn_scale.weight, module.nn_scale.bias)
     theme, relu_back = activation(theme, "relu", arithmetic)
     theme, rescale_back = linear(theme, module.nn_rescale.weight, module.nn_rescale.bias)
     theme, sigmoid_back = activation(theme, "sigmoid", arithmetic)
-    convolved = Pair(*local.flatten(2)).map(lambda x: F.linear(x, layer.convolution, module.nn_conv.bias))
+    convolved, _ = linear(Pair.stacked(local.flatten(2).flatten(0, 1)), layer.convolution, module.nn_conv.bias)
     out, out_back = product(theme, convolved, arithmetic)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,4 +189,4 @@ def staged(
         total, half = len(states.log_p.x), arithmetic.half
         return ops.stage_window_backward(m_local, m_mean, m, h_pair, at, rows.x, real, log_stage, total, levels, half)
 
-    return Pair(out.x + last[0], out.x0 + last[1]), back
+    return out.plus(Pair.stacked(last.flatten(0, 1))), back

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deeplift_fast.fused.attention import Spans, folded
+from deeplift_fast.fused.constants import ramp
 from deeplift_fast.fused.pair import Arithmetic, Back, Pair, layer_norm
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import States
@@ -28,7 +29,7 @@ def needed(mask: Tensor, ends: Tensor, window: int) -> Tensor:
         ends: one past the step that is kept, `[samples]`.
         window: the steps that the convolution sees.
     """
-    step, real = torch.arange(mask.shape[1]), mask.bool()
+    step, real = ramp(mask.shape[1], 1, mask.device), mask.bool()
     seen = (step < ends[:, None]) & (step >= ends[:, None] - window)
     last = torch.where(real, step + 1, 0).amax(1).maximum(ends)
     return torch.where((seen & ~real).any(1), mask.shape[1], last)
@@ -57,25 +58,45 @@ def _attended(
 ) -> tuple[Pair, Back]:
     """`norm(h + attention(h))` in the windows, `[samples, window, hidden]`; 0 before the first step."""
     real = windows.real.squeeze(-1)
-    shown, shown0 = windows.rows.x[real], windows.rows.x0[real]
-    spans = _spans(steps, windows, mask)
-    spans0 = replace(spans, index=h.facing_rows[spans.index])
+    if windows.static:
+        shown = shown0 = windows.rows.x.flatten()
+        spans = spans0 = _all_spans(windows, mask)
+    else:
+        shown, shown0 = windows.rows.x[real], windows.rows.x0[real]
+        spans = _spans(steps, windows, mask)
+        spans0 = replace(spans, index=h.facing_rows[spans.index])
     queries = Pair(h.x[shown], h.x0[shown0])
-    samples = torch.arange(len(real))
+    samples = ramp(len(real), 1, real.device)
     added, added_back = folded(layer.module.mha, queries, h, spans, spans0, samples, arithmetic)
-    total = Pair(added.x + queries.x, added.x0 + queries.x0)
-    normal, norm_back = layer_norm(total, layer.module.attn_norm, arithmetic)
+    normal, norm_back = layer_norm(added.plus(queries), layer.module.attn_norm, arithmetic)
 
     def lined_up(x: Tensor) -> Tensor:
+        if windows.static:
+            return x.reshape(-1, *real.shape[1:], x.shape[1]) * windows.real
         return x.new_zeros(*real.shape, x.shape[1]).masked_scatter_(real.unsqueeze(-1), x)
 
     def back(m: Tensor) -> Tensor:
-        m_total = norm_back(m[real])
+        m_total = norm_back((m * windows.real).flatten(0, 1) if windows.static else m[real])
         m_queries, m_h = added_back(m_total)
-        m_h[shown] += m_queries.add_(m_total)  # each row is in one window at most
+        m_queries.add_(m_total)
+        if windows.static:
+            return m_h.index_add_(0, shown, m_queries)
+        m_h[shown] += m_queries  # each row is in one window at most
         return m_h
 
     return normal.map(lined_up), back
+
+
+def _all_spans(windows: Windows, mask: Tensor) -> Spans:
+    """Every step of each sample's window as queries, and all of its steps as rows.
+
+    What is before a window's first step asks too, and is not read.
+    """
+    (samples, steps), size, device = mask.shape, windows.step.shape[1], mask.device
+    index = ramp(samples * steps, 1, device).view(steps, samples).T.reshape(-1)
+    starts, queries = (ramp(samples + 1, each, device) for each in (steps, size))
+    looks = mask.gather(1, windows.step).flatten()
+    return Spans(index, starts, queries, looks, mask.flatten(), samples * steps * size)
 
 
 def _spans(steps: Ragged, windows: Windows, mask: Tensor) -> Spans:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.fused.attention import Spans, folded
+from deeplift_fast.fused.constants import ramp
 from deeplift_fast.fused.pair import Arithmetic, Back, Pair, chained, elementwise, layer_norm, linear
+from deeplift_fast.fused.rows import Chosen, Every, Rows
 
 
 @dataclass(frozen=True)
@@ -21,14 +23,16 @@ class Lines:
     Attributes:
         index: the row at each position, int64 `[samples, positions]`; any row where there is none.
         kept: whether a row is real, `[rows, 1]`; PyHealth clears the feed-forward output of the others.
-        sample: each row's sample, `[rows]`.
-        position: each row's position, `[rows]`.
+        at: where the rows stand in the batch.
+        starts: each sample's first row, and the end, int64 `[samples + 1]`.
+        pairs: of two rows of one sample, in all.
     """
 
     index: Tensor
     kept: Tensor
-    sample: Tensor
-    position: Tensor
+    at: Rows
+    starts: Tensor
+    pairs: int
 
     @staticmethod
     def of(mask: Tensor) -> "Lines":
@@ -40,7 +44,17 @@ class Lines:
         sample, position = rows.nonzero(as_tuple=True)
         index = torch.zeros(mask.shape, dtype=torch.int64)
         index[sample, position] = torch.arange(len(sample))
-        return Lines(index, mask[sample, position].unsqueeze(-1), sample, position)
+        starts = torch.searchsorted(sample, torch.arange(len(mask) + 1))
+        pairs = int(starts.diff().square().sum())
+        return Lines(index, mask[sample, position].unsqueeze(-1), Chosen(sample, position), starts, pairs)
+
+    @staticmethod
+    def every(mask: Tensor) -> "Lines":
+        """All positions: which rows there are depends on the mask's shape alone."""
+        (samples, positions), device = mask.shape, mask.device
+        index = ramp(samples * positions, 1, device).view(mask.shape)
+        starts = ramp(samples + 1, positions, device)
+        return Lines(index, mask.reshape(-1, 1), Every(by_step=False), starts, samples * positions**2)
 
     @property
     def first(self) -> Tensor:
@@ -49,12 +63,12 @@ class Lines:
 
     def spans(self, of_first: bool) -> Spans:
         """Every row, or each sample's row 0, as the queries; all rows of the sample as keys and values."""
-        samples, kept = len(self.index), self.kept.squeeze(-1)
-        everything = torch.arange(len(self.sample))
-        starts = torch.searchsorted(self.sample, torch.arange(samples + 1))
+        kept, device = self.kept.squeeze(-1), self.kept.device
+        everything = ramp(len(kept), 1, device)
         if of_first:
-            return Spans(everything, starts, torch.arange(samples + 1), kept[self.first], kept, len(everything))
-        return Spans(everything, starts, starts, kept, kept, int(starts.diff().square().sum()))
+            asking = ramp(len(self.index) + 1, 1, device)
+            return Spans(everything, self.starts, asking, kept[self.first], kept, len(kept))
+        return Spans(everything, self.starts, self.starts, kept, kept, self.pairs)
 
 
 @dataclass(frozen=True)
@@ -64,14 +78,14 @@ class Both:
     Attributes:
         lines: at the input.
         lines0: at the baseline.
-        kept: the samples that the baseline's lines are those of.
+        at0: where the baseline's rows stand in the batch, if elsewhere than the input's.
         where: the baseline's line of each sample; `None` where each has its own.
         facing: the baseline's row of each row; `None` likewise.
     """
 
     lines: Lines
     lines0: Lines
-    kept: Tensor
+    at0: Rows | None
     where: Tensor | None
     facing: Tensor | None
 
@@ -79,24 +93,31 @@ class Both:
     def of(mask: Tensor, baseline: Tensor, share: bool) -> "Both":
         """From the mask and the baseline `[samples, positions, …]`, of which equal samples are kept once if `share`."""
         lines = Lines.of(mask)
-        everything = torch.arange(len(mask))
         if share and len(mask) > 1 and bool(mask[:, 0].all()):
             real = mask.reshape(*mask.shape, *[1] * (baseline.dim() - 2))
             kept, where = _distinct(torch.cat([torch.where(real, baseline, 0).flatten(1), mask], 1))
             if len(kept) < len(mask):
                 lines0 = Lines.of(mask[kept])
-                facing = lines0.index[where[lines.sample], lines.position]
-                return Both(lines, lines0, kept, where, facing)
-        return Both(lines, lines, everything, None, None)
+                at, at0 = lines.at, lines0.at
+                assert isinstance(at, Chosen)
+                assert isinstance(at0, Chosen)
+                facing = lines0.index[where[at.sample], at.step]
+                return Both(lines, lines0, Chosen(kept[at0.sample], at0.step), where, facing)
+        return Both.alike(lines)
+
+    @staticmethod
+    def alike(lines: Lines) -> "Both":
+        """Each sample's baseline has lines as the sample has."""
+        return Both(lines, lines, None, None, None)
 
     @property
     def sample_at(self) -> Tensor:
         """The baseline's line of each sample."""
-        return torch.arange(len(self.lines.index)) if self.where is None else self.where
+        return ramp(len(self.lines.index), 1, self.lines.index.device) if self.where is None else self.where
 
-    def rows(self, x: Tensor, x0: Tensor) -> Pair:
+    def rows(self, pair: Pair) -> Pair:
         """A value of every row."""
-        return Pair(x, x0, self.facing)
+        return pair if self.facing is None else Pair(pair.x, pair.x0, self.facing)
 
     def samples(self, x: Tensor, x0: Tensor) -> Pair:
         """A value of every sample."""
@@ -161,9 +182,7 @@ def _attention(block: Any, x: Pair, both: Both, last: bool, arithmetic: Arithmet
         m_queries, m_n = added_back(m)
         if not last:
             return norm_back(m_n.add_(m_queries)).add_(m)
-        m_n[lines.first] += m_queries
-        m_x = norm_back(m_n)
-        m_x[lines.first] += m
-        return m_x
+        m_x = norm_back(m_n.index_add_(0, lines.first, m_queries))
+        return m_x.index_add_(0, lines.first, m)
 
-    return Pair(out.x + added.x, out.x0 + added.x0, out.where), back
+    return out.plus(added), back

@@ -1,4 +1,7 @@
-"""Memory that calls hand on to one another: fresh memory costs as much to zero as the kernels need to fill it."""
+"""Memory that calls hand on to one another: fresh memory costs as much to zero as the kernels need to fill it.
+
+On the CPU alone. PyTorch's allocator does the same for a GPU, and keeps the streams apart.
+"""
 
 import math
 import threading
@@ -8,13 +11,16 @@ from torch import Tensor
 
 LARGEST = 512 * 2**20  # bytes of one buffer that is kept; a larger one is given back to the system
 _KEPT = 4
+_CPU = torch.device("cpu")
 
 _lock = threading.Lock()
 _free: list[Tensor] = []
 
 
-def take(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+def take(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device = _CPU) -> Tensor:
     """A contiguous tensor of a shape, of whatever content."""
+    if device.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
     size = math.prod(shape) * dtype.itemsize
     with _lock:
         fitting = [i for i, buffer in enumerate(_free) if len(buffer) >= size]
@@ -26,6 +32,8 @@ def take(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 def give(tensor: Tensor) -> None:
     """Hand back what :func:`take` gave, which nobody may use any more."""
+    if tensor.device.type != "cpu":
+        return
     buffer = tensor.new_empty(0).set_(tensor.untyped_storage()).view(torch.uint8)
     if len(buffer) > LARGEST:
         return

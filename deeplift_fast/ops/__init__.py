@@ -1,4 +1,9 @@
-"""Numbers in, numbers out: the arithmetic of the rules, with one implementation per backend."""
+"""Numbers in, numbers out: the arithmetic of the rules, with one implementation per backend.
+
+Tensors are contiguous, and float32 or float64. On CUDA the ops below `recurrent_backward` take float16 and bfloat16 as
+well, which compute in float32, and any strides, copied once where they are not contiguous; and there no number of an
+index is checked, since that would wait for the device: one that lies outside reads or writes beside its tensor.
+"""
 
 from collections.abc import Sequence
 
@@ -20,6 +25,8 @@ __all__ = [
     "backends",
     "gelu",
     "layer_norm_backward",
+    "log_mean_softmax",
+    "log_mean_softmax_backward",
     "recurrent",
     "recurrent_backward",
     "secant",
@@ -37,6 +44,8 @@ _attention = getattr(torch.ops, NAMESPACE).attention.default
 _attention_backward = getattr(torch.ops, NAMESPACE).attention_backward.default
 _gelu = getattr(torch.ops, NAMESPACE).gelu.default
 _layer_norm_backward = getattr(torch.ops, NAMESPACE).layer_norm_backward.default
+_log_mean_softmax = getattr(torch.ops, NAMESPACE).log_mean_softmax.default
+_log_mean_softmax_backward = getattr(torch.ops, NAMESPACE).log_mean_softmax_backward.default
 _token_contributions = getattr(torch.ops, NAMESPACE).token_contributions.default
 
 
@@ -259,8 +268,8 @@ def attention(
             `log_p` without a look at the device's numbers.
 
     Returns:
-        `(mixed, log_p)`: `[heads, queries, width]`, and the logarithms of the weights, `[heads · pairs]`: of each
-        sample `[rows, heads · queries]` after the other, −inf for what is not seen.
+        `(mixed, log_p)`: `[heads, queries, width]`, and the logarithms of the weights, `[heads · pairs]`, float32 if
+        `asked` is of a half type: of each sample `[rows, heads · queries]` after the other, −inf for what is not seen.
 
     Raises:
         ValueError: if shapes do not fit.
@@ -349,7 +358,7 @@ def layer_norm_backward(
         x: the argument at the input, `[rows, size]`.
         x0: at the baseline, `[rows0, size]`.
         where: the baseline's row that stands for each row, int64 `[rows]`.
-        averages: of each row in both streams, `[rows, 1]` and `[rows0, 1]`.
+        averages: of each row in both streams, `[rows, 1]` and `[rows0, 1]`; float32 if `x` is of a half type.
         scales: `1/√(variance + eps)` likewise.
         weight: `[size]`.
         half: 0.5 for the midpoint rule of products and the secant of rsqrt, 0 for the gradient at the input.
@@ -364,6 +373,51 @@ def layer_norm_backward(
     """
     arguments.check_layer_norm_backward(m, x, x0, where, averages, scales, weight)
     return _layer_norm_backward(m, x, x0, where, *averages, *scales, weight, half)
+
+
+def log_mean_softmax(z: Tensor, z0: Tensor, dim: int, log: bool = False) -> tuple[Tensor, Tensor]:
+    """Softmax at the input, and the logarithmic means of the probabilities in the two streams.
+
+    Args:
+        z: the logits at the input; any shape and strides; float32, float64, float16 or bfloat16 (the half types compute
+            in float32).
+        z0: the logits at the baseline, with the shape, dtype and device of `z`.
+        dim: the dimension that probabilities sum to 1 along.
+        log: whether to give the logarithms of the probabilities.
+
+    Returns:
+        `(y, mean)`, of the shape and dtype of `z`: the probabilities or their logarithms, and
+        `(p − p0)/(log p − log p0)` without cancellation or overflow: p where the two are equal, 0 where one is 0, and 0
+        in a row that has no softmax in one stream (every logit −inf, or one NaN).
+
+    Raises:
+        ValueError: if shapes or devices differ.
+        TypeError: if dtypes differ or are not floating point.
+        IndexError: if there is no such dimension.
+    """
+    arguments.check_log_mean_softmax(z, z0, dim, ("z", "z0"))
+    return _log_mean_softmax(z, z0, dim, log)
+
+
+def log_mean_softmax_backward(g: Tensor, mean: Tensor, dim: int) -> Tensor:
+    """Multipliers of a softmax's logits, from those of its probabilities: `m∘g − m·(mᵀg)/Σm`.
+
+    That is softmax's Jacobian with the probabilities replaced by their logarithmic means: complete, and the same when a
+    number is added to every logit.
+
+    Args:
+        g: multipliers of the probabilities; any shape and strides, dtypes as for :func:`log_mean_softmax`.
+        mean: what :func:`log_mean_softmax` gave; or the probabilities at the input, for the gradient.
+        dim: as there.
+
+    Returns:
+        Of the shape and dtype of `g`; 0 where `mean` is 0.
+
+    Raises:
+        ValueError, TypeError, IndexError: as :func:`log_mean_softmax`.
+    """
+    arguments.check_log_mean_softmax(g, mean, dim, ("g", "mean"))
+    return _log_mean_softmax_backward(g, mean, dim)
 
 
 def token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multipliers: Tensor) -> Tensor:

@@ -10,26 +10,44 @@ VARIANTS = ("rescale", "pyhealth")
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
+def computed(dtype: torch.dtype) -> torch.dtype:
+    """What an op computes in: float32 for the half types."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def check_secant(x: Tensor, x0: Tensor, function: str, variant: str) -> None:
     """Raise `ValueError` or `TypeError` unless :func:`deeplift_fast.ops.secant` accepts the arguments."""
     if function not in FUNCTIONS:
         raise ValueError(f"secant: function is {function!r}; accepted: {', '.join(FUNCTIONS)}")
     if variant not in VARIANTS:
         raise ValueError(f"secant: variant is {variant!r}; accepted: {', '.join(VARIANTS)}")
-    for name, value in (("x", x), ("x0", x0)):
+    _require_alike("secant", x, x0, ("x", "x0"))
+
+
+def check_log_mean_softmax(z: Tensor, z0: Tensor, dim: int, names: tuple[str, str]) -> None:
+    """Raise unless :func:`deeplift_fast.ops.log_mean_softmax` accepts the arguments, or its backward with its names."""
+    _require_alike("log_mean_softmax", z, z0, names)
+    if not -max(z.dim(), 1) <= dim < max(z.dim(), 1):
+        raise IndexError(f"log_mean_softmax: dim is {dim}; {names[0]} has {z.dim()} dimensions")
+
+
+def _require_alike(op: str, x: Tensor, x0: Tensor, names: tuple[str, str]) -> None:
+    """Two tensors of one shape, dtype and device."""
+    name, name0 = names
+    for each, value in ((name, x), (name0, x0)):
         if not isinstance(value, Tensor):
-            raise TypeError(f"secant: {name} is a {type(value).__name__}; accepted: a tensor")
+            raise TypeError(f"{op}: {each} is a {type(value).__name__}; accepted: a tensor")
     if x.shape != x0.shape:
         raise ValueError(
-            f"secant: x has shape {tuple(x.shape)} and x0 {tuple(x0.shape)}; they must be equal "
+            f"{op}: {name} has shape {tuple(x.shape)} and {name0} {tuple(x0.shape)}; they must be equal "
             "(nothing is broadcast: expand the smaller one first)"
         )
     if x.dtype != x0.dtype:
-        raise TypeError(f"secant: x is {x.dtype} and x0 {x0.dtype}; convert one to the other's dtype")
+        raise TypeError(f"{op}: {name} is {x.dtype} and {name0} {x0.dtype}; convert one to the other's dtype")
     if x.dtype not in DTYPES:
-        raise TypeError(f"secant: x is {x.dtype}; accepted: {', '.join(str(d) for d in DTYPES)}")
+        raise TypeError(f"{op}: {name} is {x.dtype}; accepted: {', '.join(str(d) for d in DTYPES)}")
     if x.device != x0.device:
-        raise ValueError(f"secant: x is on {x.device} and x0 on {x0.device}; move one to the other's device")
+        raise ValueError(f"{op}: {name} is on {x.device} and {name0} on {x0.device}; move one to the other's device")
 
 
 SLOPES = {
@@ -63,7 +81,7 @@ def check_recurrent(
     _require_cell("recurrent", cell, levels)
     if slope not in SLOPES[cell]:
         raise ValueError(f"recurrent: slope is {slope!r}; accepted for {cell}: {', '.join(SLOPES[cell])}")
-    on_cpu = _require_recurrent_dtype("recurrent", u, "u")
+    on_cpu = _require_float("recurrent", u, "u")
     _, _, bias, *masters = weights
     (panels, _, lanes), (gates, from_input, from_state) = bias.shape, GATES[cell]
     _require_lanes("recurrent", u, lanes)
@@ -91,7 +109,7 @@ def _check_where(where: Tensor, counts: Tensor, counts0: Tensor) -> None:
         raise ValueError("recurrent: counts0 needs as many steps as counts, and where must be int64")
     if not counts.device.type == counts0.device.type == "cpu":
         return
-    samples = int(counts[0]) if len(counts) else 0
+    samples = counts.tolist()[0] if len(counts) else 0
     if where.shape != (samples,):
         raise ValueError(f"recurrent: where has shape {tuple(where.shape)}; accepted: ({samples},)")
     if samples and where.device.type == "cpu":
@@ -114,9 +132,9 @@ def check_recurrent_backward(
 ) -> None:
     """Raise unless :func:`deeplift_fast.ops.recurrent_backward` accepts the arguments, as :func:`check_recurrent`."""
     _require_cell("recurrent_backward", cell, levels)
-    on_cpu = _require_recurrent_dtype("recurrent_backward", m_h, "m_h")
+    on_cpu = _require_float("recurrent_backward", m_h, "m_h")
     (rows, units), (back_u, back_h) = m_h.shape, weights[:2]
-    if counts.device.type == "cpu" and int(counts.sum()) != rows:
+    if counts.device.type == "cpu" and sum(counts.tolist()) != rows:
         raise ValueError(f"recurrent_backward: m_h has shape {tuple(m_h.shape)}, which does not fit counts")
     panels = back_h.shape[1] if back_h.dim() == 4 else 0
     if not panels or units % panels:
@@ -149,7 +167,7 @@ def check_stage_window(
     hidden: int,
 ) -> None:
     """Raise unless :func:`deeplift_fast.ops.stage_window` accepts the arguments."""
-    _require_recurrent_dtype("stage_window", h[0], "h")
+    _require_float("stage_window", h[0], "h")
     _require_stages("stage_window", h, places, rows, real, levels, hidden)
     shapes = [(len(each), 2 * levels) for each in log_p]
     _require("stage_window: log_p", log_p, shapes, h[0].dtype, dense=False)
@@ -168,7 +186,7 @@ def check_stage_window_backward(
 ) -> None:
     """Raise unless :func:`deeplift_fast.ops.stage_window_backward` accepts the arguments."""
     op = "stage_window_backward"
-    _require_recurrent_dtype(op, h[0], "h")
+    _require_float(op, h[0], "h")
     if m_local.dim() != 3:
         raise ValueError(f"{op}: m_local has shape {tuple(m_local.shape)}; accepted: [samples, window, hidden]")
     samples, _, hidden = m_local.shape
@@ -210,17 +228,17 @@ def check_attention(
     pairs: int,
 ) -> None:
     """Raise unless :func:`deeplift_fast.ops.attention` accepts the arguments."""
-    _require_dtype("attention", asked, "asked")
+    _require_float("attention", asked, "asked")
     if asked.dim() != 3 or rows.dim() != 2:
         raise ValueError(
             f"attention: asked has shape {tuple(asked.shape)} and rows {tuple(rows.shape)}; accepted: "
             "[heads, queries, width] and [rows, width]"
         )
-    _require("attention: asked", [asked], [tuple(asked.shape)], asked.dtype)
-    _require("attention: rows", [rows], [(len(rows), asked.shape[2])], asked.dtype)
-    _require("attention: index", [index], [(len(seen),)], torch.int64)
-    _require("attention: looks, seen", [looks, seen], [(asked.shape[1],), (len(seen),)], torch.bool)
-    _require("attention: starts, queries", [starts, queries], [tuple(starts.shape)] * 2, torch.int64)
+    _require("attention: asked", [asked], [tuple(asked.shape)], asked.dtype, beside=asked)
+    _require("attention: rows", [rows], [(len(rows), asked.shape[2])], asked.dtype, beside=asked)
+    _require("attention: index", [index], [(len(seen),)], torch.int64, beside=asked)
+    _require("attention: looks, seen", [looks, seen], [(asked.shape[1],), (len(seen),)], torch.bool, beside=asked)
+    _require("attention: starts, queries", [starts, queries], [tuple(starts.shape)] * 2, torch.int64, beside=asked)
     if pairs < 0:
         raise ValueError(f"attention: pairs is {pairs}; accepted: the sum of the samples' rows · queries")
 
@@ -237,25 +255,25 @@ def check_attention_backward(
     log_p: tuple[Tensor, Tensor],
 ) -> None:
     """Raise unless :func:`deeplift_fast.ops.attention_backward` accepts the arguments."""
-    _require_dtype("attention_backward", m, "m")
+    _require_float("attention_backward", m, "m")
     names = ("asked", "rows", "index", "starts", "queries")
     for name, pair in zip(names, (asked, rows, index, starts, queries), strict=True):
         dtype = pair[0].dtype if name in ("index", "starts", "queries") else m.dtype
         shapes = [(len(m), each.shape[1], m.shape[2]) if name == "asked" else tuple(each.shape) for each in pair]
-        _require(f"attention_backward: {name}", pair, shapes, dtype)
-    _require("attention_backward: m", [m], [tuple(asked[0].shape)], m.dtype)
-    _require("attention_backward: looks", [looks], [(m.shape[1],)], torch.bool)
-    _require("attention_backward: where", [where], [(len(starts[0]) - 1,)], torch.int64)
-    _require("attention_backward: log_p", log_p, [(each.numel(),) for each in log_p], m.dtype)
+        _require(f"attention_backward: {name}", pair, shapes, dtype, beside=m)
+    _require("attention_backward: m", [m], [tuple(asked[0].shape)], m.dtype, beside=m)
+    _require("attention_backward: looks", [looks], [(m.shape[1],)], torch.bool, beside=m)
+    _require("attention_backward: where", [where], [(len(starts[0]) - 1,)], torch.int64, beside=m)
+    _require("attention_backward: log_p", log_p, [(each.numel(),) for each in log_p], computed(m.dtype), beside=m)
 
 
 def check_gelu(x: Tensor, x0: Tensor, where: Tensor) -> None:
     """Raise unless :func:`deeplift_fast.ops.gelu` accepts the arguments."""
-    _require_dtype("gelu", x, "x")
+    _require_float("gelu", x, "x")
     if x.dim() != 2 or x0.dim() != 2:
         raise ValueError(f"gelu: x has shape {tuple(x.shape)} and x0 {tuple(x0.shape)}; accepted: [rows, size]")
-    _require("gelu: x, x0", [x, x0], [tuple(x.shape), (len(x0), x.shape[1])], x.dtype)
-    _require("gelu: where", [where], [(len(x),)], torch.int64)
+    _require("gelu: x, x0", [x, x0], [tuple(x.shape), (len(x0), x.shape[1])], x.dtype, beside=x)
+    _require("gelu: where", [where], [(len(x),)], torch.int64, beside=x)
 
 
 def check_layer_norm_backward(
@@ -268,30 +286,35 @@ def check_layer_norm_backward(
     weight: Tensor,
 ) -> None:
     """Raise unless :func:`deeplift_fast.ops.layer_norm_backward` accepts the arguments."""
-    _require_dtype("layer_norm_backward", x, "x")
+    _require_float("layer_norm_backward", x, "x")
     if x.dim() != 2 or x0.dim() != 2:
         raise ValueError(f"layer_norm_backward: x has shape {tuple(x.shape)}; accepted: [rows, size]")
     (rows, size), rows0 = x.shape, len(x0)
-    given = [m, x, x0, *averages, *scales, weight]
-    shapes = [(rows, size), (rows, size), (rows0, size), (rows, 1), (rows0, 1), (rows, 1), (rows0, 1), (size,)]
-    _require("layer_norm_backward", given, shapes, x.dtype)
-    _require("layer_norm_backward: where", [where], [(rows,)], torch.int64)
+    _require(
+        "layer_norm_backward",
+        [m, x, x0, weight],
+        [(rows, size), (rows, size), (rows0, size), (size,)],
+        x.dtype,
+        beside=x,
+    )
+    shapes = [(rows, 1), (rows0, 1)] * 2
+    _require("layer_norm_backward: averages, scales", [*averages, *scales], shapes, computed(x.dtype), beside=x)
+    _require("layer_norm_backward: where", [where], [(rows,)], torch.int64, beside=x)
 
 
 def check_token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multipliers: Tensor) -> None:
     """Raise unless :func:`deeplift_fast.ops.token_contributions` accepts the arguments."""
-    _require_dtype("token_contributions", weight, "weight")
+    _require_float("token_contributions", weight, "weight")
     if tokens.dim() != 2 or tokens.shape != baseline.shape:
         raise ValueError(
             f"token_contributions: tokens has shape {tuple(tokens.shape)} and baseline {tuple(baseline.shape)}; "
             "accepted: two of [rows, slots]"
         )
-    if tokens.dtype != torch.int64 or baseline.dtype != torch.int64:
-        raise TypeError("token_contributions: tokens and baseline must be int64")
-    _require("token_contributions: multipliers", [multipliers], [(len(tokens), weight.shape[1])], weight.dtype)
-    for name, each in (("weight", weight), ("tokens", tokens), ("baseline", baseline)):
-        if not each.is_contiguous():
-            raise ValueError(f"token_contributions: {name} must be contiguous")
+    _require("token_contributions: tokens", [tokens, baseline], [tuple(tokens.shape)] * 2, torch.int64, beside=weight)
+    _require("token_contributions: weight", [weight], [tuple(weight.shape)], weight.dtype, beside=weight)
+    _require(
+        "token_contributions: multipliers", [multipliers], [(len(tokens), weight.shape[1])], weight.dtype, beside=weight
+    )
 
 
 def _require_cell(op: str, cell: str, levels: int) -> None:
@@ -301,12 +324,7 @@ def _require_cell(op: str, cell: str, levels: int) -> None:
         raise ValueError(f"{op}: levels is {levels}; accepted: 1 or more for stagenet, 0 for other cells")
 
 
-def _require_dtype(op: str, tensor: Tensor, name: str) -> None:
-    if tensor.dtype not in LANES:
-        raise TypeError(f"{op}: {name} is {tensor.dtype}; accepted: torch.float32, torch.float64")
-
-
-def _require_recurrent_dtype(op: str, tensor: Tensor, name: str) -> bool:
+def _require_float(op: str, tensor: Tensor, name: str) -> bool:
     """Whether the device wants what is contiguous: the CPU; another one copies, and takes the half types too."""
     on_cpu = tensor.device.type == "cpu"
     accepted = tuple(LANES) if on_cpu else DTYPES
@@ -328,13 +346,19 @@ def _require(
     shapes: Sequence[tuple[int, ...]],
     dtype: torch.dtype,
     dense: bool = True,
+    beside: Tensor | None = None,
 ) -> None:
+    """Of these shapes and dtype, and contiguous; or on the device of `beside`, and contiguous if that is the CPU."""
     for tensor, shape in zip(tensors, shapes, strict=True):
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{what}: a tensor has shape {tuple(tensor.shape)}; accepted: {shape}")
         if tensor.dtype != dtype:
             raise TypeError(f"{what}: a tensor is {tensor.dtype}; accepted: {dtype}")
-        if dense and not tensor.is_contiguous():
+        if beside is not None and tensor.device != beside.device:
+            raise ValueError(
+                f"{what}: a tensor is on {tensor.device}; move it to {beside.device}, where the others are"
+            )
+        if (dense if beside is None else tensor.device.type == "cpu") and not tensor.is_contiguous():
             raise ValueError(f"{what}: a tensor of shape {shape} is not contiguous")
 
 

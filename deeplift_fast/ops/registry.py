@@ -17,8 +17,21 @@ from torch import Tensor
 from deeplift_fast.ops import arguments, naive
 from deeplift_fast.ops.schema import NAMESPACE, SCHEMAS
 
-# Ops with a Triton kernel; the others run in plain torch there.
-ON_CUDA = ("secant", "recurrent", "recurrent_backward", "stage_window", "stage_window_backward")
+ON_CUDA = (  # ops with a Triton kernel; the others run in plain torch there
+    "secant",
+    "recurrent",
+    "recurrent_backward",
+    "stage_window",
+    "stage_window_backward",
+    "attention",
+    "attention_backward",
+    "gelu",
+    "layer_norm_backward",
+    "log_mean_softmax",
+    "log_mean_softmax_backward",
+    "token_contributions",
+)
+_MODULES = {"log_mean_softmax_backward": "log_mean_softmax"}  # where it is not named after the op
 
 
 class BackendWarning(UserWarning):
@@ -88,7 +101,7 @@ def _triton_kernel(stem: str) -> Callable[..., Any]:
     """Imports the launcher at its first call: importing Triton takes a while, and only CUDA needs it."""
 
     def launch(*args: Any) -> Any:
-        return getattr(importlib.import_module(f"deeplift_fast.ops.triton.{stem}"), stem)(*args)
+        return getattr(importlib.import_module(f"deeplift_fast.ops.triton.{_MODULES.get(stem, stem)}"), stem)(*args)
 
     return launch
 
@@ -159,7 +172,7 @@ def _fake_token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, 
 
 def _fake_attention(asked: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     heads, pairs = len(asked), rest[-1]
-    return torch.empty_like(asked), asked.new_empty(heads * pairs)
+    return torch.empty_like(asked), asked.new_empty(heads * pairs, dtype=arguments.computed(asked.dtype))
 
 
 def _fake_attention_backward(m: Tensor, asked: Tensor, asked0: Tensor, rows: Tensor, *rest: Any) -> tuple:
@@ -188,6 +201,8 @@ for _stem, _fake in (
     ("attention_backward", _fake_attention_backward),
     ("gelu", _fake_gelu),
     ("layer_norm_backward", _fake_layer_norm_backward),
+    ("log_mean_softmax", naive.log_mean_softmax),
+    ("log_mean_softmax_backward", naive.log_mean_softmax_backward),
     ("token_contributions", _fake_token_contributions),
 ):
     torch.library.register_fake(f"{NAMESPACE}::{_stem}", _fake, lib=_library)

@@ -41,6 +41,8 @@ SCHEMAS = {
         "layer_norm_backward(Tensor m, Tensor x, Tensor x0, Tensor where, Tensor average, Tensor average0, "
         "Tensor scale, Tensor scale0, Tensor weight, float half) -> Tensor"
     ),
+    "log_mean_softmax": "log_mean_softmax(Tensor z, Tensor z0, int dim, bool log) -> (Tensor y, Tensor mean)",
+    "log_mean_softmax_backward": "log_mean_softmax_backward(Tensor g, Tensor mean, int dim) -> Tensor",
     "token_contributions": (
         "token_contributions(Tensor weight, Tensor tokens, Tensor baseline, Tensor multipliers) -> Tensor"
     ),

@@ -90,9 +90,12 @@ CLOSED: dict[str, tuple[Callable[[Tensor], Tensor], Slope]] = {
 }
 
 
-def secant_slope(f: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, y: Tensor) -> Tensor:
-    """`(f(x) − f(x0))/(x − x0)`, or `f'` half-way where the two are close; `y` is `f(x)`."""
-    return _slope(f, x, x0, y, True)
+def secant_slope(f: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, y: Tensor, static: bool = False) -> Tensor:
+    """`(f(x) − f(x0))/(x − x0)`, or `f'` half-way where the two are close; `y` is `f(x)`.
+
+    Both are computed of every element if `static`, so that nothing waits for the numbers.
+    """
+    return _slope(f, x, x0, y, not static)
 
 
 def _slope(f: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, y: Tensor, alone: bool) -> Tensor:

@@ -12,16 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeplift_fast import ops
+from deeplift_fast.ops.naive.log_mean_softmax import log_mean
 
-def log_mean(log_p: Tensor, log_p0: Tensor) -> Tensor:
-    """The logarithmic mean of two positive numbers, from their logarithms (−inf stands for 0).
+__all__ = ["LogSoftmaxRule", "LogSumExpRule", "SoftmaxRule", "log_mean"]
 
-    No overflow and no cancellation; 0 where both are −inf. Symmetric in its arguments.
-    """
-    high, low = torch.maximum(log_p, log_p0), torch.minimum(log_p, log_p0)
-    delta = torch.where(high == low, 0.0, high - low)
-    ratio = torch.where(delta == 0, 1.0, torch.expm1(-delta) / -delta)
-    return torch.exp(high) * ratio
+
+def _softmax(z: Tensor, z0: Tensor, dim: int, log: bool) -> tuple[Tensor, Tensor]:
+    """Softmax and logarithmic means; under autocast in float32, as softmax is there."""
+    if torch.is_autocast_enabled(z.device.type) and z.dtype in (torch.float16, torch.bfloat16):
+        z, z0 = z.float(), z0.float()
+    return ops.log_mean_softmax(z, z0, dim, log)
 
 
 def _shares(mean: Tensor, dim: int | tuple[int, ...]) -> Tensor:
@@ -36,21 +37,16 @@ class SoftmaxRule(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, z0: Tensor, dim: int) -> Tensor:
         """`softmax(z, dim)`; `z0` is the baseline's logits, of the same shape."""
-        log_p, log_p0 = torch.log_softmax(z, dim), torch.log_softmax(z0, dim)
-        mean = log_mean(log_p, log_p0)
-        total = mean.sum(dim, keepdim=True)
+        p, mean = _softmax(z, z0, dim, log=False)
         ctx.dim = dim
-        # A row of −inf has no softmax (NaN, and stays so) and no mean.
-        ctx.save_for_backward(torch.where(total > 0, mean, 0.0), torch.where(total > 0, total, 1.0))
-        return log_p.exp()
+        ctx.save_for_backward(mean)
+        return p
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """`m∘g − m·(mᵀg)/Σm`."""
-        mean, total = ctx.saved_tensors
-        weighted = mean * gradient
-        share = weighted.sum(ctx.dim, keepdim=True) / total
-        return weighted.addcmul_(mean, share, value=-1), None, None
+        (mean,) = ctx.saved_tensors
+        return ops.log_mean_softmax_backward(gradient, mean, ctx.dim), None, None
 
 
 class LogSoftmaxRule(torch.autograd.Function):
@@ -59,8 +55,7 @@ class LogSoftmaxRule(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, z0: Tensor, dim: int) -> Tensor:
         """`log_softmax(z, dim)`."""
-        log_p, log_p0 = torch.log_softmax(z, dim), torch.log_softmax(z0, dim)
-        mean = log_mean(log_p, log_p0)
+        log_p, mean = _softmax(z, z0, dim, log=True)
         ctx.dim = dim
         ctx.save_for_backward(_shares(mean, dim))
         return log_p

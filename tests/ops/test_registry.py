@@ -12,7 +12,8 @@ import torch
 from deeplift_fast import ops
 from deeplift_fast.ops import naive
 
-IN_PLAIN_TORCH = {"stage_window", "stage_window_backward"}  # on the CPU, where kernels would save little
+# On the CPU, where kernels would save little.
+IN_PLAIN_TORCH = {"stage_window", "stage_window_backward", "log_mean_softmax", "log_mean_softmax_backward"}
 
 
 def test_every_backend_is_listed_and_says_why_it_is_missing():

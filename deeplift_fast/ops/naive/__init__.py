@@ -3,6 +3,7 @@
 from deeplift_fast.ops.naive.attention import attention, attention_backward
 from deeplift_fast.ops.naive.gelu import gelu
 from deeplift_fast.ops.naive.layer_norm import layer_norm_backward
+from deeplift_fast.ops.naive.log_mean_softmax import log_mean_softmax, log_mean_softmax_backward
 from deeplift_fast.ops.naive.recurrent import recurrent, recurrent_backward
 from deeplift_fast.ops.naive.secant import secant
 from deeplift_fast.ops.naive.stage_window import stage_window, stage_window_backward
@@ -13,6 +14,8 @@ __all__ = [
     "attention_backward",
     "gelu",
     "layer_norm_backward",
+    "log_mean_softmax",
+    "log_mean_softmax_backward",
     "recurrent",
     "recurrent_backward",
     "secant",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.arguments import require_ends, require_within
+from deeplift_fast.ops.arguments import computed, require_ends, require_within
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ def attention(
         raise ValueError(f"attention: pairs is {pairs}; the samples have {found}")
     grid = _Grid.of(starts, queries)
     if not grid.flat(len(asked)).any():
-        return torch.zeros_like(asked), asked.new_empty(0)
+        return torch.zeros_like(asked), asked.new_empty(0, dtype=computed(asked.dtype))
+    dtype, wide = asked.dtype, computed(asked.dtype)
+    asked, rows = asked.to(wide), rows.to(wide)
     taken = grid.taken(rows, index)
     scores = torch.einsum("shqd,snd->snhq", grid.asked(asked), taken)
     visible = seen[grid.rows] & grid.row_real
@@ -79,7 +81,7 @@ def attention(
     p = torch.where(grid.row_real[:, :, None, None], log_p.exp(), 0)
     by_sample = torch.einsum("snhq,snd->hsqd", p, taken)
     mixed[:, grid.queries[grid.query_real]] = by_sample[:, grid.query_real]
-    return mixed, log_p[grid.flat(len(asked))]
+    return mixed.to(dtype), log_p[grid.flat(len(asked))]
 
 
 def attention_backward(
@@ -112,6 +114,7 @@ def attention_backward(
     real = grid.flat(len(asked))
     if not real.any():
         return m_asked, m_rows
+    m, asked, asked0, rows, rows0 = (each.to(computed(m.dtype)) for each in (m, asked, asked0, rows, rows0))
     a, b, arriving = grid.asked(asked), grid.taken(rows, index), grid.asked(m)
     n, q = b.shape[1], a.shape[2]
     a0, b0 = grid0.asked(asked0)[where][:, :, :q], grid0.taken(rows0, index0)[where][:, :n]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.arguments import require_within
+from deeplift_fast.ops.arguments import computed, require_within
 
 # Nodes, and the distance of the arguments below which they are right to the dtype's rounding.
 _QUADRATURE = {torch.float32: (3, 0.5), torch.float64: (5, 0.25)}
@@ -23,16 +23,19 @@ _QUADRATURE = {torch.float32: (3, 0.5), torch.float64: (5, 0.25)}
 def gelu(x: Tensor, x0: Tensor, where: Tensor, secant: bool) -> tuple[Tensor, Tensor]:
     """See :func:`deeplift_fast.ops.gelu`."""
     require_within("gelu: where", where, len(x0))
+    dtype, x, x0 = x.dtype, x.to(computed(x.dtype)), x0.to(computed(x.dtype))
     below = _cumulative(x)
+    y = (x * below).to(dtype)
     if not secant:
-        return x * below, below + x * _density(x)
+        return y, (below + x * _density(x)).to(dtype)
     b = x0[where]
     below0, delta, middle = _cumulative(b), x - b, (x + b) / 2
     count, near = _QUADRATURE[x.dtype]
     nodes, weights = np.polynomial.legendre.leggauss(count)
     mean = sum(w / 2 * _density(middle + n / 2 * delta) for n, w in zip(nodes.tolist(), weights.tolist(), strict=True))
     far = (below - below0) / torch.where(delta == 0, 1.0, delta)
-    return x * below, (below + below0) / 2 + middle * torch.where(delta.abs() < near, mean, far)
+    multiplier = (below + below0) / 2 + middle * torch.where(delta.abs() < near, mean, far)
+    return y, multiplier.to(dtype)
 
 
 def _cumulative(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ variance, and the secant slope of rsqrt, −(r·r0)²/(r + r0):
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.arguments import require_within
+from deeplift_fast.ops.arguments import computed, require_within
 
 
 def layer_norm_backward(
@@ -26,11 +26,12 @@ def layer_norm_backward(
 ) -> Tensor:
     """See :func:`deeplift_fast.ops.layer_norm_backward`."""
     require_within("layer_norm_backward: where", where, len(x0))
-    m = m * weight
+    dtype, wide = x.dtype, computed(x.dtype)
+    x, x0, m = x.to(wide), x0.to(wide), m.to(wide) * weight.to(wide)
     centred = torch.lerp(x, x0[where], half) - torch.lerp(average, average0[where], half)
     r = scale
     r0 = scale0[where] if half else r
     slope = -(r * r0) * (r * r0) / (r + r0)
     through = slope * (2 / x.shape[1]) * (m * centred).sum(-1, keepdim=True)
     found = m * torch.lerp(r, r0, half) + centred * through
-    return found - found.mean(-1, keepdim=True)
+    return (found - found.mean(-1, keepdim=True)).to(dtype)

@@ -3,10 +3,15 @@
 import torch
 from torch import Tensor
 
+from deeplift_fast.ops.arguments import computed
+
 
 def token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multipliers: Tensor) -> Tensor:
     """See :func:`deeplift_fast.ops.token_contributions`."""
+    wide = computed(weight.dtype)
+    table, m = weight.to(wide), multipliers.to(wide)
     columns = [
-        ((weight[tokens[:, slot]] - weight[baseline[:, slot]]) * multipliers).sum(-1) for slot in range(tokens.shape[1])
+        ((table[tokens[:, slot]] - table[baseline[:, slot]]) * m).sum(-1).to(weight.dtype)
+        for slot in range(tokens.shape[1])
     ]
     return torch.stack(columns, 1) if columns else multipliers.new_zeros(tokens.shape)

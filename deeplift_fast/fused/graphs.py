@@ -1,0 +1,283 @@
+"""CUDA graphs of whole attributions: captured once per kind of batch, then replayed by one launch.
+
+Batches of one kind have the same shapes after their steps are padded up to a bucket's. Inputs are copied into the
+graph's own, results out of it.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from pyhealth.models import MLP, RNN, StageAttentionNet, Transformer
+from torch import Tensor, nn
+
+from deeplift_fast.errors import GraphWarning, warn
+from deeplift_fast.features import Feature
+from deeplift_fast.fused.models import embeddings
+from deeplift_fast.fused.outcome import Call, Outcome
+from deeplift_fast.fused.plan import Baselines, Features
+from deeplift_fast.read_back import ReadBack, Then
+
+KEPT = 8  # graphs of one model; the one that was not used for longest goes first
+BUCKET = 16  # steps are padded up to a multiple
+WARM_UPS = 2  # runs before a capture: Triton compiles, libraries choose their kernels
+
+
+class Graph(Protocol):
+    """A function's launches, to be repeated."""
+
+    def __init__(self, device: torch.device) -> None: ...
+
+    def capture(self, function: Callable[[], list[Tensor]]) -> list[Tensor]:
+        """Capture the launches of a function, and give the tensors that every replay writes to."""
+        ...
+
+    def replay(self) -> None:
+        """Launch them again."""
+        ...
+
+    def begin(self) -> None:
+        """Wait, on the current stream, until nobody else uses the graph's tensors."""
+        ...
+
+    def end(self) -> None:
+        """From here on the current stream does not use them any more."""
+        ...
+
+
+class CudaGraph:
+    """A :class:`Graph` of `torch.cuda.CUDAGraph`; see "CUDA Graphs" in PyTorch's "CUDA semantics"."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._graph = torch.cuda.CUDAGraph()
+        self._free = torch.cuda.Event()
+
+    def capture(self, function: Callable[[], list[Tensor]]) -> list[Tensor]:
+        """See :class:`Graph`."""
+        with torch.cuda.device(self._device):
+            aside = torch.cuda.Stream(self._device)
+            aside.wait_stream(torch.cuda.current_stream(self._device))
+            with torch.cuda.stream(aside):
+                for _ in range(WARM_UPS):
+                    function()
+            torch.cuda.current_stream(self._device).wait_stream(aside)
+            with torch.cuda.graph(self._graph):
+                return function()
+
+    def replay(self) -> None:
+        """See :class:`Graph`."""
+        self._graph.replay()
+
+    def begin(self) -> None:
+        """See :class:`Graph`."""
+        torch.cuda.current_stream(self._device).wait_event(self._free)
+
+    def end(self) -> None:
+        """See :class:`Graph`."""
+        self._free.record(torch.cuda.current_stream(self._device))
+
+
+@dataclass(frozen=True)
+class _Captured:
+    """A graph with its own inputs and results."""
+
+    graph: Graph
+    features: Features
+    baselines: Baselines
+    outcome: Outcome
+    tensors: list[Tensor]
+    thens: list[tuple[int, Then]]
+
+
+class Graphs:
+    """The graphs of one interpreter.
+
+    Args:
+        kind: makes a graph on a device.
+        device_type: where graphs are made.
+    """
+
+    def __init__(self, kind: Callable[[torch.device], Graph] = CudaGraph, device_type: str = "cuda") -> None:
+        self._kind = kind
+        self._device_type = device_type
+        self._kept: OrderedDict[Any, _Captured] = OrderedDict()
+        self._fused: Any = None
+        self._silent: dict[str, bool] = {}
+        self._refused: str | None = None
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def refuse(self, reason: str) -> None:
+        """Say once that there are no graphs, and why."""
+        if self._refused is None:
+            self._refused = reason
+            warn(f"cuda_graphs=True has no effect: {reason}", GraphWarning)
+
+    def replayed(self, call: Call, features: Features, baselines: Baselines, later: ReadBack) -> Outcome | None:
+        """The outcome of a call by a graph, captured if there is none yet; `None` where there is to be none.
+
+        Args:
+            call: what is asked.
+            features: the batch.
+            baselines: by feature key, of the values' shapes.
+            later: takes what the call asks of the batch.
+
+        Raises:
+            Unfit: as the call.
+
+        Warns:
+            GraphWarning: once, if the batch is not on CUDA or a capture fails.
+        """
+        device = next(iter(baselines.values())).device
+        if device.type != self._device_type:
+            self.refuse(f"the model is on {device}, and only CUDA has graphs")
+        if self._refused is not None:
+            return None
+        with self._lock, torch.inference_mode(False), torch.no_grad():
+            if call.fused is not self._fused:  # made anew when a weight changes
+                self._kept.clear()
+                self._fused, self._silent = call.fused, _silent(call, features)
+            shapes = padded_shapes(call, features, self._silent)
+            key = _key(call, features, shapes)
+            if key not in self._kept:
+                try:
+                    self._kept[key] = self._captured(call, features, baselines, shapes, device)
+                except RuntimeError as error:
+                    self.refuse(f"a capture failed ({str(error).splitlines()[0]})")
+                    return None
+                if len(self._kept) > KEPT:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
+            return _replayed(self._kept[key], features, baselines, later)
+
+    def _captured(
+        self,
+        call: Call,
+        features: Features,
+        baselines: Baselines,
+        shapes: Mapping[str, tuple[int, ...]],
+        device: torch.device,
+    ) -> _Captured:
+        own = {key: _own(feature, shapes[key]) for key, feature in features.items()}
+        own0 = {key: torch.zeros_like(own[key].value, dtype=baselines[key].dtype) for key in own}
+        _fill(own, own0, features, baselines)
+        found: list[tuple[Outcome, list[tuple[int, Then]]]] = []
+
+        def run() -> list[Tensor]:
+            asked = ReadBack()
+            outcome = call(own, own0, asked)
+            found.append((outcome, [(len(numbers), then) for numbers, then in asked.questions]))
+            return [*outcome.tensors(), *(number for numbers, _ in asked.questions for number in numbers)]
+
+        graph = self._kind(device)
+        tensors = graph.capture(run)
+        return _Captured(graph, own, own0, found[-1][0], tensors, found[-1][1])
+
+
+def _replayed(captured: _Captured, features: Features, baselines: Baselines, later: ReadBack) -> Outcome:
+    captured.graph.begin()
+    _fill(captured.features, captured.baselines, features, baselines)
+    captured.graph.replay()
+    following = iter([tensor.clone() for tensor in captured.tensors])
+    outcome = captured.outcome.with_tensors([next(following) for _ in captured.outcome.tensors()])
+    for count, then in captured.thens:
+        later.ask([next(following) for _ in range(count)], then)
+    captured.graph.end()
+    cut = {key: each[_corner(features[key].value)] for key, each in outcome.contributions.items()}
+    return replace(outcome, contributions=cut)
+
+
+def padded_shapes(call: Call, features: Features, silent: Mapping[str, bool]) -> dict[str, tuple[int, ...]]:
+    """Each value's shape in its bucket: more steps, and more slots within a step, where they change no number.
+
+    Args:
+        call: what is asked.
+        features: the batch.
+        silent: of each token feature, whether padding is embedded as zeros.
+    """
+    exact = call.rules == "pyhealth"  # it attributes to padding
+    if isinstance(call.model, Transformer | StageAttentionNet):
+        # A query that is masked looks at all positions alike, padding too.
+        exact = exact or not _real_steps_lead(features)
+    return {
+        key: tuple(feature.value.shape) if exact else _padded_shape(call, feature, silent.get(key, False))
+        for key, feature in features.items()
+    }
+
+
+def _silent(call: Call, features: Features) -> dict[str, bool]:
+    layers = {key: embeddings(call.model)[key] for key, feature in features.items() if feature.is_token}
+    return {key: isinstance(layer, nn.Embedding) and not bool(layer.weight[0].any()) for key, layer in layers.items()}
+
+
+def _real_steps_lead(features: Features) -> bool:
+    """Whether the first step of every sample is real, and none after one that is not."""
+    found = []
+    for feature in features.values():
+        real = feature.real() if feature.value.dim() > 1 else None
+        if real is None or (not feature.is_token and feature.value.dim() == 2):
+            continue
+        steps = real.flatten(2).any(-1) if real.dim() > 2 else real
+        found += [steps[:, 0].all(), (steps[:, 1:] <= steps[:, :-1]).all()]
+    return not found or bool(torch.stack(found).all())
+
+
+def _padded_shape(call: Call, feature: Feature, silent: bool) -> tuple[int, ...]:
+    shape = list(feature.value.shape)
+    masked = not isinstance(call.model, MLP | RNN)  # these two tell padding by its embedding
+    axes = [1] if len(shape) > 1 + (not feature.is_token) and (masked or (feature.is_token and silent)) else []
+    if feature.is_token and silent and len(shape) > 2:
+        axes.append(2)  # a sum over slots takes padding in
+    longest = call.model.max_seq_len if isinstance(call.model, Transformer) else None
+    for axis in axes:
+        size = -(-shape[axis] // BUCKET) * BUCKET
+        shape[axis] = size if axis != 1 or longest is None else max(shape[axis], min(size, longest))
+    return tuple(shape)
+
+
+def _key(call: Call, features: Features, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    parts = [
+        [(_sizes(part, each, shapes[key]), part.dtype) if isinstance(part, Tensor) else part for part in each.parts]
+        for key, each in features.items()
+    ]
+    return repr((parts, call.target, call.rules, call.steps, call.delta_tol))
+
+
+def _sizes(part: Tensor, feature: Feature, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A part's shape where the value is padded to `shape`: times and masks are as long as its steps."""
+    sizes = list(part.shape)
+    for axis, (old, new) in enumerate(zip(feature.value.shape, shape, strict=True)):
+        if axis >= len(sizes) or sizes[axis] != old:
+            break
+        sizes[axis] = new
+    return tuple(sizes)
+
+
+def _own(feature: Feature, shape: tuple[int, ...]) -> Feature:
+    """A feature of the padded shape, of zeros."""
+    parts = tuple(
+        part.new_zeros(_sizes(part, feature, shape)) if isinstance(part, Tensor) else part for part in feature.parts
+    )
+    mask = next((new for new, old in zip(parts, feature.parts, strict=True) if old is feature.mask), None)
+    return replace(feature, parts=parts, mask=None if feature.mask is None else mask)
+
+
+def _fill(own: Features, own0: Baselines, features: Features, baselines: Baselines) -> None:
+    for key, feature in features.items():
+        pairs = [*zip(own[key].parts, feature.parts, strict=True), (own0[key], baselines[key])]
+        for ours, given in pairs:
+            if not isinstance(given, Tensor):
+                continue
+            if ours.shape != given.shape:
+                ours.zero_()
+            ours[_corner(given)].copy_(given)
+
+
+def _corner(tensor: Tensor) -> tuple[slice, ...]:
+    return tuple(slice(0, size) for size in tensor.shape)

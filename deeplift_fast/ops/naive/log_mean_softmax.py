@@ -1,0 +1,40 @@
+"""The log-mean rule of softmax in plain torch.
+
+With p and p0 the probabilities in the two streams, `m = (p − p0)/(log p − log p0)` is their logarithmic mean, and
+softmax's Jacobian with m in the place of p takes a multiplier g to
+
+    m∘g − m·(mᵀg)/Σm
+"""
+
+import torch
+from torch import Tensor
+
+from deeplift_fast.ops.arguments import computed
+
+
+def log_mean_softmax(z: Tensor, z0: Tensor, dim: int, log: bool) -> tuple[Tensor, Tensor]:
+    """See :func:`deeplift_fast.ops.log_mean_softmax`."""
+    log_p, log_p0 = (torch.log_softmax(each, dim, dtype=computed(z.dtype)) for each in (z, z0))
+    mean = log_mean(log_p, log_p0)
+    mean = torch.where(mean.sum(dim, keepdim=True) > 0, mean, 0.0)
+    return (log_p if log else log_p.exp()).to(z.dtype), mean.to(z.dtype)
+
+
+def log_mean_softmax_backward(g: Tensor, mean: Tensor, dim: int) -> Tensor:
+    """See :func:`deeplift_fast.ops.log_mean_softmax_backward`."""
+    wide, m = g.to(computed(g.dtype)), mean.to(computed(g.dtype))
+    total = m.sum(dim, keepdim=True)
+    weighted = (m * wide).contiguous()
+    average = weighted.sum(dim, keepdim=True) / torch.where(total > 0, total, 1.0)
+    return weighted.addcmul_(m, average, value=-1).to(g.dtype)
+
+
+def log_mean(log_p: Tensor, log_p0: Tensor) -> Tensor:
+    """The logarithmic mean of two positive numbers, from their logarithms (−inf stands for 0).
+
+    No overflow and no cancellation; 0 where both are −inf. Symmetric in its arguments.
+    """
+    high, low = torch.maximum(log_p, log_p0), torch.minimum(log_p, log_p0)
+    delta = torch.where(high == low, 0.0, high - low)
+    ratio = torch.where(delta == 0, 1.0, torch.expm1(-delta) / -delta)
+    return torch.exp(high) * ratio

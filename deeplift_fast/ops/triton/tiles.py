@@ -1,0 +1,53 @@
+"""What part of a matrix one program takes, and what its kernels share."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+WIDEST = 16  # bytes that a thread loads or stores at a time
+THREADS = 128  # of a program, unless a row is long
+
+
+def tile(columns: int, dtype: torch.dtype, accesses: int) -> tuple[int, int, int]:
+    """Rows, columns and warps of a program's tile of whole rows, each a power of two.
+
+    Args:
+        columns: of the matrix.
+        dtype: of its numbers.
+        accesses: how many times a thread loads its 16 bytes of the tile, unless a row is too long for that.
+    """
+    wide = triton.next_power_of_2(max(columns, 1))
+    size = accesses * THREADS * WIDEST // dtype.itemsize
+    return max(size // wide, 1), wide, min(max(wide // size, 1), 8) * THREADS // 32
+
+
+def strips(columns: int, dtype: torch.dtype, accesses: int) -> tuple[int, int]:
+    """Rows of a program, and how many of their columns it takes at a time."""
+    size = accesses * THREADS * WIDEST // dtype.itemsize
+    wide = min(triton.next_power_of_2(max(columns, 1)), size)
+    return size // wide, wide
+
+
+def dense(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors, copied where they are not contiguous."""
+    return tuple(each if each.is_contiguous() else each.contiguous() for each in tensors)
+
+
+@triton.jit
+def widened(numbers: tl.tensor) -> tl.tensor:
+    """In the dtype that kernels compute in."""
+    return numbers if numbers.dtype == tl.float64 else numbers.to(tl.float32)
+
+
+@triton.jit
+def part_of(position: tl.tensor, ends: tl.tensor, parts: tl.tensor, steps: tl.tensor) -> tl.tensor:
+    """The part that holds a position: `ends[part] ≤ position < ends[part + 1]`, by `steps` halvings of `parts`."""
+    low = position * 0
+    high = low + parts
+    for _ in range(steps):
+        middle = (low + high) // 2
+        right = tl.load(ends + middle) <= position
+        low = tl.where(right, middle, low)
+        high = tl.where(right, high, middle)
+    return low

@@ -1,0 +1,229 @@
+"""Kernels of the ops around the recurrence, compiled ahead of time: what they load, store, hold and spill."""
+
+import importlib.util
+from dataclasses import dataclass
+
+import pytest
+from compiled_kernels import (
+    ARCHITECTURES,
+    COMPILES,
+    ITEMSIZE,
+    NVIDIA,
+    VECTOR,
+    accesses,
+    assert_spills_nothing,
+    compiled,
+    offsets,
+)
+
+if importlib.util.find_spec("triton") is not None:
+    import torch
+
+    from deeplift_fast.ops.triton import attention, attention_backward, gelu, layer_norm_backward, log_mean_softmax
+    from deeplift_fast.ops.triton import token_contributions as tokens
+    from deeplift_fast.ops.triton.tiles import strips, tile
+
+    TORCH = {"fp32": torch.float32, "fp64": torch.float64, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+pytestmark = COMPILES
+
+WIDTH = 128  # of a row; PyHealth's default
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel as its launcher compiles it.
+
+    Attributes:
+        function: what `triton.jit` made.
+        constants: its constexprs.
+        numbers: arguments of the dtype computed with.
+        wide: those that are kept in float32 for half types.
+        integers: pointers to int64.
+        booleans: pointers to bool.
+        warps: of a program.
+    """
+
+    function: object
+    constants: dict
+    numbers: tuple
+    wide: tuple = ()
+    integers: tuple = ()
+    booleans: tuple = ()
+    warps: int = 4
+
+    def compiled(self, dtype, widths=(), **options):
+        wide = "fp64" if dtype == "fp64" else "fp32"
+        types = dict.fromkeys(self.numbers, f"*{dtype}") | dict.fromkeys(self.wide, f"*{wide}")
+        types |= dict.fromkeys(self.integers, "*i64") | dict.fromkeys(self.booleans, "*i1")
+        rest = [name for name in self.function.arg_names if name not in {*types, *self.constants}]
+        options = {"num_warps": self.warps, "aligned": ("size", "width"), **options}
+        return compiled(self.function, types | dict.fromkeys(rest, "i32") | dict(widths), self.constants, **options)
+
+
+def gelu_kernel(dtype, secant=True):
+    high, columns = strips(WIDTH, TORCH[dtype], 1)
+    return Kernel(
+        gelu._gelu_kernel,
+        {"SECANT": secant, "ROWS": high, "COLUMNS": columns},
+        ("x_pointer", "x0_pointer", "y_pointer", "multiplier_pointer"),
+        integers=("where_pointer",),
+    )
+
+
+def layer_norm_kernel(dtype, half=0.5, width=WIDTH):
+    high, wide, warps = tile(width, TORCH[dtype], 2)
+    names = ("m", "x", "x0", "weight", "out")
+    stats = ("average", "average0", "scale", "scale0")
+    return Kernel(
+        layer_norm_backward._layer_norm_kernel,
+        {"HALF": half, "ROWS": high, "COLUMNS": wide},
+        tuple(f"{name}_pointer" for name in names),
+        tuple(f"{name}_pointer" for name in stats),
+        ("where_pointer",),
+        warps=warps,
+    )
+
+
+def token_kernel(dtype, width=WIDTH):
+    together, columns = strips(width, TORCH[dtype], tokens.ACCESSES)
+    names = ("weight", "multipliers", "out")
+    return Kernel(
+        tokens._token_kernel,
+        {"TOKENS": together, "COLUMNS": columns},
+        tuple(f"{name}_pointer" for name in names),
+        integers=("tokens_pointer", "baseline_pointer"),
+    )
+
+
+def softmax_kernel(dtype, log=False, width=WIDTH):
+    high, columns = strips(width, TORCH[dtype], log_mean_softmax.ACCESSES)
+    return Kernel(
+        log_mean_softmax._softmax_kernel,
+        {"LOG": log, "ROWS": high, "COLUMNS": columns},
+        ("z_pointer", "z0_pointer", "y_pointer", "mean_pointer"),
+    )
+
+
+def softmax_backward_kernel(dtype, width=WIDTH):
+    high, columns = strips(width, TORCH[dtype], log_mean_softmax.ACCESSES)
+    return Kernel(
+        log_mean_softmax._backward_kernel,
+        {"ROWS": high, "COLUMNS": columns},
+        ("g_pointer", "mean_pointer", "out_pointer"),
+    )
+
+
+def attention_kernel(dtype, width=WIDTH):
+    high, wide, warps = tile(width, TORCH[dtype], attention.ACCESSES)
+    return Kernel(
+        attention._attention_kernel,
+        {"ROWS": high, "WIDTH": wide, "PAIRS": attention.PAIRS},
+        ("asked", "rows", "mixed"),
+        ("log_p",),
+        ("index", "starts", "queries", "offsets"),
+        ("looks", "seen"),
+        warps,
+    )
+
+
+SPANS = ("starts", "starts0", "queries", "queries0", "where", "offsets", "offsets0")
+
+
+def queries_kernel(dtype, half=0.5, width=WIDTH):
+    high, wide, warps = tile(width, TORCH[dtype], attention_backward.ACCESSES)
+    return Kernel(
+        attention_backward._queries_kernel,
+        {"HALF": half, "ROWS": high, "WIDTH": wide},
+        ("m", "rows", "rows0", "m_asked"),
+        ("log_p", "log_p0", "arriving", "averages"),
+        ("index", "index0", *SPANS),
+        ("looks",),
+        warps,
+    )
+
+
+def rows_kernel(dtype, half=0.5, width=WIDTH):
+    high, wide, warps = tile(width, TORCH[dtype], attention_backward.ACCESSES)
+    return Kernel(
+        attention_backward._rows_kernel,
+        {"HALF": half, "ROWS": high, "WIDTH": wide},
+        ("m", "asked", "asked0", "m_rows"),
+        ("log_p", "log_p0", "arriving", "averages"),
+        ("index", *SPANS),
+        ("looks",),
+        warps,
+    )
+
+
+KERNELS = {
+    "gelu": gelu_kernel,
+    "layer norm": layer_norm_kernel,
+    "tokens": token_kernel,
+    "softmax": softmax_kernel,
+    "softmax backward": softmax_backward_kernel,
+    "attention": attention_kernel,
+    "attention queries": queries_kernel,
+    "attention rows": rows_kernel,
+}
+# Loads and stores of whole rows, 16 bytes at a time, for every walk along a row.
+STREAMED = {
+    "gelu": (2, 2), "layer norm": (3, 1), "tokens": (3, 0), "softmax": (4, 2), "softmax backward": (4, 1),
+    "attention": (1, 0), "attention queries": (2, 0), "attention rows": (3, 1),
+}  # fmt: skip
+VARIANTS = {
+    "derivative": lambda dtype: gelu_kernel(dtype, secant=False),
+    "layer norm's gradient": lambda dtype: layer_norm_kernel(dtype, half=0.0),
+    "a long layer norm": lambda dtype: layer_norm_kernel(dtype, width=2048),
+    "long embeddings": lambda dtype: token_kernel(dtype, width=5000),
+    "log_softmax": lambda dtype: softmax_kernel(dtype, log=True),
+    "a long softmax": lambda dtype: softmax_kernel(dtype, width=5000),
+    "a long softmax backward": lambda dtype: softmax_backward_kernel(dtype, width=5000),
+    "long attention": lambda dtype: attention_kernel(dtype, width=2048),
+    "attention queries' gradient": lambda dtype: queries_kernel(dtype, half=0.0),
+    "long attention queries": lambda dtype: queries_kernel(dtype, width=2048),
+    "attention rows' gradient": lambda dtype: rows_kernel(dtype, half=0.0),
+    "long attention rows": lambda dtype: rows_kernel(dtype, width=2048),
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", ITEMSIZE)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_nothing_spills(kernel, dtype, architecture, tmp_path):
+    assert_spills_nothing(KERNELS[kernel](dtype).compiled(dtype, architecture=architecture), tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp64"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_variant_spills(variant, dtype, tmp_path):
+    assert_spills_nothing(VARIANTS[variant](dtype).compiled(dtype), tmp_path)
+
+
+@pytest.mark.parametrize("architecture", NVIDIA)
+@pytest.mark.parametrize("dtype", ITEMSIZE)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_rows_are_read_and_written_16_bytes_at_a_time(kernel, dtype, architecture):
+    found = accesses(KERNELS[kernel](dtype).compiled(dtype, architecture=architecture))
+    loads, stores = (found.count((kind, VECTOR[dtype])) for kind in ("ld", "st"))
+    least_loads, least_stores = STREAMED[kernel]
+    assert loads % least_loads == 0
+    assert loads >= least_loads
+    assert stores >= least_stores
+    assert stores % max(least_stores, 1) == 0
+
+
+@pytest.mark.parametrize("size", ["i32", "i64"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_offsets_are_64_bits_wide(kernel, size):
+    made = KERNELS[kernel]("fp32")
+    rest = {"rows", "size", "count", "total", "total0", "width"} & {*made.function.arg_names} - {*made.numbers}
+    found = offsets(made.compiled("fp32", widths=dict.fromkeys(rest, size)))
+    # A layer norm's weight is one row, whose columns int32 counts.
+    assert found.count("i32") == (kernel == "layer norm")
+    assert {*found} <= {"i32", "i64"}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_float64_computes_in_nothing_less(kernel):
+    assert "f32" not in KERNELS[kernel]("fp64").compiled("fp64").asm["ttir"]
