@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import Packed, pack
-from deeplift_fast.ops.arguments import COEFFICIENTS, GATES
+from deeplift_fast.ops.arguments import COEFFICIENTS, GATES, computed
 
 # Where PyHealth's arithmetic is smooth: its quotients cancel below, its branches change in the tails.
 APART, LARGEST = 0.05, 5.0
@@ -186,7 +186,7 @@ def _log_p(make: Maker, lengths: Tensor, asking: Tensor, heads: int) -> Tensor:
     column = column_starts[sample] + places % columns[sample]
     scores = torch.randn(len(sample), generator=make.generator)
     sums = torch.zeros(int(columns.sum())).index_add_(0, column, scores.exp())
-    return make.floats(scores - sums.log()[column])
+    return make.floats(scores - sums.log()[column]).to(computed(make.dtype))
 
 
 @dataclass(frozen=True)

@@ -104,10 +104,14 @@ def _cases() -> list[Case]:
         cases.append(Case("layer_norm_backward", rule, make, on_gpu=HALVES))
     cases.append(Case("token_contributions", "", gpu_calls.token_contributions, float32=5e-5, on_gpu=HALVES))
     for of_first, queries in ((True, "row 0"), (False, "every row")):
-        cases.append(Case("attention", queries, partial(gpu_calls.attention, of_first=of_first)))
+        cases.append(Case("attention", queries, partial(gpu_calls.attention, of_first=of_first), on_gpu=HALVES))
         for half, rule in ((0.0, "gradient"), (0.5, "midpoint")):
             make = partial(gpu_calls.attention_backward, of_first=of_first, half=half)
-            cases.append(Case("attention_backward", f"{queries}, {rule}", make))
+            cases.append(Case("attention_backward", f"{queries}, {rule}", make, on_gpu=HALVES))
+    for log, form in ((False, "probabilities"), (True, "logarithms")):
+        make = partial(gpu_calls_windows.log_mean_softmax, log=log)
+        cases.append(Case("log_mean_softmax", form, make, EVERY_FLOAT))
+    cases.append(Case("log_mean_softmax_backward", "", gpu_calls_windows.log_mean_softmax_backward, EVERY_FLOAT))
     cases.append(Case("stage_window", "", gpu_calls_windows.stage_window, on_gpu=HALVES))
     for half, rule in ((0.0, "gradient"), (0.5, "midpoint")):
         make = partial(gpu_calls_windows.stage_window_backward, half=half)

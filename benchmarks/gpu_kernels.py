@@ -109,8 +109,9 @@ KERNELS = (
         2 * FLOAT,
         2 * FLOAT,
         6 * EXPONENTIAL,
+        case=("log_mean_softmax, probabilities", _first),
     ),
-    Kernel("log_mean_softmax_backward", "logit", 2 * FLOAT, FLOAT, 6),
+    Kernel("log_mean_softmax_backward", "logit", 2 * FLOAT, FLOAT, 6, case=("log_mean_softmax_backward", _first)),
     Kernel(
         "stage_window",
         f"state in a window of {WINDOW}, one stream",
