@@ -151,7 +151,7 @@ def _attended(make: Maker, of_first: bool, lengths: Tensor) -> tuple[Attended, A
 
 def attention(make: Maker, of_first: bool) -> Call:
     """Queries of each sample's row 0, or of every row."""
-    lengths = make.lengths(make.size(9, 8192 if of_first else 1024), make.size(13, LONGEST))
+    lengths = make.lengths(make.size(5, 8192 if of_first else 1024), make.size(9, LONGEST))
     stream, _, looks, seen, pairs = _attended(make, of_first, lengths)
     return Call(
         (*stream.all, looks, seen, pairs), _nothing_infinite, 4 * len(stream.asked) * pairs * stream.rows.shape[1]
@@ -167,7 +167,7 @@ def _nothing_infinite(found: tuple[Tensor, Tensor]) -> list[Tensor]:
 
 def attention_backward(make: Maker, of_first: bool, half: float) -> Call:
     """As :func:`attention`; the logarithms are those of scores that are drawn."""
-    lengths = make.lengths(make.size(9, 8192 if of_first else 1024), make.size(13, LONGEST))
+    lengths = make.lengths(make.size(5, 8192 if of_first else 1024), make.size(9, LONGEST))
     a, a0, looks, _, pairs = _attended(make, of_first, lengths)
     heads, asked, width = a.asked.shape
     m = make.normal(heads, asked, width)
