@@ -68,13 +68,11 @@ class Windows:
         rows: theirs, `[samples, window]` in both streams; 0 where a sample is shorter.
         real: whether there is such a step, `[samples, window, 1]`.
         step: theirs, `[samples, window]`.
-        static: whether nothing may depend on which steps are real.
     """
 
     rows: Pair
     real: Tensor
     step: Tensor
-    static: bool
 
     @staticmethod
     def of(steps: Ragged, ends: Tensor, states: States, size: int) -> "Windows":
@@ -85,7 +83,7 @@ class Windows:
         place = samples[:, None].expand_as(step)
         rows = steps.rows(place, step)
         rows0 = rows if steps.static else states.steps0.rows(states.where[place], step)
-        return Windows(Pair(rows, rows0), real.unsqueeze(-1), step, steps.static)
+        return Windows(Pair(rows, rows0), real.unsqueeze(-1), step)
 
 
 def run(

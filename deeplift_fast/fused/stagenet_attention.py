@@ -42,7 +42,7 @@ def finish(
     windows, cell = Windows.of(steps, ends, states, layer.module.conv_size), layer.cell
     h = states.h.map(cell.unpadded)
     seen, seen_back = _attended(layer, steps, h, windows, mask.bool(), arithmetic)
-    place = torch.arange(windows.step.numel(), device=windows.step.device).reshape(windows.step.shape)
+    place = ramp(windows.step.numel(), 1, windows.step.device).view(windows.step.shape)
     flat = seen.map(lambda x: x.flatten(0, 1))
     out, out_back = staged(layer, flat, Pair(place, place), windows, states, arithmetic)
 
@@ -58,7 +58,7 @@ def _attended(
 ) -> tuple[Pair, Back]:
     """`norm(h + attention(h))` in the windows, `[samples, window, hidden]`; 0 before the first step."""
     real = windows.real.squeeze(-1)
-    if windows.static:
+    if steps.static:
         shown = shown0 = windows.rows.x.flatten()
         spans = spans0 = _all_spans(windows, mask)
     else:
@@ -71,20 +71,20 @@ def _attended(
     normal, norm_back = layer_norm(added.plus(queries), layer.module.attn_norm, arithmetic)
 
     def lined_up(x: Tensor) -> Tensor:
-        if windows.static:
+        if steps.static:
             return x.reshape(-1, *real.shape[1:], x.shape[1]) * windows.real
         return x.new_zeros(*real.shape, x.shape[1]).masked_scatter_(real.unsqueeze(-1), x)
 
     def back(m: Tensor) -> Tensor:
-        m_total = norm_back((m * windows.real).flatten(0, 1) if windows.static else m[real])
+        m_total = norm_back((m * windows.real).flatten(0, 1) if steps.static else m[real])
         m_queries, m_h = added_back(m_total)
         m_queries.add_(m_total)
-        if windows.static:
+        if steps.static:
             return m_h.index_add_(0, shown, m_queries)
         m_h[shown] += m_queries  # each row is in one window at most
         return m_h
 
-    return normal.map(lined_up), back
+    return normal.apart().map(lined_up), back
 
 
 def _all_spans(windows: Windows, mask: Tensor) -> Spans:
