@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | bench | plot: each works as the first command in a fresh clone.
+# make setup | demo | test | lint | bench | bench-gpu | plot | wheel | wheel-check: each works as the first command in a fresh clone.
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-done
 SOURCES := pyproject.toml setup.py requirements.lock $(wildcard csrc/*)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: setup demo test lint format bench plot lock clean
+.PHONY: setup demo test lint format bench bench-gpu plot wheel wheel-check lock clean
 
 setup: $(STAMP)
 
@@ -47,8 +47,17 @@ bench: setup
 	mkdir -p benchmarks/results
 	$(PYTEST) benchmarks --benchmark-json=benchmarks/results/latest.json $(ARGS)
 
+bench-gpu: setup
+	$(BIN)/python benchmarks/gpu.py $(ARGS)
+
 plot: setup
 	$(BIN)/python benchmarks/plot.py
+
+wheel: setup
+	$(BIN)/python -m build --no-isolation
+
+wheel-check: setup
+	.ci/wheel-check
 
 lock: $(BIN)/uv
 	$(BIN)/uv pip compile --universal --no-emit-index-url --no-header --python-version 3.12 \
