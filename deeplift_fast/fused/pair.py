@@ -5,7 +5,6 @@ Every function gives its result and `back`, which takes the multiplier of the re
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -135,33 +134,20 @@ def elementwise(pair: Pair, function: Callable[[Tensor], Tensor], arithmetic: Ar
     return Pair(y, y0, pair.where), lambda m: m * slope
 
 
-def product(a: Pair, b: Pair, arithmetic: Arithmetic) -> tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor]]]:
-    """`a · b` of one shape and the same rows."""
+def product_back(a: Pair, b: Pair, arithmetic: Arithmetic) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """From the multiplier of `a · b`, of one shape and the same rows, to those of the two."""
     a_mean, b_mean = a.mean(arithmetic.half), b.mean(arithmetic.half)
-    if a.both is not None and b.both is not None:
-        found = Pair.stacked(a.both * b.both)
-    else:
-        found = Pair(a.x * b.x, a.x0 * b.x0, a.where)
-    return found, lambda m: (m * b_mean, m * a_mean)
+    return lambda m: (m * b_mean, m * a_mean)
 
 
-def softmax(pair: Pair, arithmetic: Arithmetic) -> tuple[Pair, Back]:
-    """Softmax over the last dimension: the log-mean rule, or the gradient."""
-    log_p = pair.map(partial(torch.log_softmax, dim=-1))
-    p = log_p.map(torch.exp)
-    m = shares(log_p, arithmetic)
-    total = m.sum(-1, keepdim=True)
-
-    def back(g: Tensor) -> Tensor:
-        weighted = m * g
-        return weighted.addcmul_(m, weighted.sum(-1, keepdim=True) / total, value=-1)
-
-    return p, back
-
-
-def shares(log_p: Pair, arithmetic: Arithmetic) -> Tensor:
-    """What stands for a softmax's probabilities in its Jacobian, from their logarithms."""
-    return log_mean(log_p.x, log_p.facing()) if arithmetic.complete else log_p.x.exp()
+def shares(log_p: Pair, levels: int, arithmetic: Arithmetic) -> Tensor:
+    """What stands for the probabilities of softmaxes over `levels` numbers in their Jacobian, from their logarithms."""
+    if not arithmetic.complete:
+        return log_p.x.exp()
+    if not arithmetic.static:
+        return log_mean(log_p.x, log_p.facing())
+    z, z0 = (each.unflatten(-1, (-1, levels)) for each in (log_p.x, log_p.facing()))
+    return ops.log_mean_softmax(z, z0, -1)[1].flatten(1)
 
 
 def layer_norm(pair: Pair, norm: Any, arithmetic: Arithmetic) -> tuple[Pair, Back]:

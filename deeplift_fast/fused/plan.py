@@ -209,12 +209,13 @@ def _run_part(
             # Of several segments, the one that starts is the end nearer to the input, as in the generic walk.
             segment = (0.0, 1.0) if steps == 1 else (k / steps, (k - 1) / steps)
             pair, backs = _logits(model, fused, features, baselines, arithmetic, segment, later)
-            logits, logits0 = (pair.x, pair.x0) if steps == 1 else (pair.x0, pair.x)
             if k == steps:
-                chosen = _target(logits, target)
-                output = logits.gather(1, chosen)[:, 0]
+                chosen = _target(pair.x if steps == 1 else pair.x0, target)
+            ends = _at(chosen, pair)
+            if k == steps:
+                output = ends[0 if steps == 1 else 1]
             if k == 1:
-                baseline_output = logits0.gather(1, chosen)[:, 0]
+                baseline_output = ends[1 if steps == 1 else 0]
             seeds = model.fc.weight[chosen[:, 0]].chunk(len(features), 1)
             for (key, back), seed in zip(backs.items(), seeds, strict=True):
                 part = back(seed) / steps if steps > 1 else back(seed)
@@ -229,6 +230,15 @@ def _target(logits: Tensor, target: int | None) -> Tensor:
     if not 0 <= target < logits.shape[1]:
         raise ValueError(f"target lies outside the model's output of shape {tuple(logits.shape)}; got {target}")
     return torch.full((len(logits), 1), target, device=logits.device)
+
+
+def _at(chosen: Tensor, logits: Pair) -> tuple[Tensor, Tensor]:
+    """Both streams' logits of the chosen classes, `[batch]`."""
+    if logits.both is None:
+        return logits.x.gather(1, chosen)[:, 0], logits.x0.gather(1, chosen)[:, 0]
+    by_stream = logits.both.unflatten(0, (2, -1))
+    x, x0 = by_stream.gather(2, chosen.expand(2, *chosen.shape))[..., 0]
+    return x, x0
 
 
 def _logits(

@@ -92,12 +92,12 @@ class Ragged:
         if self.order is None:
             return pair
         inverse = torch.argsort(self.order)
-        return pair.map(lambda x: x[inverse])
+        return pair.apart().map(lambda x: x[inverse])
 
     def rows(self, place: Tensor, step: Tensor) -> Tensor:
         """The rows of these samples (as places in the order here) at these steps."""
         if self.order is None:
-            return step * len(self.lengths) + place
+            return torch.add(place, step, alpha=len(self.lengths))
         return self.offsets[step] + place
 
     def last(self) -> Tensor:

@@ -172,7 +172,7 @@ def run(packed: Packed, u: Pair, steps: Ragged, arithmetic: Arithmetic, slope: s
         packed.forward, coefficients, packed.levels, packed.cell, slope, arithmetic.half,
     )  # fmt: skip
     logs = Pair(log_p, log_p0, facing)
-    mean = shares(logs, arithmetic) if packed.levels else log_p
+    mean = shares(logs, packed.levels, arithmetic) if packed.levels else log_p
 
     def back(m_h: Tensor, m_master: Tensor | None) -> Tensor:
         if m_master is None:

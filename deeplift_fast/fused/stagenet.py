@@ -15,7 +15,7 @@ from deeplift_fast import ops
 from deeplift_fast.fused import recurrent
 from deeplift_fast.fused.constants import ramp
 from deeplift_fast.fused.entries import Entry, between
-from deeplift_fast.fused.pair import Arithmetic, Pair, activation, linear, product
+from deeplift_fast.fused.pair import Arithmetic, Pair, activation, linear, product_back
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import Packed, States
 
@@ -79,7 +79,7 @@ class Windows:
     def of(steps: Ragged, ends: Tensor, states: States, size: int) -> "Windows":
         """Those of `size` steps before `ends`."""
         samples = ramp(len(ends), 1, ends.device)
-        step = ends[:, None] - size + ramp(size, 1, ends.device)
+        step = ends[:, None] + ramp(size, 1, ends.device, first=-size)
         real, step = step >= 0, step.clamp(min=0)
         place = samples[:, None].expand_as(step)
         rows = steps.rows(place, step)
@@ -179,7 +179,9 @@ def staged(
     theme, rescale_back = linear(theme, module.nn_rescale.weight, module.nn_rescale.bias)
     theme, sigmoid_back = activation(theme, "sigmoid", arithmetic)
     convolved, _ = linear(Pair.stacked(local.flatten(2).flatten(0, 1)), layer.convolution, module.nn_conv.bias)
-    out, out_back = product(theme, convolved, arithmetic)
+    out_back, out = product_back(theme, convolved, arithmetic), torch.empty_like(last)
+    for each, state, a, b in zip(out, last, (theme.x, theme.x0), (convolved.x, convolved.x0), strict=True):
+        torch.addcmul(state, a, b, out=each)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_theme, m_convolved = out_back(m)
@@ -188,4 +190,4 @@ def staged(
         total, half = len(states.log_p.x), arithmetic.half
         return ops.stage_window_backward(m_local, m_mean, m, h_pair, at, rows.x, real, log_stage, total, levels, half)
 
-    return out.plus(Pair.stacked(last.flatten(0, 1))), back
+    return Pair.stacked(out.flatten(0, 1)), back

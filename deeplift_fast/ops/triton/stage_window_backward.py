@@ -27,7 +27,8 @@ def stage_window_backward(
 ) -> tuple[Tensor, Tensor]:
     """See :func:`deeplift_fast.ops.stage_window_backward`."""
     samples, window, hidden = m_local.shape
-    m_h, m_master = h.new_zeros(h.shape), h.new_zeros(total, levels)
+    zeros = h.new_zeros(h.numel() + total * levels)  # one launch
+    m_h, m_master = zeros[: h.numel()].view(h.shape), zeros[h.numel() :].view(total, levels)
     given = (m_local, m_mean, m_last, h, h0, places, places0, rows, real, log_stage)
     if samples and window and hidden:
         chunk = hidden // levels
