@@ -5,6 +5,8 @@ UV_VERSION := 0.13.9
 STAMP := $(VENV)/.setup-done
 SOURCES := pyproject.toml setup.py requirements.lock $(wildcard csrc/*)
 PYTEST := $(BIN)/python -m pytest
+# Two processes; their OpenMP threads sleep while they wait, or they would take the cores from one another.
+PARALLEL := OMP_WAIT_POLICY=passive $(PYTEST) -n 2 --dist loadfile
 
 .PHONY: setup demo test lint format bench bench-gpu plot wheel wheel-check lock clean
 
@@ -28,9 +30,9 @@ demo: setup
 	$(BIN)/deeplift-fast demo $(ARGS)
 
 test: setup
-	$(PYTEST) tests --ignore=tests/ops/triton
-	TRITON_INTERPRET=1 $(PYTEST) tests/ops/triton -m triton
-	$(PYTEST) tests/ops/triton -m "not triton"
+	$(PARALLEL) tests --ignore=tests/ops/triton
+	TRITON_INTERPRET=1 $(PARALLEL) tests/ops/triton -m triton
+	$(PARALLEL) tests/ops/triton -m "not triton"
 
 lint: setup
 	$(BIN)/ruff check .
