@@ -1,7 +1,8 @@
 """A part's samples through the interpreter: batch by batch, without those that cannot be attributed."""
 
+import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -151,11 +152,8 @@ class Attributor:
 
     def _explain(self, batch: Batch) -> tuple[dict[str, Any], Attribution, Tensor | None]:
         given = to_device(batch.given(), self.model.device)
-        with warnings.catch_warnings():
-            # The tables hold every convergence delta, and the progress their median.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            baselines = self._baseline.of(self.model, given)
-            found = self.interpreter.explain(baselines, self._target, **given)
+        baselines = self._baseline.of(self.model, given)
+        found = self.interpreter.explain(baselines, self._target, **given)
         return given, found, self._probability(given, found)
 
     def _probability(self, given: Mapping[str, Any], found: Attribution) -> Tensor | None:
@@ -188,6 +186,17 @@ class Attributor:
                 f"none of the first {HOPELESS} samples could be attributed: {reason}; interpreter.explain on one batch "
                 "shows the error in full"
             ) from None  # whose message may hold a patient's values
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without convergence warnings: the tables hold every convergence delta, and the progress their median.
+
+    For the whole process, so that the thread that starts the others enters it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

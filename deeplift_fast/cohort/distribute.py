@@ -19,7 +19,7 @@ import cloudpickle
 import numpy as np
 from distributed import Client, WorkerPlugin, as_completed, get_worker
 
-from deeplift_fast.cohort.attributing import Attributor
+from deeplift_fast.cohort.attributing import Attributor, quiet
 from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.failures import Failure
 from deeplift_fast.cohort.manifest import Part
@@ -109,7 +109,8 @@ class Bench(WorkerPlugin):
             times.append(time.perf_counter())
         with self._attributing:
             began = time.perf_counter()
-            result = attributor.part(window, budget)
+            with quiet():
+                result = attributor.part(window, budget)
             times.append(time.perf_counter())
         part = write_files(store, result, attributor.keys, attributor.texts, times[2] - began)
         deltas = [rows.columns["convergence_delta"] for rows in result.rows]

@@ -4,6 +4,7 @@ Rows come sample by sample in the dataset's order, and within a sample feature b
 and slot by slot. They do not depend on how the part was cut into batches.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,7 @@ class Texts:
     """
 
     def __init__(self, model: Any, dimensions: Mapping[str, Sequence[str]] | None = None) -> None:
+        self._adding = threading.Lock()
         self._texts: list[str] = []
         self._number: dict[str, int] = {}
         self._by_index: dict[str, np.ndarray] = {}
@@ -58,10 +60,12 @@ class Texts:
         if known is None and rows.token is None:
             return np.full(len(which), _NO_TEXT, np.int32)
         highest = int(which.max(initial=-1))
-        have = 0 if known is None else len(known)
-        if highest >= have:  # tokens that the vocabulary lacks are written as numbers
-            self._add(key, [str(index) for index in range(have, highest + 1)])
-        return self._by_index[key][which]
+        with self._adding:  # parts may be attributed side by side
+            known = self._by_index.get(key)
+            have = 0 if known is None else len(known)
+            if highest >= have:  # tokens that the vocabulary lacks are written as numbers
+                self._add(key, [str(index) for index in range(have, highest + 1)])
+            return self._by_index[key][which]
 
     def dictionary(self, which: np.ndarray) -> pa.DictionaryArray:
         """Dictionary-encoded strings of numbers that :meth:`numbers` gave; only those used are in the dictionary."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deeplift_fast.cohort import lock, memory
-from deeplift_fast.cohort.attributing import Attributor, PartResult
+from deeplift_fast.cohort.attributing import Attributor, PartResult, quiet
 from deeplift_fast.cohort.batching import Batch
 from deeplift_fast.cohort.errors import CohortError, is_reader_death
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
@@ -19,7 +19,7 @@ from deeplift_fast.cohort.progress import Progress, check_kind
 from deeplift_fast.cohort.reading import BatchSource, DatasetSource, Source, open_source
 from deeplift_fast.cohort.settings import Settings, checked_settings
 from deeplift_fast.cohort.store import FULL, Store, open_store
-from deeplift_fast.cohort.threads import threads_for
+from deeplift_fast.cohort.threads import Lanes, lanes_for, threads_for
 from deeplift_fast.cohort.windows import Window
 from deeplift_fast.pyhealth import DeepLift
 
@@ -39,7 +39,7 @@ class Cohort:
         seconds: time that this run took.
         reading: seconds of it that attribution waited for samples. On a cluster this and the next three are sums over
             the workers.
-        attribution: seconds of it in the interpreter.
+        attribution: seconds of it in the interpreter, or waiting for parts that are attributed side by side.
         writing: seconds of it that attribution waited for tables to be written.
         writer: seconds that making and writing tables took, most of them while the next part was attributed.
         budget: padded steps per batch; 0 where no part was needed.
@@ -206,10 +206,11 @@ class _Run:
 
     def all_parts(self, shown: Progress, client: Any) -> None:
         """Attributes what is to do, here or on a cluster."""
-        if client is None:
-            self._here(shown)
-        else:
-            self._on_cluster(client, shown)
+        with quiet():
+            if client is None:
+                self._here(shown)
+            else:
+                self._on_cluster(client, shown)
         total = self.source.total
         if total is None:
             total = max((part.end for part in self.manifest.parts.values()), default=0)
@@ -243,20 +244,27 @@ class _Run:
 
     def _here(self, shown: Progress) -> None:
         windows = self.source.windows(self.wanted, self.settings.part_samples, self.settings.read_ahead)
+        count = (
+            1
+            if isinstance(self.source, BatchSource)
+            else lanes_for(self.attributor.model, self.attributor.interpreter.fuse)
+        )
         with (
-            threads_for(self.attributor.model),
+            threads_for(count),
             Writer(lambda result, seconds: self._write(result, seconds, shown)) as writer,
+            Lanes(count) as lanes,
         ):
-            for window in self._timed(windows):
-                if self._have(window):
-                    continue
-                began = time.perf_counter()
-                result = self.attributor.part(window, self.budget(window))
-                self.manifest.budget = result.budget
-                seconds = time.perf_counter() - began
-                self.attribution += seconds
+            wanted = ((window, self.budget(window, count)) for window in self._timed(windows) if not self._have(window))
+            for result, seconds in lanes.each(self._part, wanted):
+                self.manifest.budget = min(self.manifest.budget or result.budget, result.budget)
                 writer.put(result, seconds)
+            self.attribution += lanes.waited
         self.writing, self.writer = writer.waited, writer.seconds
+
+    def _part(self, given: tuple[Window, int]) -> tuple[PartResult, float]:
+        """A part, and the seconds that it took."""
+        began = time.perf_counter()
+        return self.attributor.part(*given), time.perf_counter() - began
 
     def _have(self, window: Window) -> bool:
         """Whether a part is there to its end, which for batches as they come only reading tells."""
@@ -272,13 +280,13 @@ class _Run:
                 return
             yield window
 
-    def budget(self, window: Window) -> int:
+    def budget(self, window: Window, lanes: int = 1) -> int:
         """Padded steps per batch: as given, as found before, or as memory allows, measured with a part's samples."""
         if self.manifest.budget is None:
-            self.manifest.budget = self._found_budget(window)
+            self.manifest.budget = self._found_budget(window, lanes)
         return self.manifest.budget
 
-    def _found_budget(self, window: Window) -> int:
+    def _found_budget(self, window: Window, lanes: int) -> int:
         device = self.attributor.model.device
         most = memory.MOST_STEPS.get(device.type, memory.MOST_STEPS["cpu"])
         if isinstance(self.source, BatchSource):
@@ -290,7 +298,7 @@ class _Run:
         def attribute(count: int) -> int:
             return self.attributor.explain(Batch(batch.group, batch.which[:count]))
 
-        allowed = self.settings.memory or memory.available(device)
+        allowed = (self.settings.memory or memory.available(device)) // lanes
         return memory.find_budget(attribute, allowed, device, len(batch.which))
 
     def _write(self, result: PartResult, seconds: float, shown: Progress) -> None:

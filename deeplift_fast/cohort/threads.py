@@ -1,31 +1,92 @@
-"""How many threads PyTorch gets while a cohort is read and written beside it."""
+"""How PyTorch's threads are shared out while a cohort is attributed, read and written."""
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import nn
 
+from deeplift_fast.fused.recognise import family
+
 HEAVY = 1 << 20
-"""Weights outside embeddings from which on attribution is so much slower than reading that it gets every thread."""
+"""Weights outside embeddings from which on every thread works on the same batch."""
+
+MOST_LANES = 4
+"""Parts that are attributed at once, at most: each is held in memory."""
 
 
-@contextlib.contextmanager
-def threads_for(model: Any) -> Iterator[None]:
-    """Leaves one core to reading and writing where the model is small.
+def lanes_for(model: Any, fuse: bool) -> int:
+    """How many parts of a cohort are attributed at once.
 
-    PyTorch's threads wait for each other after every operation: where one has to share its core, all of them wait. What
-    decides is the model alone, since the last bits of a sum may depend on the number of threads.
+    PyTorch's threads wait for each other after every operation, and small models are made of many. Parts side by side,
+    each with threads of its own, do not wait. Only models with fused layers in eval mode: others may draw at random.
 
     Args:
         model: the model that is explained.
+        fuse: whether its fused layers may be used.
+    """
+    modules: list[nn.Module] = list(model.modules())
+    embedded = {id(p) for each in modules if isinstance(each, nn.Embedding) for p in each.parameters()}
+    light = sum(p.numel() for p in model.parameters() if id(p) not in embedded) < HEAVY
+    on_cpu = all(p.device.type == "cpu" for p in model.parameters())
+    steady = fuse and family(model) is type(model) and not any(each.training for each in modules)
+    return min(torch.get_num_threads(), MOST_LANES) if light and on_cpu and steady else 1
+
+
+@contextlib.contextmanager
+def threads_for(lanes: int) -> Iterator[None]:
+    """Divides PyTorch's threads by the parts that are attributed at once.
+
+    What decides is the model alone, since the last bits of a sum may depend on the number of threads.
     """
     before = torch.get_num_threads()
-    embedded = {id(p) for each in model.modules() if isinstance(each, nn.Embedding) for p in each.parameters()}
-    weights = sum(p.numel() for p in model.parameters() if id(p) not in embedded)
-    torch.set_num_threads(before if weights >= HEAVY else max(1, before - 1))
+    torch.set_num_threads(max(1, before // lanes))
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+class Lanes:
+    """Calls side by side, whose results come in the order of what was given; a context manager.
+
+    Args:
+        count: how many at once; 1 calls on the caller's own thread.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.waited = 0.0
+        """Seconds that the caller waited for results, or made them."""
+        self._count = count
+        self._pool = ThreadPoolExecutor(count, "deeplift_fast part") if count > 1 else None
+
+    def __enter__(self) -> "Lanes":
+        return self
+
+    def __exit__(self, *about: Any) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def each[Given, Made](self, call: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:
+        """`call` of everything given; as many as there are lanes, and one more, are held at a time."""
+        waiting: deque[Future[Made]] = deque()
+        for item in given:
+            if self._pool is None:
+                yield self._timed(lambda item=item: call(item))  # type: ignore[misc]
+                continue
+            waiting.append(self._pool.submit(call, item))
+            if len(waiting) > self._count:
+                yield self._timed(waiting.popleft().result)
+        while waiting:
+            yield self._timed(waiting.popleft().result)
+
+    def _timed[Made](self, result: Callable[[], Made]) -> Made:
+        began = time.perf_counter()
+        try:
+            return result()
+        finally:
+            self.waited += time.perf_counter() - began

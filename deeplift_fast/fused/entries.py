@@ -70,6 +70,7 @@ class Tokens:
             tokens = rows.take(slots[0])
             pair = Pair(*(pooled(self.table, each) for each in (tokens, (rows0 or rows).take(slots[1]))))
         else:
+            both.clamp_(0, len(self.table) - 1)  # nobody has checked them yet, and a GPU must not read past the table
             pair = Pair.stacked(pooled(self.table, both))
 
         def back(m: Tensor) -> Tensor:

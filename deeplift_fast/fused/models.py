@@ -61,16 +61,12 @@ def embeddings(model: Any) -> Mapping[str, Any]:
     return layers
 
 
-def entry_of(feature: Feature, baseline: Tensor, layer: Any, static: bool) -> Tokens | Values:
-    """Where attribution starts in a feature of `[batch, steps]` or `[batch, steps, …]`.
-
-    Tokens that nobody has checked yet (`static`) are brought into the vocabulary: what is wrong is found later, and a
-    GPU that reads past a table takes nothing more.
-    """
+def entry_of(feature: Feature, baseline: Tensor, layer: Any) -> Tokens | Values:
+    """Where attribution starts in a feature of `[batch, steps]` or `[batch, steps, …]`."""
     if feature.is_token:
         if not isinstance(layer, nn.Embedding) or feature.value.dim() not in (2, 3):
             raise _unfit(feature, "its tokens are nested more than once, or not embedded by an nn.Embedding")
-        return Tokens(_within(feature.value, layer, static), _within(baseline, layer, static), layer.weight)
+        return Tokens(feature.value.long().contiguous(), baseline.long().contiguous(), layer.weight)
     _require_linear(feature, layer)
     if feature.value.dim() == 2:
         return Values(feature.value.unsqueeze(1), baseline.unsqueeze(1), layer)
@@ -80,6 +76,7 @@ def entry_of(feature: Feature, baseline: Tensor, layer: Any, static: bool) -> To
 
 
 def _within(tokens: Tensor, layer: nn.Embedding, static: bool) -> Tensor:
+    """Tokens that nobody has checked yet (`static`) brought into the vocabulary; what is wrong is found later."""
     tokens = tokens.long().contiguous()
     return tokens.clamp(0, layer.num_embeddings - 1) if static else tokens
 
@@ -156,7 +153,7 @@ class FusedStageNet(_Packed):
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
     ) -> tuple[Pair, Contributions]:
         """See :class:`FusedModel`."""
-        entry = entry_of(feature, baseline, embeddings(self._model)[key], arithmetic.static)
+        entry = entry_of(feature, baseline, embeddings(self._model)[key])
         schema = _schema(self._model, key)
         mask, given = _step_mask(feature, schema), mask_of(feature, schema)
         if feature.is_token and given is not None and given.dim() != feature.value.dim():
@@ -207,7 +204,7 @@ class FusedTransformer:
     ) -> tuple[Pair, Contributions]:
         """See :class:`FusedModel`."""
         layer = embeddings(self._model)[key]
-        entry = entry_of(feature, baseline, layer, arithmetic.static)
+        entry = entry_of(feature, baseline, layer)
         mask = self._mask(key, feature)
         if mask.shape[1] > self._model.max_seq_len:
             raise _unfit(feature, f"it is longer than max_seq_len ({self._model.max_seq_len})")
@@ -366,7 +363,7 @@ class FusedRNN(_Packed):
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
     ) -> tuple[Pair, Contributions]:
         """See :class:`FusedModel`."""
-        entry = entry_of(feature, baseline, embeddings(self._model)[key], arithmetic.static)
+        entry = entry_of(feature, baseline, embeddings(self._model)[key])
         lengths, longest = self._lengths(key, feature, baseline, arithmetic.static, later), entry.baseline.shape[1]
         steps = Ragged.every(lengths, longest) if arithmetic.static else Ragged.of(lengths)
         rows, entered = entry.enter(steps.at)

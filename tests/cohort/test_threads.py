@@ -1,41 +1,94 @@
-"""Threads while a cohort is attributed: by the model's size, and as before afterwards."""
+"""Threads while a cohort is attributed: by the model, and as before afterwards; parts side by side."""
+
+import threading
+import time
 
 import pytest
 import torch
-from torch import nn
+from cohort_cases import cohort, contents, run
 
-from deeplift_fast.cohort.threads import HEAVY, threads_for
+from deeplift_fast.cohort.threads import HEAVY, MOST_LANES, Lanes, lanes_for, threads_for
 
 
 @pytest.fixture
-def four_threads():
+def two_threads():
     before = torch.get_num_threads()
-    torch.set_num_threads(4)
+    torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(
-    ("model", "threads"),
-    [
-        (nn.Linear(HEAVY, 1, bias=False), 4),
-        (nn.Linear(HEAVY - 1, 1, bias=False), 3),
-        (nn.Sequential(nn.Embedding(HEAVY, 1), nn.Linear(1, 1)), 3),
-    ],
-)
-def test_small_models_leave_a_core(four_threads, model, threads):
-    with threads_for(model):
-        assert torch.get_num_threads() == threads
-    assert torch.get_num_threads() == 4
+def test_small_models_with_fused_layers_go_side_by_side(two_threads):
+    _, model = cohort("Transformer, one row")
+    assert lanes_for(model, fuse=True) == 2
+    assert lanes_for(model, fuse=False) == 1  # operation by operation some models draw at random
+    assert lanes_for(model.train(), fuse=True) == 1
+    torch.set_num_threads(2 * MOST_LANES)
+    assert lanes_for(model.eval(), fuse=True) == MOST_LANES
 
 
-def test_as_before_after_an_error(four_threads):
-    with pytest.raises(RuntimeError, match="broken"), threads_for(nn.Linear(1, 1)):
-        raise RuntimeError("broken")
-    assert torch.get_num_threads() == 4
+def test_heavy_models_and_others_do_not(two_threads):
+    _, model = cohort("Transformer, one row")
+    model.fc = torch.nn.Linear(HEAVY, 1, bias=False)
+    assert lanes_for(model, fuse=True) == 1
+    assert lanes_for(torch.nn.Linear(1, 1).eval(), fuse=True) == 1
 
 
-def test_one_thread_stays(four_threads):
+def test_threads_are_divided_and_as_before_afterwards(two_threads):
+    seen = []
+    with threads_for(2):
+        started = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        started.start()
+        started.join()
+        seen.append(torch.get_num_threads())
+    assert seen == [1, 1]
+    assert torch.get_num_threads() == 2
+
+
+def test_as_before_after_an_error(two_threads):
+    with pytest.raises(ZeroDivisionError), threads_for(2):
+        _ = 1 / 0
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_results_come_in_order_and_few_are_held(count):
+    taken, most = [], []
+
+    def given():
+        for item in range(20):
+            taken.append(item)
+            yield item
+
+    def call(item):
+        time.sleep(0.002 * (item % 3))
+        return item
+
+    with Lanes(count) as lanes:
+        found = []
+        for item in lanes.each(call, given()):
+            found.append(item)
+            most.append(len(taken) - len(found))
+    assert found == list(range(20))
+    assert max(most) <= count
+    assert lanes.waited > 0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_error_ends_it(count):
+    def call(item):
+        if item == 3:
+            raise OSError("full")
+        return item
+
+    with pytest.raises(OSError, match="full"), Lanes(count) as lanes:
+        list(lanes.each(call, range(100)))
+
+
+def test_side_by_side_gives_the_bytes_of_one_after_the_other(tmp_path, monkeypatch, two_threads):
+    data, model = cohort("Transformer, one row")
+    run(model, data, tmp_path / "lanes", part_samples=3)
+    monkeypatch.setattr("deeplift_fast.cohort.threads.MOST_LANES", 1)
     torch.set_num_threads(1)
-    with threads_for(nn.Linear(1, 1)):
-        assert torch.get_num_threads() == 1
+    run(model, data, tmp_path / "one", part_samples=3)
+    assert contents(tmp_path / "lanes") == contents(tmp_path / "one")
