@@ -1,12 +1,14 @@
-# make setup | demo | test | lint | bench | plot: each works as the first command in a fresh clone.
+# make setup | demo | test | lint | bench | bench-gpu | plot | wheel | wheel-check: each works as the first command in a fresh clone.
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 STAMP := $(VENV)/.setup-done
 SOURCES := pyproject.toml setup.py requirements.lock $(wildcard csrc/*)
 PYTEST := $(BIN)/python -m pytest
+# Two processes; their OpenMP threads sleep while they wait, or they would take the cores from one another.
+PARALLEL := OMP_WAIT_POLICY=passive $(PYTEST) -n 2 --dist loadfile
 
-.PHONY: setup demo test lint format bench plot lock clean
+.PHONY: setup demo test lint format bench bench-gpu plot wheel wheel-check lock clean
 
 setup: $(STAMP)
 
@@ -28,9 +30,9 @@ demo: setup
 	$(BIN)/deeplift-fast demo $(ARGS)
 
 test: setup
-	$(PYTEST) tests --ignore=tests/ops/triton
-	TRITON_INTERPRET=1 $(PYTEST) tests/ops/triton -m triton
-	$(PYTEST) tests/ops/triton -m "not triton"
+	$(PARALLEL) tests --ignore=tests/ops/triton
+	TRITON_INTERPRET=1 $(PARALLEL) tests/ops/triton -m triton
+	$(PARALLEL) tests/ops/triton -m "not triton"
 
 lint: setup
 	$(BIN)/ruff check .
@@ -47,8 +49,17 @@ bench: setup
 	mkdir -p benchmarks/results
 	$(PYTEST) benchmarks --benchmark-json=benchmarks/results/latest.json $(ARGS)
 
+bench-gpu: setup
+	$(BIN)/python benchmarks/gpu.py $(ARGS)
+
 plot: setup
 	$(BIN)/python benchmarks/plot.py
+
+wheel: setup
+	$(BIN)/python -m build --no-isolation
+
+wheel-check: setup
+	.ci/wheel-check
 
 lock: $(BIN)/uv
 	$(BIN)/uv pip compile --universal --no-emit-index-url --no-header --python-version 3.12 \

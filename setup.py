@@ -1,5 +1,6 @@
 """Builds the C++ kernels; a machine without a compiler gets the package without them.
 
+With the library the wheel is one for every CPython from 3.12 on; without it, one for every platform.
 `DEEPLIFT_FAST_REQUIRE_CPP=1` makes a failed build fatal.
 """
 
@@ -26,10 +27,17 @@ def extension():
                 if REQUIRE_CPP:
                     raise
                 self.extensions = []  # or an editable install would look for the missing file
+                self._wheel_is_pure()
                 print(
                     f"warning: the C++ kernels were not built ({error}); deeplift_fast runs on plain torch",
                     file=sys.stderr,
                 )
+
+        def _wheel_is_pure(self):
+            self.distribution.ext_modules = []
+            wheel = self.distribution.get_command_obj("bdist_wheel", create=False)
+            if wheel is not None:
+                wheel.root_is_pure = True
 
     library = CppExtension(
         "deeplift_fast._C",
@@ -42,6 +50,7 @@ def extension():
             "-fno-math-errno",
             "-fno-trapping-math",
             "-fvisibility=hidden",
+            "-g0",
             "-DTORCH_TARGET_VERSION=0x020a000000000000",
         ],
     )

@@ -47,13 +47,14 @@ def update(measured: Results) -> Results:
         results[section] |= rows
     results["models"] = {name: results["models"][name] for name in CASES if name in results["models"]}
     PATH.parent.mkdir(exist_ok=True)
-    PATH.write_text(_one_row_a_line(results))
+    PATH.write_text(one_row_a_line({section: results[section] for section in SECTIONS}))
     return found
 
 
-def _one_row_a_line(results: Results) -> str:
+def one_row_a_line(results: Results) -> str:
+    """JSON whose differences are read row by row."""
     sections = []
-    for section in SECTIONS:
+    for section in results:
         rows = ",\n".join(f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in results[section].items())
         sections.append(f"{json.dumps(section)}: {{\n{rows}\n}}")
     return "{" + ",\n".join(sections) + "}\n"

@@ -22,7 +22,7 @@ _NOTHING = "–"
 
 def as_text(results: Results) -> str:
     """For a terminal."""
-    return "\n\n".join([*(_aligned(header, rows) for header, rows in _tables(results)), _how(results)])
+    return "\n\n".join([*(aligned(header, rows) for header, rows in _tables(results)), _how(results)])
 
 
 def as_markdown(results: Results) -> str:
@@ -58,8 +58,8 @@ def _model(name: str, row: dict) -> list[str]:
         name,
         _by_rules(row["ms"]),
         _by_rules(row["first_ms"]),
-        _number(row["ms"].get(PYHEALTH)),
-        _number(row["ms"][FORWARD]),
+        number(row["ms"].get(PYHEALTH)),
+        number(row["ms"][FORWARD]),
         _by_rules(ratios) + of_forward,
         ("≤ " if against_forward else "≥ ") + _by_rules(row["goals"]),
         verdicts[0] if len(set(verdicts)) == 1 else " / ".join(verdicts),
@@ -67,11 +67,11 @@ def _model(name: str, row: dict) -> list[str]:
 
 
 def _stagenet(name: str, row: dict) -> list[str]:
-    figures = ", ".join(f"{what} {_number(value)}" for what, value in row["figures"].items())
+    figures = ", ".join(f"{what} {number(value)}" for what, value in row["figures"].items())
     figures = f"{figures} {row['unit']}".rstrip()
     if "value" not in row:
         return [name, figures, "", "", ""]
-    value, goal = (f"{_number(row[key])} {row['of']}" for key in ("value", "goal"))
+    value, goal = (f"{number(row[key])} {row['of']}" for key in ("value", "goal"))
     return [name, figures, value, f"≥ {goal}", _verdict(row["value"] >= row["goal"])]
 
 
@@ -80,10 +80,11 @@ def _verdict(reached: bool) -> str:
 
 
 def _by_rules(values: dict[str, float]) -> str:
-    return " / ".join(_number(values.get(rules)) for rules in _RULES)
+    return " / ".join(number(values.get(rules)) for rules in _RULES)
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Three digits; a dash where nothing was measured."""
     if value is None:
         return _NOTHING
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
@@ -93,7 +94,8 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _aligned(header: Sequence[str], rows: list[list[str]]) -> str:
+def aligned(header: Sequence[str], rows: list[list[str]]) -> str:
+    """A table for a terminal."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines = (header, ["-" * width for width in widths], *rows)
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

@@ -280,6 +280,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent(Tensor u, Tensor u0, Tensor
     Tensor h0 = torch::stable::new_empty(u, {rows0.total(), units});
     Tensor log_p = torch::stable::new_empty(u, {rows.total(), 2 * levels});
     Tensor log_p0 = torch::stable::new_empty(u, {rows0.total(), 2 * levels});
+    STD_TORCH_CHECK(reinterpret_cast<std::uintptr_t>(coefficients.const_data_ptr()) % 16 == 0,
+                    "recurrent: coefficients must begin at a multiple of 16 bytes; pass a tensor of their own");
     use_huge_pages(coefficients);
     const auto run = u.scalar_type() == ScalarType::Float ? forward<float> : forward<double>;
     run(u, u0, where, rows, rows0, weight_u, weight_h, bias, master_u, master_h, master_bias, levels, cell, slope, half,

@@ -2,11 +2,34 @@
 
 #include <torch/headeronly/util/Exception.h>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include "cells.h"
 #include "gemm.h"
 
 namespace deeplift_fast {
 namespace {
+
+// Stores one vector, which nobody reads before the way back, without loading what it overwrites. `to` is aligned to 16
+// bytes, and `settle` comes before another thread reads it.
+template <typename T>
+DLF_INLINE void past_caches(T* to, const T* from) {
+#if defined(__SSE2__)
+    for (int i = 0; i < vector_bytes / 16; ++i)
+        _mm_stream_si128(reinterpret_cast<__m128i*>(to) + i,
+                         _mm_load_si128(reinterpret_cast<const __m128i*>(from) + i));
+#else
+    __builtin_memcpy(to, from, vector_bytes);
+#endif
+}
+
+DLF_INLINE void settle() {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
 
 template <typename T>
 DLF_INLINE Masters<T> masters_of(const Stream<T>& stream, Index sample, Index level, Index levels) {
@@ -35,15 +58,18 @@ DLF_INLINE void step_actual(const Forward<T>& f, const Panel<T>& p, Index baseli
         const Masters<T> m0 = masters_of(f.baseline, other, level, f.levels);
         const Index units = f.units;
         const T half = f.half;
+        alignas(vector_bytes) T found[Cell::coefficients * n];
 #pragma GCC ivdep
         for (int lane = 0; lane < n; ++lane) {
             State<T> now;
             Cell::template forward<slope>(z, z0, lane, {h[lane], c[lane]}, {h0[lane], c0[lane]}, m, m0, half, now,
-                                          k + lane, units);
+                                          found + lane, n);
             out[lane] = now.h;
             c[lane] = now.c;
         }
+        for (int j = 0; j < Cell::coefficients; ++j) past_caches(k + j * units, found + j * n);
     }
+    settle();
 }
 
 template <typename T, typename Cell>

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "checks.h"
 #include "elementwise.h"
 
 namespace deeplift_fast {
@@ -40,18 +41,18 @@ void run(const Tensor& weight, const Tensor& tokens, const Tensor& baseline, con
     const Index* token0 = static_cast<const Index*>(baseline.const_data_ptr());
     const T* m = static_cast<const T*>(multipliers.const_data_ptr());
     T* result = static_cast<T*>(out.mutable_data_ptr());
-    const Index slots = tokens.size(1), size = weight.size(1), rows = weight.size(0);
+    const Index slots = tokens.size(1), size = weight.size(1);
     torch::stable::parallel_for(0, tokens.size(0), 64, [&](Index begin, Index end) {
         for (Index i = begin * slots; i < end * slots; ++i) {
             const Index a = token[i], b = token0[i];
-            STD_TORCH_CHECK(a >= 0 && a < rows && b >= 0 && b < rows,
-                            "token_contributions: a token lies outside the table");
             result[i] = a == b ? T(0) : dot(table + a * size, table + b * size, m + i / slots * size, size);
         }
     });
 }
 
 Tensor token_contributions(Tensor weight, Tensor tokens, Tensor baseline, Tensor multipliers) {
+    require_within("token_contributions: tokens", tokens, weight.size(0));
+    require_within("token_contributions: baseline", baseline, weight.size(0));
     Tensor out = torch::stable::new_empty(weight, {tokens.size(0), tokens.size(1)});
     STD_TORCH_CHECK(weight.scalar_type() == ScalarType::Float || weight.scalar_type() == ScalarType::Double,
                     "token_contributions: accepted dtypes are float32 and float64");

@@ -89,6 +89,7 @@ def distances(found, expected):
 MODELS = {
     "StageNet": (StageNet, STAGENET, {"embedding_dim": 8, "chunk_size": 6, "levels": 3}),
     "StageNet, 1 level": (StageNet, STAGENET, {"embedding_dim": 5, "chunk_size": 16, "levels": 1}),
+    "StageNet, 3 units": (StageNet, STAGENET, {"embedding_dim": 3, "chunk_size": 3, "levels": 1, "conv_size": 1}),
     "StageNet, 5 levels, short window": (
         StageNet, STAGENET, {"embedding_dim": 8, "chunk_size": 7, "levels": 5, "conv_size": 3, "dropres": 0.0},
     ),

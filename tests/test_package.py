@@ -1,9 +1,7 @@
-"""The package as a whole: what an import costs, what is missing and how it says so, the command line, the build."""
+"""The package as a whole: what an import costs, what is missing and how it says so, the command line."""
 
 import importlib.metadata
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -160,35 +158,3 @@ def test_command_is_installed():
         pytest.skip("the package runs from a checkout that is not installed")
     done = subprocess.run([command, "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"deeplift_fast {deeplift_fast.__version__}\n")
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    """A copy of what setup.py needs, with a compiler that is not there."""
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
-    shutil.copytree(ROOT / "deeplift_fast", tmp_path / "deeplift_fast", ignore=shutil.ignore_patterns("*.so"))
-
-    def build(**environment):
-        required = {name: value for name, value in os.environ.items() if name != "DEEPLIFT_FAST_REQUIRE_CPP"}
-        missing = {"CXX": "/nonexistent/c++", "CC": "/nonexistent/cc"}
-        return python(
-            *("setup.py", "build_ext", "--build-lib", "out", "--build-temp", "temporary"),
-            cwd=tmp_path,
-            env=required | missing | environment,
-        )
-
-    return build
-
-
-def test_without_a_compiler_the_build_goes_on_and_says_so(checkout):
-    done = checkout()
-    assert done.returncode == 0, done.stderr
-    assert re.search("warning: the C.. kernels .*plain torch", done.stderr)
-
-
-def test_without_a_compiler_the_build_fails_where_the_library_is_required(checkout):
-    done = checkout(DEEPLIFT_FAST_REQUIRE_CPP="1")
-    assert done.returncode != 0
-    assert "/nonexistent/c++" in done.stdout + done.stderr

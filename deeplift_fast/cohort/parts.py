@@ -70,14 +70,14 @@ def write_files(store: Store, result: PartResult, keys: list[str], texts: Texts,
 
 
 def remove_leftovers(store: Store, manifest: Manifest) -> None:
-    """Removes the files of parts that the manifest does not name: a run that was killed left them."""
+    """Removes what a run that was killed left: files of parts that the manifest does not name, and unfinished files."""
     named = {name for part in manifest.parts.values() for name in part.files}
     for name in set(part_files(store)) - named:
         store.remove(name)
-    for folder in FOLDERS:
+    for folder in ("", *FOLDERS):
         for name in store.names(folder):
             if name.startswith(TEMPORARY):
-                store.remove(f"{folder}/{name}")
+                store.remove(f"{folder}/{name}" if folder else name)
 
 
 def part_files(store: Store) -> list[str]:

@@ -191,7 +191,8 @@ class _Run:
 
     def done_before(self) -> tuple[int, int]:
         """Samples in parts that are done, and those among them that could not be attributed."""
-        return self.manifest.samples() + self.manifest.failures(), self.manifest.failures()
+        done = [part for number, part in self.manifest.parts.items() if not self.wanted(number)]
+        return sum(part.end - part.begin for part in done), sum(part.failures for part in done)
 
     def wanted(self, part: int) -> bool:
         """Whether a part is still to do: it is not there, or was cut short by a limit."""

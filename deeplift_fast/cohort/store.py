@@ -45,7 +45,11 @@ class Store(Protocol):
         """Bytes of a file; `None` where there is none."""
 
     def names(self, folder: str) -> list[str]:
-        """Names of the files in a folder under the root, sorted, without the folder; none where it is missing."""
+        """Names of the files in a folder under the root, sorted, without the folder; none where it is missing.
+
+        Args:
+            folder: the folder; `""` for the root itself.
+        """
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""

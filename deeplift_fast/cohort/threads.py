@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-HEAVY = 1 << 18
+HEAVY = 1 << 20
 """Weights outside embeddings from which on attribution is so much slower than reading that it gets every thread."""
 
 

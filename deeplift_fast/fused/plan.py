@@ -16,7 +16,7 @@ from deeplift_fast.fused.pair import Arithmetic, Pair
 from deeplift_fast.fused.recognise import family, obstacle, parameters_of
 from deeplift_fast.read_back import ReadBack
 
-_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
+_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 _TOLERANCE_ON_GPU = {torch.float32: 1e-2, torch.float64: 1e-9}  # the model's own cuDNN layers may round to TF32
 CHECKED = 2  # samples that the self-check compares
 FUSED_RULE = "fused"
@@ -57,6 +57,7 @@ class Plan:
     def __init__(self) -> None:
         self.unfit: str | None = None
         self._checked = False
+        self._parts: list[Any] = []
         self._weights: Any = None
         self._fused: FusedModel | None = None
         self._lock = threading.Lock()
@@ -85,10 +86,14 @@ class Plan:
             self.unfit = obstacle(model, modules)
             if self.unfit is not None:
                 return None
-            weights = _versions(parameters_of(modules))
-            if weights is None or weights != self._weights or self._fused is None:
+            parameters = parameters_of(modules)
+            parts = [*modules[1:], *parameters]  # not the model itself, which must not live as long as its plan
+            if len(parts) != len(self._parts) or any(a is not b for a, b in zip(parts, self._parts, strict=True)):
+                self._parts, self._checked, self._fused = parts, False, None
+            weights = _versions(parameters)
+            if weights is None or weights != self._weights or self._fused is None or self._fused.is_outdated():
                 with torch.inference_mode(False), torch.no_grad():
-                    self._fused = FUSED[type(model)](model)
+                    self._fused = FUSED[type(model)](weakref.proxy(model))
                 self._weights = weights
                 _wait_for(parameters_of(modules))
             if not self._checked:
@@ -245,10 +250,11 @@ def _logits(
     segment: Any,
     later: ReadBack,
 ) -> tuple[Pair, dict[str, Callable[[Tensor], Tensor]]]:
+    bias = model.fc.weight.new_zeros(len(model.fc.weight)) if model.fc.bias is None else model.fc.bias
     backs, found = {}, None
     for (key, feature), weight in zip(features.items(), model.fc.weight.chunk(len(features), 1), strict=True):
         end, backs[key] = fused.feature(key, feature, baselines[key], arithmetic, segment, later)
-        found = _added(found, end, weight.T, model.fc.bias)
+        found = _added(found, end, weight.T, bias)
     assert found is not None
     return found, backs
 

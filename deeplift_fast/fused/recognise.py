@@ -32,8 +32,10 @@ _COMMON = (
     EmbeddingModel, nn.Embedding, nn.Linear, nn.Conv1d, nn.ModuleDict, nn.ModuleList, nn.Dropout, nn.ReLU, nn.Sigmoid,
     nn.Tanh, nn.Softmax,
 )  # fmt: skip
+_ACTIVATIONS = (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.ELU)
+_NAMED = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "softmax": nn.Softmax, "softmax_dim1": nn.Softmax}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks")
+_GLOBAL_HOOKS = tuple(f"_global{hooks}" for hooks in _HOOKS)
 
 
 def _functions(kind: type) -> dict[str, Any]:
@@ -106,7 +108,19 @@ def _difference(module: nn.Module, known: set[type], changed: set[type]) -> str 
         return f"has a class ({kind.__name__}) that was changed"
     if not own.keys().isdisjoint(_AS_IMPORTED[kind]):
         return f"has its own {', '.join(name for name in own if name in _AS_IMPORTED[kind])}"
-    return _unusual(module)
+    return _unusual(module) or _misplaced(module)
+
+
+def _misplaced(module: nn.Module) -> str | None:
+    """Parts of known kinds in the place of others: where little depends on them, a forward pass would not tell."""
+    for name, part in module._modules.items():
+        if part is not None and type(part) is not _NAMED.get(name, type(part)):
+            return f"has a {type(part).__name__} as its {name}"
+    if isinstance(module, PositionwiseFeedForward) and type(module.activation) is not nn.GELU:
+        return f"has a {type(module.activation).__name__} as its activation"
+    if isinstance(module, nn.Sequential) and any(type(part) not in (nn.Linear, *_ACTIVATIONS) for part in module):
+        return "holds other parts than linear layers and activations"
+    return None
 
 
 def _unusual(module: nn.Module) -> str | None:
@@ -120,6 +134,10 @@ def _unusual(module: nn.Module) -> str | None:
         (1,), (0,), (1,), 1,
     ):  # fmt: skip
         return "is a convolution of another kind"
+    if isinstance(module, MultiHeadedAttention) and any(
+        layer.bias is not None for layer in (*module.linear_layers, module.output_linear)
+    ):
+        return "has biases"
     if isinstance(module, nn.Softmax) and module.dim not in (-1, 1):
         return "is a softmax over another dimension"
     return None

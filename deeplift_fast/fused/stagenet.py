@@ -42,7 +42,8 @@ def prepare(module: Any, embed: Any) -> Prepared:
     levels, hidden = module.levels, module.hidden_dim
     kernel, state = module.kernel, module.recurrent_kernel
     weight, time = kernel.weight[:, :-1], kernel.weight[:, -1:] + state.weight[:, -1:]
-    bias = kernel.bias + state.bias
+    bias = weight.new_zeros(len(weight)) if kernel.bias is None else kernel.bias
+    bias = bias if state.bias is None else bias + state.bias
     if embed is not None:
         bias = bias if embed.bias is None else bias + weight @ embed.bias
         weight = weight @ embed.weight

@@ -1,6 +1,7 @@
 """What an op accepts: the checks that its Python implementations share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,6 +83,9 @@ def check_recurrent(
     if slope not in SLOPES[cell]:
         raise ValueError(f"recurrent: slope is {slope!r}; accepted for {cell}: {', '.join(SLOPES[cell])}")
     on_cpu = _require_float("recurrent", u, "u")
+    _require_dimensions("recurrent", {"u": (u, 2), "u0": (u0, 2), "counts": (counts, 1), "counts0": (counts0, 1)})
+    _require_many("recurrent: weights", weights, 6)
+    _require_dimensions("recurrent: weights", {"bias": (weights[2], 3), "master_bias": (weights[5], 1)})
     _, _, bias, *masters = weights
     (panels, _, lanes), (gates, from_input, from_state) = bias.shape, GATES[cell]
     _require_lanes("recurrent", u, lanes)
@@ -94,25 +98,22 @@ def check_recurrent(
     )  # fmt: skip
     _require("recurrent: weights", weights, shapes, u.dtype, on_cpu)
     _require("recurrent: coefficients", [coefficients], [(len(u), COEFFICIENTS[cell], units)], u.dtype, on_cpu)
-    _require("recurrent: u", [u], [(len(u), inputs)], u.dtype, on_cpu)
-    _require("recurrent: u0", [u0], [(len(u0), inputs)], u.dtype, on_cpu)
+    _require("recurrent: u, u0", [u, u0], [tuple(u.shape), (u0.shape[0], inputs)], u.dtype, on_cpu)
     on_host = counts.device.type == counts0.device.type == "cpu"
     for name, each, rows in (("counts", counts, u), ("counts0", counts0, u0)) if on_host else ():
-        found = each.tolist()
-        if sum(found) != len(rows) or found != sorted(found, reverse=True) or (found and found[-1] < 1):
-            raise ValueError(f"recurrent: {name} must fall from step to step, and sum to the rows")
+        _require_counts(f"recurrent: {name}", each, len(rows))
     _check_where(where, counts, counts0)
 
 
 def _check_where(where: Tensor, counts: Tensor, counts0: Tensor) -> None:
-    if counts.shape != counts0.shape or where.dtype != torch.int64:
-        raise ValueError("recurrent: counts0 needs as many steps as counts, and where must be int64")
+    if counts.shape != counts0.shape:
+        raise ValueError(f"recurrent: counts has {len(counts)} steps and counts0 {len(counts0)}; they must be as many")
     if not counts.device.type == counts0.device.type == "cpu":
         return
     samples = counts.tolist()[0] if len(counts) else 0
-    if where.shape != (samples,):
-        raise ValueError(f"recurrent: where has shape {tuple(where.shape)}; accepted: ({samples},)")
-    if samples and where.device.type == "cpu":
+    on_cpu = where.device.type == "cpu"
+    _require("recurrent: where", [where], [(samples,)], torch.int64, dense=on_cpu)
+    if samples and on_cpu:
         # A sample's baseline lasts as long as the sample: the largest index among a step's samples is in its rows.
         furthest = where.cummax(0).values[counts - 1]
         if bool((furthest >= counts0).any()) or int(where.min()) < 0:
@@ -133,14 +134,21 @@ def check_recurrent_backward(
     """Raise unless :func:`deeplift_fast.ops.recurrent_backward` accepts the arguments, as :func:`check_recurrent`."""
     _require_cell("recurrent_backward", cell, levels)
     on_cpu = _require_float("recurrent_backward", m_h, "m_h")
+    _require_dimensions("recurrent_backward", {"m_h": (m_h, 2), "counts": (counts, 1)})
+    _require_many("recurrent_backward: weights", weights, 4)
     (rows, units), (back_u, back_h) = m_h.shape, weights[:2]
-    if counts.device.type == "cpu" and sum(counts.tolist()) != rows:
-        raise ValueError(f"recurrent_backward: m_h has shape {tuple(m_h.shape)}, which does not fit counts")
+    if counts.device.type == "cpu":
+        _require_counts("recurrent_backward: counts", counts, rows)
     panels = back_h.shape[1] if back_h.dim() == 4 else 0
     if not panels or units % panels:
         raise ValueError(
             f"recurrent_backward: back_h has shape {tuple(back_h.shape)}; accepted: [panels of columns, panels, rows, "
             f"width], with panels that divide {units} units"
+        )
+    if inputs < 0 or (levels and units % levels):
+        raise ValueError(
+            f"recurrent_backward: m_h has shape {tuple(m_h.shape)}, levels is {levels} and inputs {inputs}; accepted: "
+            "as many units for each level, and 0 or more inputs"
         )
     lanes, (_, from_input, from_state) = units // panels, GATES[cell]
     _require_lanes("recurrent_backward", m_h, lanes)
@@ -154,7 +162,7 @@ def check_recurrent_backward(
         (across_u, panels, lanes * from_input, wide_u), (across_h, panels, lanes * from_state, wide_h),
         (across_u, 2 * levels, wide_u), (across_h, 2 * levels, wide_h),
     ]  # fmt: skip
-    _require("recurrent_backward: m_master, coefficients, shares and weights", given, shapes, m_h.dtype, on_cpu)
+    _require("recurrent_backward: m_h, m_master, coefficients, shares and weights", given, shapes, m_h.dtype, on_cpu)
 
 
 def check_stage_window(
@@ -229,11 +237,7 @@ def check_attention(
 ) -> None:
     """Raise unless :func:`deeplift_fast.ops.attention` accepts the arguments."""
     _require_float("attention", asked, "asked")
-    if asked.dim() != 3 or rows.dim() != 2:
-        raise ValueError(
-            f"attention: asked has shape {tuple(asked.shape)} and rows {tuple(rows.shape)}; accepted: "
-            "[heads, queries, width] and [rows, width]"
-        )
+    _require_dimensions("attention", {"asked": (asked, 3), "rows": (rows, 2), "starts": (starts, 1), "seen": (seen, 1)})
     _require("attention: asked", [asked], [tuple(asked.shape)], asked.dtype, beside=asked)
     _require("attention: rows", [rows], [(len(rows), asked.shape[2])], asked.dtype, beside=asked)
     _require("attention: index", [index], [(len(seen),)], torch.int64, beside=asked)
@@ -256,11 +260,18 @@ def check_attention_backward(
 ) -> None:
     """Raise unless :func:`deeplift_fast.ops.attention_backward` accepts the arguments."""
     _require_float("attention_backward", m, "m")
+    _require_dimensions("attention_backward", {"m": (m, 3)})
     names = ("asked", "rows", "index", "starts", "queries")
     for name, pair in zip(names, (asked, rows, index, starts, queries), strict=True):
-        dtype = pair[0].dtype if name in ("index", "starts", "queries") else m.dtype
-        shapes = [(len(m), each.shape[1], m.shape[2]) if name == "asked" else tuple(each.shape) for each in pair]
+        _require_many(f"attention_backward: {name}", pair, 2)
+        dimensions = {"asked": 3, "rows": 2}.get(name, 1)
+        _require_dimensions("attention_backward", {name: (pair[0], dimensions), f"{name}0": (pair[1], dimensions)})
+        sizes = {"asked": (len(m), -1, m.shape[2]), "rows": (-1, m.shape[2])}.get(name, (-1,))
+        shapes = [tuple(n if n >= 0 else own for n, own in zip(sizes, each.shape, strict=True)) for each in pair]
+        dtype = m.dtype if name in ("asked", "rows") else torch.int64
         _require(f"attention_backward: {name}", pair, shapes, dtype, beside=m)
+    _require_many("attention_backward: log_p", log_p, 2)
+    _require_dimensions("attention_backward", {"log_p": (log_p[0], 1), "log_p0": (log_p[1], 1)})
     _require("attention_backward: m", [m], [tuple(asked[0].shape)], m.dtype, beside=m)
     _require("attention_backward: looks", [looks], [(m.shape[1],)], torch.bool, beside=m)
     _require("attention_backward: where", [where], [(len(starts[0]) - 1,)], torch.int64, beside=m)
@@ -270,8 +281,7 @@ def check_attention_backward(
 def check_gelu(x: Tensor, x0: Tensor, where: Tensor) -> None:
     """Raise unless :func:`deeplift_fast.ops.gelu` accepts the arguments."""
     _require_float("gelu", x, "x")
-    if x.dim() != 2 or x0.dim() != 2:
-        raise ValueError(f"gelu: x has shape {tuple(x.shape)} and x0 {tuple(x0.shape)}; accepted: [rows, size]")
+    _require_dimensions("gelu", {"x": (x, 2), "x0": (x0, 2)})
     _require("gelu: x, x0", [x, x0], [tuple(x.shape), (len(x0), x.shape[1])], x.dtype, beside=x)
     _require("gelu: where", [where], [(len(x),)], torch.int64, beside=x)
 
@@ -287,8 +297,9 @@ def check_layer_norm_backward(
 ) -> None:
     """Raise unless :func:`deeplift_fast.ops.layer_norm_backward` accepts the arguments."""
     _require_float("layer_norm_backward", x, "x")
-    if x.dim() != 2 or x0.dim() != 2:
-        raise ValueError(f"layer_norm_backward: x has shape {tuple(x.shape)}; accepted: [rows, size]")
+    _require_dimensions("layer_norm_backward", {"x": (x, 2), "x0": (x0, 2)})
+    _require_many("layer_norm_backward: averages", averages, 2)
+    _require_many("layer_norm_backward: scales", scales, 2)
     (rows, size), rows0 = x.shape, len(x0)
     _require(
         "layer_norm_backward",
@@ -305,27 +316,24 @@ def check_layer_norm_backward(
 def check_token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multipliers: Tensor) -> None:
     """Raise unless :func:`deeplift_fast.ops.token_contributions` accepts the arguments."""
     _require_float("token_contributions", weight, "weight")
-    if tokens.dim() != 2 or tokens.shape != baseline.shape:
-        raise ValueError(
-            f"token_contributions: tokens has shape {tuple(tokens.shape)} and baseline {tuple(baseline.shape)}; "
-            "accepted: two of [rows, slots]"
-        )
-    _require("token_contributions: tokens", [tokens, baseline], [tuple(tokens.shape)] * 2, torch.int64, beside=weight)
-    _require("token_contributions: weight", [weight], [tuple(weight.shape)], weight.dtype, beside=weight)
-    _require(
-        "token_contributions: multipliers", [multipliers], [(len(tokens), weight.shape[1])], weight.dtype, beside=weight
-    )
+    _require_dimensions("token_contributions", {"weight": (weight, 2), "tokens": (tokens, 2)})
+    shape = tuple(tokens.shape)
+    _require("token_contributions: tokens, baseline", [tokens, baseline], [shape, shape], torch.int64, beside=weight)
+    given = [weight, multipliers]
+    shapes = [tuple(weight.shape), (len(tokens), weight.shape[1])]
+    _require("token_contributions: weight, multipliers", given, shapes, weight.dtype, beside=weight)
 
 
 def _require_cell(op: str, cell: str, levels: int) -> None:
     if cell not in SLOPES:
         raise ValueError(f"{op}: cell is {cell!r}; accepted: {', '.join(SLOPES)}")
-    if (levels > 0) != (cell == "stagenet"):
+    if levels < 0 or (levels > 0) != (cell == "stagenet"):
         raise ValueError(f"{op}: levels is {levels}; accepted: 1 or more for stagenet, 0 for other cells")
 
 
 def _require_float(op: str, tensor: Tensor, name: str) -> bool:
     """Whether the device wants what is contiguous: the CPU; another one copies, and takes the half types too."""
+    _require_tensor(f"{op}: {name}", tensor)
     on_cpu = tensor.device.type == "cpu"
     accepted = tuple(LANES) if on_cpu else DTYPES
     if tensor.dtype not in accepted:
@@ -340,6 +348,30 @@ def _require_lanes(op: str, tensor: Tensor, lanes: int) -> None:
         )
 
 
+def _require_tensor(what: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{what} is a {type(value).__name__}; accepted: a tensor")
+
+
+def _require_many(what: str, tensors: Sequence[Tensor], count: int) -> None:
+    if len(tensors) != count:
+        raise ValueError(f"{what} holds {len(tensors)} tensors; accepted: {count}")
+
+
+def _require_dimensions(op: str, tensors: Mapping[str, tuple[Tensor, int]]) -> None:
+    for name, (tensor, dimensions) in tensors.items():
+        _require_tensor(f"{op}: {name}", tensor)
+        if tensor.dim() != dimensions:
+            raise ValueError(f"{op}: {name} has shape {tuple(tensor.shape)}; accepted: {dimensions} dimension(s)")
+
+
+def _require_counts(what: str, counts: Tensor, rows: int) -> None:
+    _require(what, [counts], [tuple(counts.shape)], torch.int64)
+    found = counts.tolist()
+    if sum(found) != rows or found != sorted(found, reverse=True) or (found and found[-1] < 1):
+        raise ValueError(f"{what} must fall from step to step, and sum to the rows ({rows})")
+
+
 def _require(
     what: str,
     tensors: Sequence[Tensor],
@@ -350,6 +382,7 @@ def _require(
 ) -> None:
     """Of these shapes and dtype, and contiguous; or on the device of `beside`, and contiguous if that is the CPU."""
     for tensor, shape in zip(tensors, shapes, strict=True):
+        _require_tensor(f"{what}: one", tensor)
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{what}: a tensor has shape {tuple(tensor.shape)}; accepted: {shape}")
         if tensor.dtype != dtype:

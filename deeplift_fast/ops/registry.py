@@ -101,9 +101,13 @@ def _triton_kernel(stem: str) -> Callable[..., Any]:
     """Imports the launcher at its first call: importing Triton takes a while, and only CUDA needs it."""
 
     def launch(*args: Any) -> Any:
-        return getattr(importlib.import_module(f"deeplift_fast.ops.triton.{_MODULES.get(stem, stem)}"), stem)(*args)
+        return _launcher(stem)(*args)
 
     return launch
+
+
+def _launcher(stem: str) -> Callable[..., Any]:
+    return getattr(importlib.import_module(f"deeplift_fast.ops.triton.{_MODULES.get(stem, stem)}"), stem)
 
 
 def _below_autograd(stem: str) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from cohort_cases import run, spoiled
 
 from deeplift_fast.cohort.progress import Progress, RunningMedian
 
@@ -20,6 +21,16 @@ def shown(kind, file=None, total=30):
         progress.add(10, 2, np.array([0.5, -0.5, 0.5]))
         progress.add(10, 0, np.array([np.nan, -0.5]))
     return file.getvalue()
+
+
+def test_a_part_that_a_limit_cut_short_counts_once(tmp_path, capsys):
+    samples, model, _ = spoiled()
+    run(model, samples, tmp_path, limit=8)  # the second part of five has three, one of them a failure
+    capsys.readouterr()
+    done = run(model, samples, tmp_path, progress="json")
+    end = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert (end["event"], end["done"], end["total"]) == ("end", 23, 23)
+    assert end["failures"] == done.failures
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e4])

@@ -104,7 +104,8 @@ def test_a_part_that_was_harmed_is_attributed_again(whole, copied, harm, folder)
 
 def test_what_a_killed_run_left_is_removed(whole, copied):
     data, model, out = copied
-    for name in ("attributions/.tmp-1-part-000009.parquet", "samples/part-000009.parquet"):
+    unfinished = ("attributions/.tmp-1-part-000009.parquet", ".tmp-2-failures.parquet", ".tmp-3-manifest.json")
+    for name in (*unfinished, "samples/part-000009.parquet"):
         (out / name).write_bytes(b"left")
     (out / "samples" / "notes.txt").write_text("the user's own")
     run(model, data, out)

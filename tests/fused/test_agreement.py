@@ -98,6 +98,15 @@ def test_padding_in_between_and_in_front(kind, sizes):
     assert distance(fused, generic) < 1e-9
 
 
+@pytest.mark.parametrize("masks", [lambda m: m.double(), lambda m: 0.25 + m.double(), lambda m: m.long() * 7])
+def test_an_mlps_masks_of_other_numbers(masks):
+    data = dataset(SEQUENCE)
+    batch = batch_of(data)
+    given = {**batch, "a": (batch["a"], masks(batch["a"] != 0))}
+    fused, generic = both_routes(make(MLP, data, embedding_dim=8, hidden_dim=6), given, "complete")
+    assert distance(fused, generic) < 1e-9
+
+
 @pytest.mark.parametrize("rules", ["rescale", "complete"])
 def test_users_baselines(rules):
     """Other tokens per sample: no two baselines are equal."""

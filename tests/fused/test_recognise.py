@@ -1,12 +1,14 @@
 """Fused layers serve the code that they were written for, and say so where they step aside."""
 
 import copy
+import gc
 import warnings
+import weakref
 
 import pytest
 import torch
-from fused_cases import SEQUENCE, STAGENET, batch_of, both_routes, dataset, distance, make
-from pyhealth.models import MLP, StageNet, Transformer
+from fused_cases import MODELS, SEQUENCE, STAGENET, batch_of, both_routes, dataset, distance, make
+from pyhealth.models import MLP, RNN, StageNet, Transformer
 from torch import nn
 
 from deeplift_fast import DeepLift, FusionWarning, register_rule, unregister_rule
@@ -54,7 +56,56 @@ def test_a_subclass():
 def test_a_replaced_module(stagenet):
     model, batch = stagenet
     model.stagenet["labs"].tanh = nn.Softsign()
-    stepped_aside(model, batch, "is a Softsign")
+    stepped_aside(model, batch, "a Softsign")
+
+
+def test_a_known_module_in_the_place_of_another_after_the_check(stagenet):
+    model, batch = stagenet
+    DeepLift(model).attribute(**batch)
+    model.stagenet["labs"].tanh = nn.Sigmoid()
+    stepped_aside(model, batch, "has a Sigmoid as its tanh")
+
+
+@pytest.mark.parametrize("part", [nn.Softmax(-1), nn.Sequential(nn.Linear(6, 6), nn.Tanh())], ids=["softmax", "chain"])
+def test_layers_whose_forward_pass_alone_is_known(part):
+    """Run as they stand they give the model's logits, and yet they are no elementwise functions."""
+    data = dataset(SEQUENCE)
+    model = make(MLP, data, embedding_dim=8, hidden_dim=6)
+    model.mlp["a"][1] = part.to(torch.float64)
+    stepped_aside(model, batch_of(data), "other parts than linear layers", rules="complete")
+
+
+def test_another_activation_in_a_transformer():
+    data = dataset(SEQUENCE)
+    model = make(Transformer, data, embedding_dim=8)
+    model.transformer["a"].transformer[0].feed_forward.activation = nn.ReLU()
+    stepped_aside(model, batch_of(data), "has a ReLU as its activation")
+
+
+def test_attention_with_biases_after_the_check():
+    data = dataset(SEQUENCE)
+    model, batch = make(Transformer, data, embedding_dim=8), batch_of(data)
+    DeepLift(model).attribute(**batch)
+    model.transformer["a"].transformer[0].attention.output_linear = nn.Linear(8, 8).double()
+    stepped_aside(model, batch, "has biases")
+
+
+def test_a_layer_of_the_same_kind_after_the_check():
+    """It is packed anew."""
+    data = dataset(SEQUENCE)
+    model, batch = make(RNN, data, embedding_dim=8, hidden_dim=6), batch_of(data)
+    DeepLift(model).attribute(**batch)
+    model.rnn["a"].rnn = nn.LSTM(8, 6, batch_first=True).double().eval()
+    fused, generic = both_routes(model, batch, "complete")
+    assert distance(fused, generic) < 1e-9
+
+
+def test_linear_layers_without_biases(stagenet):
+    model, batch = stagenet
+    model.fc = nn.Linear(36, 3, bias=False).double()
+    model.stagenet["labs"].kernel = nn.Linear(9, 78, bias=False).double()
+    fused, generic = both_routes(model, batch, "complete")
+    assert distance(fused, generic) < 1e-9
 
 
 def test_an_instance_with_its_own_method(stagenet):
@@ -135,6 +186,34 @@ def test_changed_weights_are_seen(kind):
     model.load_state_dict(copy.deepcopy(model.state_dict()))
     fused, generic = both_routes(model, batch, "complete")
     assert distance(fused, generic) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["StageNet", "StageAttentionNet", "Transformer", "MLP", "RNN, GRU", "RNN, LSTM"])
+def test_weights_changed_where_pytorch_keeps_no_count(name):
+    kind, schema, sizes = MODELS[name]
+    data = dataset(schema)
+    model, batch = make(kind, data, **sizes), batch_of(data)
+    DeepLift(model, rules="complete").attribute(**batch)
+    for parameter in model.parameters():
+        parameter.data.mul_(1.3)  # no new version
+    fused, generic = both_routes(model, batch, "complete")
+    assert distance(fused, generic) < 1e-9
+    for parameter in model.parameters():
+        parameter.data[:1] = 0.7
+    fused, generic = both_routes(model, batch, "complete")
+    assert distance(fused, generic) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["StageNet", "StageAttentionNet", "Transformer", "MLP", "RNN, GRU"])
+def test_a_model_is_freed_with_its_last_user(name):
+    kind, schema, sizes = MODELS[name]
+    data = dataset(schema)
+    model = make(kind, data, **sizes)
+    DeepLift(model).attribute(**batch_of(data))
+    watched = weakref.ref(model)
+    del model
+    gc.collect()
+    assert watched() is None
 
 
 def test_the_model_is_checked_once(stagenet, monkeypatch):

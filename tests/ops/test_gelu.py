@@ -69,6 +69,7 @@ def test_complete_whichever_rows_face_each_other(rows, rows0, size, seed):
         ({"x0": torch.zeros(2, 3)}, ValueError, "shape"),
         ({"x": torch.zeros(2, 4, dtype=torch.bfloat16)}, TypeError, "bfloat16"),
         ({"x0": torch.zeros(2, 4, dtype=torch.float64)}, TypeError, "float64"),
+        ({"x0": torch.zeros(2, 4, device="meta")}, ValueError, "on meta; move it to cpu"),
         ({"where": torch.tensor([0, 2])}, (RuntimeError, IndexError), "0 to 1"),
         ({"x": torch.zeros(4, 2).mT}, ValueError, "contiguous"),
     ],
@@ -77,6 +78,23 @@ def test_what_does_not_fit_is_refused(change, error, message):
     given = {"x": torch.zeros(2, 4), "x0": torch.zeros(2, 4), "where": torch.tensor([0, 1]), "secant": True}
     with pytest.raises(error, match=message):
         ops.gelu(**{**given, **change})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_other_devices_take_half_types_and_any_strides(dtype):
+    x, x0 = (torch.zeros(4, n, dtype=dtype, device="meta").mT for n in (3, 2))
+    where = torch.zeros(3, dtype=torch.int64, device="meta")
+    assert [(each.shape, each.dtype) for each in ops.gelu(x, x0, where, True)] == [((3, 4), dtype)] * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types_compute_in_float32_in_plain_torch(dtype):
+    x, x0 = (torch.linspace(-3, 3, 8).reshape(2, 4).to(dtype), torch.ones(1, 4, dtype=dtype))
+    where = torch.zeros(2, dtype=torch.int64)
+    for secant in (True, False):
+        expected = naive.gelu(x.float(), x0.float(), where, secant)
+        found = naive.gelu(x, x0, where, secant)
+        assert all(torch.equal(a, b.to(dtype)) for a, b in zip(found, expected, strict=True))
 
 
 def test_registered_as_pytorch_expects():

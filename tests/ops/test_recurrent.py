@@ -146,7 +146,7 @@ def arguments_of(cell="gru", dtype=torch.float32):
         ({"counts": torch.tensor([2, 3])}, ValueError, "counts must fall"),
         ({"counts0": torch.tensor([1, 2, 2])}, ValueError, "counts0 must fall"),
         ({"where": torch.tensor([0, 5])}, ValueError, "where names a baseline that is shorter"),
-        ({"where": torch.tensor([0])}, ValueError, "where has shape"),
+        ({"where": torch.tensor([0])}, ValueError, "where: a tensor has shape"),
         ({"u0": torch.zeros(5, 3)}, ValueError, r"u0: a tensor has shape \(5, 3\)"),
         ({"u": torch.zeros(5, 4, dtype=torch.float16)}, TypeError, "u is torch.float16"),
         ({"coefficients": torch.zeros(5, 2, 16)}, ValueError, "coefficients"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from deeplift_fast import ops
-from deeplift_fast.ops import naive
+from deeplift_fast.ops import naive, registry
 
 # On the CPU, where kernels would save little.
 IN_PLAIN_TORCH = {"stage_window", "stage_window_backward", "log_mean_softmax", "log_mean_softmax_backward"}
@@ -51,6 +51,15 @@ def test_the_naive_implementation_has_the_signature_of_the_schema(op):
     assert list(inspect.signature(getattr(naive, op)).parameters) == [argument.name for argument in schema.arguments]
     written = [argument.name for argument in schema.arguments if argument.is_write]
     assert written == (["coefficients"] if op == "recurrent" else [])
+
+
+@pytest.mark.parametrize("op", ops.SCHEMAS)
+def test_triton_serves_cuda_with_the_signature_of_the_schema(op):
+    pytest.importorskip("triton")
+    schema = getattr(torch.ops.deeplift_fast, op).default._schema
+    launcher = registry._launcher(op)
+    assert ops.backend_for(op, "cuda") == "Triton"
+    assert list(inspect.signature(launcher).parameters) == [argument.name for argument in schema.arguments]
 
 
 def test_the_dispatcher_calls_the_cpp_library_on_the_cpu():

@@ -16,7 +16,7 @@ def log_mean_softmax(z: Tensor, z0: Tensor, dim: int, log: bool) -> tuple[Tensor
     """See :func:`deeplift_fast.ops.log_mean_softmax`."""
     log_p, log_p0 = (torch.log_softmax(each, dim, dtype=computed(z.dtype)) for each in (z, z0))
     mean = log_mean(log_p, log_p0)
-    mean = torch.where(mean.sum(dim, keepdim=True) > 0, mean, 0.0)
+    mean.masked_fill_(~(mean.sum(dim, keepdim=True) > 0), 0.0)
     return (log_p if log else log_p.exp()).to(z.dtype), mean.to(z.dtype)
 
 

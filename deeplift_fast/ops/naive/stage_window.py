@@ -66,12 +66,12 @@ def stage_window_backward(
     m_distance = g.flip(-1).cumsum(-1).flip(-1)
     m = m * stage.unsqueeze(-1)
     m[:, -1] += m_last
-    m = torch.where(real.unsqueeze(-1), m, 0.0)
+    m_h, m_master, m = torch.zeros_like(h), h.new_zeros(total, levels), m[real]
     if wide * levels != hidden:
         m = torch.nn.functional.pad(m.unflatten(-1, (levels, -1)), (0, wide - hidden // levels)).flatten(-2)
-    m_master = torch.where(real, m_distance / -levels, 0.0).flatten()[:, None].expand(-1, levels)
-    m_h = torch.zeros_like(h).index_add_(0, places.flatten(), m.flatten(0, 1))
-    return m_h, h.new_zeros(total, levels).index_add_(0, rows.flatten(), m_master)
+    m_h[places[real]] = m
+    m_master[rows[real]] = (m_distance[real] / -levels).unsqueeze(-1).expand(-1, levels)
+    return m_h, m_master
 
 
 def _window(h: Tensor, places: Tensor, real: Tensor, levels: int, hidden: int) -> Tensor:

@@ -82,21 +82,22 @@ def _kernel(
     at_end = (step == window - 1)[:, None]
     dtype: tl.constexpr = tl.float64 if h.dtype.element_ty == tl.float64 else tl.float32
     m_stage = tl.zeros([WINDOW], dtype)
-    for level in range(levels):
-        for start in range(0, chunk, UNITS):
-            unit = start + tl.arange(0, UNITS)
-            some = unit < chunk
-            to = level * chunk + unit
-            of_h = (level * padded + unit)[None, :]
-            mask = there[:, None] & some[None, :]
-            m = read(m_local + (at * hidden)[:, None] + to[None, :], mask)
-            m += (read(m_mean + sample * hidden + to, some) / window)[None, :]
-            x = read(h + place + of_h, mask)
-            if HALF != 0:
-                x = midpoint(x, read(h0 + place0 + of_h, mask), HALF)
-            m_stage += tl.sum(tl.where(mask, m * x, 0.0), 1)
-            m = m * stage + tl.where(at_end, read(m_last + sample * hidden + to, some)[None, :], 0.0)
-            tl.store(m_h + place + of_h, m, mask=mask)
+    blocks = tl.cdiv(chunk, UNITS)
+    for block in range(levels * blocks):
+        level = block // blocks
+        unit = block % blocks * UNITS + tl.arange(0, UNITS)
+        some = unit < chunk
+        to = level * chunk + unit
+        of_h = (level * padded + unit)[None, :]
+        mask = there[:, None] & some[None, :]
+        m = read(m_local + (at * hidden)[:, None] + to[None, :], mask)
+        m += (read(m_mean + sample * hidden + to, some) / window)[None, :]
+        x = read(h + place + of_h, mask)
+        if HALF != 0:
+            x = midpoint(x, read(h0 + place0 + of_h, mask), HALF)
+        m_stage += tl.sum(tl.where(mask, m * x, 0.0), 1)
+        m = m * stage + tl.where(at_end, read(m_last + sample * hidden + to, some)[None, :], 0.0)
+        tl.store(m_h + place + of_h, m, mask=mask)
     weighted = tl.sum(share * m_stage, 0) / tl.sum(share, 0)
     g = tl.where(inside, share * (m_stage - weighted), 0.0)
     # The distances add up from step to step.

@@ -1,0 +1,260 @@
+"""Arguments of every op, drawn: what `gpu_cases.py` lists."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deeplift_fast.fused.ragged import Ragged
+from deeplift_fast.fused.recurrent import Packed, pack
+from deeplift_fast.ops.arguments import COEFFICIENTS, GATES, computed
+
+# Where PyHealth's arithmetic is smooth: its quotients cancel below, its branches change in the tails.
+APART, LARGEST = 0.05, 5.0
+LONGEST = 60  # rows of a sample in attention
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Draws numbers, alike for every dtype and device.
+
+    Attributes:
+        dtype: of what is drawn.
+        device: where it is put.
+        large: whether sizes are those that fill a GPU.
+        rounded: the dtype that numbers are rounded to first, or `None`.
+    """
+
+    dtype: torch.dtype
+    device: torch.device
+    large: bool = False
+    rounded: torch.dtype | None = None
+    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
+
+    def normal(self, *shape: int, scale: float = 1.0) -> Tensor:
+        """Normal numbers."""
+        if self.device.type == "meta":
+            return torch.empty(shape, dtype=self.dtype, device=self.device)
+        return self.floats(torch.randn(shape, generator=self.generator).mul_(scale))
+
+    def floats(self, numbers: Tensor) -> Tensor:
+        """Numbers drawn in float32, in the dtype and on the device."""
+        return numbers.to(self.rounded or self.dtype).to(self.dtype).to(self.device)
+
+    def below(self, end: int, *shape: int) -> Tensor:
+        """Integers from 0 to `end − 1`, int64."""
+        return torch.randint(end, shape, generator=self.generator).to(self.device)
+
+    def lengths(self, count: int, longest: int) -> Tensor:
+        """From 1 to `longest`, on the CPU; one has the longest."""
+        found = 1 + torch.randint(longest, (count,), generator=self.generator)
+        found[0] = longest
+        return found
+
+    def size(self, small: int, large: int) -> int:
+        """The one of two sizes that is asked for."""
+        return large if self.large else small
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an op.
+
+    Attributes:
+        arguments: in the order of its schema.
+        compared: what is compared, from what it returns.
+        flops: of its matrix products; 0 where memory alone decides.
+    """
+
+    arguments: tuple[Any, ...]
+    compared: Callable[[Any], list[Tensor]] = lambda found: listed(found)
+    flops: int = 0
+
+
+def listed(found: Any) -> list[Tensor]:
+    """A tensor, or several."""
+    return [found] if isinstance(found, Tensor) else list(found)
+
+
+def secant(make: Maker, function: str, variant: str) -> Call:
+    """Two tensors of one shape."""
+    size = make.size(1537, 1 << 24)
+    if variant == "rescale":
+        return Call((make.normal(size, scale=3), make.normal(size, scale=3), function, variant))
+    x = torch.rand(size, generator=make.generator).mul_(2 * LARGEST).sub_(LARGEST)
+    delta = torch.rand(size, generator=make.generator).add_(4 * APART)
+    return Call((make.floats(x), make.floats(torch.where(x > 0, x - delta, x + delta)), function, variant))
+
+
+def gelu(make: Maker, secant: bool) -> Call:
+    """Rows, and as many of the baseline."""
+    rows, width = make.size(77, 1 << 16), make.size(33, 512)
+    x, x0 = make.normal(rows, width, scale=3), make.normal(rows, width, scale=3)
+    return Call((x, x0, make.below(rows, rows), secant))
+
+
+def layer_norm_backward(make: Maker, half: float) -> Call:
+    """Rows with the averages and scales that a layer norm keeps."""
+    rows, width = make.size(77, 1 << 18), make.size(33, 128)
+    x, x0 = make.normal(rows, width), make.normal(rows, width, scale=2)
+    of = [_moments(each) for each in (x, x0)]
+    (average, scale), (average0, scale0) = of
+    m, weight = make.normal(rows, width), make.normal(width)
+    return Call((m, x, x0, make.below(rows, rows), average, average0, scale, scale0, weight, half))
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    variance, average = torch.var_mean(x, -1, correction=0, keepdim=True)
+    return average, torch.rsqrt(variance + 1e-5)
+
+
+def token_contributions(make: Maker) -> Call:
+    """Some tokens per row, of a vocabulary that a hospital has."""
+    rows, slots, width = make.size(33, 1 << 18), make.size(5, 12), make.size(17, 128)
+    table = make.normal(make.size(50, 4000), width)
+    tokens, baseline = make.below(len(table), rows, slots), make.below(2, rows, slots)
+    return Call((table, tokens, baseline, make.normal(rows, width)))
+
+
+@dataclass(frozen=True)
+class Attended:
+    """Ragged attention's arguments in one stream, in the order of its schema up to `queries`."""
+
+    asked: Tensor
+    rows: Tensor
+    index: Tensor
+    starts: Tensor
+    queries: Tensor
+
+    @property
+    def all(self) -> tuple[Tensor, ...]:
+        """All of them."""
+        return (self.asked, self.rows, self.index, self.starts, self.queries)
+
+
+def _attended(make: Maker, of_first: bool, lengths: Tensor) -> tuple[Attended, Attended, Tensor, Tensor, int]:
+    """Both streams, which queries look, which rows are seen, and how many pairs there are."""
+    heads, width = make.size(2, 1), make.size(17, 128)
+    asking = torch.ones_like(lengths) if of_first else lengths
+    starts, queries = (torch.nn.functional.pad(sizes.cumsum(0), (1, 0)) for sizes in (lengths, asking))
+    total, asked = int(starts[-1]), int(queries[-1])
+    streams = []
+    for _ in range(2):
+        index = torch.randperm(total, generator=make.generator).to(make.device)
+        numbers = make.normal(heads, asked, width, scale=width**-0.5), make.normal(total, width)
+        streams.append(Attended(*numbers, index, starts.to(make.device), queries.to(make.device)))
+    looks, seen = make.below(10, asked) > 0, make.below(10, total) > 0
+    return *streams, looks, seen, int((lengths * asking).sum())
+
+
+def attention(make: Maker, of_first: bool) -> Call:
+    """Queries of each sample's row 0, or of every row."""
+    lengths = make.lengths(make.size(5, 8192 if of_first else 1024), make.size(9, LONGEST))
+    stream, _, looks, seen, pairs = _attended(make, of_first, lengths)
+    return Call(
+        (*stream.all, looks, seen, pairs), _nothing_infinite, 4 * len(stream.asked) * pairs * stream.rows.shape[1]
+    )
+
+
+def _nothing_infinite(found: tuple[Tensor, Tensor]) -> list[Tensor]:
+    """What is not seen has −inf for a logarithm: where, and the others."""
+    mixed, log_p = found
+    unseen = log_p == -torch.inf
+    return [mixed, unseen.to(mixed.dtype), log_p.masked_fill(unseen, 0)]
+
+
+def attention_backward(make: Maker, of_first: bool, half: float) -> Call:
+    """As :func:`attention`; the logarithms are those of scores that are drawn."""
+    lengths = make.lengths(make.size(5, 8192 if of_first else 1024), make.size(9, LONGEST))
+    a, a0, looks, _, pairs = _attended(make, of_first, lengths)
+    heads, asked, width = a.asked.shape
+    m = make.normal(heads, asked, width)
+    logs = [_log_p(make, lengths, torch.ones_like(lengths) if of_first else lengths, heads) for _ in range(2)]
+    both = (each for pair in zip(a.all, a0.all, strict=True) for each in pair)
+    where = torch.arange(len(lengths)).to(make.device)
+    return Call((m, *both, where, looks, *logs, half), flops=2 * 4 * heads * pairs * width)
+
+
+def _log_p(make: Maker, lengths: Tensor, asking: Tensor, heads: int) -> Tensor:
+    """Logarithms of weights that sum to 1 over a sample's rows: of each `[rows, heads · queries]` after the other."""
+    columns = heads * asking
+    column_starts = columns.cumsum(0) - columns
+    sample = torch.repeat_interleave(torch.arange(len(lengths)), lengths * columns)
+    places = torch.arange(len(sample)) - (lengths * columns).cumsum(0)[sample] + (lengths * columns)[sample]
+    column = column_starts[sample] + places % columns[sample]
+    scores = torch.randn(len(sample), generator=make.generator)
+    sums = torch.zeros(int(columns.sum())).index_add_(0, column, scores.exp())
+    return make.floats(scores - sums.log()[column]).to(computed(make.dtype))
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """A recurrent layer over ragged sequences of samples, each with a baseline of its own."""
+
+    weights: Packed
+    counts: Tensor
+    rows: int
+    samples: int
+
+    @staticmethod
+    def of(make: Maker, cell: str) -> "Recurrence":
+        """StageNet's sizes in PyHealth where the case is large."""
+        levels = make.size(2, 3) if cell == "stagenet" else 0
+        units, inputs = (384 if levels else 128, 128) if make.large else (10, 7)
+        gates, from_input, from_state = GATES[cell]
+        columns, scale = inputs + 1, units**-0.5
+        of_input = make.normal(from_input, units, columns, scale=scale)
+        of_state, bias = make.normal(from_state, units, units, scale=scale), make.normal(gates, units)
+        masters = None
+        if levels:
+            kinds = 2 * levels
+            masters = make.normal(kinds, columns), make.normal(kinds, units, scale=scale), make.normal(kinds)
+        weights = pack(cell, of_input, of_state, bias, inputs, masters, levels)
+        steps = Ragged.of(make.lengths(make.size(9, 128), make.size(6, 120)))
+        return Recurrence(weights, steps.counts, len(steps.step), len(steps.lengths))
+
+    @property
+    def flops(self) -> int:
+        """Of the products of one stream and direction."""
+        weights = self.weights
+        outputs, (_, from_input, from_state) = weights.units, GATES[weights.cell]
+        of_input = outputs * from_input + 2 * weights.levels
+        of_state = outputs * from_state + 2 * weights.levels
+        return 2 * self.rows * (of_input * (weights.inputs + 1) + of_state * outputs)
+
+    def coefficients(self, make: Maker) -> Tensor:
+        """A place for them."""
+        shape = (self.rows, COEFFICIENTS[self.weights.cell], self.weights.units)
+        return torch.full(shape, torch.nan, dtype=make.dtype, device=make.device)
+
+
+def recurrent(make: Maker, cell: str, slope: str, half: float) -> Call:
+    """Every sample with a baseline of its own length."""
+    layer = Recurrence.of(make, cell)
+    weights, columns = layer.weights, layer.weights.inputs + 1
+    u, u0 = make.normal(layer.rows, columns), make.normal(layer.rows, columns)
+    where, k = torch.arange(layer.samples).to(make.device), layer.coefficients(make)
+    arguments = (u, u0, where, layer.counts, layer.counts, *weights.forward, k, weights.levels, cell, slope, half)
+
+    def compared(found: tuple[Tensor, ...]) -> list[Tensor]:
+        h, h0, log_p, log_p0 = found
+        states = [weights.unpadded(h), weights.unpadded(h0), log_p, log_p0]
+        # PyHealth's arithmetic jumps where a derivative nears 0: rounding decides the side.
+        return states if slope == "pyhealth" else [*states, weights.unpadded(k)]
+
+    return Call(arguments, compared, 2 * layer.flops)
+
+
+def recurrent_backward(make: Maker, cell: str) -> Call:
+    """Coefficients of the size that cells give."""
+    layer = Recurrence.of(make, cell)
+    weights = layer.weights
+    units, count = len(weights.slots), COEFFICIENTS[cell]
+    k = weights.padded(make.normal(layer.rows, count, units, scale=0.3))
+    m_h = weights.padded(make.normal(layer.rows, units))
+    m_master = make.normal(layer.rows, weights.levels)
+    shares = make.normal(layer.rows, 2 * weights.levels).double().abs().add(0.1).to(make.dtype)
+    given = (m_h, m_master, k, shares, layer.counts, *weights.back, weights.levels, cell, weights.inputs)
+    return Call(given, lambda m_u: [m_u[:, : weights.inputs]], layer.flops)

@@ -1,0 +1,69 @@
+"""Arguments of StageNet's window and of softmax, drawn: what `gpu_cases.py` lists."""
+
+from dataclasses import dataclass
+
+import torch
+from gpu_calls import Call, Maker
+from torch import Tensor
+
+
+def log_mean_softmax(make: Maker, log: bool) -> Call:
+    """Rows of logits in both streams."""
+    shape = make.size(33, 1 << 17), make.size(17, 128)
+    return Call((make.normal(*shape, scale=2), make.normal(*shape, scale=2), -1, log))
+
+
+def log_mean_softmax_backward(make: Maker) -> Call:
+    """Shares that are positive."""
+    shape = make.size(33, 1 << 17), make.size(17, 128)
+    return Call((make.normal(*shape), make.normal(*shape).abs() + 0.01, -1))
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """The last steps of samples, as rows by sample and step."""
+
+    rows: Tensor
+    real: Tensor
+    total: int
+    levels: int
+    units: int
+    hidden: int
+
+    @staticmethod
+    def of(make: Maker) -> "_Windows":
+        """Windows of 10 steps; some samples are shorter where the case is small."""
+        samples, window, levels = make.size(7, 4096), 10, make.size(2, 3)
+        steps = make.size(13, window)
+        lengths = torch.full((samples,), steps) if make.large else make.lengths(samples, steps)
+        step = lengths[:, None] - window + torch.arange(window)
+        rows = torch.arange(samples)[:, None] * steps + step.clamp(min=0)
+        of_level = make.size(8, 128)
+        hidden = levels * make.size(5, 128)
+        put = (each.to(make.device) for each in (rows, step >= 0))
+        return _Windows(*put, samples * steps, levels, levels * of_level, hidden)
+
+    def log_p(self, make: Maker) -> Tensor:
+        """Logarithms of the softmax below the master gates."""
+        scores = make.normal(self.total, 2, self.levels)
+        return torch.log_softmax(scores, -1).flatten(1)
+
+
+def stage_window(make: Maker) -> Call:
+    """States and master gates of both streams, each in its own rows."""
+    windows = _Windows.of(make)
+    h, h0 = (make.normal(windows.total, windows.units) for _ in range(2))
+    log_p, log_p0 = windows.log_p(make), windows.log_p(make)
+    at = (windows.rows,) * 4
+    return Call((h, h0, log_p, log_p0, *at, windows.real, windows.levels, windows.hidden))
+
+
+def stage_window_backward(make: Maker, half: float) -> Call:
+    """Logarithms of stages that are drawn."""
+    windows = _Windows.of(make)
+    samples, window = windows.real.shape
+    h, h0 = (make.normal(windows.total, windows.units) for _ in range(2))
+    m_local, m_mean, m_last = (make.normal(samples, *middle, windows.hidden) for middle in ((window,), (), ()))
+    log_stage = torch.log_softmax(make.normal(2, samples, window), -1)
+    at = (windows.rows,) * 3
+    return Call((m_local, m_mean, m_last, h, h0, *at, windows.real, log_stage, windows.total, windows.levels, half))

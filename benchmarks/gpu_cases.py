@@ -1,0 +1,129 @@
+"""One table of calls of every op: for their numbers on a device against float64, and for their speed there.
+
+A case makes the same numbers in every dtype and on every device, at a small and odd size or at one that fills a GPU.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gpu_calls
+import gpu_calls_windows
+import torch
+from gpu_calls import Call, Maker
+from torch import Tensor
+
+from deeplift_fast.ops import NAMESPACE
+from deeplift_fast.ops.arguments import FUNCTIONS, SLOPES
+
+FLOATS = (torch.float32, torch.float64)
+HALVES = (torch.float16, torch.bfloat16)
+EVERY_FLOAT = (*FLOATS, *HALVES)
+# Relative and absolute; a case may need more in float32.
+ALLOWED = {torch.float64: 1e-11, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A form of an op.
+
+    Attributes:
+        op: a name in `SCHEMAS`.
+        form: what tells it from the op's other cases.
+        make: the call.
+        dtypes: those that are compared.
+        float32: the tolerance of float32 against float64.
+        on_gpu: dtypes that only kernels for GPUs take.
+    """
+
+    op: str
+    form: str
+    make: Callable[[Maker], Call]
+    dtypes: tuple[torch.dtype, ...] = FLOATS
+    float32: float = ALLOWED[torch.float32]
+    on_gpu: tuple[torch.dtype, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The op and its form."""
+        return f"{self.op}, {self.form}" if self.form else self.op
+
+    def call(self, dtype: torch.dtype, device: torch.device | str, large: bool = False) -> Call:
+        """The call in a dtype on a device."""
+        return self.make(Maker(dtype, torch.device(device), large))
+
+    def allowed(self, dtype: torch.dtype) -> float:
+        """The tolerance of a dtype, relative and absolute."""
+        return self.float32 if dtype == torch.float32 else ALLOWED[dtype]
+
+    def returned(self, call: Call) -> Any:
+        """What the op returns."""
+        return getattr(getattr(torch.ops, NAMESPACE), self.op).default(*call.arguments)
+
+    def run(self, call: Call) -> list[Tensor]:
+        """What is compared."""
+        return call.compared(self.returned(call))
+
+    def bytes_moved(self, call: Call) -> int:
+        """Of every tensor that is given or returned, once: what no implementation can avoid."""
+        given = [each for each in call.arguments if isinstance(each, Tensor)]
+        return sum(each.nbytes for each in given + gpu_calls.listed(self.returned(call)))
+
+
+def worst_error(case: Case, dtype: torch.dtype, device: torch.device | str, large: bool = False) -> float:
+    """The largest distance from float64 on the CPU, over what is allowed: right if it is 1 or less.
+
+    Numbers that are not finite count as infinitely wrong: the cases have none.
+    """
+    found = case.run(case.call(dtype, device, large))
+    expected = case.run(case.make(Maker(torch.float64, torch.device("cpu"), large, rounded=dtype)))
+    worst = 0.0
+    for result, exact in zip(found, expected, strict=True):
+        if result.shape != exact.shape:
+            raise ValueError(f"{case.name}: a result has shape {tuple(result.shape)}, and {tuple(exact.shape)} on CPU")
+        distance = (result.cpu().double() - exact).abs() / (1 + exact.abs()) / case.allowed(dtype)
+        if distance.numel():
+            worst = max(worst, float(torch.nan_to_num(distance, nan=torch.inf).max()))
+    return worst
+
+
+def _cases() -> list[Case]:
+    cases = [
+        Case("secant", f"{function}, {variant}", partial(gpu_calls.secant, function=function, variant=variant), *of)
+        for function in FUNCTIONS
+        for variant, of in (("rescale", (EVERY_FLOAT, 1e-6)), ("pyhealth", (FLOATS, 2e-5)))
+    ]
+    cases += [
+        Case("gelu", name, partial(gpu_calls.gelu, secant=secant), on_gpu=HALVES)
+        for name, secant in (("derivative", False), ("secant", True))
+    ]
+    for half in (0.0, 0.5):
+        rule = "midpoint" if half else "gradient"
+        make = partial(gpu_calls.layer_norm_backward, half=half)
+        cases.append(Case("layer_norm_backward", rule, make, on_gpu=HALVES))
+    cases.append(Case("token_contributions", "", gpu_calls.token_contributions, float32=5e-5, on_gpu=HALVES))
+    for of_first, queries in ((True, "row 0"), (False, "every row")):
+        cases.append(Case("attention", queries, partial(gpu_calls.attention, of_first=of_first), on_gpu=HALVES))
+        for half, rule in ((0.0, "gradient"), (0.5, "midpoint")):
+            make = partial(gpu_calls.attention_backward, of_first=of_first, half=half)
+            cases.append(Case("attention_backward", f"{queries}, {rule}", make, on_gpu=HALVES))
+    for log, form in ((False, "probabilities"), (True, "logarithms")):
+        make = partial(gpu_calls_windows.log_mean_softmax, log=log)
+        cases.append(Case("log_mean_softmax", form, make, EVERY_FLOAT))
+    cases.append(Case("log_mean_softmax_backward", "", gpu_calls_windows.log_mean_softmax_backward, EVERY_FLOAT))
+    cases.append(Case("stage_window", "", gpu_calls_windows.stage_window, on_gpu=HALVES))
+    for half, rule in ((0.0, "gradient"), (0.5, "midpoint")):
+        make = partial(gpu_calls_windows.stage_window_backward, half=half)
+        cases.append(Case("stage_window_backward", rule, make, on_gpu=HALVES))
+    for cell, slopes in SLOPES.items():
+        for slope in slopes:
+            half = 0.5 if slope == "secant" else 0.0
+            make = partial(gpu_calls.recurrent, cell=cell, slope=slope, half=half)
+            cases.append(Case("recurrent", f"{cell}, {slope}", make, float32=2e-5))
+        make = partial(gpu_calls.recurrent_backward, cell=cell)
+        cases.append(Case("recurrent_backward", cell, make, float32=2e-5))
+    return cases
+
+
+CASES = {case.name: case for case in _cases()}
