@@ -39,7 +39,7 @@ class Cohort:
         seconds: time that this run took.
         reading: seconds of it that attribution waited for samples. On a cluster this and the next three are sums over
             the workers.
-        attribution: seconds of it in the interpreter, or waiting for parts that are attributed side by side.
+        attribution: seconds of it in the interpreter; of parts that are attributed side by side their mean.
         writing: seconds of it that attribution waited for tables to be written.
         writer: seconds that making and writing tables took, most of them while the next part was attributed.
         budget: padded steps per batch; 0 where no part was needed.
@@ -254,11 +254,12 @@ class _Run:
             Writer(lambda result, seconds: self._write(result, seconds, shown)) as writer,
             Lanes(count) as lanes,
         ):
-            wanted = ((window, self.budget(window, count)) for window in self._timed(windows) if not self._have(window))
+            read = self._timed(windows, lanes)
+            wanted = ((window, self.budget(window, count)) for window in read if not self._have(window))
             for result, seconds in lanes.each(self._part, wanted):
+                self.attribution += seconds / count
                 self.manifest.budget = min(self.manifest.budget or result.budget, result.budget)
                 writer.put(result, seconds)
-            self.attribution += lanes.waited
         self.writing, self.writer = writer.waited, writer.seconds
 
     def _part(self, given: tuple[Window, int]) -> tuple[PartResult, float]:
@@ -271,11 +272,11 @@ class _Run:
         done = self.manifest.parts.get(window.part)
         return done is not None and done.end >= window.end
 
-    def _timed(self, windows: Iterator[Window]) -> Iterator[Window]:
+    def _timed(self, windows: Iterator[Window], lanes: Lanes) -> Iterator[Window]:
         while True:
             began = time.perf_counter()
             window = next(windows, None)
-            self.reading += time.perf_counter() - began
+            self.reading += lanes.idle() * (time.perf_counter() - began)
             if window is None:
                 return
             yield window

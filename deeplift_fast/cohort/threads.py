@@ -1,7 +1,6 @@
 """How PyTorch's threads are shared out while a cohort is attributed, read and written."""
 
 import contextlib
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,9 +58,8 @@ class Lanes:
     """
 
     def __init__(self, count: int) -> None:
-        self.waited = 0.0
-        """Seconds that the caller waited for results, or made them."""
-        self._count = count
+        self.count = count
+        self._waiting: deque[Future[Any]] = deque()
         self._pool = ThreadPoolExecutor(count, "deeplift_fast part") if count > 1 else None
 
     def __enter__(self) -> "Lanes":
@@ -71,22 +69,18 @@ class Lanes:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
+    def idle(self) -> float:
+        """The share of lanes that have nothing to do."""
+        return max(0.0, 1 - sum(not each.done() for each in self._waiting) / self.count)
+
     def each[Given, Made](self, call: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:
         """`call` of everything given; as many as there are lanes, and one more, are held at a time."""
-        waiting: deque[Future[Made]] = deque()
         for item in given:
             if self._pool is None:
-                yield self._timed(lambda item=item: call(item))  # type: ignore[misc]
+                yield call(item)
                 continue
-            waiting.append(self._pool.submit(call, item))
-            if len(waiting) > self._count:
-                yield self._timed(waiting.popleft().result)
-        while waiting:
-            yield self._timed(waiting.popleft().result)
-
-    def _timed[Made](self, result: Callable[[], Made]) -> Made:
-        began = time.perf_counter()
-        try:
-            return result()
-        finally:
-            self.waited += time.perf_counter() - began
+            self._waiting.append(self._pool.submit(call, item))
+            if len(self._waiting) > self.count:
+                yield self._waiting.popleft().result()
+        while self._waiting:
+            yield self._waiting.popleft().result()
