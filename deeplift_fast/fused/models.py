@@ -19,8 +19,6 @@ from deeplift_fast.read_back import ReadBack
 Segment = tuple[float, float]
 Contributions = Callable[[Tensor], Tensor]
 
-SMALL_TABLE = 2**20  # numbers in an embedding table
-
 
 class Unfit(Exception):
     """A batch that the fused layers were not written for; its text says why."""
@@ -122,16 +120,25 @@ class _Packed:
         weights = [weight for module in modules if module is not None for weight in module.parameters()]
         # Few hidden units have no theme. On a GPU looking would take a read-back: only counted changes are seen there.
         self._weights = [weight for weight in weights if weight.numel() and weight.device.type == "cpu"]
-        self._sums = self._summed()
+        with torch.no_grad():
+            self._factors = [_factors(weight[0].numel(), weight.dtype) for weight in self._weights]
+            self._sums = self._summed()
 
     def is_outdated(self) -> bool:
         """See :class:`FusedModel`."""
-        return not all(map(torch.equal, self._sums, self._summed()))
+        with torch.no_grad():
+            return not all(map(torch.equal, self._sums, self._summed()))
 
     def _summed(self) -> list[Tensor]:
         """The rows of each weight, summed up with other factors for each column: one quick pass over memory."""
-        rows = [weight.detach().reshape(len(weight), -1) for weight in self._weights]
-        return [w @ torch.linspace(0.5, 1.5, w.shape[1], dtype=w.dtype).sin_() for w in rows]
+        return [
+            weight.flatten(1) @ f if weight.dim() > 1 else weight * f
+            for weight, f in zip(self._weights, self._factors, strict=True)
+        ]
+
+
+def _factors(count: int, dtype: torch.dtype) -> Tensor:
+    return torch.linspace(0.5, 1.5, count, dtype=dtype).sin_()
 
 
 class FusedStageNet(_Packed):
@@ -233,48 +240,35 @@ class FusedTransformer:
         return _step_mask(feature, _schema(self._model, key)).bool()
 
 
-class FusedMLP(_Packed):
-    """`MLP`; of tokens, the first layer is applied to the embedding table once per model, if that is small."""
+class FusedMLP:
+    """`MLP`."""
 
     layer = "MLP"
     at_once = 4096
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        layers = {key: (embeddings(model)[key], model.mlp[key][0]) for key in model.feature_keys}
-        self._first = {key: _first_layer(*both) for key, both in layers.items() if _is_small(*both)}
-        super().__init__(module for key in self._first for module in layers[key])
+
+    def is_outdated(self) -> bool:
+        """See :class:`FusedModel`."""
+        return False  # nothing is packed
 
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
     ) -> tuple[Pair, Contributions]:
         """See :class:`FusedModel`."""
         layer, mask = embeddings(self._model)[key], mask_of(feature, _schema(self._model, key))
-        layers = list(self._model.mlp[key])
         if feature.is_token and isinstance(layer, nn.Embedding) and feature.value.dim() in (2, 3):
             if feature.value.dim() == 3 and (feature.mask is not None or arithmetic.rules == "pyhealth"):
                 raise _unfit(feature, "its tokens are nested and have a mask of their own")
-            first = self._first.get(key)
-            layers = layers if first is None else layers[1:]
-            x, entered = _mean_of_tokens(feature, baseline, mask, layer, first, arithmetic.static, later)
+            x, entered = _mean_of_tokens(feature, baseline, mask, layer, arithmetic.static, later)
         elif not feature.is_token and feature.value.dim() in (2, 3):
             _require_linear(feature, layer)
             x, entered = _mean_of_values(feature, baseline, mask, layer)
         else:
             raise _unfit(feature, f"its value has shape {tuple(feature.value.shape)}")
-        out, back = mlp.run(layers, between(x, *segment), arithmetic)
+        out, back = mlp.run(list(self._model.mlp[key]), between(x, *segment), arithmetic)
         return out, lambda m: entered(back(m))
-
-
-def _is_small(embedding: Any, linear: nn.Linear) -> bool:
-    """Whether what is saved in a batch is more than it takes to look for changes in the embedding table."""
-    few = isinstance(embedding, nn.Embedding) and embedding.weight.numel() <= SMALL_TABLE
-    return few and linear.out_features <= linear.in_features
-
-
-def _first_layer(embedding: nn.Embedding, linear: nn.Linear) -> tuple[Tensor, Tensor | None]:
-    """Each token's part of the layer's output, `[vocabulary, hidden]`, and the bias."""
-    return embedding.weight @ linear.weight.t(), linear.bias
 
 
 def _mean_of_tokens(
@@ -282,11 +276,10 @@ def _mean_of_tokens(
     baseline: Tensor,
     mask: Tensor | None,
     layer: Any,
-    first: tuple[Tensor, Tensor | None] | None,
     static: bool,
     later: ReadBack,
 ) -> tuple[Pair, Contributions]:
-    """The mean embedding of real tokens, or the `first` layer of it."""
+    """The mean embedding of real tokens."""
     value, baseline = (_within(tokens.flatten(1), layer, static) for tokens in (feature.value, baseline))
     table = layer.weight
     if feature.value.dim() == 3:  # flattened in `forward`, where the mask comes from the embeddings
@@ -296,7 +289,6 @@ def _mean_of_tokens(
     if mask is None or mask.shape != value.shape:
         raise _unfit(feature, "its mask is not of its tokens' shape")
     count = mask.sum(1, keepdim=True).to(table.dtype)
-    table, bias = (table, None) if first is None else first
     if static:
         sums = pooled(table, torch.cat([value, baseline]))
         pair = Pair.stacked((sums.unflatten(0, (2, -1)) / count).flatten(0, 1))
@@ -306,7 +298,6 @@ def _mean_of_tokens(
         x, x0 = (pooled(table, t) for t in (value, baseline[rows]))
         where = torch.zeros(len(value), dtype=torch.int64) if alike else None
         pair = Pair(x.div_(count), x0.div_(count[rows]), where)
-    pair = pair if bias is None else pair.map(lambda x: x + bias)
 
     def back(m: Tensor) -> Tensor:
         return ops.token_contributions(table, value, baseline, m / count).reshape(feature.value.shape)

@@ -1,5 +1,6 @@
 """Whether a model is, part by part, the code that the fused layers were written for."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ _COMMON = (
     nn.Tanh, nn.Softmax,
 )  # fmt: skip
 _ACTIVATIONS = (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.ELU)
+_IN_SEQUENCE = (nn.Linear, *_ACTIVATIONS)
 _NAMED = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "softmax": nn.Softmax, "softmax_dim1": nn.Softmax}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS = tuple(f"_global{hooks}" for hooks in _HOOKS)
@@ -108,36 +110,65 @@ def _difference(module: nn.Module, known: set[type], changed: set[type]) -> str 
         return f"has a class ({kind.__name__}) that was changed"
     if not own.keys().isdisjoint(_AS_IMPORTED[kind]):
         return f"has its own {', '.join(name for name in own if name in _AS_IMPORTED[kind])}"
-    return _unusual(module) or _misplaced(module)
+    unusual = _UNUSUAL.get(kind)
+    return (unusual(module) if unusual else None) or _misplaced(module)
 
 
 def _misplaced(module: nn.Module) -> str | None:
     """Parts of known kinds in the place of others: where little depends on them, a forward pass would not tell."""
     for name, part in module._modules.items():
-        if part is not None and type(part) is not _NAMED.get(name, type(part)):
+        if part is not None and name in _NAMED and type(part) is not _NAMED[name]:
             return f"has a {type(part).__name__} as its {name}"
-    if isinstance(module, PositionwiseFeedForward) and type(module.activation) is not nn.GELU:
+    return None
+
+
+def _feed_forward(module: Any) -> str | None:
+    if type(module.activation) is not nn.GELU:
         return f"has a {type(module.activation).__name__} as its activation"
-    if isinstance(module, nn.Sequential) and any(type(part) not in (nn.Linear, *_ACTIVATIONS) for part in module):
+    return None
+
+
+def _sequential(module: Any) -> str | None:
+    if any(type(part) not in _IN_SEQUENCE for part in module._modules.values()):
         return "holds other parts than linear layers and activations"
     return None
 
 
-def _unusual(module: nn.Module) -> str | None:
-    if isinstance(module, nn.Embedding) and module.max_norm is not None:
-        return "renormalises its embeddings"
-    if isinstance(module, nn.RNNBase) and module.proj_size:
-        return "projects its states"
-    if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) != 1:
-        return "normalises several dimensions"
-    if isinstance(module, nn.Conv1d) and (module.stride, module.padding, module.dilation, module.groups) != (
-        (1,), (0,), (1,), 1,
-    ):  # fmt: skip
-        return "is a convolution of another kind"
-    if isinstance(module, MultiHeadedAttention) and any(
-        layer.bias is not None for layer in (*module.linear_layers, module.output_linear)
-    ):
-        return "has biases"
-    if isinstance(module, nn.Softmax) and module.dim not in (-1, 1):
-        return "is a softmax over another dimension"
-    return None
+def _embedding(module: Any) -> str | None:
+    return None if module.max_norm is None else "renormalises its embeddings"
+
+
+def _recurrent(module: Any) -> str | None:
+    return "projects its states" if module.proj_size else None
+
+
+def _layer_norm(module: Any) -> str | None:
+    return None if len(module.normalized_shape) == 1 else "normalises several dimensions"
+
+
+def _convolution(module: Any) -> str | None:
+    usual = (module.stride, module.padding, module.dilation, module.groups) == ((1,), (0,), (1,), 1)
+    return None if usual else "is a convolution of another kind"
+
+
+def _attention(module: Any) -> str | None:
+    layers = (*module.linear_layers, module.output_linear)
+    return None if all(layer.bias is None for layer in layers) else "has biases"
+
+
+def _softmax(module: Any) -> str | None:
+    return None if module.dim in (-1, 1) else "is a softmax over another dimension"
+
+
+_UNUSUAL: dict[type, Callable[[Any], str | None]] = {
+    PositionwiseFeedForward: _feed_forward,
+    nn.Sequential: _sequential,
+    nn.Embedding: _embedding,
+    nn.GRU: _recurrent,
+    nn.LSTM: _recurrent,
+    nn.RNN: _recurrent,
+    nn.LayerNorm: _layer_norm,
+    nn.Conv1d: _convolution,
+    MultiHeadedAttention: _attention,
+    nn.Softmax: _softmax,
+}
