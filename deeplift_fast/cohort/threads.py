@@ -74,13 +74,24 @@ class Lanes:
         return max(0.0, 1 - sum(not each.done() for each in self._waiting) / self.count)
 
     def each[Given, Made](self, call: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:
-        """`call` of everything given; as many as there are lanes, and one more, are held at a time."""
-        for item in given:
-            if self._pool is None:
-                yield call(item)
-                continue
-            self._waiting.append(self._pool.submit(call, item))
+        """`call` of everything given; as many as there are lanes, and one more, are held at a time.
+
+        What was given before an error of `given` is still called and comes before the error.
+        """
+        if self._pool is None:
+            yield from map(call, given)
+            return
+        source, broken = iter(given), None
+        while broken is None:
+            try:
+                self._waiting.append(self._pool.submit(call, next(source)))
+            except StopIteration:
+                break
+            except Exception as error:
+                broken = error
             if len(self._waiting) > self.count:
                 yield self._waiting.popleft().result()
         while self._waiting:
             yield self._waiting.popleft().result()
+        if broken is not None:
+            raise broken

@@ -21,6 +21,7 @@ from deeplift_fast import DeepLift
 from deeplift_fast.cohort import CohortError, attribute_cohort, attributing, lock
 from deeplift_fast.cohort.lock import held
 from deeplift_fast.cohort.store import LocalStore, open_store
+from deeplift_fast.cohort.threads import lanes_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -337,8 +338,9 @@ def test_where_memory_runs_out_batches_are_halved_and_nothing_is_lost(whole, tmp
     assert (done.samples, done.failures) == (23, 0)
     assert done.budget < 1000
     budgets = [part["budget"] for part in manifest(tmp_path / "out")["parts"].values()]
-    assert budgets == sorted(budgets, reverse=True)
-    assert budgets[-1] == done.budget == manifest(tmp_path / "out")["budget"]
+    assert max(budgets) < 1000
+    assert done.budget == min(budgets)  # which a run that goes on begins with
+    assert done.budget == manifest(tmp_path / "out")["budget"]
     rows = table(tmp_path / "out", "attributions").drop(["attribution"])
     assert rows.to_pylist() == table(out, "attributions").drop(["attribution"]).to_pylist()
 
@@ -392,7 +394,7 @@ def test_a_few_parts_at_most_are_held(tmp_path, monkeypatch, in_memory):
     monkeypatch.setattr(attributing.Attributor, "part", watching)
     run(model, data, tmp_path, part_samples=4)
     assert len(most) == 15
-    assert max(most) <= 4
+    assert max(most) <= 3 + lanes_for(model, fuse=True)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 
 import pytest
 import torch
@@ -72,6 +73,18 @@ def test_results_come_in_order_and_few_are_held(count):
     assert found == list(range(20))
     assert lanes.idle() == 1
     assert max(most) <= count
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_came_before_an_error_of_what_is_given_is_kept(count):
+    def given():
+        yield from range(5)
+        raise KeyError("unreadable")
+
+    found = []
+    with pytest.raises(KeyError, match="unreadable"), Lanes(count) as lanes:
+        deque(map(found.append, lanes.each(lambda item: item, given())))
+    assert found == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("count", [1, 2])
