@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from deeplift_fast.attribution import Attribution
@@ -63,7 +64,7 @@ def attribute(
         raise NotFused("")
     if rules == "complete" and (registry.KINDS or registry.WRITTEN_OUT):
         raise NotFused("rules are registered for single operations")
-    inputs = {key: feature.with_derived_mask(rules == "pyhealth") for key, feature in features.items()}
+    inputs = {key: feature.with_derived_mask(rules == "pyhealth", torch.bool) for key, feature in features.items()}
     later, immediate = later or ReadBack(), later is None
     try:
         fused = plan.prepared(model, modules, own_logits, (inputs, baselines), later)
