@@ -14,7 +14,8 @@ from deeplift_fast.ops import naive, registry
 
 # On the CPU, where kernels would save little.
 IN_PLAIN_TORCH = {
-    "stage_window", "stage_window_backward", "log_mean_softmax", "log_mean_softmax_backward", "gated_sum", "convergence",
+    "stage_window", "stage_window_backward", "log_mean_softmax", "log_mean_softmax_backward",
+    "gated_sum", "convergence",
 }  # fmt: skip
 
 
