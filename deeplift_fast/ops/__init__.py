@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.ops import arguments
-from deeplift_fast.ops.registry import Backend, BackendWarning, backend_for, backends
+from deeplift_fast.ops.registry import Backend, BackendWarning, backend_for, backends, release_memory
 from deeplift_fast.ops.schema import NAMESPACE, SCHEMAS
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "log_mean_softmax_backward",
     "recurrent",
     "recurrent_backward",
+    "release_memory",
     "secant",
     "stage_window",
     "stage_window_backward",
