@@ -41,7 +41,7 @@ def attribute(
 
     Args:
         model: a PyHealth model.
-        features: the batch.
+        features: the batch, each with the mask that the model is given with it.
         baselines: by feature key, of the values' shapes.
         target: the class, or `None` for the predicted one.
         rules: as for :class:`deeplift_fast.pyhealth.DeepLift`.
@@ -63,15 +63,14 @@ def attribute(
         raise NotFused("")
     if rules == "complete" and (registry.KINDS or registry.WRITTEN_OUT):
         raise NotFused("rules are registered for single operations")
-    inputs = {key: feature.with_derived_mask(rules == "pyhealth") for key, feature in features.items()}
     later, immediate = later or ReadBack(), later is None
     try:
-        fused = plan.prepared(model, modules, own_logits, (inputs, baselines), later)
+        fused = plan.prepared(model, modules, own_logits, (features, baselines), later)
         if fused is None:
             raise NotFused(plan.unfit or "")
         call = Call(model, fused, target, rules, steps, delta_tol)
-        found = None if graphs is None else graphs.replayed(call, inputs, baselines, later)
-        found = found or call(inputs, baselines, later)
+        found = None if graphs is None else graphs.replayed(call, features, baselines, later)
+        found = found or call(features, baselines, later)
         return found.told(delta_tol, None if immediate else later)
     except Unfit as error:
         raise NotFused(str(error)) from error

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 import torch
-from fused_cases import MODELS, SEQUENCE, STAGENET, batch_of, both_routes, dataset, distance, make
+from fused_cases import MODELS, NESTED, SEQUENCE, STAGENET, batch_of, both_routes, dataset, distance, make
 from pyhealth.models import MLP, RNN, StageNet, Transformer
 from torch import nn
 
@@ -20,18 +20,18 @@ def stagenet():
     return make(StageNet, data, embedding_dim=8, chunk_size=6), batch_of(data)
 
 
-def stepped_aside(model, batch, match, rules="rescale"):
+def stepped_aside(model, batch, match, rules="rescale", **options):
     """The generic route's numbers, with a warning."""
     interpreter = DeepLift(model, rules=rules)
     with pytest.warns(FusionWarning, match=match):
-        found = interpreter.explain(**batch)
+        found = interpreter.explain(**options, **batch)
     assert all(row.rule != "fused" for row in found.report)
-    expected = DeepLift(model, rules=rules, fuse=False).explain(**batch)
+    expected = DeepLift(model, rules=rules, fuse=False).explain(**options, **batch)
     for key, value in found.contributions.items():
         assert torch.equal(value, expected.contributions[key])
     with warnings.catch_warnings():
         warnings.simplefilter("error", FusionWarning)  # once per interpreter
-        interpreter.attribute(**batch)
+        interpreter.attribute(**options, **batch)
 
 
 def test_forward_hooks(stagenet):
@@ -151,6 +151,19 @@ def test_a_batch_of_another_kind():
     model = make(Transformer, data, embedding_dim=8, max_seq_len=2)
     with pytest.warns(FusionWarning, match="max_seq_len"), pytest.raises(RuntimeError):
         DeepLift(model).attribute(**batch_of(data))  # PyHealth's own forward pass fails
+
+
+def test_other_tokens_count_as_real_beside_nested_ones():
+    """PyHealth's MLP then finds the real tokens of every feature by their embeddings, at the baseline anew."""
+    data = dataset(NESTED)
+    model, batch = make(MLP, data, embedding_dim=8, hidden_dim=6), batch_of(data)
+    DeepLift(model).attribute(**batch)
+    baseline = {"visits": (batch["visits"] != 0).long(), "a": torch.zeros_like(batch["a"])}
+    baseline["a"][:, 0] = 2
+    stepped_aside(model, batch, "'a': other positions count as real at the baseline", "complete", baseline=baseline)
+    with torch.no_grad():
+        model.embedding_model.embedding_layers["a"].weight[batch["a"][1, 0]] = 0
+    stepped_aside(model, batch, "'a': other positions count as real at the baseline")
 
 
 def test_half_precision_weights(stagenet):
