@@ -9,7 +9,7 @@ from deeplift_fast.attribution import Attribution
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.graphs import Graphs
 from deeplift_fast.fused.outcome import Call
-from deeplift_fast.fused.plan import Unfit, is_static, plan_for, usable
+from deeplift_fast.fused.plan import Unfit, is_static, plan_for, unusable
 from deeplift_fast.fused.recognise import modules_of
 from deeplift_fast.read_back import ReadBack
 from deeplift_fast.rules import registry
@@ -59,8 +59,11 @@ def attribute(
         ConvergenceWarning: as :class:`deeplift_fast.pyhealth.DeepLift`.
     """
     plan, modules = plan_for(model), modules_of(model)
-    if plan is None or not usable(modules, features):
+    if plan is None:
         raise NotFused("")
+    reason = unusable(modules, features)
+    if reason is not None:
+        raise NotFused(reason)
     if rules == "complete" and (registry.KINDS or registry.WRITTEN_OUT):
         raise NotFused("rules are registered for single operations")
     later, immediate = later or ReadBack(), later is None

@@ -11,7 +11,7 @@ from fused_cases import MODELS, NESTED, SEQUENCE, STAGENET, batch_of, both_route
 from pyhealth.models import MLP, RNN, StageNet, Transformer
 from torch import nn
 
-from deeplift_fast import DeepLift, FusionWarning, register_rule, unregister_rule
+from deeplift_fast import DeepLift, FusionWarning, TrainingModeWarning, register_rule, unregister_rule
 
 
 @pytest.fixture
@@ -243,11 +243,43 @@ def test_the_model_is_checked_once(stagenet, monkeypatch):
         DeepLift(model).attribute(**batch)
 
 
-def test_training_mode_takes_the_generic_route(stagenet):
+def test_training_mode(stagenet):
     model, batch = stagenet
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # or no two calls would agree
     interpreter = DeepLift(model)
     model.train()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with pytest.warns(TrainingModeWarning), pytest.warns(FusionWarning, match="in training mode"):
         found = interpreter.explain(**batch)
     assert all(row.rule != "fused" for row in found.report)
+
+
+def test_autocast():
+    data = dataset(SEQUENCE)
+    model, batch = make(MLP, data, torch.float32, embedding_dim=8, hidden_dim=6), batch_of(data, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        stepped_aside(model, batch, "under autocast", "complete")
+
+
+def test_a_compiled_model(stagenet):
+    model, batch = stagenet
+    stepped_aside(torch.compile(model, backend="eager"), batch, "OptimizedModule is not PyHealth's own class")
+
+
+@pytest.mark.parametrize("name", ["StageNet", "MLP", "RNN, GRU"])
+def test_weights_that_are_no_parameters(name):
+    """Nobody counts their changes."""
+    kind, schema, sizes = MODELS[name]
+    data = dataset(schema)
+    model, batch = make(kind, data, **sizes), batch_of(data)
+    DeepLift(model).attribute(**batch)
+    layer, weight = {
+        "StageNet": lambda: (model.stagenet["labs"].kernel, "weight"),
+        "MLP": lambda: (model.mlp["a"][0], "bias"),
+        "RNN, GRU": lambda: (model.rnn["a"].rnn, "weight_hh_l0"),
+    }[name]()
+    values = getattr(layer, weight).detach().clone()
+    delattr(layer, weight)
+    setattr(layer, weight, values.mul_(1.3))
+    stepped_aside(model, batch, "no parameter")
