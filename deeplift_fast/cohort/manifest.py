@@ -74,9 +74,13 @@ class Manifest:
 
     def save(self, store: Store) -> None:
         """Puts the manifest in place of the one before."""
-        content = {"format": FORMAT, **vars(self)}
-        content["parts"] = {str(number): vars(part) for number, part in sorted(self.parts.items())}
-        store.write(NAME, json.dumps(content, indent=1).encode())
+        about = {"format": FORMAT, **vars(self)}
+        del about["parts"]
+        parts = [f'  "{number}": {json.dumps(vars(part))}' for number, part in sorted(self.parts.items())]
+        lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in about.items()]
+        lines.append(' "parts": {\n' + ",\n".join(parts) + "\n }")
+        store.write(NAME, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+        store.settle("")
 
     def samples(self) -> int:
         """Samples attributed in all parts."""
