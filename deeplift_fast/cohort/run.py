@@ -124,7 +124,7 @@ def attribute_cohort(
     with lock.held(store):
         run = _Run(interpreter, source, store, settings)
         run.begin()
-        with Progress(progress, source.total, *run.done_before()) as shown:
+        with Progress(progress, run.manifest.total, *run.done_before()) as shown:
             try:
                 run.all_parts(shown, client)
             except OSError as error:
@@ -170,9 +170,11 @@ class _Run:
         if found is None:
             self._refuse_foreign()
             found = Manifest(self._identity, self.attributor.model.device.type)
-        check_same(found, self._identity, self.store.shown)
-        found.limit, found.total, found.finished = self.settings.limit, self.source.total, False
+        check_same(found, self._identity, self.store.shown, self.source.read_once)
         found.parts = {number: part for number, part in found.parts.items() if is_intact(part, self.store)}
+        found.limit, found.total, found.finished = self.settings.limit, self.source.total, False
+        if found.total is not None:  # what is there stays there, though a lower limit is asked for
+            found.total = max(found.total, found.end())
         if self.settings.budget is not None:
             found.budget = self.settings.budget
         self._recorder = Recorder(self.store, found)
@@ -211,10 +213,7 @@ class _Run:
                 self._here(shown)
             else:
                 self._on_cluster(client, shown)
-        total = self.source.total
-        if total is None:
-            total = max((part.end for part in self.manifest.parts.values()), default=0)
-        self._recorder.finish(total, finished=True)
+        self._recorder.finish(max(self.source.total or 0, self.manifest.end()), finished=True)
 
     def _on_cluster(self, client: Any, shown: Progress) -> None:
         try:
@@ -316,7 +315,7 @@ class _Run:
 
     def full(self, error: OSError) -> CohortError:
         """What to say where the disk is full."""
-        of = "" if self.source.total is None else f" of {self.source.total:,}"
+        of = "" if self.manifest.total is None else f" of {self.manifest.total:,}"
         kept = sum(part.end - part.begin for part in self.manifest.parts.values())
         return CohortError(
             f"out is {self.store.shown}, where nothing more can be written ({error.strerror}); {kept:,}{of} samples in "
