@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -238,8 +238,18 @@ class _Run:
             self.attribution += done.attribution
             self.writing += done.writing
             self.writer += done.writing
+            self._require_reached(done.part.files)
             self.record(done.number, done.part, done.failures, done.deltas, shown)
         remove_leftovers(self.store, self.manifest)  # of workers that died
+
+    def _require_reached(self, files: Iterable[str]) -> None:
+        """Files of a worker whose `out` is another place than this process's would be lost."""
+        missing = [name for name in files if self.store.size(name) is None]
+        if missing:
+            raise CohortError(
+                f"out is {self.store.shown}, where a worker wrote {missing[0]}, which this process does not find there"
+                "; give a folder or URL that all workers and this process share (memory:// is each process's own)"
+            )
 
     def _here(self, shown: Progress) -> None:
         windows = self.source.windows(self.wanted, self.settings.part_samples, self.settings.read_ahead)
