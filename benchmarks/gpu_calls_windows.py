@@ -19,6 +19,29 @@ def log_mean_softmax_backward(make: Maker) -> Call:
     return Call((make.normal(*shape), make.normal(*shape).abs() + 0.01, -1))
 
 
+def gated_sum(make: Maker, half: float) -> Call:
+    """Both streams of a gate, of what it gates and of what is added."""
+    shape = 2, make.size(33, 1 << 16), make.size(17, 384)
+    return Call((*(make.normal(*shape) for _ in range(3)), "rescale", half))
+
+
+def convergence(make: Maker, rescale: bool) -> Call:
+    """Sums of two features' contributions, of which no sample's is near 0; float64 in every dtype, as the ops take."""
+    batch = make.size(1100, 1 << 22)
+    totals = torch.stack([make.normal(batch).abs() + 0.1, make.normal(batch).abs()]).double()
+
+    def compared(found: tuple[Tensor, ...]) -> list[Tensor]:
+        delta, factor, fine, figures = found
+        return [
+            delta,
+            factor,
+            fine.sum() / batch,
+            figures[:, ::2].sum(0) / batch,
+        ]  # the other is of the dtype's rounding
+
+    return Call((totals, make.normal(batch), make.normal(batch), rescale, 0.01), compared)
+
+
 @dataclass(frozen=True)
 class _Windows:
     """The last steps of samples, as rows by sample and step."""

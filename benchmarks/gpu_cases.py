@@ -102,6 +102,11 @@ def _cases() -> list[Case]:
         rule = "midpoint" if half else "gradient"
         make = partial(gpu_calls.layer_norm_backward, half=half)
         cases.append(Case("layer_norm_backward", rule, make, on_gpu=HALVES))
+        gate = partial(gpu_calls_windows.gated_sum, half=half)
+        cases.append(Case("gated_sum", rule, gate, EVERY_FLOAT))
+    for rescale, form in ((False, "complete"), (True, "scaled")):
+        make = partial(gpu_calls_windows.convergence, rescale=rescale)
+        cases.append(Case("convergence", form, make))
     cases.append(Case("token_contributions", "", gpu_calls.token_contributions, float32=5e-5, on_gpu=HALVES))
     for of_first, queries in ((True, "row 0"), (False, "every row")):
         cases.append(Case("attention", queries, partial(gpu_calls.attention, of_first=of_first), on_gpu=HALVES))

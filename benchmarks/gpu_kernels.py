@@ -15,7 +15,7 @@ SLOTS = 12  # codes of a visit
 ROWS = 30  # of a sample in attention
 HIDDEN = 384  # StageNet's units
 WINDOW = 10  # steps that its convolution sees
-INT, BOOL = 8, 1
+INT, DOUBLE, BOOL = 8, 8, 1
 EXPONENTIAL = 22
 
 
@@ -126,8 +126,24 @@ KERNELS = (
         3 * FLOAT + 2 * FLOAT / WINDOW,
         FLOAT,
         8,
-        "1, and two that clear",
+        "1, and one that clears",
         ("stage_window_backward, midpoint", _first),
+    ),
+    Kernel(
+        "gated_sum",
+        "gate at input and baseline",
+        6 * FLOAT,
+        4 * FLOAT,
+        _TANH + 12,
+        case=("gated_sum, midpoint", lambda call: _first(call) // 2),
+    ),
+    Kernel(
+        "convergence",
+        "sample of 2 features",
+        2 * DOUBLE + 2 * FLOAT,
+        FLOAT + BOOL,
+        20,
+        case=("convergence, complete", _second),
     ),
     Kernel(
         "recurrent",

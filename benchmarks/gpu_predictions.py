@@ -16,8 +16,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "gpu.md"
 LEVELS, LABS = 3, 10
 GATES = 4 * HIDDEN + 2 * LEVELS
 INNER = 4 * WIDTH  # of the Transformer's feed-forward part
-# Operations of a call around the kernels and products: counted on the same route on the CPU, with two features.
-SMALL = {"StageNet": 150, "Transformer": 120, "MLP": 60}
+# Operations of a call around the kernels and products: counted on a GPU that holds no numbers, with two features.
+SMALL = {"StageNet": 40, "Transformer": 92, "MLP": 34}
 BOTH = 2  # streams
 
 
@@ -67,19 +67,20 @@ def _embedded(gpu: Gpu, rows: int, slots: int) -> list[Work]:
 
 def stagenet(gpu: Gpu, sizes: Sizes) -> list[Work]:
     """Both features, one after the other."""
-    work = [Work("small operations", SMALL["StageNet"], 0.0)]
+    work = [Work("small operations", SMALL["StageNet"], 0.0), _kernel_work(gpu, "convergence", sizes.batch)]
     for steps, slots in zip(sizes.steps, sizes.slots, strict=True):
         batch, rows = sizes.batch, sizes.batch * steps
         columns = 1 + (WIDTH if slots else LABS)
         work += _embedded(gpu, rows, slots) if slots else [Work("values", 4, rows * LABS * 3 * FLOAT / gpu.bandwidth)]
         work += [
-            _product(gpu, "inputs to gates", rows, columns, GATES, BOTH),
+            _product(gpu, "inputs to gates", BOTH * rows, columns, GATES),
             _product(gpu, "states to gates", BOTH * batch, HIDDEN, GATES, steps - 1),
             _kernel_work(gpu, "recurrent", batch * HIDDEN, steps),
             _kernel_work(gpu, "stage_window", BOTH * batch * WINDOW * HIDDEN),
             _kernel_work(gpu, "stage_window_backward", batch * WINDOW * HIDDEN),
-            Work("multipliers of states, cleared", 2, FLOAT * rows * HIDDEN / gpu.bandwidth),
-            _product(gpu, "convolution", batch, WINDOW * HIDDEN, HIDDEN, BOTH),
+            Work("multipliers of states, cleared", 1, FLOAT * rows * HIDDEN / gpu.bandwidth),
+            _product(gpu, "convolution", BOTH * batch, WINDOW * HIDDEN, HIDDEN),
+            _kernel_work(gpu, "gated_sum", batch * HIDDEN),
             _product(gpu, "convolution, back", batch, HIDDEN, WINDOW * HIDDEN),
             _product(gpu, "theme", batch, HIDDEN, HIDDEN // 6, 3 * BOTH),
             _kernel_work(gpu, "recurrent_backward", batch * HIDDEN, steps),
@@ -91,7 +92,7 @@ def stagenet(gpu: Gpu, sizes: Sizes) -> list[Work]:
 
 def transformer(gpu: Gpu, sizes: Sizes) -> list[Work]:
     """One layer, of which row 0 is kept."""
-    work = [Work("small operations", SMALL["Transformer"], 0.0)]
+    work = [Work("small operations", SMALL["Transformer"], 0.0), _kernel_work(gpu, "convergence", sizes.batch)]
     for steps, slots in zip(sizes.steps, sizes.slots, strict=True):
         batch, rows = sizes.batch, sizes.batch * steps
         norm = BOTH * 2 * FLOAT * rows * WIDTH / gpu.bandwidth
@@ -113,7 +114,7 @@ def transformer(gpu: Gpu, sizes: Sizes) -> list[Work]:
 
 def mlp(gpu: Gpu, sizes: Sizes) -> list[Work]:
     """Two layers over the mean of the embeddings."""
-    work = [Work("small operations", SMALL["MLP"], 0.0)]
+    work = [Work("small operations", SMALL["MLP"], 0.0), _kernel_work(gpu, "convergence", sizes.batch)]
     for steps in sizes.steps:
         batch = sizes.batch
         work += [

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeplift_fast.ops.naive.convergence import figures
+
 UNPAIRED = "gradient, no partner"
 OPTIONS = "gradient, options differ"
 CUSTOM = "own backward"
@@ -167,9 +169,3 @@ class Tally:
 def _weight(row: Row) -> tuple[Any, ...]:
     size = abs(row.delta) if row.delta == row.delta else torch.inf
     return -size, row.operation, row.rule
-
-
-def figures(delta: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum of the convergence deltas, and how much of it may be rounding: float64; arguments `[batch]`."""
-    rounding = 1e3 * torch.finfo(delta.dtype).eps * (1 + change.abs()).sum(dtype=torch.float64)
-    return delta.sum(dtype=torch.float64), rounding

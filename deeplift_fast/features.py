@@ -3,6 +3,7 @@
 Everything is checked here, before the model runs.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,11 +43,20 @@ class Feature:
         value: Tensor = self.parts[self.position]
         return value
 
+    @property
+    def in_steps(self) -> bool:
+        """Whether a step holds several values, which are real or padding together."""
+        return not self.is_token and self.value.dim() >= 3
+
+    @functools.cached_property
+    def filled(self) -> Tensor:
+        """Which steps or positions hold something, bool: `[batch, …]`, without the last dimension if `in_steps`."""
+        return self.value.any(-1) if self.in_steps else self.value != PAD
+
     def real(self) -> Tensor:
         """Which positions hold something: bool, of the value's shape; the others are padding."""
-        value = self.value
-        in_steps = not self.is_token and value.dim() >= 3
-        filled = (value != 0).any(-1, keepdim=True) if in_steps else value != PAD
+        value, in_steps = self.value, self.in_steps
+        filled = self.filled.unsqueeze(-1) if in_steps else self.filled
         if self.mask is None:
             return filled.expand(value.shape)
         mask = self.mask.bool().reshape(*self.mask.shape, *[1] * (value.dim() - self.mask.dim()))
@@ -62,18 +72,17 @@ class Feature:
         parts = tuple(part[samples] if isinstance(part, Tensor) else part for part in self.parts)
         return replace(self, parts=parts, mask=None if self.mask is None else self.mask[samples])
 
-    def with_derived_mask(self, per_value: bool) -> "Feature":
+    def with_derived_mask(self, per_value: bool, dtype: torch.dtype = torch.int32) -> "Feature":
         """The feature with the mask appended that PyHealth's DeepLift derives where the schema has none.
 
         Args:
             per_value: whether a `[batch, n]` continuous value gets one too, in which a true 0.0 counts as padding.
+            dtype: of the mask; int32 is PyHealth's.
         """
         value = self.value
         if self.mask is not None or (not self.is_token and value.dim() < 3 and not per_value):
             return self
-        whole_step = not self.is_token and value.dim() >= 3
-        mask = value.abs().sum(-1) != 0 if whole_step else value != 0
-        return replace(self, parts=(*self.parts, mask.int()))
+        return replace(self, parts=(*self.parts, self.filled.to(dtype)))
 
 
 def read_features(
@@ -224,9 +233,9 @@ def default_baseline(feature: Feature, everywhere: bool) -> Tensor:
     """
     value = feature.value
     if feature.is_token and feature.mask is None and not everywhere:
-        return (value != PAD).to(value.dtype)  # as below: UNK is 1, and PAD 0
-    neutral = torch.full_like(value, UNK if feature.is_token else NEUTRAL)
-    return neutral if everywhere else torch.where(feature.real(), neutral, value)
+        return feature.filled.to(value.dtype)  # as below: UNK is 1, and PAD 0
+    neutral = UNK if feature.is_token else NEUTRAL
+    return torch.full_like(value, neutral) if everywhere else torch.where(feature.real(), neutral, value)
 
 
 def check_baselines(baseline: Any, features: Mapping[str, Feature], later: ReadBack | None = None) -> dict[str, Tensor]:

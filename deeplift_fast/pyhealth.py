@@ -299,7 +299,8 @@ class DeepLift(BaseInterpreter):
             return None
         inputs = features
         if not self._flattens(features):  # else `forward` gets the batch as it came
-            inputs = {key: feature.with_derived_mask(self.rules == "pyhealth") for key, feature in features.items()}
+            per_value = self.rules == "pyhealth"
+            inputs = {key: each.with_derived_mask(per_value, torch.bool) for key, each in features.items()}
         try:
             return route.attribute(
                 self.model, inputs, baselines, target, self.rules, steps, self.delta_tol,

@@ -16,7 +16,7 @@ class ReadBack:
     """Questions to a device's tensors, and what is done with the answers.
 
     Attributes:
-        questions: those that are open: numbers of no dimension on one device, and what takes their values. It raises
+        questions: those that are open: numbers on one device, and what takes their values. It raises
             for a batch that is unfit.
     """
 
@@ -24,7 +24,7 @@ class ReadBack:
         self.questions: list[tuple[tuple[Tensor, ...], Then]] = []
 
     def ask(self, numbers: Sequence[Tensor], then: Then) -> None:
-        """Have `then` called with the values of `numbers` (tensors of no dimension) at the next :meth:`fetch`."""
+        """Have `then` called with the values of `numbers`, one after the other, at the next :meth:`fetch`."""
         self.questions.append((tuple(numbers), then))
 
     def fetch(self) -> None:
@@ -32,7 +32,13 @@ class ReadBack:
         asked, self.questions = self.questions, []
         if not asked:
             return
-        numbers = [number.detach().reshape(1) for each, _ in asked for number in each]
-        values = iter(torch.cat(numbers).tolist())
-        for each, then in asked:
-            then([float(next(values)) for _ in each])
+        values = iter(on_host([number for numbers, _ in asked for number in numbers]))
+        for numbers, then in asked:
+            then([float(value) for _ in numbers for value in next(values).tolist()])
+
+
+def on_host(numbers: Sequence[Tensor]) -> list[Tensor]:
+    """The same on the CPU, `[n]` each: read back as bytes, which are put together by one launch whatever they mean."""
+    flat = [each.detach().reshape(-1) for each in numbers]
+    read = torch.cat([each.view(torch.uint8) for each in flat]).cpu().split([each.nbytes for each in flat])
+    return [part.clone().view(each.dtype) for part, each in zip(read, flat, strict=True)]

@@ -86,5 +86,6 @@ def _guarded():
             patch.setattr(torch, name, allocating(name))
         yield
     for buffer in buffers:
-        assert (buffer[:GUARD] == SENTINEL).all(), "written before an output"
-        assert (buffer[buffer.numel() - GUARD :] == SENTINEL).all(), "written past an output"
+        guard = torch.full((GUARD,), SENTINEL, dtype=buffer.dtype)
+        assert torch.equal(buffer[:GUARD], guard), "written before an output"
+        assert torch.equal(buffer[buffer.numel() - GUARD :], guard), "written past an output"

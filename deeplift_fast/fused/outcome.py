@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeplift_fast import ops
 from deeplift_fast.attribution import Attribution
-from deeplift_fast.completeness import Scaling, convergence_delta, is_incomplete, rescaled, warn_of_missed
-from deeplift_fast.diagnostics import Tally, figures
+from deeplift_fast.completeness import scaled_by, totals, warn_of_factors, warn_of_missed
+from deeplift_fast.diagnostics import Tally
 from deeplift_fast.fused.models import FusedModel
 from deeplift_fast.fused.plan import Baselines, Features, run
 from deeplift_fast.read_back import ReadBack
@@ -24,11 +25,10 @@ class Outcome:
         output: `f(x)` at the target, `[batch]`.
         baseline_output: `f(x0)` at the target, `[batch]`.
         target: int64 `[batch]`.
-        total: the sum of the convergence deltas.
-        rounding: how much of it may be rounding.
+        fine: which samples need no warning, bool `[batch]`.
+        figures: of the deltas, as :func:`deeplift_fast.ops.convergence` gives them.
         tally: the layers.
-        scaling: what contributions were scaled by; `None` under complete rules.
-        missed: which samples are incomplete, bool `[batch]`; `None` under the other rules.
+        scaled: whether contributions were scaled.
     """
 
     contributions: dict[Any, Tensor]
@@ -36,17 +36,15 @@ class Outcome:
     output: Tensor
     baseline_output: Tensor
     target: Tensor
-    total: Tensor
-    rounding: Tensor
+    fine: Tensor
+    figures: Tensor
     tally: Tally
-    scaling: Scaling | None
-    missed: Tensor | None
+    scaled: bool
 
     def tensors(self) -> list[Tensor]:
         """All of them, in one order."""
         named = [value for field in fields(self) if isinstance(value := getattr(self, field.name), Tensor)]
-        scaling = () if self.scaling is None else (getattr(self.scaling, field.name) for field in fields(self.scaling))
-        return [*self.contributions.values(), *named, *scaling]
+        return [*self.contributions.values(), *named]
 
     def with_tensors(self, tensors: list[Tensor]) -> "Outcome":
         """The same with other tensors, in the order of :meth:`tensors`."""
@@ -54,8 +52,7 @@ class Outcome:
         contributions = {key: next(following) for key in self.contributions}
         names = [field.name for field in fields(self) if isinstance(getattr(self, field.name), Tensor)]
         named: dict[str, Any] = {name: next(following) for name in names}
-        scaling = None if self.scaling is None else Scaling(next(following), next(following), next(following))
-        return replace(self, contributions=contributions, scaling=scaling, **named)
+        return replace(self, contributions=contributions, **named)
 
     def told(self, tolerance: float, later: ReadBack | None) -> Attribution:
         """The attribution with its report; warns as :class:`deeplift_fast.pyhealth.DeepLift`.
@@ -64,17 +61,18 @@ class Outcome:
             tolerance: as `delta_tol` there.
             later: read back here, together with what is asked of the outcome; `None` on the CPU, where nobody waits.
         """
-        if self.missed is not None:
-            warn_of_missed(self.missed, self.delta, tolerance, later)
-        elif self.scaling is not None:
-            self.scaling.warn(later)
-        found = [0.0, 0.0]
+        found: list[float] = []
         if later is None:
-            found = [float(self.total), float(self.rounding)]
+            found = self.figures.flatten().tolist()
         else:
-            later.ask((self.total, self.rounding), lambda known: found.__setitem__(slice(None), known))
+            later.ask((self.figures,), found.extend)
             later.fetch()
-        report = self.tally.report_of(*found)
+        count = int(sum(found[2::3]))
+        if count and self.scaled:
+            warn_of_factors(self.fine, self.output.double() - self.baseline_output.double())
+        elif count:
+            warn_of_missed(count, self.delta, tolerance)
+        report = self.tally.report_of(sum(found[::3]), sum(found[1::3]))
         return Attribution(
             self.contributions, self.delta, self.output, self.baseline_output, self.target, report
         )  # fmt: skip
@@ -99,14 +97,13 @@ class Call:
         """
         found = run(self.model, self.fused, features, baselines, self.target, self.rules, self.steps, later)
         contributions, output, output0 = found.contributions, found.output, found.baseline_output
-        scaling = missed = None
+        scaled = self.rules != "complete"
         with torch.no_grad():
-            if self.rules == "complete":
-                delta = convergence_delta(contributions, output, output0)
-                missed = is_incomplete(delta, output, output0, self.delta_tol)
-            else:
-                contributions, delta, scaling = rescaled(contributions, output, output0)
-            sums = figures(delta, output - output0)
+            delta, factor, fine, figures = ops.convergence(
+                totals(contributions), output, output0, scaled, self.delta_tol
+            )
+            if scaled:
+                contributions = {key: scaled_by(factor, each) for key, each in contributions.items()}
         return Outcome(
-            contributions, delta, output, output0, found.target[:, 0], *sums, found.tally, scaling, missed
+            contributions, delta, output, output0, found.target[:, 0], fine, figures, found.tally, scaled
         )  # fmt: skip

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from deeplift_fast import ops
 from deeplift_fast.fused.constants import ramp
+from deeplift_fast.ops.memory import adjoined
 from deeplift_fast.rules.elementwise import secant_slope
 from deeplift_fast.rules.softmax import log_mean
 
@@ -114,7 +115,8 @@ def activation(pair: Pair, function: str, arithmetic: Arithmetic) -> tuple[Pair,
     y, y0, slope = ops.secant(pair.x, pair.facing(), function, arithmetic.variant)
     if pair.where is not None:
         y0 = getattr(torch, function)(pair.x0)
-    return Pair(y, y0, pair.where), lambda m: m * slope
+    both = None if pair.both is None else adjoined(y, y0, 0)
+    return Pair(y, y0, pair.where, both), lambda m: m * slope
 
 
 def elementwise(pair: Pair, function: Callable[[Tensor], Tensor], arithmetic: Arithmetic) -> tuple[Pair, Back]:
@@ -134,10 +136,24 @@ def elementwise(pair: Pair, function: Callable[[Tensor], Tensor], arithmetic: Ar
     return Pair(y, y0, pair.where), lambda m: m * slope
 
 
-def product_back(a: Pair, b: Pair, arithmetic: Arithmetic) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """From the multiplier of `a · b`, of one shape and the same rows, to those of the two."""
-    a_mean, b_mean = a.mean(arithmetic.half), b.mean(arithmetic.half)
-    return lambda m: (m * b_mean, m * a_mean)
+def gated_sum(a: Pair, b: Pair, c: Tensor, arithmetic: Arithmetic) -> tuple[Pair, Callable[[Tensor], Any]]:
+    """`σ(a)·b + c`, from pairs of one shape and the same rows and `c`, `[2, rows, size]`.
+
+    Returns:
+        The sum, and `back` to the multipliers of `a` and `b`; that of `c` is the sum's own.
+    """
+    if arithmetic.static:
+        a_both, b_both = (
+            torch.stack((each.x, each.x0)) if each.both is None else each.both.view(c.shape) for each in (a, b)
+        )
+        y, multipliers = ops.gated_sum(a_both, b_both, c, arithmetic.variant, arithmetic.half)
+        return Pair.stacked(y.flatten(0, 1)), lambda m: m * multipliers
+    gate, gate_back = activation(a, "sigmoid", arithmetic)
+    gate_mean, b_mean = gate.mean(arithmetic.half), b.mean(arithmetic.half)
+    out = torch.empty_like(c)
+    for each, state, x, y in zip(out, c, (gate.x, gate.x0), (b.x, b.x0), strict=True):
+        torch.addcmul(state, x, y, out=each)
+    return Pair.stacked(out.flatten(0, 1)), lambda m: (gate_back(m * b_mean), m * gate_mean)
 
 
 def shares(log_p: Pair, levels: int, arithmetic: Arithmetic) -> Tensor:

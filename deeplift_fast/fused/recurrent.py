@@ -98,20 +98,29 @@ def pack(
     m_h = m_u.new_zeros(len(m_u), units)
     m_h[:, slots] = masters[1]
     lanes = units if one_panel else n
-    forward = (
-        *(w.reshape(len(w), -1, lanes, w.shape[2]).permute(1, 3, 0, 2).contiguous() for w in (w_u, w_h)),
-        b.reshape(len(b), -1, lanes).permute(1, 0, 2).contiguous(),
-        *(_widened(m.t(), n) for m in (m_u, m_h)),
-        _widened(m_b[None], n)[0],
+    of_u, of_h = (
+        (w.reshape(len(w), -1, lanes, w.shape[2]).permute(1, 3, 0, 2).contiguous(), _widened(m.t(), n))
+        for w, m in ((w_u, m_u), (w_h, m_h))
     )
     wide_u, wide_h = (-(-inputs // _ALIGNED) * _ALIGNED or _ALIGNED, units) if one_panel else (4 * n, 4 * n)
-    back = (
-        _panels(_by_panel(w_u[..., :inputs], lanes), wide_u),
-        _panels(_by_panel(w_h, lanes), wide_h),
-        _panels(m_u[:, :inputs], wide_u),
-        _panels(m_h, wide_h),
+    back_u, back_h = (
+        (_panels(_by_panel(w, lanes), wide), _panels(m, wide))
+        for w, m, wide in ((w_u[..., :inputs], m_u[:, :inputs], wide_u), (w_h, m_h, wide_h))
     )
-    return Packed(cell, levels, slots, forward, back, inputs)
+    if one_panel and levels:  # one matrix product takes units and masters
+        of_u, of_h = (_in_one_memory(w, w[0].flatten(1), m, 1) for w, m in (of_u, of_h))
+        back_u, back_h = (_in_one_memory(w, w[0, 0], m, 0) for w, m in (back_u, back_h))
+    bias = b.reshape(len(b), -1, lanes).permute(1, 0, 2).contiguous()
+    weights = (of_u[0], of_h[0], bias, of_u[1], of_h[1], _widened(m_b[None], n)[0])
+    back = (back_u[0], back_h[0], back_u[1], back_h[1])
+    return Packed(cell, levels, slots, weights, back, inputs)
+
+
+def _in_one_memory(units: Tensor, matrix: Tensor, masters: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Both as parts of one matrix: `matrix`, which holds the units, and after it the masters along `dim`."""
+    after = masters.reshape(-1, masters.shape[-1])
+    first, last = torch.cat([matrix, after], dim).split([matrix.shape[dim], after.shape[dim]], dim)
+    return first.reshape(units.shape), last.reshape(masters.shape)
 
 
 def _by_panel(w: Tensor, lanes: int) -> Tensor:

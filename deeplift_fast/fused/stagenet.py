@@ -15,7 +15,7 @@ from deeplift_fast import ops
 from deeplift_fast.fused import recurrent
 from deeplift_fast.fused.constants import ramp
 from deeplift_fast.fused.entries import Entry, between
-from deeplift_fast.fused.pair import Arithmetic, Pair, activation, linear, product_back
+from deeplift_fast.fused.pair import Arithmetic, Pair, activation, gated_sum, linear
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import Packed, States
 
@@ -68,23 +68,28 @@ class Windows:
     Attributes:
         rows: theirs, `[samples, window]` in both streams; 0 where a sample is shorter.
         real: whether there is such a step, `[samples, window, 1]`.
-        step: theirs, `[samples, window]`.
     """
 
     rows: Pair
     real: Tensor
-    step: Tensor
 
     @staticmethod
     def of(steps: Ragged, ends: Tensor, states: States, size: int) -> "Windows":
         """Those of `size` steps before `ends`."""
+        if steps.static:
+            count = len(ends)
+            # A row is `step · count + sample`: below 0 where the step is.
+            before = ramp(size * count, 1, ends.device, first=-size * count).view(size, count).T
+            rows = torch.add(before, ends[:, None], alpha=count, out=ends.new_empty(count, size))
+            real, rows = rows >= 0, rows.clamp(min=0)
+            return Windows(Pair(rows, rows), real.unsqueeze(-1))
         samples = ramp(len(ends), 1, ends.device)
         step = ends[:, None] + ramp(size, 1, ends.device, first=-size)
         real, step = step >= 0, step.clamp(min=0)
         place = samples[:, None].expand_as(step)
         rows = steps.rows(place, step)
-        rows0 = rows if steps.static else states.steps0.rows(states.where[place], step)
-        return Windows(Pair(rows, rows0), real.unsqueeze(-1), step)
+        rows0 = states.steps0.rows(states.where[place], step)
+        return Windows(Pair(rows, rows0), real.unsqueeze(-1))
 
 
 def run(
@@ -177,17 +182,14 @@ def staged(
     theme, scale_back = linear(Pair.stacked(mean.flatten(0, 1)), module.nn_scale.weight, module.nn_scale.bias)
     theme, relu_back = activation(theme, "relu", arithmetic)
     theme, rescale_back = linear(theme, module.nn_rescale.weight, module.nn_rescale.bias)
-    theme, sigmoid_back = activation(theme, "sigmoid", arithmetic)
     convolved, _ = linear(Pair.stacked(local.flatten(2).flatten(0, 1)), layer.convolution, module.nn_conv.bias)
-    out_back, out = product_back(theme, convolved, arithmetic), torch.empty_like(last)
-    for each, state, a, b in zip(out, last, (theme.x, theme.x0), (convolved.x, convolved.x0), strict=True):
-        torch.addcmul(state, a, b, out=each)
+    out, out_back = gated_sum(theme, convolved, last, arithmetic)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_theme, m_convolved = out_back(m)
         m_local = (m_convolved @ layer.convolution).reshape(local[0].shape)
-        m_mean = scale_back(relu_back(rescale_back(sigmoid_back(m_theme))))
+        m_mean = scale_back(relu_back(rescale_back(m_theme)))
         total, half = len(states.log_p.x), arithmetic.half
         return ops.stage_window_backward(m_local, m_mean, m, h_pair, at, rows.x, real, log_stage, total, levels, half)
 
-    return Pair.stacked(out.flatten(0, 1)), back
+    return out, back

@@ -42,7 +42,7 @@ def finish(
     windows, cell = Windows.of(steps, ends, states, layer.module.conv_size), layer.cell
     h = states.h.map(cell.unpadded)
     seen, seen_back = _attended(layer, steps, h, windows, mask.bool(), arithmetic)
-    place = ramp(windows.step.numel(), 1, windows.step.device).view(windows.step.shape)
+    place = ramp(windows.rows.x.numel(), 1, mask.device).view(windows.rows.x.shape)
     flat = seen.map(lambda x: x.flatten(0, 1))
     out, out_back = staged(layer, flat, Pair(place, place), windows, states, arithmetic)
 
@@ -92,10 +92,10 @@ def _all_spans(windows: Windows, mask: Tensor) -> Spans:
 
     What is before a window's first step asks too, and is not read.
     """
-    (samples, steps), size, device = mask.shape, windows.step.shape[1], mask.device
+    (samples, steps), size, device = mask.shape, windows.rows.x.shape[1], mask.device
     index = ramp(samples * steps, 1, device).view(steps, samples).T.reshape(-1)
     starts, queries = (ramp(samples + 1, each, device) for each in (steps, size))
-    looks = mask.gather(1, windows.step).flatten()
+    looks = mask.T.take(windows.rows.x).flatten()
     return Spans(index, starts, queries, looks, mask.flatten(), samples * steps * size)
 
 
@@ -109,6 +109,6 @@ def _spans(steps: Ragged, windows: Windows, mask: Tensor) -> Spans:
     starts, queries = (F.pad(counts.cumsum(0), (1, 0)) for counts in (steps.lengths, asking))
     sample = torch.repeat_interleave(torch.arange(len(real)), steps.lengths)
     step = torch.arange(len(sample)) - starts[sample]
-    looks = mask.gather(1, windows.step)[real]
+    looks = mask.gather(1, steps.step[windows.rows.x])[real]
     pairs = int((steps.lengths * asking).sum())
     return Spans(steps.rows(sample, step), starts, queries, looks, mask[sample, step], pairs)

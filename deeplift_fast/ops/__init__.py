@@ -23,6 +23,8 @@ __all__ = [
     "attention_backward",
     "backend_for",
     "backends",
+    "convergence",
+    "gated_sum",
     "gelu",
     "layer_norm_backward",
     "log_mean_softmax",
@@ -43,6 +45,8 @@ _stage_window = getattr(torch.ops, NAMESPACE).stage_window.default
 _stage_window_backward = getattr(torch.ops, NAMESPACE).stage_window_backward.default
 _attention = getattr(torch.ops, NAMESPACE).attention.default
 _attention_backward = getattr(torch.ops, NAMESPACE).attention_backward.default
+_convergence = getattr(torch.ops, NAMESPACE).convergence.default
+_gated_sum = getattr(torch.ops, NAMESPACE).gated_sum.default
 _gelu = getattr(torch.ops, NAMESPACE).gelu.default
 _layer_norm_backward = getattr(torch.ops, NAMESPACE).layer_norm_backward.default
 _log_mean_softmax = getattr(torch.ops, NAMESPACE).log_mean_softmax.default
@@ -318,6 +322,56 @@ def attention_backward(
     arguments.check_attention_backward(m, asked, rows, index, starts, queries, where, looks, log_p)
     flat = (each for pair in (asked, rows, index, starts, queries) for each in pair)
     return _attention_backward(m, *flat, where, looks, *log_p, half)
+
+
+def gated_sum(a: Tensor, b: Tensor, c: Tensor, variant: str, half: float) -> tuple[Tensor, Tensor]:
+    """A gated value added to another, `σ(a)·b + c`, in both streams, and its multipliers.
+
+    Args:
+        a: the gate's pre-activation, at the input and at the baseline, `[2, …]`; float32, float64, float16 or bfloat16
+            (the half types compute in float32).
+        b: what is gated, with the shape, dtype and device of `a`.
+        c: what is added, likewise.
+        variant: of the gate's secant, as for :func:`secant`.
+        half: 0.5 for the midpoint rule of the product, 0 for its gradient.
+
+    Returns:
+        `(y, multipliers)` of the shape of `a`: the sum in both streams, and what the multiplier of `y` is multiplied by
+        for `a`, then for `b`.
+
+    Raises:
+        ValueError: if shapes or devices differ, or `variant` is unknown.
+        TypeError: if dtypes differ or are not floating point.
+    """
+    arguments.check_gated_sum(a, b, c, variant)
+    return _gated_sum(a, b, c, variant, half)
+
+
+def convergence(
+    totals: Tensor, output: Tensor, output0: Tensor, rescale: bool, tolerance: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What a batch's contributions miss of summation to delta (eq. 1 of Shrikumar et al. 2017).
+
+    Args:
+        totals: the sums of each feature's contributions, float64 `[features, batch]`.
+        output: `f(x)`, `[batch]`, float32, float64, float16 or bfloat16.
+        output0: `f(x0)`, `[batch]`, likewise.
+        rescale: whether contributions are to be scaled so that they sum to `f(x) − f(x0)`.
+        tolerance: the part of `f(x) − f(x0)` that a convergence delta may reach; it does not matter where they are.
+
+    Returns:
+        `(delta, factor, fine, figures)`: the convergence delta `[batch]`; what contributions are to be multiplied by,
+        `[batch]` in float64 for float64 and else float32, 1 where the raw sum is too near 0 (without `rescale`: none);
+        which samples need no warning, bool `[batch]`: those with a factor between 0 and 10 and a raw sum that could be
+        scaled, or whose delta is within the tolerance or rounding; and, float64 `[parts, 3]`, of each part of the batch
+        the sum of the deltas, how much of it may be rounding, and how many samples are not fine.
+
+    Raises:
+        ValueError: if shapes or devices differ.
+        TypeError: if dtypes differ or are not floating point.
+    """
+    arguments.check_convergence(totals, output, output0)
+    return _convergence(totals, output, output0, rescale, tolerance)
 
 
 def gelu(x: Tensor, x0: Tensor, where: Tensor, secant: bool) -> tuple[Tensor, Tensor]:

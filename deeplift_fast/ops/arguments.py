@@ -60,6 +60,7 @@ SLOPES = {
 }
 GATES = {"stagenet": (4, 4, 4), "lstm": (4, 4, 4), "gru": (4, 3, 3), "rnn_tanh": (1, 1, 1), "rnn_relu": (1, 1, 1)}
 LANES = {torch.float32: 16, torch.float64: 8}  # units of a panel that the CPU's kernels want
+SAMPLES_AT_ONCE = 1024  # whose sums a program of `convergence` on CUDA takes
 COEFFICIENTS = {"stagenet": 8, "lstm": 6, "gru": 5, "rnn_tanh": 1, "rnn_relu": 1}
 
 
@@ -322,6 +323,24 @@ def check_token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, 
     given = [weight, multipliers]
     shapes = [tuple(weight.shape), (len(tokens), weight.shape[1])]
     _require("token_contributions: weight, multipliers", given, shapes, weight.dtype, beside=weight)
+
+
+def check_gated_sum(a: Tensor, b: Tensor, c: Tensor, variant: str) -> None:
+    """Raise unless :func:`deeplift_fast.ops.gated_sum` accepts the arguments."""
+    if variant not in VARIANTS:
+        raise ValueError(f"gated_sum: variant is {variant!r}; accepted: {', '.join(VARIANTS)}")
+    for name, each in (("b", b), ("c", c)):
+        _require_alike("gated_sum", a, each, ("a", name))
+    if a.dim() == 0 or len(a) != 2:
+        raise ValueError(f"gated_sum: a has shape {tuple(a.shape)}; accepted: [2, …], the input and the baseline")
+
+
+def check_convergence(totals: Tensor, output: Tensor, output0: Tensor) -> None:
+    """Raise unless :func:`deeplift_fast.ops.convergence` accepts the arguments."""
+    _require_alike("convergence", output, output0, ("output", "output0"))
+    _require_dimensions("convergence", {"totals": (totals, 2), "output": (output, 1)})
+    shape = (max(len(totals), 1), len(output))
+    _require("convergence: totals", [totals], [shape], torch.float64, beside=output)
 
 
 def _require_cell(op: str, cell: str, levels: int) -> None:

@@ -30,6 +30,8 @@ ON_CUDA = (  # ops with a Triton kernel; the others run in plain torch there
     "log_mean_softmax",
     "log_mean_softmax_backward",
     "token_contributions",
+    "gated_sum",
+    "convergence",
 )
 _MODULES = {"log_mean_softmax_backward": "log_mean_softmax"}  # where it is not named after the op
 
@@ -194,6 +196,18 @@ def _fake_gelu(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(x)
 
 
+def _fake_gated_sum(a: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(a), torch.empty_like(a)
+
+
+def _fake_convergence(totals: Tensor, output: Tensor, output0: Tensor, rescale: bool, *rest: Any) -> tuple[Tensor, ...]:
+    batch = len(output)
+    parts = -(-batch // arguments.SAMPLES_AT_ONCE) if output.is_cuda else 1
+    factor = output.new_empty(batch if rescale else 0, dtype=arguments.computed(output.dtype))
+    fine = torch.empty_like(output, dtype=torch.bool)
+    return torch.empty_like(output), factor, fine, totals.new_empty(parts, 3)
+
+
 def _fake_layer_norm_backward(m: Tensor, x: Tensor, *rest: Any) -> Tensor:
     return torch.empty_like(x)
 
@@ -215,5 +229,7 @@ for _stem, _fake in (
     ("log_mean_softmax", naive.log_mean_softmax),
     ("log_mean_softmax_backward", naive.log_mean_softmax_backward),
     ("token_contributions", _fake_token_contributions),
+    ("gated_sum", _fake_gated_sum),
+    ("convergence", _fake_convergence),
 ):
     torch.library.register_fake(f"{NAMESPACE}::{_stem}", _fake, lib=_library)

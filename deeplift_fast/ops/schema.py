@@ -36,6 +36,11 @@ SCHEMAS = {
         "Tensor index0, Tensor starts, Tensor starts0, Tensor queries, Tensor queries0, Tensor where, Tensor looks, "
         "Tensor log_p, Tensor log_p0, float half) -> (Tensor m_asked, Tensor m_rows)"
     ),
+    "convergence": (
+        "convergence(Tensor totals, Tensor output, Tensor output0, bool rescale, float tolerance) -> (Tensor delta, "
+        "Tensor factor, Tensor fine, Tensor figures)"
+    ),
+    "gated_sum": "gated_sum(Tensor a, Tensor b, Tensor c, str variant, float half) -> (Tensor y, Tensor multipliers)",
     "gelu": "gelu(Tensor x, Tensor x0, Tensor where, bool secant) -> (Tensor y, Tensor multiplier)",
     "layer_norm_backward": (
         "layer_norm_backward(Tensor m, Tensor x, Tensor x0, Tensor where, Tensor average, Tensor average0, "

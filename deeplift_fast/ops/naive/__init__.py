@@ -1,6 +1,8 @@
 """Plain torch implementations: the fallback on every device, and the oracle of the kernels' tests."""
 
 from deeplift_fast.ops.naive.attention import attention, attention_backward
+from deeplift_fast.ops.naive.convergence import convergence
+from deeplift_fast.ops.naive.gated_sum import gated_sum
 from deeplift_fast.ops.naive.gelu import gelu
 from deeplift_fast.ops.naive.layer_norm import layer_norm_backward
 from deeplift_fast.ops.naive.log_mean_softmax import log_mean_softmax, log_mean_softmax_backward
@@ -12,6 +14,8 @@ from deeplift_fast.ops.naive.token_contributions import token_contributions
 __all__ = [
     "attention",
     "attention_backward",
+    "convergence",
+    "gated_sum",
     "gelu",
     "layer_norm_backward",
     "log_mean_softmax",

@@ -1,7 +1,8 @@
 """Recurrent layers on CUDA: one matrix product and one kernel of each step.
 
-The inputs' projection is one matrix product per stream before the steps. Both streams' states lie in one matrix, the
-baselines before the samples and in reverse order: as sequences end, the rows that go on stay together.
+The inputs' projection is one matrix product before the steps, or two where the streams' inputs lie apart. Both streams'
+states lie in one matrix, the baselines before the samples and in reverse order: as sequences end, the rows that go on
+stay together.
 """
 
 import torch
@@ -9,6 +10,7 @@ import triton
 from torch import Tensor
 
 from deeplift_fast.ops.arguments import COEFFICIENTS
+from deeplift_fast.ops.memory import adjoined
 from deeplift_fast.ops.triton.recurrent_cells import forward_kernel
 
 ALIGNED = 16  # columns: a row of them is a multiple of the widest load's 16 bytes, and of what matrix products like
@@ -59,9 +61,9 @@ def recurrent(
         return h, h0, log_p, log_p0
     width = min(master_bias.shape[0], triton.cdiv(2 * levels, ALIGNED) * ALIGNED)
     to_gates, to_gates0 = (_stacked(w, m[:, :width]) for w, m in ((weight_u, master_u), (weight_h, master_h)))
-    projected = u.new_empty(rows + rows0, to_gates.shape[1])
-    torch.mm(u, to_gates, out=projected[:rows])
-    torch.mm(u0, to_gates, out=projected[rows:])
+    projected, both = u.new_empty(rows + rows0, to_gates.shape[1]), adjoined(u, u0, 0)
+    for given, out in ((u, projected[:rows]), (u0, projected[rows:])) if both is None else ((both, projected),):
+        torch.mm(given, to_gates, out=out)
     samples, centre = steps[0] + steps0[0], steps0[0]
     product = u.new_empty(samples, to_gates0.shape[1])
     states = u.new_empty(2, samples, units)
@@ -100,7 +102,10 @@ def cells_of(like: Tensor, shape: tuple[int, ...], cell: str) -> Tensor:
 
 
 def _stacked(weight: Tensor, masters: Tensor) -> Tensor:
-    """`[inputs, gates · units + masters]`; of one panel without masters, no copy."""
+    """`[inputs, gates · units + masters]`; no copy of one panel that the masters follow in memory, if there are any."""
     panels, inputs, gates, lanes = weight.shape
     flat = weight.permute(1, 2, 0, 3).reshape(inputs, panels * gates * lanes)
-    return torch.cat([flat, masters], 1) if masters.shape[1] else flat
+    if not masters.shape[1]:
+        return flat
+    both = adjoined(flat, masters, 1)
+    return torch.cat([flat, masters], 1) if both is None else both

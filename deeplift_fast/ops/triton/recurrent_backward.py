@@ -9,6 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from deeplift_fast.ops.arguments import COEFFICIENTS, GATES
+from deeplift_fast.ops.memory import adjoined
 from deeplift_fast.ops.triton.recurrent import ALIGNED, cells_of, elements_of, tile
 from deeplift_fast.ops.triton.recurrent_cells import read
 
@@ -99,14 +100,16 @@ def _step_back(
 
 
 def _back(back: Tensor, masters: Tensor, units: int, width: int) -> Tensor:
-    """`[gates · units + masters, width]`; of one panel without masters, no copy."""
+    """`[gates · units + masters, width]`; no copy of one panel that the masters follow in memory, if there are any."""
     across, panels, rows, wide = back.shape
     lanes = units // panels
     by_gate = back.reshape(across, panels, rows // lanes, lanes, wide).permute(2, 1, 3, 0, 4)
     flat = by_gate.reshape(rows * panels, across * wide)[:, :width]
     if not masters.shape[1]:
         return flat
-    return torch.cat([flat, masters.transpose(0, 1).reshape(masters.shape[1], -1)[:, :width]])
+    past = masters.transpose(0, 1).reshape(masters.shape[1], -1)[:, :width]
+    both = adjoined(flat, past, 0)
+    return torch.cat([flat, past]) if both is None else both
 
 
 @triton.jit(do_not_specialize=("count", "later", "first"))

@@ -12,9 +12,9 @@ BLOCK_BYTES = 2048  # of each tensor: 16, the widest load, for each of a program
 
 def secant(x: Tensor, x0: Tensor, function: str, variant: str) -> tuple[Tensor, Tensor, Tensor]:
     """See :func:`deeplift_fast.ops.secant`."""
-    y = torch.empty_like(x)
-    y0, multiplier = torch.empty_like(y), torch.empty_like(y)
-    x, x0 = _laid_out_as(y, x), _laid_out_as(y, x0)
+    multiplier = torch.empty_like(x)
+    y, y0 = _one_after_the_other(multiplier)
+    x, x0 = _laid_out_as(multiplier, x), _laid_out_as(multiplier, x0)
     size, block = x.numel(), BLOCK_BYTES // x.element_size()
     with torch.cuda.device_of(x):  # a launch goes to the current device, which may not be the tensors'
         grid = (triton.cdiv(size, block),)
@@ -24,6 +24,12 @@ def secant(x: Tensor, x0: Tensor, function: str, variant: str) -> tuple[Tensor, 
             x, x0, y, y0, multiplier, size, function, variant, block, num_warps=4, enable_fp_fusion=fused
         )
     return y, y0, multiplier
+
+
+def _one_after_the_other(like: Tensor) -> tuple[Tensor, Tensor]:
+    """Memory for both streams, which one product may then take together."""
+    y, y0 = torch.empty((2, *like.shape), dtype=like.dtype, device=like.device)
+    return (y, y0) if y.stride() == like.stride() else (torch.empty_like(like), torch.empty_like(like))
 
 
 def _laid_out_as(dense: Tensor, tensor: Tensor) -> Tensor:

@@ -19,7 +19,15 @@ from compiled_kernels import (
 if importlib.util.find_spec("triton") is not None:
     import torch
 
-    from deeplift_fast.ops.triton import attention, attention_backward, gelu, layer_norm_backward, log_mean_softmax
+    from deeplift_fast.ops.triton import (
+        attention,
+        attention_backward,
+        convergence,
+        gated_sum,
+        gelu,
+        layer_norm_backward,
+        log_mean_softmax,
+    )
     from deeplift_fast.ops.triton import token_contributions as tokens
     from deeplift_fast.ops.triton.tiles import strips, tile
 
@@ -96,6 +104,15 @@ def token_kernel(dtype, width=WIDTH):
     )
 
 
+def gate_kernel(dtype, half=0.5, variant="rescale"):
+    names = ("a", "b", "c", "y", "multipliers")
+    return Kernel(
+        gated_sum._gate_kernel,
+        {"VARIANT": variant, "HALF": half, "BLOCK": gated_sum.BLOCK_BYTES // ITEMSIZE[dtype]},
+        tuple(f"{name}_pointer" for name in names),
+    )
+
+
 def softmax_kernel(dtype, log=False, width=WIDTH):
     high, columns = strips(width, TORCH[dtype], log_mean_softmax.ACCESSES)
     return Kernel(
@@ -160,6 +177,7 @@ KERNELS = {
     "gelu": gelu_kernel,
     "layer norm": layer_norm_kernel,
     "tokens": token_kernel,
+    "gate": gate_kernel,
     "softmax": softmax_kernel,
     "softmax backward": softmax_backward_kernel,
     "attention": attention_kernel,
@@ -168,14 +186,16 @@ KERNELS = {
 }
 # Loads and stores of whole rows, 16 bytes at a time, for every walk along a row.
 STREAMED = {
-    "gelu": (2, 2), "layer norm": (3, 1), "tokens": (3, 0), "softmax": (4, 2), "softmax backward": (4, 1),
-    "attention": (1, 0), "attention queries": (2, 0), "attention rows": (3, 1),
+    "gelu": (2, 2), "layer norm": (3, 1), "tokens": (3, 0), "gate": (6, 4), "softmax": (4, 2),
+    "softmax backward": (4, 1), "attention": (1, 0), "attention queries": (2, 0), "attention rows": (3, 1),
 }  # fmt: skip
 VARIANTS = {
     "derivative": lambda dtype: gelu_kernel(dtype, secant=False),
     "layer norm's gradient": lambda dtype: layer_norm_kernel(dtype, half=0.0),
     "a long layer norm": lambda dtype: layer_norm_kernel(dtype, width=2048),
     "long embeddings": lambda dtype: token_kernel(dtype, width=5000),
+    "a gate's gradient": lambda dtype: gate_kernel(dtype, half=0.0),
+    "a gate as PyHealth has it": lambda dtype: gate_kernel(dtype, half=0.0, variant="pyhealth"),
     "log_softmax": lambda dtype: softmax_kernel(dtype, log=True),
     "a long softmax": lambda dtype: softmax_kernel(dtype, width=5000),
     "a long softmax backward": lambda dtype: softmax_backward_kernel(dtype, width=5000),
@@ -227,3 +247,34 @@ def test_offsets_are_64_bits_wide(kernel, size):
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_float64_computes_in_nothing_less(kernel):
     assert "f32" not in KERNELS[kernel]("fp64").compiled("fp64").asm["ttir"]
+
+
+def convergence_kernel(dtype, rescale, **options):
+    numbers = [f"{name}_pointer" for name in ("output", "output0", "delta")]
+    wide = [f"{name}_pointer" for name in ("totals", "figures")]
+    types = dict.fromkeys(numbers, f"*{dtype}") | dict.fromkeys(wide, "*fp64")
+    types |= {"factor_pointer": "*fp64" if dtype == "fp64" else "*fp32", "fine_pointer": "*i1"}
+    constants = {
+        "RESCALE": rescale, "TOLERANCE": 0.01, "ROUNDING": 1e3 * torch.finfo(TORCH[dtype]).eps,
+        "SMALLEST": convergence.RESCALE_EPS, "LARGEST": convergence.LARGEST_FACTOR,
+        "SAMPLES": convergence.SAMPLES_AT_ONCE,
+    }  # fmt: skip
+    types |= {"features": "i32", "batch": "i32"}
+    return compiled(convergence._convergence_kernel, types, constants, aligned=("batch",), **options)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", ITEMSIZE)
+@pytest.mark.parametrize("rescale", [True, False])
+def test_the_sums_of_a_batch_spill_nothing(rescale, dtype, architecture, tmp_path):
+    assert_spills_nothing(convergence_kernel(dtype, rescale, architecture=architecture), tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ITEMSIZE)
+@pytest.mark.parametrize("rescale", [True, False])
+def test_the_sums_of_a_batch_read_16_bytes_at_a_time(rescale, dtype):
+    kernel = convergence_kernel(dtype, rescale)
+    found = accesses(kernel)
+    assert found.count(("ld", VECTOR["fp64"])) >= 2
+    assert found.count(("st", VECTOR[dtype])) >= 1
+    assert {*offsets(kernel)} == {"i64"}

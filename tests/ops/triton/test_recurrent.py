@@ -179,6 +179,14 @@ def test_no_rows(cell):
     assert [each.numel() for each in through((recurrent, recurrent_backward), given, "secant", 0.5)] == [0] * 6
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_streams_in_one_memory(turned):
+    given = case("stagenet", 6, 5, 3, torch.float64)
+    both = torch.cat([given["u0"], given["u"]] if turned else [given["u"], given["u0"]])
+    parts = both.split([len(given["u0"]), len(given["u"])] if turned else [len(given["u"]), len(given["u0"])])
+    assert_matches_naive(given | dict(zip(("u0", "u") if turned else ("u", "u0"), parts, strict=True)))
+
+
 @pytest.mark.parametrize("inputs", [0, 1])
 def test_few_inputs(inputs):
     assert_matches_naive(case("gru", 5, inputs, 0, torch.float64))

@@ -42,6 +42,7 @@ EDGES += [float("inf"), float("-inf"), float("nan")]
 def _uninitialised_memory_is_nan():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "empty_like", lambda tensor: torch.full_like(tensor, float("nan")))
+        patch.setattr(torch, "empty", lambda shape, **options: torch.full(shape, float("nan"), **options))
         yield
 
 

@@ -1,0 +1,78 @@
+"""Summation to delta of a batch as one Triton kernel: a program has some samples, and their sums."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from deeplift_fast.ops.arguments import SAMPLES_AT_ONCE, computed
+from deeplift_fast.ops.naive.convergence import LARGEST_FACTOR, RESCALE_EPS
+from deeplift_fast.ops.triton.tiles import dense, widened
+
+
+def convergence(
+    totals: Tensor, output: Tensor, output0: Tensor, rescale: bool, tolerance: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See :func:`deeplift_fast.ops.convergence`."""
+    totals, output, output0 = dense(totals, output, output0)
+    features, batch = totals.shape
+    parts = triton.cdiv(batch, SAMPLES_AT_ONCE)
+    delta, fine = torch.empty_like(output), torch.empty_like(output, dtype=torch.bool)
+    factor = torch.empty(batch if rescale else 0, dtype=computed(output.dtype), device=output.device)
+    figures = torch.empty(parts, 3, dtype=torch.float64, device=output.device)
+    if batch:
+        with torch.cuda.device_of(output):
+            _convergence_kernel[(parts,)](
+                totals, output, output0, delta, factor, fine, figures, features, batch,
+                rescale, tolerance, 1e3 * torch.finfo(output.dtype).eps, RESCALE_EPS, LARGEST_FACTOR, SAMPLES_AT_ONCE,
+                num_warps=4,
+            )  # fmt: skip
+    return delta, factor, fine, figures
+
+
+@triton.jit
+def _convergence_kernel(
+    totals_pointer: tl.tensor,
+    output_pointer: tl.tensor,
+    output0_pointer: tl.tensor,
+    delta_pointer: tl.tensor,
+    factor_pointer: tl.tensor,
+    fine_pointer: tl.tensor,
+    figures_pointer: tl.tensor,
+    features: tl.tensor,
+    batch: tl.tensor,
+    RESCALE: tl.constexpr,
+    TOLERANCE: tl.constexpr,
+    ROUNDING: tl.constexpr,  # of a number near 1
+    SMALLEST: tl.constexpr,  # sum that is scaled
+    LARGEST: tl.constexpr,  # factor that is fine
+    SAMPLES: tl.constexpr,
+) -> None:
+    part = tl.program_id(0).to(tl.int64)
+    sample = part * SAMPLES + tl.arange(0, SAMPLES)
+    inside = sample < batch
+    total = tl.load(totals_pointer + sample, mask=inside, other=0.0)
+    for feature in range(1, features):
+        total += tl.load(totals_pointer + (feature * batch + sample), mask=inside, other=0.0)
+    a = tl.load(output_pointer + sample, mask=inside, other=0.0)
+    b = tl.load(output0_pointer + sample, mask=inside, other=0.0)
+    difference = a.to(tl.float64) - b.to(tl.float64)
+    delta = total - difference
+    if a.dtype != tl.float64:
+        delta = delta.to(tl.float32).to(a.dtype)
+    tl.store(delta_pointer + sample, delta, mask=inside)
+    a, b, delta = widened(a), widened(b), widened(delta)
+    change = tl.abs(a - b)
+    if RESCALE:
+        usable = tl.abs(total) > SMALLEST
+        factor = tl.where(usable, difference / tl.where(usable, total, 1.0), 1.0)
+        tl.store(factor_pointer + sample, factor, mask=inside)
+        fine = usable & (factor >= 0) & (factor <= LARGEST)
+    else:
+        rounding = ROUNDING * tl.maximum(tl.maximum(tl.abs(a), tl.abs(b)), 1.0)
+        fine = tl.abs(delta) <= tl.maximum(TOLERANCE * change, rounding)  # not where either is NaN
+    tl.store(fine_pointer + sample, fine, mask=inside)
+    sums = figures_pointer + part * 3
+    tl.store(sums, tl.sum(tl.where(inside, delta.to(tl.float64), 0.0), 0))
+    tl.store(sums + 1, ROUNDING * tl.sum(tl.where(inside, (1 + change).to(tl.float64), 0.0), 0))
+    tl.store(sums + 2, tl.sum(tl.where(inside & (fine == 0), 1, 0), 0))
