@@ -1,33 +1,29 @@
-// Results whose memory is asked for in huge pages: at 4 KiB, page faults cost more than the arithmetic.
+// Memory for results that calls hand on to one another: zeroing fresh pages costs more than the kernels' arithmetic.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <cstddef>
 #include <cstdint>
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
+#include <initializer_list>
 
 namespace deeplift_fast {
 
-// Advises the kernel where a tensor's memory spans several huge pages. Advice only: a kernel without transparent huge
-// pages ignores it, and results are the same.
-inline void use_huge_pages(torch::stable::Tensor& tensor) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    constexpr std::uintptr_t page = std::uintptr_t(1) << 21;
-    const auto start = reinterpret_cast<std::uintptr_t>(tensor.data_ptr());
-    const std::uintptr_t first = (start + page - 1) & ~(page - 1);
-    const std::uintptr_t last = (start + tensor.numel() * tensor.element_size()) & ~(page - 1);
-    if (last >= first + 2 * page) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
-#endif
-}
+// A contiguous tensor of the dtype of `like`, of whatever content. From 1 MiB on its memory is kept when it is gone,
+// up to 512 MiB in all, and asked for in huge pages.
+torch::stable::Tensor allocate(const torch::stable::Tensor& like, std::initializer_list<std::int64_t> sizes);
 
-inline torch::stable::Tensor allocate_like(const torch::stable::Tensor& like) {
-    torch::stable::Tensor result = torch::stable::empty_like(like);
-    use_huge_pages(result);
-    return result;
-}
+// The same with the layout that an elementwise function's result has.
+torch::stable::Tensor allocate_like(const torch::stable::Tensor& like);
+
+// Filled with zeros, by all threads.
+torch::stable::Tensor allocate_zeros(const torch::stable::Tensor& like, std::initializer_list<std::int64_t> sizes);
+
+// Advises the system where memory spans several huge pages. Advice only: results are the same.
+void use_huge_pages(void* start, std::size_t bytes);
+
+// Gives what is kept back to the system; returns its bytes.
+std::size_t release_memory();
 
 }  // namespace deeplift_fast

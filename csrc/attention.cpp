@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "activations.h"
+#include "allocate.h"
 #include "checks.h"
 #include "gemm.h"
 
@@ -56,14 +57,12 @@ DLF_INLINE void normalise(T* __restrict scores, T* __restrict p, Index rows, Ind
 template <typename T>
 DLF_INLINE void pair_up(const T* __restrict log_p, const T* __restrict log_p0, T* __restrict p, T* __restrict share,
                         Index size, T half) {
-    const bool log_mean = half != 0;
+    const bool midpoint = half != 0;
     for (Index i = 0; i < size; ++i) {
         const T a = log_p[i], b = log_p0[i], at_input = exponential(a).exp;
-        const T at_baseline = exponential(b).exp, delta = difference(a, b);
-        const T ratio = delta == 0 ? T(1) : -exponential(-delta).expm1 / delta;
-        const T larger = at_input > at_baseline ? at_input : at_baseline;
+        const T at_baseline = exponential(b).exp;
         p[i] = at_input + half * (at_baseline - at_input);
-        share[i] = log_mean ? larger * ratio : at_input;
+        share[i] = midpoint ? log_mean(a, b, at_input, at_baseline) : at_input;
     }
 }
 
@@ -334,8 +333,8 @@ std::tuple<Tensor, Tensor> attention(Tensor asked, Tensor rows, Tensor index, Te
     const Index heads = asked.size(0);
     STD_TORCH_CHECK(spans.offsets(1).back() == pairs, "attention: pairs is ", pairs, "; the samples have ",
                     spans.offsets(1).back());
-    Tensor mixed = torch::stable::empty_like(asked);
-    Tensor log_p = torch::stable::new_empty(asked, {heads * pairs});
+    Tensor mixed = allocate_like(asked);
+    Tensor log_p = allocate(asked, {heads * pairs});
     const auto run = [&]<typename T>(T) {
         forward<T>(Side<T>(asked, rows, spans), {data<bool>(looks), data<bool>(seen)},
                    static_cast<T*>(mixed.mutable_data_ptr()), static_cast<T*>(log_p.mutable_data_ptr()));
@@ -359,7 +358,7 @@ std::tuple<Tensor, Tensor> attention_backward(Tensor m, Tensor asked, Tensor ask
                         "attention_backward: a sample and its baseline differ in rows or queries");
     STD_TORCH_CHECK(log_p.numel() == offsets.back() && log_p0.numel() == offsets0.back(),
                     "attention_backward: log_p does not fit the samples");
-    Tensor m_asked = torch::stable::empty_like(asked), m_rows = torch::stable::new_zeros(rows, rows.sizes());
+    Tensor m_asked = allocate_like(asked), m_rows = allocate_zeros(rows, {rows.size(0), rows.size(1)});
     const auto run = [&]<typename T>(T) {
         const BackwardOf<T> b{Side<T>(asked, rows, spans),
                               Side<T>(asked0, rows0, spans0),

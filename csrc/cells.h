@@ -12,13 +12,41 @@ namespace deeplift_fast {
 // What the activations' own multipliers are.
 enum class Slope { secant, derivative, pyhealth };
 
+// An activation in both streams.
+template <typename T>
+struct Secant {
+    T y, y0, multiplier;
+};
+
 template <typename T, typename Function, Slope slope>
-DLF_INLINE Secant<T> activation(T a, T b) {
-    if constexpr (slope == Slope::secant) return Function::rescale(a, b);
-    if constexpr (slope == Slope::pyhealth) return deeplift_fast::pyhealth<T, Function>(a, b);
-    const T y = Function::value(a);
-    return {y, Function::value(b), Function::backward(a, y)};
+DLF_INLINE Secant<T> activation(T x, Point<T> b) {
+    const Point<T> a = Function::at(x);
+    if constexpr (slope == Slope::secant)
+        return {a.y, b.y, Function::rescale(a, b)};
+    else if constexpr (slope == Slope::pyhealth)
+        return {a.y, b.y, pyhealth<T, Function>(a, b)};
+    else
+        return {a.y, b.y, Function::backward(x, a.y)};
 }
+
+// A row of the baseline's activations, computed once for all rows of the input that face it:
+// `[activation][field][lane]`.
+template <typename T>
+struct Points {
+    T* numbers;
+
+    template <typename Function>
+    DLF_INLINE T set(int activation, int lane, T x) const {
+        const Point<T> point = Function::at(x);
+        T* to = numbers + activation * 4 * lanes<T> + lane;
+        to[0] = point.x, to[lanes<T>] = point.y, to[2 * lanes<T>] = point.exp, to[3 * lanes<T>] = point.inverse;
+        return point.y;
+    }
+    DLF_INLINE Point<T> get(int activation, int lane) const {
+        const T* from = numbers + activation * 4 * lanes<T> + lane;
+        return {from[0], from[lanes<T>], from[2 * lanes<T>], from[3 * lanes<T>]};
+    }
+};
 
 // The operand that a product's other factor sees: half-way between the streams, or that of the input.
 template <typename T>
@@ -43,13 +71,23 @@ template <typename T>
 struct FourGates {
     Secant<T> f, i, o, g;
 
-    template <Slope slope>
-    static DLF_INLINE FourGates both(const T* z, const T* z0, int lane) {
+    struct Values {
+        T f, i, o, g;
+    };
+    static DLF_INLINE Values values(const T* z, int lane, Points<T> points) {
         constexpr int n = lanes<T>;
-        return {activation<T, Sigmoid, slope>(z[lane], z0[lane]),
-                activation<T, Sigmoid, slope>(z[n + lane], z0[n + lane]),
-                activation<T, Sigmoid, slope>(z[2 * n + lane], z0[2 * n + lane]),
-                activation<T, Tanh, slope>(z[3 * n + lane], z0[3 * n + lane])};
+        return {points.template set<Sigmoid>(0, lane, z[lane]), points.template set<Sigmoid>(1, lane, z[n + lane]),
+                points.template set<Sigmoid>(2, lane, z[2 * n + lane]),
+                points.template set<Tanh>(3, lane, z[3 * n + lane])};
+    }
+
+    template <Slope slope>
+    static DLF_INLINE FourGates both(const T* z, Points<T> baseline, int lane) {
+        constexpr int n = lanes<T>;
+        return {activation<T, Sigmoid, slope>(z[lane], baseline.get(0, lane)),
+                activation<T, Sigmoid, slope>(z[n + lane], baseline.get(1, lane)),
+                activation<T, Sigmoid, slope>(z[2 * n + lane], baseline.get(2, lane)),
+                activation<T, Tanh, slope>(z[3 * n + lane], baseline.get(3, lane))};
     }
 
     // Writes the multipliers of the pre-activations; returns that of c.
@@ -66,18 +104,17 @@ struct FourGates {
 
 template <typename T>
 struct StageNet {
-    static constexpr int gates = 4, coefficients = 8;
+    static constexpr int gates = 4, activations = 5, coefficients = 8;
     static constexpr bool has_masters = true;
 
     template <Slope slope>
-    static DLF_INLINE void forward(const T* z, const T* z0, int lane, State<T> old, State<T> old0, Masters<T> m,
-                                   Masters<T> m0, T half, State<T>& now, T* k, std::int64_t stride) {
-        const auto [f, i, o, g] = FourGates<T>::template both<slope>(z, z0, lane);
+    static DLF_INLINE void forward(const T* z, const T* z0, Points<T> baseline, int lane, State<T> old, State<T> old0,
+                                   Masters<T> m, Masters<T> m0, T half, State<T>& now, T* k, std::int64_t stride) {
+        const auto [f, i, o, g] = FourGates<T>::template both<slope>(z, baseline, lane);
         const T overlap = m.forget * m.input, overlap0 = m0.forget * m0.input;
         const T mixed = f.y * old.c + i.y * g.y, mixed0 = f.y0 * old0.c + i.y0 * g.y0;
         const T c = overlap * mixed + (m.forget - overlap) * old.c + (m.input - overlap) * g.y;
-        const T c0 = overlap0 * mixed0 + (m0.forget - overlap0) * old0.c + (m0.input - overlap0) * g.y0;
-        const auto t = activation<T, Tanh, slope>(c, c0);
+        const auto t = activation<T, Tanh, slope>(c, baseline.get(4, lane));
         now = {o.y * t.y, c};
         const T both = between(overlap, overlap0, half), forget = between(m.forget, m0.forget, half);
         const T input = between(m.input, m0.input, half), last = between(old.c, old0.c, half);
@@ -92,12 +129,11 @@ struct StageNet {
         k[7 * stride] = fresh + rest * forget;
     }
 
-    static DLF_INLINE State<T> plain(const T* z, int lane, State<T> old, Masters<T> m) {
-        constexpr int n = lanes<T>;
-        const T f = Sigmoid::value(z[lane]), i = Sigmoid::value(z[n + lane]), o = Sigmoid::value(z[2 * n + lane]);
-        const T g = Tanh::value(z[3 * n + lane]), overlap = m.forget * m.input;
+    static DLF_INLINE State<T> baseline(const T* z, int lane, State<T> old, Masters<T> m, Points<T> points) {
+        const auto [f, i, o, g] = FourGates<T>::values(z, lane, points);
+        const T overlap = m.forget * m.input;
         const T c = overlap * (f * old.c + i * g) + (m.forget - overlap) * old.c + (m.input - overlap) * g;
-        return {o * Tanh::value(c), c};
+        return {o * points.template set<Tanh>(4, lane, c), c};
     }
 
     // From the multipliers of h and c to those of the pre-activations, of the last c, and of the master gates.
@@ -112,15 +148,15 @@ struct StageNet {
 
 template <typename T>
 struct Lstm {
-    static constexpr int gates = 4, coefficients = 6;
+    static constexpr int gates = 4, activations = 5, coefficients = 6;
     static constexpr bool has_masters = false;
 
     template <Slope slope>
-    static DLF_INLINE void forward(const T* z, const T* z0, int lane, State<T> old, State<T> old0, Masters<T>,
-                                   Masters<T>, T half, State<T>& now, T* k, std::int64_t stride) {
-        const auto [f, i, o, g] = FourGates<T>::template both<slope>(z, z0, lane);
-        const T c = f.y * old.c + i.y * g.y, c0 = f.y0 * old0.c + i.y0 * g.y0;
-        const auto t = activation<T, Tanh, slope>(c, c0);
+    static DLF_INLINE void forward(const T* z, const T* z0, Points<T> baseline, int lane, State<T> old, State<T> old0,
+                                   Masters<T>, Masters<T>, T half, State<T>& now, T* k, std::int64_t stride) {
+        const auto [f, i, o, g] = FourGates<T>::template both<slope>(z, baseline, lane);
+        const T c = f.y * old.c + i.y * g.y;
+        const auto t = activation<T, Tanh, slope>(c, baseline.get(4, lane));
         now = {o.y * t.y, c};
         k[0] = between(t.y, t.y0, half) * o.multiplier;
         k[stride] = between(o.y, o.y0, half) * t.multiplier;
@@ -130,10 +166,10 @@ struct Lstm {
         k[5 * stride] = between(i.y, i.y0, half) * g.multiplier;
     }
 
-    static DLF_INLINE State<T> plain(const T* z, int lane, State<T> old, Masters<T>) {
-        constexpr int n = lanes<T>;
-        const T c = Sigmoid::value(z[lane]) * old.c + Sigmoid::value(z[n + lane]) * Tanh::value(z[3 * n + lane]);
-        return {Sigmoid::value(z[2 * n + lane]) * Tanh::value(c), c};
+    static DLF_INLINE State<T> baseline(const T* z, int lane, State<T> old, Masters<T>, Points<T> points) {
+        const auto [f, i, o, g] = FourGates<T>::values(z, lane, points);
+        const T c = f * old.c + i * g;
+        return {o * points.template set<Tanh>(4, lane, c), c};
     }
 
     static DLF_INLINE void backward(const T* k, std::int64_t stride, int lane, T m_h, T& m_c, T* d, T&, T&, T&) {
@@ -145,17 +181,17 @@ struct Lstm {
 // Gates: new (from the input), reset, update, new (from the state).
 template <typename T>
 struct Gru {
-    static constexpr int gates = 4, coefficients = 5;
+    static constexpr int gates = 4, activations = 3, coefficients = 5;
     static constexpr bool has_masters = false;
 
     template <Slope slope>
-    static DLF_INLINE void forward(const T* z, const T* z0, int lane, State<T> old, State<T> old0, Masters<T>,
-                                   Masters<T>, T half, State<T>& now, T* k, std::int64_t stride) {
+    static DLF_INLINE void forward(const T* z, const T* z0, Points<T> baseline, int lane, State<T> old, State<T> old0,
+                                   Masters<T>, Masters<T>, T half, State<T>& now, T* k, std::int64_t stride) {
         constexpr int n = lanes<T>;
-        const auto r = activation<T, Sigmoid, slope>(z[n + lane], z0[n + lane]);
-        const auto u = activation<T, Sigmoid, slope>(z[2 * n + lane], z0[2 * n + lane]);
+        const auto r = activation<T, Sigmoid, slope>(z[n + lane], baseline.get(0, lane));
+        const auto u = activation<T, Sigmoid, slope>(z[2 * n + lane], baseline.get(1, lane));
         const T kept = z[3 * n + lane], kept0 = z0[3 * n + lane];
-        const auto fresh = activation<T, Tanh, slope>(z[lane] + r.y * kept, z0[lane] + r.y0 * kept0);
+        const auto fresh = activation<T, Tanh, slope>(z[lane] + r.y * kept, baseline.get(2, lane));
         now = {fresh.y + u.y * (old.h - fresh.y), T(0)};
         const T update = between(u.y, u.y0, half), slope_of_new = (T(1) - update) * fresh.multiplier;
         k[0] = slope_of_new;
@@ -165,10 +201,12 @@ struct Gru {
         k[4 * stride] = update;
     }
 
-    static DLF_INLINE State<T> plain(const T* z, int lane, State<T> old, Masters<T>) {
+    static DLF_INLINE State<T> baseline(const T* z, int lane, State<T> old, Masters<T>, Points<T> points) {
         constexpr int n = lanes<T>;
-        const T fresh = Tanh::value(z[lane] + Sigmoid::value(z[n + lane]) * z[3 * n + lane]);
-        return {fresh + Sigmoid::value(z[2 * n + lane]) * (old.h - fresh), T(0)};
+        const T r = points.template set<Sigmoid>(0, lane, z[n + lane]);
+        const T u = points.template set<Sigmoid>(1, lane, z[2 * n + lane]);
+        const T fresh = points.template set<Tanh>(2, lane, z[lane] + r * z[3 * n + lane]);
+        return {fresh + u * (old.h - fresh), T(0)};
     }
 
     static DLF_INLINE void backward(const T* k, std::int64_t stride, int lane, T m_h, T&, T* d, T& direct, T&, T&) {
@@ -180,19 +218,19 @@ struct Gru {
 
 template <typename T, typename Function>
 struct Elman {
-    static constexpr int gates = 1, coefficients = 1;
+    static constexpr int gates = 1, activations = 1, coefficients = 1;
     static constexpr bool has_masters = false;
 
     template <Slope slope>
-    static DLF_INLINE void forward(const T* z, const T* z0, int lane, State<T>, State<T>, Masters<T>, Masters<T>, T,
-                                   State<T>& now, T* k, std::int64_t) {
-        const auto y = activation<T, Function, slope>(z[lane], z0[lane]);
+    static DLF_INLINE void forward(const T* z, const T*, Points<T> baseline, int lane, State<T>, State<T>, Masters<T>,
+                                   Masters<T>, T, State<T>& now, T* k, std::int64_t) {
+        const auto y = activation<T, Function, slope>(z[lane], baseline.get(0, lane));
         now = {y.y, T(0)};
         k[0] = y.multiplier;
     }
 
-    static DLF_INLINE State<T> plain(const T* z, int lane, State<T>, Masters<T>) {
-        return {Function::value(z[lane]), T(0)};
+    static DLF_INLINE State<T> baseline(const T* z, int lane, State<T>, Masters<T>, Points<T> points) {
+        return {points.template set<Function>(0, lane, z[lane]), T(0)};
     }
 
     static DLF_INLINE void backward(const T* k, std::int64_t, int lane, T m_h, T&, T* d, T&, T&, T&) {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "allocate.h"
 #include "checks.h"
 #include "elementwise.h"
 
@@ -60,7 +61,7 @@ Tensor layer_norm_backward(Tensor m, Tensor x, Tensor x0, Tensor where, Tensor a
                            Tensor scale0, Tensor weight, double half) {
     const Index size = x.size(1);
     require_within("layer_norm_backward: where", where, x0.size(0));
-    Tensor out = torch::stable::empty_like(x);
+    Tensor out = allocate_like(x);
     const auto run = [&]<typename T>(T) {
         const Index* facing = integers(where);
         const T near = static_cast<T>(half);

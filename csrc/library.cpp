@@ -2,12 +2,24 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "allocate.h"
+
+namespace {
+
+PyObject* release_memory(PyObject*, PyObject*) { return PyLong_FromSize_t(deeplift_fast::release_memory()); }
+
+PyMethodDef methods[] = {
+    {"release_memory", release_memory, METH_NOARGS, "Gives the memory kept for results back; returns its bytes."},
+    {nullptr, nullptr, 0, nullptr}};
+
+}  // namespace
+
 extern "C" __attribute__((visibility("default"))) PyObject* PyInit__C(void) {
     static PyModuleDef module = {PyModuleDef_HEAD_INIT,
                                  "_C",
                                  "C++ kernels of deeplift_fast for the CPU",
                                  -1,
-                                 nullptr,
+                                 methods,
                                  nullptr,
                                  nullptr,
                                  nullptr,

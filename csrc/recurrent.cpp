@@ -276,13 +276,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent(Tensor u, Tensor u0, Tensor
                                                      Index levels, std::string cell, std::string slope, double half) {
     const Rows rows(counts), rows0(counts0);
     const Index units = bias.size(0) * lanes_of(u);
-    Tensor h = torch::stable::new_empty(u, {rows.total(), units});
-    Tensor h0 = torch::stable::new_empty(u, {rows0.total(), units});
+    Tensor h = allocate(u, {rows.total(), units}), h0 = allocate(u, {rows0.total(), units});
     Tensor log_p = torch::stable::new_empty(u, {rows.total(), 2 * levels});
     Tensor log_p0 = torch::stable::new_empty(u, {rows0.total(), 2 * levels});
     STD_TORCH_CHECK(reinterpret_cast<std::uintptr_t>(coefficients.const_data_ptr()) % 16 == 0,
                     "recurrent: coefficients must begin at a multiple of 16 bytes; pass a tensor of their own");
-    use_huge_pages(coefficients);
+    use_huge_pages(coefficients.data_ptr(), coefficients.numel() * coefficients.element_size());
     const auto run = u.scalar_type() == ScalarType::Float ? forward<float> : forward<double>;
     run(u, u0, where, rows, rows0, weight_u, weight_h, bias, master_u, master_h, master_bias, levels, cell, slope, half,
         h, h0, coefficients, log_p, log_p0);
@@ -294,7 +293,7 @@ Tensor recurrent_backward(Tensor m_h, Tensor m_master, Tensor coefficients, Tens
                           Index inputs) {
     const Rows rows(counts);
     const Index n = lanes_of(m_h), width = (inputs + n - 1) / n * n;
-    Tensor m_u = torch::stable::fill_(torch::stable::new_empty(m_h, {rows.total(), width}), 0.0);
+    Tensor m_u = allocate_zeros(m_h, {rows.total(), width});
     const auto run = m_h.scalar_type() == ScalarType::Float ? backward<float> : backward<double>;
     run(m_h, m_master, coefficients, shares, rows, back_u, back_h, back_master_u, back_master_h, levels, cell, m_u);
     return m_u;

@@ -38,8 +38,34 @@ DLF_INLINE Masters<T> masters_of(const Stream<T>& stream, Index sample, Index le
     return {gates[level], gates[levels + level]};
 }
 
+// Numbers that a row of the baseline leaves for the rows that face it: its activations and the last c.
+template <typename T, typename Cell>
+constexpr Index noted = (Cell::activations * 4 + 1) * lanes<T>;
+
+template <typename T, typename Cell>
+DLF_INLINE void step_baseline(const Forward<T>& f, const Panel<T>& p, T* notes) {
+    constexpr int n = lanes<T>, size = Cell::gates * n;
+    const Index start = p.index * n, level = f.levels ? p.index / (f.panels / f.levels) : 0;
+    static const T nothing[n] = {};
+    for (Index i = 0; i < p.count; ++i, notes += noted<T, Cell>) {
+        const T* z = p.z0 + i * size;
+        const T* h = p.first > 0 ? f.baseline.h + (p.first_last + i) * f.units + start : nothing;
+        T* c = f.baseline.cell + i * f.units + start;
+        T* out = f.baseline.h + (p.first + i) * f.units + start;
+        T* last = notes + Cell::activations * 4 * n;
+        const Masters<T> m = masters_of(f.baseline, i, level, f.levels);
+#pragma GCC ivdep
+        for (int lane = 0; lane < n; ++lane) {
+            last[lane] = c[lane];
+            const State<T> now = Cell::baseline(z, lane, {h[lane], c[lane]}, m, Points<T>{notes});
+            out[lane] = now.h;
+            c[lane] = now.c;
+        }
+    }
+}
+
 template <typename T, typename Cell, Slope slope>
-DLF_INLINE void step_actual(const Forward<T>& f, const Panel<T>& p, Index baseline_last) {
+DLF_INLINE void step_actual(const Forward<T>& f, const Panel<T>& p, Index baseline_last, T* notes) {
     constexpr int n = lanes<T>, size = Cell::gates * n;
     const Index start = p.index * n, level = f.levels ? p.index / (f.panels / f.levels) : 0;
     const bool begun = p.first > 0;
@@ -51,45 +77,25 @@ DLF_INLINE void step_actual(const Forward<T>& f, const Panel<T>& p, Index baseli
         const T* h = begun ? f.actual.h + (p.first_last + i) * f.units + start : nothing;
         const T* h0 = begun ? f.baseline.h + (baseline_last + other) * f.units + start : nothing;
         T* c = f.actual.cell + i * f.units + start;
-        const T* c0 = f.baseline.cell + other * f.units + start;
+        T* facing = notes + other * noted<T, Cell>;
+        const T* c0 = facing + Cell::activations * 4 * n;
         T* out = f.actual.h + row * f.units + start;
-        T* k = f.coefficients + row * Cell::coefficients * f.units + start;
+        T* k = f.coefficients + (p.first * f.panels + p.index * p.count + i) * Cell::coefficients * n;
         const Masters<T> m = masters_of(f.actual, i, level, f.levels);
         const Masters<T> m0 = masters_of(f.baseline, other, level, f.levels);
-        const Index units = f.units;
         const T half = f.half;
         alignas(vector_bytes) T found[Cell::coefficients * n];
 #pragma GCC ivdep
         for (int lane = 0; lane < n; ++lane) {
             State<T> now;
-            Cell::template forward<slope>(z, z0, lane, {h[lane], c[lane]}, {h0[lane], c0[lane]}, m, m0, half, now,
-                                          found + lane, n);
+            Cell::template forward<slope>(z, z0, Points<T>{facing}, lane, {h[lane], c[lane]}, {h0[lane], c0[lane]}, m,
+                                          m0, half, now, found + lane, n);
             out[lane] = now.h;
             c[lane] = now.c;
         }
-        for (int j = 0; j < Cell::coefficients; ++j) past_caches(k + j * units, found + j * n);
+        for (int j = 0; j < Cell::coefficients; ++j) past_caches(k + j * n, found + j * n);
     }
     settle();
-}
-
-template <typename T, typename Cell>
-DLF_INLINE void step_baseline(const Forward<T>& f, const Panel<T>& p) {
-    constexpr int n = lanes<T>, size = Cell::gates * n;
-    const Index start = p.index * n, level = f.levels ? p.index / (f.panels / f.levels) : 0;
-    static const T nothing[n] = {};
-    for (Index i = 0; i < p.count; ++i) {
-        const T* z = p.z0 + i * size;
-        const T* h = p.first > 0 ? f.baseline.h + (p.first_last + i) * f.units + start : nothing;
-        T* c = f.baseline.cell + i * f.units + start;
-        T* out = f.baseline.h + (p.first + i) * f.units + start;
-        const Masters<T> m = masters_of(f.baseline, i, level, f.levels);
-#pragma GCC ivdep
-        for (int lane = 0; lane < n; ++lane) {
-            const State<T> now = Cell::plain(z, lane, {h[lane], c[lane]}, m);
-            out[lane] = now.h;
-            c[lane] = now.c;
-        }
-    }
 }
 
 template <typename T, typename Cell>
@@ -98,7 +104,7 @@ DLF_INLINE void step_back(const Backward<T>& b, Index panel, Index count, Index 
     const Index start = panel * n, units = b.units;
     for (Index i = 0; i < count; ++i) {
         const T* m_h = b.m_h + (first + i) * units + start;
-        const T* k = b.coefficients + (first + i) * Cell::coefficients * units + start;
+        const T* k = b.coefficients + (first * b.panels + panel * count + i) * Cell::coefficients * n;
         T* h = b.carried_h + i * units + start;
         T* c = b.carried_c + i * units + start;
         T* d = b.d + (i * b.panels + panel) * size;
@@ -106,7 +112,7 @@ DLF_INLINE void step_back(const Backward<T>& b, Index panel, Index count, Index 
 #pragma GCC ivdep
         for (int lane = 0; lane < n; ++lane) {
             T m_c = c[lane], direct = 0, m_forget = 0, m_input = 0;
-            Cell::backward(k + lane, units, lane, m_h[lane] + h[lane], m_c, d, direct, m_forget, m_input);
+            Cell::backward(k + lane, n, lane, m_h[lane] + h[lane], m_c, d, direct, m_forget, m_input);
             c[lane] = m_c;
             h[lane] = direct;
             forget[lane] = m_forget;
@@ -124,8 +130,9 @@ DLF_INLINE void step_back(const Backward<T>& b, Index panel, Index count, Index 
 // Not templates: a function template cannot carry target_clones.
 #define DLF_FORWARD(NAME, T, SLOPE, ...)                                                            \
     DLF_CLONES void NAME(const Forward<T>& f, const Panel<T>& p, const Panel<T>& p0, Index last0) { \
-        step_actual<T, __VA_ARGS__, Slope::SLOPE>(f, p, last0);                                     \
-        step_baseline<T, __VA_ARGS__>(f, p0);                                                       \
+        std::vector<T> notes(p0.count * noted<T, __VA_ARGS__>);                                     \
+        step_baseline<T, __VA_ARGS__>(f, p0, notes.data());                                         \
+        step_actual<T, __VA_ARGS__, Slope::SLOPE>(f, p, last0, notes.data());                       \
     }
 #define DLF_BACK(NAME, T, ...)                                                          \
     DLF_CLONES void NAME(const Backward<T>& b, Index panel, Index count, Index first) { \

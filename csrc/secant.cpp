@@ -26,23 +26,22 @@ template <typename T>
 using Loop = void (*)(const T*, const T*, T*, T*, T*, std::int64_t);
 
 // Not templates: a function template cannot carry target_clones.
-#define DLF_LOOP(NAME, T, EXPRESSION)                                                                      \
+#define DLF_LOOP(NAME, T, FUNCTION, EXPRESSION)                                                            \
     DLF_CLONES void NAME(const T* __restrict x, const T* __restrict x0, T* __restrict y, T* __restrict y0, \
                          T* __restrict multiplier, std::int64_t count) {                                   \
         for (std::int64_t i = 0; i < count; ++i) {                                                         \
-            const T a = x[i], b = x0[i];                                                                   \
-            const Secant<T> result = EXPRESSION;                                                           \
-            y[i] = result.y;                                                                               \
-            y0[i] = result.y0;                                                                             \
-            multiplier[i] = result.multiplier;                                                             \
+            const Point<T> a = FUNCTION::at(x[i]), b = FUNCTION::at(x0[i]);                                \
+            y[i] = a.y;                                                                                    \
+            y0[i] = b.y;                                                                                   \
+            multiplier[i] = EXPRESSION;                                                                    \
         }                                                                                                  \
     }
 
-#define DLF_LOOPS(FUNCTION)                                                       \
-    DLF_LOOP(FUNCTION##_rescale_float, float, FUNCTION::rescale(a, b))            \
-    DLF_LOOP(FUNCTION##_rescale_double, double, FUNCTION::rescale(a, b))          \
-    DLF_LOOP(FUNCTION##_pyhealth_float, float, (pyhealth<float, FUNCTION>(a, b))) \
-    DLF_LOOP(FUNCTION##_pyhealth_double, double, (pyhealth<double, FUNCTION>(a, b)))
+#define DLF_LOOPS(FUNCTION)                                                                 \
+    DLF_LOOP(FUNCTION##_rescale_float, float, FUNCTION, FUNCTION::rescale(a, b))            \
+    DLF_LOOP(FUNCTION##_rescale_double, double, FUNCTION, FUNCTION::rescale(a, b))          \
+    DLF_LOOP(FUNCTION##_pyhealth_float, float, FUNCTION, (pyhealth<float, FUNCTION>(a, b))) \
+    DLF_LOOP(FUNCTION##_pyhealth_double, double, FUNCTION, (pyhealth<double, FUNCTION>(a, b)))
 
 DLF_LOOPS(Relu)
 DLF_LOOPS(Sigmoid)

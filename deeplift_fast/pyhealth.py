@@ -297,9 +297,13 @@ class DeepLift(BaseInterpreter):
         """The attribution through fused layers; `None` where there are none for the model or the batch."""
         if not self.fuse:
             return None
+        inputs = features
+        if not self._flattens(features):  # else `forward` gets the batch as it came
+            per_value = self.rules == "pyhealth"
+            inputs = {key: each.with_derived_mask(per_value, torch.bool) for key, each in features.items()}
         try:
             return route.attribute(
-                self.model, features, baselines, target, self.rules, steps, self.delta_tol,
+                self.model, inputs, baselines, target, self.rules, steps, self.delta_tol,
                 lambda count: self._own_logits(features, batch, count), later, self._graphs,
             )  # fmt: skip
         except route.NotFused as error:

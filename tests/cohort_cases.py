@@ -77,7 +77,7 @@ def spoiled(count=23):
         2: "'row' holds NaN or inf",
         3: "'a' is an empty sequence",
         7: "'a' holds a token outside",
-        8: "raised",
+        8: "'row' has another number of values",
         9: "raised",
         15: "'row' holds NaN or inf",
     }

@@ -50,20 +50,21 @@ def told(debug: bool, extra: str, kept: str) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from error
     except ModuleNotFoundError as error:
         if debug:
-            raise
+            traceback.print_exc()
         needed = "dask" if error.name in ("dask", "distributed", "cloudpickle") else extra
         say(f'this needs {error.name}: pip install "deeplift_fast[{needed}]"')
         raise typer.Exit(UNEXPECTED) from error
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         if isinstance(error, ValueError | NotImplementedError | _demo_error()) and _ours(error):
             say(str(error))
             raise typer.Exit(BAD_INPUT) from error
         if isinstance(error, OSError) and error.strerror:
             say(f"{error.filename or 'an operation on files'}: {error.strerror}")
             raise typer.Exit(BAD_INPUT) from error
-        say(f"{type(error).__name__} at {place(error)}; --debug shows the rest, which may quote patients' data")
+        more = "" if debug else "; --debug shows the rest, which may quote patients' data"
+        say(f"{type(error).__name__} at {place(error)}{more}")
         raise typer.Exit(UNEXPECTED) from error
 
 

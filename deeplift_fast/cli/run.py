@@ -96,6 +96,10 @@ def _attribute(
     if device is not None:
         model = model.to(device)
     interpreter = DeepLift(model, rules=rules, steps=steps)
+    try:
+        interpreter._target(options["target_class_idx"])
+    except ValueError as error:
+        raise ValueError(str(error).replace("target_class_idx", "--target").replace("None, or ", "")) from None
     with local_client(workers, device) if workers > 1 else nullcontext() as client:
         return attribute_cohort(interpreter, dataset, out, client=client, **further, **options)
 

@@ -23,6 +23,9 @@ from deeplift_fast.errors import ConvergenceWarning
 from deeplift_fast.features import read_features
 from deeplift_fast.pyhealth import DeepLift
 
+ALIGNMENT = 64
+"""Bytes, of PyTorch's own tensors on a CPU."""
+
 HOPELESS = 8
 """Samples that may fail in the interpreter before any has been attributed."""
 
@@ -200,11 +203,17 @@ def quiet() -> Iterator[None]:
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """A batch with its tensors, and tuples of tensors, on a device."""
+    """A batch with its tensors, and tuples of tensors, on a device.
+
+    Tensors that share memory with NumPy or a file are copied unless they lie where PyTorch lays its own: products round
+    by how their operands are aligned, and a run that goes on is to have the same bits.
+    """
 
     def move(item: Any) -> Any:
         if isinstance(item, Tensor):
-            return item.to(device)
+            moved = item.to(device)
+            aligned = moved.device.type != "cpu" or moved.data_ptr() % ALIGNMENT == 0
+            return moved if aligned else moved.clone()
         return tuple(map(move, item)) if isinstance(item, tuple) else item
 
     return {key: move(item) for key, item in batch.items()}

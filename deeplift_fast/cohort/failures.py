@@ -106,6 +106,11 @@ def _wrong(key: str, part: Parts, model: Any, tokens: bool, count: int) -> list[
     if np.issubdtype(part.rows.dtype, np.floating):
         bad = ~np.isfinite(part.rows.reshape(len(part.rows), -1)).all(1)
         found += [(int(place), f"feature {key!r} holds NaN or inf") for place in np.unique(part.owner[bad])]
+        width = _width(model, key)
+        if width is not None and part.lengths is not None and part.rows.ndim == 1:
+            # Beside longer ones it would be padded with zeros that nobody measured.
+            reason = f"feature {key!r} has another number of values than the model takes"
+            found += [(int(place), reason) for place in np.flatnonzero(part.lengths != width)]
     elif tokens and np.issubdtype(part.rows.dtype, np.integer):
         rows = part.rows.reshape(len(part.rows), -1)
         size = _vocabulary(model, key)
@@ -120,9 +125,20 @@ def _wrong(key: str, part: Parts, model: Any, tokens: bool, count: int) -> list[
 
 def _vocabulary(model: Any, key: str) -> int | None:
     """Number of tokens that the model embeds, where it is PyHealth's own embedding that does."""
-    layers = getattr(getattr(model, "embedding_model", None), "embedding_layers", None)
-    layer = layers[key] if isinstance(layers, nn.ModuleDict) and key in layers else None
+    layer = _layer(model, key)
     return layer.num_embeddings if isinstance(layer, nn.Embedding) else None
+
+
+def _width(model: Any, key: str) -> int | None:
+    """Number of values that the model takes of a feature that is one vector, where PyHealth's own embedding does."""
+    layer, processor = _layer(model, key), model.dataset.input_processors[key]
+    return layer.in_features if isinstance(layer, nn.Linear) and tuple(processor.schema()) == ("value",) else None
+
+
+def _layer(model: Any, key: str) -> nn.Module | None:
+    """What PyHealth's own embedding embeds a feature with."""
+    layers = getattr(getattr(model, "embedding_model", None), "embedding_layers", None)
+    return layers[key] if isinstance(layers, nn.ModuleDict) and key in layers else None
 
 
 def _kind(value: Any) -> str:

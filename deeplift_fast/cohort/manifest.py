@@ -14,7 +14,7 @@ identity   object   what the numbers depend on; a run with another identity does
 device     text     where the model was, cpu or cuda
 budget     int      padded steps per batch; null until the first part
 limit      int      samples asked for by the last run; null for all
-total      int      samples of the dataset, or the limit; null until known
+total      int      samples of the dataset, or the limit, or those in parts where they are more; null until known
 finished   bool     whether every sample asked for is in a part
 parts      object   by number of the part: begin, end (samples [begin, end)), samples (attributed), failures, rows
                     (of attributions), budget, seconds, and files: by name, bytes and sha256
@@ -74,13 +74,21 @@ class Manifest:
 
     def save(self, store: Store) -> None:
         """Puts the manifest in place of the one before."""
-        content = {"format": FORMAT, **vars(self)}
-        content["parts"] = {str(number): vars(part) for number, part in sorted(self.parts.items())}
-        store.write(NAME, json.dumps(content, indent=1).encode())
+        about = {"format": FORMAT, **vars(self)}
+        del about["parts"]
+        parts = [f'  "{number}": {json.dumps(vars(part))}' for number, part in sorted(self.parts.items())]
+        lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in about.items()]
+        lines.append(' "parts": {\n' + ",\n".join(parts) + "\n }")
+        store.write(NAME, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+        store.settle("")
 
     def samples(self) -> int:
         """Samples attributed in all parts."""
         return sum(part.samples for part in self.parts.values())
+
+    def end(self) -> int:
+        """One more than the number of the last sample in a part; 0 where there is no part."""
+        return max((part.end for part in self.parts.values()), default=0)
 
     def failures(self) -> int:
         """Samples that could not be attributed, in all parts."""
@@ -135,8 +143,14 @@ def identity_of(
     }
 
 
-def check_same(found: Manifest, identity: dict[str, Any], shown: str) -> None:
+def check_same(found: Manifest, identity: dict[str, Any], shown: str, read_once: bool = False) -> None:
     """Raise unless a folder's manifest has this identity.
+
+    Args:
+        found: the folder's manifest.
+        identity: what this run's numbers depend on.
+        shown: the folder, as messages name it.
+        read_once: whether the dataset gives its batches only once, so that it may have been begun before.
 
     Raises:
         CohortError: naming each field that differs, with both values.
@@ -148,6 +162,7 @@ def check_same(found: Manifest, identity: dict[str, Any], shown: str) -> None:
         raise CohortError(
             f"out is {shown}, which holds the attributions of another run; what differs:\n"
             + "\n".join(lines)
+            + ("\ndataset is an iterator, which begins where it was left: make it anew" if read_once else "")
             + "\nchoose another folder, run what was run there, or start over with force"
         )
 

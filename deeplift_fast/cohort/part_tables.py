@@ -42,6 +42,7 @@ class Texts:
     def __init__(self, model: Any, dimensions: Mapping[str, Sequence[str]] | None = None) -> None:
         self._adding = threading.Lock()
         self._texts: list[str] = []
+        self._array = pa.array([], pa.string())
         self._number: dict[str, int] = {}
         self._by_index: dict[str, np.ndarray] = {}
         for key in model.feature_keys:
@@ -69,14 +70,14 @@ class Texts:
 
     def dictionary(self, which: np.ndarray) -> pa.DictionaryArray:
         """Dictionary-encoded strings of numbers that :meth:`numbers` gave; only those used are in the dictionary."""
-        used = np.zeros(len(self._texts) + 1, bool)
+        if len(self._array) < len(self._texts):
+            self._array = pa.array(self._texts, pa.string())
+        used = np.zeros(len(self._array) + 1, bool)
         used[which] = True  # -1 is the last
-        used[-1] = False
+        some_missing, used[-1] = bool(used[-1]), False
         place = np.cumsum(used, dtype=np.int32) - 1
-        texts = [self._texts[number] for number in np.flatnonzero(used)]
-        missing = which == _NO_TEXT
-        indices = pa.array(place[which], pa.int32(), mask=missing if missing.any() else None)
-        return pa.DictionaryArray.from_arrays(indices, pa.array(texts, pa.string()))
+        indices = pa.array(place[which], pa.int32(), mask=which == _NO_TEXT if some_missing else None)
+        return pa.DictionaryArray.from_arrays(indices, self._array.take(pa.array(np.flatnonzero(used))))
 
     def _add(self, key: str, texts: list[str]) -> None:
         for text in texts:
@@ -202,25 +203,28 @@ def _attributions(
         "step": np.zeros(total, np.int32),
         "slot": np.zeros(total, np.int32),
         "code": np.full(total, _NO_TEXT, np.int32),
-        "time": np.full(total, np.nan, np.float32),
-        "value": np.full(total, np.nan, np.float32),
         "attribution": np.zeros(total, np.float32),
+    }
+    columns |= {
+        name: np.full(total, np.nan, np.float32)
+        for name in ("time", "value")
+        if any(getattr(rows, name) is not None for batch in batches for rows in batch.features.values())
     }
     for batch in batches:
         for place, key in enumerate(keys):
             _scatter(columns, batch.features[key], batch.codes[key], begins[batch.numbers - begin, place])
-    owner = np.repeat(np.arange(samples), counts.sum(1))
+    per_sample = counts.sum(1)
     feature = np.repeat(np.tile(np.arange(len(keys), dtype=np.int32), samples), counts.ravel())
     return pa.table(
         {
-            "sample": owner + begin,
-            **{name: _chosen(column, owner) for name, column in names.items()},
+            "sample": np.repeat(np.arange(begin, begin + samples), per_sample),
+            **{name: _repeated(column, per_sample) for name, column in names.items()},
             "feature": pa.DictionaryArray.from_arrays(pa.array(feature), pa.array(list(keys), pa.string())),
             "step": columns["step"],
             "slot": columns["slot"],
             "code": texts.dictionary(columns["code"]),
-            "time": floats(columns["time"], total),
-            "value": floats(columns["value"], total),
+            "time": floats(columns.get("time"), total),
+            "value": floats(columns.get("value"), total),
             "attribution": columns["attribution"],
         },
         schema=ATTRIBUTIONS,
@@ -241,6 +245,15 @@ def _scatter(columns: dict[str, np.ndarray], rows: FeatureRows, codes: np.ndarra
 def _chosen(column: pa.DictionaryArray, which: np.ndarray) -> pa.DictionaryArray:
     """Rows of a dictionary-encoded column, with the dictionary as it is."""
     return pa.DictionaryArray.from_arrays(column.indices.take(pa.array(which)), column.dictionary)
+
+
+def _repeated(column: pa.DictionaryArray, counts: np.ndarray) -> pa.DictionaryArray:
+    """The rows of a dictionary-encoded column, each so many times."""
+    if column.null_count == len(column):
+        return pa.nulls(int(counts.sum()), column.type)
+    if column.null_count:
+        return _chosen(column, np.repeat(np.arange(len(column)), counts))
+    return pa.DictionaryArray.from_arrays(pa.array(np.repeat(column.indices.to_numpy(), counts)), column.dictionary)
 
 
 def _recorded(feature: Feature, processor: Any) -> Tensor:

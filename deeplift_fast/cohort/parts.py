@@ -21,11 +21,12 @@ from deeplift_fast.cohort.part_tables import Texts, part_tables
 from deeplift_fast.cohort.store import TEMPORARY, Store
 
 ROW_GROUP = 1 << 20
+ENCODED_AT_ONCE = 1 << 16  # rows; pyarrow's 1,024 cost half as much again
 
 _PART = re.compile(r"part-\d{6,}\.parquet")
 
 _DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "step", "slot", "time", "target")
-_WITH_STATISTICS = ("sample", "feature")  # the others are in no order that would let a reader skip rows
+_WITH_STATISTICS = ("sample",)  # the others are in no order that would let a reader skip row groups
 
 
 def file_name(folder: str, part: int) -> str:
@@ -123,7 +124,11 @@ class Recorder:
         self._failures = together
 
     def finish(self, total: int | None, finished: bool) -> None:
-        """Writes what is known at the end, and the failures where there were none."""
+        """Writes what is known at the end, and the failures where there were none.
+
+        Folders of parts are settled here alone: a part that a power failure took is done again, by its checksum.
+        """
+        self._store.settle(*FOLDERS)
         failures.write(self._store, self._failures)
         self.manifest.total, self.manifest.finished = total, finished
         self.manifest.save(self._store)
@@ -197,6 +202,7 @@ def _parquet(table: pa.Table) -> pa.Buffer:
         sink,
         compression="zstd",
         row_group_size=ROW_GROUP,
+        write_batch_size=ENCODED_AT_ONCE,
         use_dictionary=encoded,
         column_encoding={"sample": "DELTA_BINARY_PACKED"},
         write_statistics=[name for name in table.column_names if name in _WITH_STATISTICS],

@@ -6,6 +6,7 @@ A dataset is read by index in a process of its own, a few windows ahead; windows
 
 import copy
 import os
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
-from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.cohort.errors import CohortError, is_reader_death
 from deeplift_fast.cohort.hashing import digest, of_processors
 from deeplift_fast.cohort.windows import IDENTIFIERS, Window, batch_size, taken, window_of, windows_of
 
@@ -35,6 +36,9 @@ class Source(Protocol):
 
     total: int | None
     """Number of samples; `None` where only reading tells."""
+
+    read_once: bool
+    """Whether the samples can be read only once, as those of a generator."""
 
     def identity(self) -> dict[str, Any]:
         """What tells the samples from others: class, length, schemas, processors and content, as texts and numbers."""
@@ -60,6 +64,7 @@ class DatasetSource:
 
     def __init__(self, dataset: Any, model: Any, limit: int | None = None) -> None:
         self.dataset = dataset
+        self.read_once = False
         self._model = model
         self.length = len(dataset)
         self.total: int | None = self.length if limit is None else min(limit, self.length)
@@ -109,6 +114,7 @@ class BatchSource:
 
     def __init__(self, batches: Iterable[Mapping[str, Any]], model: Any, limit: int | None = None) -> None:
         self.total: int | None = None
+        self.read_once = isinstance(batches, Iterator)
         self._batches = batches
         self._model = model
         self._limit = limit
@@ -116,8 +122,17 @@ class BatchSource:
         self._first: list[Mapping[str, Any]] = []
 
     def identity(self) -> dict[str, Any]:
-        """As :meth:`Source.identity`; reads the first batch."""
+        """As :meth:`Source.identity`; reads the first batch.
+
+        Raises:
+            CohortError: if an iterator has no batches, or none left.
+        """
         self._begin()
+        if self.read_once and not self._first:
+            raise CohortError(
+                f"dataset is a {type(self._batches).__name__} with no batches left; an iterator can be read once: make "
+                "it anew, from its first batch, for each run"
+            )
         return {
             "class": _class(self._batches),
             "length": None,
@@ -131,8 +146,20 @@ class BatchSource:
 
     def _begin(self) -> None:
         if self._begun is None:
-            self._begun = iter(self._batches)
+            self._begun = self._readable()
             self._first = [batch for _, batch in zip(range(1), self._begun, strict=False)]
+
+    def _readable(self) -> Iterator[Mapping[str, Any]]:
+        """The batches, or an error that quotes none of them."""
+        try:
+            yield from self._batches
+        except Exception as error:
+            if isinstance(error, CohortError) or is_reader_death(error):
+                raise
+            raise CohortError(
+                f"a batch of the dataset cannot be read ({type(error).__name__} at {_place(error)}); what is written "
+                "is kept: put it right and run the same again to go on; reading it alone shows the error in full"
+            ) from None  # whose message may hold a patient's values
 
     def _sized(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
         self._begin()
@@ -281,6 +308,12 @@ def _sample(dataset: Any, index: int) -> Mapping[str, Any]:
             f"the dataset's items are {type(sample).__name__}s; accepted: processed samples, dicts by field"
         )
     return sample
+
+
+def _place(error: BaseException) -> str:
+    """File and line where an error was raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}:{frame.lineno}"
 
 
 def _by_index(dataset: Any) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def attribute_cohort(
     with lock.held(store):
         run = _Run(interpreter, source, store, settings)
         run.begin()
-        with Progress(progress, source.total, *run.done_before()) as shown:
+        with Progress(progress, run.manifest.total, *run.done_before()) as shown:
             try:
                 run.all_parts(shown, client)
             except OSError as error:
@@ -170,9 +170,11 @@ class _Run:
         if found is None:
             self._refuse_foreign()
             found = Manifest(self._identity, self.attributor.model.device.type)
-        check_same(found, self._identity, self.store.shown)
-        found.limit, found.total, found.finished = self.settings.limit, self.source.total, False
+        check_same(found, self._identity, self.store.shown, self.source.read_once)
         found.parts = {number: part for number, part in found.parts.items() if is_intact(part, self.store)}
+        found.limit, found.total, found.finished = self.settings.limit, self.source.total, False
+        if found.total is not None:  # what is there stays there, though a lower limit is asked for
+            found.total = max(found.total, found.end())
         if self.settings.budget is not None:
             found.budget = self.settings.budget
         self._recorder = Recorder(self.store, found)
@@ -211,10 +213,7 @@ class _Run:
                 self._here(shown)
             else:
                 self._on_cluster(client, shown)
-        total = self.source.total
-        if total is None:
-            total = max((part.end for part in self.manifest.parts.values()), default=0)
-        self._recorder.finish(total, finished=True)
+        self._recorder.finish(max(self.source.total or 0, self.manifest.end()), finished=True)
 
     def _on_cluster(self, client: Any, shown: Progress) -> None:
         try:
@@ -239,8 +238,18 @@ class _Run:
             self.attribution += done.attribution
             self.writing += done.writing
             self.writer += done.writing
+            self._require_reached(done.part.files)
             self.record(done.number, done.part, done.failures, done.deltas, shown)
         remove_leftovers(self.store, self.manifest)  # of workers that died
+
+    def _require_reached(self, files: Iterable[str]) -> None:
+        """Files of a worker whose `out` is another place than this process's would be lost."""
+        missing = [name for name in files if self.store.size(name) is None]
+        if missing:
+            raise CohortError(
+                f"out is {self.store.shown}, where a worker wrote {missing[0]}, which this process does not find there"
+                "; give a folder or URL that all workers and this process share (memory:// is each process's own)"
+            )
 
     def _here(self, shown: Progress) -> None:
         windows = self.source.windows(self.wanted, self.settings.part_samples, self.settings.read_ahead)
@@ -316,7 +325,7 @@ class _Run:
 
     def full(self, error: OSError) -> CohortError:
         """What to say where the disk is full."""
-        of = "" if self.source.total is None else f" of {self.source.total:,}"
+        of = "" if self.manifest.total is None else f" of {self.manifest.total:,}"
         kept = sum(part.end - part.begin for part in self.manifest.parts.values())
         return CohortError(
             f"out is {self.store.shown}, where nothing more can be written ({error.strerror}); {kept:,}{of} samples in "

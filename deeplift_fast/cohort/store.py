@@ -38,6 +38,13 @@ class Store(Protocol):
             OSError: if it cannot be written; what was there is there still.
         """
 
+    def settle(self, *folders: str) -> None:
+        """Makes files that appeared in folders outlast a power failure; their content does already.
+
+        Args:
+            folders: under the root; `""` for the root itself.
+        """
+
     def read(self, name: str) -> bytes | None:
         """What a file holds; `None` where there is none."""
 
@@ -91,17 +98,16 @@ class LocalStore:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
-        self._flush(path.parent)
 
-    @staticmethod
-    def _flush(folder: Path) -> None:
-        """Makes renames in a folder outlast a power failure."""
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with contextlib.suppress(OSError):  # some network file systems have no such thing
-                os.fsync(handle)
-        finally:
-            os.close(handle)
+    def settle(self, *folders: str) -> None:
+        """As :meth:`Store.settle`."""
+        for folder in folders:
+            handle = os.open(self.folder / folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                with contextlib.suppress(OSError):  # some network file systems have no such thing
+                    os.fsync(handle)
+            finally:
+                os.close(handle)
 
     def read(self, name: str) -> bytes | None:
         """As :meth:`Store.read`."""
@@ -157,6 +163,9 @@ class RemoteStore:
     def write(self, name: str, data: memoryview | bytes) -> None:
         """As :meth:`Store.write`."""
         self._files.pipe_file(f"{self._root}/{name}", bytes(data))
+
+    def settle(self, *folders: str) -> None:
+        """Nothing: an object that is there stays there."""
 
     def read(self, name: str) -> bytes | None:
         """As :meth:`Store.read`."""

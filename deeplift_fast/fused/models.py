@@ -282,11 +282,11 @@ def _mean_of_tokens(
     """The mean embedding of real tokens."""
     value, baseline = (_within(tokens.flatten(1), layer, static) for tokens in (feature.value, baseline))
     table = layer.weight
-    if feature.value.dim() == 3:  # flattened in `forward`, where the mask comes from the embeddings
+    if mask is None:  # run by `forward`, where the mask comes from the embeddings
         real = table.abs().sum(-1) != 0
         mask = real[value]
         _require_same(feature, mask, real[baseline], "positions", static, later)
-    if mask is None or mask.shape != value.shape:
+    if mask.shape != value.shape:
         raise _unfit(feature, "its mask is not of its tokens' shape")
     count = mask.sum(1, keepdim=True).to(table.dtype)
     if static:
@@ -324,8 +324,10 @@ def _one_token(baseline: Tensor, mask: Tensor) -> bool:
 
 def _mean_of_values(feature: Feature, baseline: Tensor, mask: Tensor | None, layer: Any) -> tuple[Pair, Contributions]:
     pair = Pair(feature.value, baseline)
-    if feature.value.dim() == 2:
-        return pair.map(layer), lambda m: (m @ layer.weight) * (pair.x - pair.x0)
+    if mask is None and pair.x.dim() == 3:  # run by `forward`, which flattens them
+        pair = pair.map(lambda x: x.flatten(1))
+    if pair.x.dim() == 2:
+        return pair.map(layer), lambda m: ((m @ layer.weight) * (pair.x - pair.x0)).reshape(feature.value.shape)
     if mask is None or mask.dim() not in (2, 3) or mask.shape != feature.value.shape[: mask.dim()]:
         raise _unfit(feature, "its mask does not tell which steps are real")
     mask = mask.to(layer.weight.dtype)

@@ -136,11 +136,14 @@ def plan_for(model: Any) -> Plan | None:
     return _plans[model]
 
 
-def usable(modules: list[Any], features: Features) -> bool:
-    """Whether fused layers run here: on the CPU or CUDA, without autocast, in eval mode."""
+def unusable(modules: list[Any], features: Features) -> str | None:
+    """Why fused layers do not run here, if so: they do on the CPU or CUDA, without autocast, in eval mode."""
     kinds = {feature.value.device.type for feature in features.values()}
-    here = kinds <= {"cpu", "cuda"} and not any(torch.is_autocast_enabled(kind) for kind in kinds)
-    return here and not any(module.training for module in modules)
+    if not kinds <= {"cpu", "cuda"}:
+        return f"it is on {', '.join(sorted(kinds))}"
+    if any(torch.is_autocast_enabled(kind) for kind in kinds):
+        return "it runs under autocast"
+    return "it is in training mode" if any(module.training for module in modules) else None
 
 
 def is_static(device: torch.device) -> bool:
@@ -310,4 +313,4 @@ def _versions(weights: list[Any]) -> Any:
     return [(id(weight), weight.data_ptr(), weight._version) for weight in weights]
 
 
-__all__ = ["Found", "Plan", "Unfit", "is_static", "plan_for", "run", "usable"]
+__all__ = ["Found", "Plan", "Unfit", "is_static", "plan_for", "run", "unusable"]

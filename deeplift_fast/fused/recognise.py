@@ -37,6 +37,7 @@ _ACTIVATIONS = (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.ELU)
 _IN_SEQUENCE = (nn.Linear, *_ACTIVATIONS)
 _NAMED = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "softmax": nn.Softmax, "softmax_dim1": nn.Softmax}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_WEIGHTS = ("weight", "bias")
 _GLOBAL_HOOKS = tuple(f"_global{hooks}" for hooks in _HOOKS)
 
 
@@ -49,8 +50,9 @@ _AS_IMPORTED = {kind: _functions(kind) for kind in _KINDS}
 
 
 def family(model: Any) -> type | None:
-    """The PyHealth class that `model` is of, if there are fused layers for it."""
-    return next((kind for kind in _LAYERS if isinstance(model, kind)), None)
+    """The PyHealth class that `model` (or what `torch.compile` wrapped) is of, if there are fused layers for it."""
+    wrapped = model._modules.get("_orig_mod", model)
+    return next((kind for kind in _LAYERS if isinstance(wrapped, kind)), None)
 
 
 def modules_of(model: Any) -> list[nn.Module]:
@@ -110,6 +112,9 @@ def _difference(module: nn.Module, known: set[type], changed: set[type]) -> str 
         return f"has a class ({kind.__name__}) that was changed"
     if not own.keys().isdisjoint(_AS_IMPORTED[kind]):
         return f"has its own {', '.join(name for name in own if name in _AS_IMPORTED[kind])}"
+    loose = [name for name in _WEIGHTS if isinstance(own.get(name), torch.Tensor)]
+    if loose:
+        return f"has a {loose[0]} that is no parameter"
     unusual = _UNUSUAL.get(kind)
     return (unusual(module) if unusual else None) or _misplaced(module)
 
@@ -139,6 +144,8 @@ def _embedding(module: Any) -> str | None:
 
 
 def _recurrent(module: Any) -> str | None:
+    if len(module._parameters) != len(module._flat_weights_names):
+        return "has a weight that is no parameter"
     return "projects its states" if module.proj_size else None
 
 

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from deeplift_fast.attribution import Attribution
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.graphs import Graphs
 from deeplift_fast.fused.outcome import Call
-from deeplift_fast.fused.plan import Unfit, is_static, plan_for, usable
+from deeplift_fast.fused.plan import Unfit, is_static, plan_for, unusable
 from deeplift_fast.fused.recognise import modules_of
 from deeplift_fast.read_back import ReadBack
 from deeplift_fast.rules import registry
@@ -42,7 +41,7 @@ def attribute(
 
     Args:
         model: a PyHealth model.
-        features: the batch.
+        features: the batch, each with the mask that the model is given with it.
         baselines: by feature key, of the values' shapes.
         target: the class, or `None` for the predicted one.
         rules: as for :class:`deeplift_fast.pyhealth.DeepLift`.
@@ -60,19 +59,21 @@ def attribute(
         ConvergenceWarning: as :class:`deeplift_fast.pyhealth.DeepLift`.
     """
     plan, modules = plan_for(model), modules_of(model)
-    if plan is None or not usable(modules, features):
+    if plan is None:
         raise NotFused("")
+    reason = unusable(modules, features)
+    if reason is not None:
+        raise NotFused(reason)
     if rules == "complete" and (registry.KINDS or registry.WRITTEN_OUT):
         raise NotFused("rules are registered for single operations")
-    inputs = {key: feature.with_derived_mask(rules == "pyhealth", torch.bool) for key, feature in features.items()}
     later, immediate = later or ReadBack(), later is None
     try:
-        fused = plan.prepared(model, modules, own_logits, (inputs, baselines), later)
+        fused = plan.prepared(model, modules, own_logits, (features, baselines), later)
         if fused is None:
             raise NotFused(plan.unfit or "")
         call = Call(model, fused, target, rules, steps, delta_tol)
-        found = None if graphs is None else graphs.replayed(call, inputs, baselines, later)
-        found = found or call(inputs, baselines, later)
+        found = None if graphs is None else graphs.replayed(call, features, baselines, later)
+        found = found or call(features, baselines, later)
         return found.told(delta_tol, None if immediate else later)
     except Unfit as error:
         raise NotFused(str(error)) from error

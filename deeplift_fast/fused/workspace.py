@@ -9,6 +9,8 @@ import threading
 import torch
 from torch import Tensor
 
+from deeplift_fast import ops
+
 LARGEST = 512 * 2**20  # bytes of one buffer that is kept; a larger one is given back to the system
 _KEPT = 4
 _CPU = torch.device("cpu")
@@ -44,6 +46,7 @@ def give(tensor: Tensor) -> None:
 
 
 def clear() -> None:
-    """Give all memory back to the system."""
+    """Give all memory back to the system, that of the kernels' results too."""
     with _lock:
         _free.clear()
+    ops.release_memory()

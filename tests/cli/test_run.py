@@ -144,10 +144,19 @@ def test_errors_of_others_are_told_without_their_words(engine, capsys, error, co
     assert "Traceback" not in told
 
 
-def test_debug_shows_all(engine):
-    engine.raises = RuntimeError("patient secret-0")
-    with pytest.raises(RuntimeError, match="secret-0"):
-        run("--debug")
+@pytest.mark.parametrize(("error", "code"), [(RuntimeError("secret-0"), 1), (PermissionError(13, "secret-0"), 2)])
+def test_debug_shows_all_and_ends_with_the_same_code(engine, capsys, error, code):
+    engine.raises = error
+    assert run("--debug") == code
+    told = capsys.readouterr().err
+    assert "Traceback" in told
+    assert "secret-0" in told
+
+
+def test_a_target_that_the_model_lacks_is_named_as_it_was_given(engine, capsys):
+    assert run("--target", "3") == 2
+    assert "--target is 3; accepted: 0 to 1" in capsys.readouterr().err
+    assert not engine.calls
 
 
 def test_our_own_errors_keep_their_words(engine, monkeypatch, capsys):

@@ -14,7 +14,8 @@ pytest.importorskip("distributed")
 from distributed import Client, LocalCluster
 from pyhealth.datasets import get_dataloader
 
-from deeplift_fast.cohort import CohortError
+from deeplift_fast.cohort import CohortError, distribute
+from deeplift_fast.cohort.store import LocalStore
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -72,6 +73,18 @@ def test_a_cluster_writes_to_any_url(in_process, tmp_path):
     files = fsspec.filesystem("memory")
     for name, content in contents(tmp_path / "one").items():
         assert name == "manifest.json" or files.cat(f"/{tmp_path.name}/{name}") == content
+
+
+def test_parts_that_went_elsewhere_do_not_count(in_process, tmp_path, monkeypatch):
+    elsewhere = LocalStore(tmp_path / "elsewhere")
+    elsewhere.make("attributions", "samples")
+    monkeypatch.setattr(distribute, "open_store", lambda *_: elsewhere)
+    data, model = cohort()
+    with pytest.raises(CohortError, match=r"wrote attributions/part-.* does not find there; give a folder or URL that"):
+        run(model, data, tmp_path / "out", client=in_process)
+    assert manifest(tmp_path / "out")["parts"] == {}
+    monkeypatch.undo()
+    assert run(model, data, tmp_path / "out", client=in_process).samples == 23
 
 
 def test_batches_cannot_be_distributed(in_process, tmp_path):

@@ -250,6 +250,59 @@ def test_a_run_with_no_failures_has_an_empty_table_of_them(tmp_path):
     assert table(tmp_path, "failures").schema.names == ["sample", "part", "reason"]
 
 
+def test_a_lower_limit_leaves_what_is_there_and_counts_it(tmp_path, capfd):
+    data, model = cohort()
+    run(model, data, tmp_path, limit=12)
+    done = run(model, data, tmp_path, limit=7, progress="lines")
+    assert (done.samples, manifest(tmp_path)["total"], manifest(tmp_path)["limit"]) == (12, 12, 7)
+    shown = capfd.readouterr().err
+    assert "12 of 12 samples" in shown
+    assert "of 7" not in shown
+
+
+def test_a_vector_of_another_length_is_no_shorter_one_padded(tmp_path):
+    samples, model, _ = spoiled()
+    samples = [samples[i] for i in (0, 1, 4)]
+    samples[1]["row"] = samples[1]["row"][:2]
+    assert run(model, samples, tmp_path).failures == 1
+    (failed,) = table(tmp_path, "failures").to_pylist()
+    assert failed["sample"] == 1
+    assert "'row' has another number of values than the model takes" in failed["reason"]
+
+
+def test_a_batch_that_cannot_be_read_is_told_without_its_words(tmp_path):
+    data, model = cohort()
+
+    def breaking():
+        for number, batch in enumerate(get_dataloader(data, 5)):
+            if number == 3:
+                raise KeyError(batch["patient_id"][0])
+            yield batch
+
+    with pytest.raises(CohortError, match=r"a batch of the dataset cannot be read \(KeyError at .*test_run") as caught:
+        run(model, breaking(), tmp_path)
+    assert not any(secret in "".join(traceback.format_exception(caught.value)) for secret in SECRETS)
+    assert sorted(manifest(tmp_path)["parts"]) == ["0", "1", "2"]
+    assert run(model, iter(get_dataloader(data, 5)), tmp_path, force=True).samples == 23
+
+
+def test_an_iterator_goes_on_only_when_it_is_made_anew(tmp_path):
+    data, model = cohort()
+
+    def batches():
+        yield from get_dataloader(data, 5)
+
+    begun = batches()
+    run(model, begun, tmp_path, limit=10)
+    with pytest.raises(CohortError, match=r"dataset\.content: (.|\n)*begins where it was left: make it anew"):
+        run(model, begun, tmp_path)
+    assert run(model, batches(), tmp_path).samples == 23
+    used = batches()
+    list(used)
+    with pytest.raises(CohortError, match="dataset is a generator with no batches left"):
+        run(model, used, tmp_path / "new")
+
+
 def test_a_limit_stops_early_and_can_be_lifted(tmp_path):
     data, model = cohort()
     assert run(model, data, tmp_path / "a", limit=7).samples == 7

@@ -2,7 +2,19 @@
 
 import pytest
 import torch
-from fused_cases import MODELS, SEQUENCE, STAGENET, batch_of, both_routes, dataset, distance, distances, make, patients
+from fused_cases import (
+    MODELS,
+    NESTED,
+    SEQUENCE,
+    STAGENET,
+    batch_of,
+    both_routes,
+    dataset,
+    distance,
+    distances,
+    make,
+    patients,
+)
 from pyhealth.models import MLP, RNN, StageAttentionNet, StageNet, Transformer
 
 
@@ -120,6 +132,16 @@ def test_users_baselines(rules):
         model = make(kind, data, embedding_dim=8, **sizes)
         fused, generic = both_routes(model, batch, rules, baseline=baseline)
         assert distance(fused, generic) < 1e-9
+
+
+def test_steps_beside_nested_tokens():
+    """PyHealth's MLP then runs `forward`, which reads one step of values as they are, also where they are all 0."""
+    data = dataset(NESTED | {"labs": "stagenet_tensor"}, patients(longest=1))
+    batch = batch_of(data)
+    time, labs = batch["labs"]
+    given = {**batch, "labs": (time, labs.index_fill(0, torch.tensor([3]), 0))}
+    fused, generic = both_routes(make(MLP, data, embedding_dim=8, hidden_dim=6), given, "complete")
+    assert distance(fused, generic) < 1e-9
 
 
 def test_several_baselines():

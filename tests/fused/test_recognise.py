@@ -7,11 +7,11 @@ import weakref
 
 import pytest
 import torch
-from fused_cases import MODELS, SEQUENCE, STAGENET, batch_of, both_routes, dataset, distance, make
+from fused_cases import MODELS, NESTED, SEQUENCE, STAGENET, batch_of, both_routes, dataset, distance, make
 from pyhealth.models import MLP, RNN, StageNet, Transformer
 from torch import nn
 
-from deeplift_fast import DeepLift, FusionWarning, register_rule, unregister_rule
+from deeplift_fast import DeepLift, FusionWarning, TrainingModeWarning, register_rule, unregister_rule
 
 
 @pytest.fixture
@@ -20,18 +20,18 @@ def stagenet():
     return make(StageNet, data, embedding_dim=8, chunk_size=6), batch_of(data)
 
 
-def stepped_aside(model, batch, match, rules="rescale"):
+def stepped_aside(model, batch, match, rules="rescale", **options):
     """The generic route's numbers, with a warning."""
     interpreter = DeepLift(model, rules=rules)
     with pytest.warns(FusionWarning, match=match):
-        found = interpreter.explain(**batch)
+        found = interpreter.explain(**options, **batch)
     assert all(row.rule != "fused" for row in found.report)
-    expected = DeepLift(model, rules=rules, fuse=False).explain(**batch)
+    expected = DeepLift(model, rules=rules, fuse=False).explain(**options, **batch)
     for key, value in found.contributions.items():
         assert torch.equal(value, expected.contributions[key])
     with warnings.catch_warnings():
         warnings.simplefilter("error", FusionWarning)  # once per interpreter
-        interpreter.attribute(**batch)
+        interpreter.attribute(**options, **batch)
 
 
 def test_forward_hooks(stagenet):
@@ -153,6 +153,19 @@ def test_a_batch_of_another_kind():
         DeepLift(model).attribute(**batch_of(data))  # PyHealth's own forward pass fails
 
 
+def test_other_tokens_count_as_real_beside_nested_ones():
+    """PyHealth's MLP then finds the real tokens of every feature by their embeddings, at the baseline anew."""
+    data = dataset(NESTED)
+    model, batch = make(MLP, data, embedding_dim=8, hidden_dim=6), batch_of(data)
+    DeepLift(model).attribute(**batch)
+    baseline = {"visits": (batch["visits"] != 0).long(), "a": torch.zeros_like(batch["a"])}
+    baseline["a"][:, 0] = 2
+    stepped_aside(model, batch, "'a': other positions count as real at the baseline", "complete", baseline=baseline)
+    with torch.no_grad():
+        model.embedding_model.embedding_layers["a"].weight[batch["a"][1, 0]] = 0
+    stepped_aside(model, batch, "'a': other positions count as real at the baseline")
+
+
 def test_half_precision_weights(stagenet):
     model, batch = stagenet
     model.stagenet["labs"].nn_scale.to(torch.float32)
@@ -230,11 +243,43 @@ def test_the_model_is_checked_once(stagenet, monkeypatch):
         DeepLift(model).attribute(**batch)
 
 
-def test_training_mode_takes_the_generic_route(stagenet):
+def test_training_mode(stagenet):
     model, batch = stagenet
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # or no two calls would agree
     interpreter = DeepLift(model)
     model.train()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with pytest.warns(TrainingModeWarning), pytest.warns(FusionWarning, match="in training mode"):
         found = interpreter.explain(**batch)
     assert all(row.rule != "fused" for row in found.report)
+
+
+def test_autocast():
+    data = dataset(SEQUENCE)
+    model, batch = make(MLP, data, torch.float32, embedding_dim=8, hidden_dim=6), batch_of(data, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        stepped_aside(model, batch, "under autocast", "complete")
+
+
+def test_a_compiled_model(stagenet):
+    model, batch = stagenet
+    stepped_aside(torch.compile(model, backend="eager"), batch, "OptimizedModule is not PyHealth's own class")
+
+
+@pytest.mark.parametrize("name", ["StageNet", "MLP", "RNN, GRU"])
+def test_weights_that_are_no_parameters(name):
+    """Nobody counts their changes."""
+    kind, schema, sizes = MODELS[name]
+    data = dataset(schema)
+    model, batch = make(kind, data, **sizes), batch_of(data)
+    DeepLift(model).attribute(**batch)
+    layer, weight = {
+        "StageNet": lambda: (model.stagenet["labs"].kernel, "weight"),
+        "MLP": lambda: (model.mlp["a"][0], "bias"),
+        "RNN, GRU": lambda: (model.rnn["a"].rnn, "weight_hh_l0"),
+    }[name]()
+    values = getattr(layer, weight).detach().clone()
+    delattr(layer, weight)
+    setattr(layer, weight, values.mul_(1.3))
+    stepped_aside(model, batch, "no parameter")

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deeplift_fast import ops
 from deeplift_fast.ops import naive
@@ -44,46 +46,46 @@ def multipliers():
     return (draw(3, WINDOW, 12, seed=5), draw(3, 12, seed=6), draw(3, 12, seed=7))
 
 
-def backward(given, log_stage, half):
+def backward(fixed, log_stage, half):
     return ops.stage_window_backward(
-        *multipliers(), given["h"], given["places"], given["rows"][0], given["real"], log_stage,
-        len(given["log_p"][0]), LEVELS, half,
+        *multipliers(), fixed["h"], fixed["places"], fixed["rows"][0], fixed["real"], log_stage,
+        len(fixed["log_p"][0]), LEVELS, half,
     )  # fmt: skip
 
 
 def test_both_streams_are_the_chain_of_operations():
-    given = case()
-    found = ops.stage_window(**given)
+    fixed = case()
+    found = ops.stage_window(**fixed)
     for stream in (0, 1):
-        h, gates, rows = given["h"][stream], gates_of(given["log_p"][stream]), given["rows"][stream]
-        for result, expected in zip(found, written_out(h, gates, rows, given["real"]), strict=False):
+        h, gates, rows = fixed["h"][stream], gates_of(fixed["log_p"][stream]), fixed["rows"][stream]
+        for result, expected in zip(found, written_out(h, gates, rows, fixed["real"]), strict=False):
             torch.testing.assert_close(result[stream], expected)
 
 
 def test_without_midpoints_it_is_the_gradient():
-    given = case()
-    log_stage = ops.stage_window(**given)[3]
-    h, gates = given["h"][0].clone().requires_grad_(), gates_of(given["log_p"][0]).requires_grad_()
-    outputs = written_out(h, gates, given["rows"][0], given["real"])
+    fixed = case()
+    log_stage = ops.stage_window(**fixed)[3]
+    h, gates = fixed["h"][0].clone().requires_grad_(), gates_of(fixed["log_p"][0]).requires_grad_()
+    outputs = written_out(h, gates, fixed["rows"][0], fixed["real"])
     expected = torch.autograd.grad(outputs, (h, gates), multipliers())
-    for result, target in zip(backward(given, log_stage, 0.0), expected, strict=True):
+    for result, target in zip(backward(fixed, log_stage, 0.0), expected, strict=True):
         torch.testing.assert_close(result, target)
 
 
 def test_midpoints_are_complete():
-    given = case()
-    *outputs, log_stage = ops.stage_window(**given)
+    fixed = case()
+    *outputs, log_stage = ops.stage_window(**fixed)
     rise = sum((m * (y[0] - y[1])).sum() for m, y in zip(multipliers(), outputs, strict=True))
-    m_h, m_master = backward(given, log_stage, 0.5)
+    m_h, m_master = backward(fixed, log_stage, 0.5)
     # The baseline's rows stand in reverse order.
-    fall_h = given["h"][0] - given["h"][1].flip(0)
-    fall_gates = gates_of(given["log_p"][0]) - gates_of(given["log_p"][1]).flip(0)
+    fall_h = fixed["h"][0] - fixed["h"][1].flip(0)
+    fall_gates = gates_of(fixed["log_p"][0]) - gates_of(fixed["log_p"][1]).flip(0)
     torch.testing.assert_close((m_h * fall_h).sum() + (m_master * fall_gates).sum(), rise)
 
 
 def test_rows_outside_the_windows_and_padding_have_no_multiplier():
-    given = case()
-    m_h, m_master = backward(given, ops.stage_window(**given)[3], 0.5)
+    fixed = case()
+    m_h, m_master = backward(fixed, ops.stage_window(**fixed)[3], 0.5)
     assert (m_h[:2] == 0).all()  # the first sample has two steps more than the window
     assert (m_master[:2] == 0).all()
     assert (m_h.unflatten(1, (LEVELS, PADDED))[..., CHUNK:] == 0).all()
@@ -108,17 +110,78 @@ def test_what_does_not_fit_is_refused(change, error, message):
 
 
 def test_multipliers_that_do_not_fit_are_refused():
-    given = case()
-    log_stage = ops.stage_window(**given)[3]
+    fixed = case()
+    log_stage = ops.stage_window(**fixed)[3]
     with pytest.raises(ValueError, match="log_stage"):
-        backward(given, log_stage[0], 0.5)
+        backward(fixed, log_stage[0], 0.5)
+
+
+@st.composite
+def drawn(draw_, dtype):
+    """Any number of samples, levels, units and steps; a sample's steps end its window, some have none."""
+    samples, window, levels = (draw_(st.integers(0, 4)), draw_(st.integers(1, 12)), draw_(st.integers(1, 5)))
+    chunk, more, seed = draw_(st.integers(1, 40)), draw_(st.integers(0, 5)), draw_(st.integers(0, 999))
+    steps = torch.tensor([draw_(st.integers(0, window + 2)) for _ in range(samples)], dtype=torch.int64)
+    total, units = int(steps.sum()) + 3, levels * (chunk + more)
+    step = steps[:, None] - window + torch.arange(window)
+    real = step >= 0
+    rows = torch.where(real, (steps.cumsum(0) - steps)[:, None] + step, total + 7)  # outside where nothing is real
+    log_p = [(draw(total, 2, levels, seed=seed + k) * 5).log_softmax(-1).flatten(1).to(dtype) for k in (1, 2)]
+    h = [draw(total, units, seed=seed + k).to(dtype) for k in (3, 4)]
+    rows0 = torch.where(real, total - 1 - rows, -9)
+    m = [
+        draw(samples, *shape, seed=seed + 5).to(dtype) for shape in ((window, levels * chunk), *[(levels * chunk,)] * 2)
+    ]
+    return (*h, *log_p, rows, rows0, rows, rows0, real, levels, levels * chunk), m
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(data=st.data())
+def test_kernels_agree_with_plain_torch(dtype, data):
+    flat, m = data.draw(drawn(dtype))
+    wide = [each.double() if isinstance(each, torch.Tensor) and each.is_floating_point() else each for each in flat]
+    inside = [each.clamp(0, len(flat[0]) - 1) for each in flat[4:8]]
+    bound = {torch.float32: 2e-5, torch.float64: 1e-12}[dtype]
+    found = ops.stage_window(flat[:2], flat[2:4], flat[4:6], flat[6:8], *flat[8:])
+    expected = naive.stage_window(*wide[:4], *inside, *flat[8:])
+    for result, target in zip(found, expected, strict=True):
+        torch.testing.assert_close(result.double(), target, rtol=bound, atol=bound)
+    for half in (0.0, 0.5):
+        rest = (len(flat[2]), flat[9], half)
+        found_m = ops.stage_window_backward(*m, flat[:2], flat[4:6], flat[6], flat[8], found[3], *rest)
+        target_m = naive.stage_window_backward(
+            *(each.double() for each in m), *wide[:2], *inside[:2], inside[2], flat[8], expected[3], *rest
+        )
+        for result, target in zip(found_m, target_m, strict=True):
+            torch.testing.assert_close(result.double(), target, rtol=bound, atol=10 * bound)
+
+
+def test_any_strides():
+    plain = case()
+    turned = dict(plain)
+    for key in ("h", "log_p", "places", "rows"):
+        turned[key] = tuple(each.t().contiguous().t() for each in plain[key])
+    turned["real"] = plain["real"].t().contiguous().t()
+    found, expected = ops.stage_window(**turned), ops.stage_window(**plain)
+    assert all(map(torch.equal, found, expected))
+    assert all(map(torch.equal, backward(turned, found[3], 0.5), backward(plain, expected[3], 0.5)))
+
+
+@pytest.mark.parametrize("name", ["places", "rows"])
+@pytest.mark.parametrize("stream", [0, 1])
+def test_rows_that_do_not_exist_are_refused(name, stream):
+    fixed = case()
+    wrong = [each.clone() for each in fixed[name]]
+    wrong[stream][0, 0] = 99
+    with pytest.raises((RuntimeError, IndexError), match=r"outside|out of"):
+        ops.stage_window(**{**fixed, name: tuple(wrong)})
 
 
 def test_registered_as_pytorch_expects():
-    given = case(torch.float32)
-    flat = (*given["h"], *given["log_p"], *given["places"], *given["rows"], given["real"], LEVELS, LEVELS * CHUNK)
+    fixed = case(torch.float32)
+    flat = (*fixed["h"], *fixed["log_p"], *fixed["places"], *fixed["rows"], fixed["real"], LEVELS, LEVELS * CHUNK)
     torch.library.opcheck(torch.ops.deeplift_fast.stage_window, flat)
     log_stage = naive.stage_window(*flat)[3]
     m = [each.float() for each in multipliers()]
-    arguments = (*m, *given["h"], *given["places"], given["rows"][0], given["real"], log_stage, 9, LEVELS, 0.5)
+    arguments = (*m, *fixed["h"], *fixed["places"], fixed["rows"][0], fixed["real"], log_stage, 9, LEVELS, 0.5)
     torch.library.opcheck(torch.ops.deeplift_fast.stage_window_backward, arguments)

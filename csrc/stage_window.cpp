@@ -1,0 +1,251 @@
+// StageNet's stages in the window of steps that each sample's convolution sees, and their multipliers.
+//
+// The formulas stand in deeplift_fast/ops/naive/stage_window.py.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <tuple>
+#include <vector>
+
+#include "activations.h"
+#include "allocate.h"
+#include "checks.h"
+
+namespace deeplift_fast {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Index = std::int64_t;
+
+template <typename T>
+const T* read(const Tensor& tensor) {
+    return static_cast<const T*>(tensor.const_data_ptr());
+}
+
+template <typename T>
+T* write(Tensor& tensor) {
+    return static_cast<T*>(tensor.mutable_data_ptr());
+}
+
+struct Shape {
+    Index samples, window, hidden, levels, units;  // `units` of a state, with the padding after each level's
+
+    Index chunk() const { return hidden / levels; }
+    Index wide() const { return units / levels; }
+};
+
+// One stream: its states, and where each window's stand among them.
+template <typename T>
+struct States {
+    const T* h;
+    const Index* places;
+};
+
+// The logarithms of one window's stages.
+template <typename T>
+void stages(const Shape& shape, const T* log_p, const Index* rows, const bool* real, T* log_stage) {
+    T so_far = 0, largest = -std::numeric_limits<T>::infinity(), total = 0;
+    for (Index j = 0; j < shape.window; ++j) {
+        if (real[j]) {
+            const T* log = log_p + rows[j] * 2 * shape.levels;
+            T gates = 0;  // of all levels: each is the sum of p up to it
+            for (Index l = 0; l < shape.levels; ++l) gates += std::exp(log[l]) * (shape.levels - l);
+            so_far += 1 - gates / shape.levels;
+        }
+        log_stage[j] = so_far;
+        largest = std::max(largest, so_far);
+    }
+    for (Index j = 0; j < shape.window; ++j) total += std::exp(log_stage[j] - largest);
+    for (Index j = 0; j < shape.window; ++j) log_stage[j] -= largest + std::log(total);
+}
+
+// local = seen * stage for one step of a window, added to the sum that becomes the mean.
+template <typename T>
+DLF_INLINE void weigh(const T* __restrict h, T stage, Index chunk, T* __restrict local, T* __restrict mean) {
+    for (Index k = 0; k < chunk; ++k) {
+        local[k] = stage * h[k];
+        mean[k] += local[k];
+    }
+}
+DLF_CLONES void weighted(const float* h, float stage, Index chunk, float* local, float* mean) {
+    weigh(h, stage, chunk, local, mean);
+}
+DLF_CLONES void weighted(const double* h, double stage, Index chunk, double* local, double* mean) {
+    weigh(h, stage, chunk, local, mean);
+}
+
+// Sum of (local + mean) * seen for one step of a window, `seen` being between the streams.
+template <typename T>
+DLF_INLINE T product(const T* __restrict local, const T* __restrict mean, const T* h, const T* h0, T half, T average,
+                     Index chunk) {
+    constexpr int n = 64 / sizeof(T);
+    T sums[n] = {}, sum = 0;
+    const auto term = [&](Index k) { return (local[k] + mean[k] * average) * (h[k] + half * (h0[k] - h[k])); };
+    Index k = 0;
+    for (; k + n <= chunk; k += n)
+        for (int lane = 0; lane < n; ++lane) sums[lane] += term(k + lane);
+    for (; k < chunk; ++k) sum += term(k);
+    for (int lane = 0; lane < n; ++lane) sum += sums[lane];
+    return sum;
+}
+DLF_CLONES float dot(const float* local, const float* mean, const float* h, const float* h0, float half, float average,
+                     Index chunk) {
+    return product(local, mean, h, h0, half, average, chunk);
+}
+DLF_CLONES double dot(const double* local, const double* mean, const double* h, const double* h0, double half,
+                      double average, Index chunk) {
+    return product(local, mean, h, h0, half, average, chunk);
+}
+
+template <typename T>
+void window_forward(const Shape& s, const States<T>& states, const T* log_p, const Index* rows, const bool* real,
+                    T* local, T* mean, T* last, T* log_stage) {
+    std::fill_n(mean, s.hidden, T(0));
+    std::fill_n(last, s.hidden, T(0));
+    stages(s, log_p, rows, real, log_stage);
+    for (Index j = 0; j < s.window; ++j) {
+        T* out = local + j * s.hidden;
+        if (!real[j]) {
+            std::fill_n(out, s.hidden, T(0));
+            continue;
+        }
+        const T stage = std::exp(log_stage[j]);
+        for (Index l = 0; l < s.levels; ++l) {
+            const T* h = states.h + states.places[j] * s.units + l * s.wide();
+            weighted(h, stage, s.chunk(), out + l * s.chunk(), mean + l * s.chunk());
+            if (j == s.window - 1) std::copy_n(h, s.chunk(), last + l * s.chunk());
+        }
+    }
+    for (Index k = 0; k < s.hidden; ++k) mean[k] /= s.window;
+}
+
+template <typename T>
+struct Multipliers {
+    const T *local, *mean, *last;  // of one sample
+};
+
+template <typename T>
+void window_backward(const Shape& s, const Multipliers<T>& m, const States<T>& states, const States<T>& states0,
+                     const Index* rows, const bool* real, const T* log_stage, const T* log_stage0, T half, T* m_h,
+                     T* m_master) {
+    std::vector<T> g(s.window), share(s.window), stage(s.window);
+    const T average = T(1) / s.window;
+    T total = 0, weighted_sum = 0;
+    for (Index j = 0; j < s.window; ++j) {
+        const T at_input = std::exp(log_stage[j]), at_baseline = std::exp(log_stage0[j]);
+        stage[j] = at_input + half * (at_baseline - at_input);
+        share[j] = half == 0 ? at_input : log_mean(log_stage[j], log_stage0[j], at_input, at_baseline);
+        T sum = 0;
+        for (Index l = 0; real[j] && l < s.levels; ++l) {
+            const Index k = l * s.chunk(), unit = l * s.wide();
+            const T* h = states.h + states.places[j] * s.units + unit;
+            const T* h0 = half == 0 ? h : states0.h + states0.places[j] * s.units + unit;
+            sum += dot(m.local + j * s.hidden + k, m.mean + k, h, h0, half, average, s.chunk());
+        }
+        g[j] = share[j] * sum;
+        total += share[j], weighted_sum += g[j];
+    }
+    T m_distance = 0;
+    for (Index j = s.window; j-- > 0;) {
+        m_distance += g[j] - share[j] * (weighted_sum / total);
+        if (!real[j]) continue;
+        std::fill_n(m_master + rows[j] * s.levels, s.levels, m_distance / -s.levels);
+        for (Index l = 0; l < s.levels; ++l) {
+            T* out = m_h + states.places[j] * s.units + l * s.wide();
+            const T *local = m.local + j * s.hidden + l * s.chunk(), *mean = m.mean + l * s.chunk();
+            const T* last = m.last + l * s.chunk();
+            for (Index k = 0; k < s.chunk(); ++k) out[k] = (local[k] + mean[k] * average) * stage[j];
+            for (Index k = 0; j == s.window - 1 && k < s.chunk(); ++k) out[k] += last[k];
+        }
+    }
+}
+
+// Indices count only where there is such a step.
+void require_places(const char* what, const Tensor& index, const bool* real, Index size) {
+    const Index* numbers = integers(index);
+    bool inside = true;
+    for (Index i = 0; i < index.numel(); ++i) inside &= !real[i] || (numbers[i] >= 0 && numbers[i] < size);
+    STD_TORCH_CHECK(inside, what, " holds numbers outside 0 to ", size - 1);
+}
+
+Tensor dense(const Tensor& tensor) { return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor); }
+
+template <typename Run>
+void by_dtype(const Tensor& tensor, const char* op, Run run) {
+    const ScalarType dtype = tensor.scalar_type();
+    STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double, op,
+                    ": accepted dtypes are float32 and float64");
+    dtype == ScalarType::Float ? run(float()) : run(double());
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> stage_window(Tensor h, Tensor h0, Tensor log_p, Tensor log_p0, Tensor places,
+                                                        Tensor places0, Tensor rows, Tensor rows0, Tensor real,
+                                                        Index levels, Index hidden) {
+    for (Tensor* each : {&h, &h0, &log_p, &log_p0, &places, &places0, &rows, &rows0, &real}) *each = dense(*each);
+    const Shape s{real.size(0), real.size(1), hidden, levels, h.size(1)};
+    const bool* there = read<bool>(real);
+    require_places("stage_window: places", places, there, h.size(0));
+    require_places("stage_window: places", places0, there, h0.size(0));
+    require_places("stage_window: rows", rows, there, log_p.size(0));
+    require_places("stage_window: rows", rows0, there, log_p0.size(0));
+    Tensor local = allocate(h, {2, s.samples, s.window, hidden});
+    Tensor mean = torch::stable::new_empty(h, {2, s.samples, hidden}), last = torch::stable::empty_like(mean);
+    Tensor log_stage = torch::stable::new_empty(h, {2, s.samples, s.window});
+    by_dtype(h, "stage_window", [&]<typename T>(T) {
+        T *to_local = write<T>(local), *to_mean = write<T>(mean), *to_last = write<T>(last);
+        T* to_stage = write<T>(log_stage);
+        torch::stable::parallel_for(0, 2 * s.samples, 4, [&](Index begin, Index end) {
+            for (Index i = begin; i < end; ++i) {
+                const bool input = i < s.samples;
+                const Index sample = input ? i : i - s.samples, first = sample * s.window;
+                window_forward<T>(s, {read<T>(input ? h : h0), integers(input ? places : places0) + first},
+                                  read<T>(input ? log_p : log_p0), integers(input ? rows : rows0) + first,
+                                  there + first, to_local + i * s.window * hidden, to_mean + i * hidden,
+                                  to_last + i * hidden, to_stage + i * s.window);
+            }
+        });
+    });
+    return {local, mean, last, log_stage};
+}
+
+std::tuple<Tensor, Tensor> stage_window_backward(Tensor m_local, Tensor m_mean, Tensor m_last, Tensor h, Tensor h0,
+                                                 Tensor places, Tensor places0, Tensor rows, Tensor real,
+                                                 Tensor log_stage, Index total, Index levels, double half) {
+    for (Tensor* each : {&m_local, &m_mean, &m_last, &h, &h0, &places, &places0, &rows, &real, &log_stage})
+        *each = dense(*each);
+    const Shape s{real.size(0), real.size(1), m_local.size(2), levels, h.size(1)};
+    const bool* there = read<bool>(real);
+    require_places("stage_window_backward: places", places, there, h.size(0));
+    require_places("stage_window_backward: places", places0, there, h0.size(0));
+    require_places("stage_window_backward: rows", rows, there, total);
+    Tensor m_h = allocate_zeros(h, {h.size(0), h.size(1)}), m_master = allocate_zeros(h, {total, levels});
+    by_dtype(h, "stage_window_backward", [&]<typename T>(T) {
+        T *to_h = write<T>(m_h), *to_master = write<T>(m_master);
+        torch::stable::parallel_for(0, s.samples, 4, [&](Index begin, Index end) {
+            for (Index i = begin; i < end; ++i) {
+                const Index first = i * s.window;
+                const T* stage = read<T>(log_stage) + first;
+                window_backward<T>(s,
+                                   {read<T>(m_local) + first * s.hidden, read<T>(m_mean) + i * s.hidden,
+                                    read<T>(m_last) + i * s.hidden},
+                                   {read<T>(h), integers(places) + first}, {read<T>(h0), integers(places0) + first},
+                                   integers(rows) + first, there + first, stage, stage + s.samples * s.window,
+                                   static_cast<T>(half), to_h, to_master);
+            }
+        });
+    });
+    return {m_h, m_master};
+}
+
+}  // namespace
+}  // namespace deeplift_fast
+
+STABLE_TORCH_LIBRARY_IMPL(deeplift_fast, CPU, m) {
+    m.impl("stage_window", TORCH_BOX(&deeplift_fast::stage_window));
+    m.impl("stage_window_backward", TORCH_BOX(&deeplift_fast::stage_window_backward));
+}
