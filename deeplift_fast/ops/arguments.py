@@ -337,6 +337,7 @@ def check_gated_sum(a: Tensor, b: Tensor, c: Tensor, variant: str) -> None:
 
 def check_convergence(totals: Tensor, output: Tensor, output0: Tensor) -> None:
     """Raise unless :func:`deeplift_fast.ops.convergence` accepts the arguments."""
+    _require_float("convergence", output, "output")
     _require_alike("convergence", output, output0, ("output", "output0"))
     _require_dimensions("convergence", {"totals": (totals, 2), "output": (output, 1)})
     shape = (max(len(totals), 1), len(output))

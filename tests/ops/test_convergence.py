@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from deeplift_fast import ops
 from deeplift_fast.ops import NAMESPACE, naive
 
-EPS = {dtype: torch.finfo(dtype).eps for dtype in (torch.float32, torch.float64, torch.float16)}
+EPS = torch.finfo(torch.float64).eps
 
 
 def drawn(features, batch, seed, dtype=torch.float64):
@@ -32,8 +32,8 @@ def test_every_sample_written_out(features, batch, seed, rescale):
     for i in range(batch):
         total, difference = sum(totals[:, i].tolist()), float(output[i] - output0[i])
         assert float(delta[i]) == pytest.approx(total - difference, rel=1e-12, abs=1e-13)
-        near = 1e3 * EPS[torch.float64] * max(abs(float(output[i])), abs(float(output0[i])), 1)
-        missing, rounding = missing + float(delta[i]), rounding + 1e3 * EPS[torch.float64] * (1 + abs(difference))
+        near = 1e3 * EPS * max(abs(float(output[i])), abs(float(output0[i])), 1)
+        missing, rounding = missing + float(delta[i]), rounding + 1e3 * EPS * (1 + abs(difference))
         if rescale:
             by = difference / total if abs(total) > 1e-8 else None
             assert float(factor[i]) == pytest.approx(1.0 if by is None else by, rel=1e-12)
@@ -53,10 +53,28 @@ def test_nan_is_not_fine(rescale):
     assert float(figures[:, 2].sum()) == 2
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_results_are_in_the_outputs_dtype_and_factors_wide(dtype):
-    delta, factor, _, figures = ops.convergence(*drawn(2, 5, 1, dtype), True, 0.01)
-    assert (delta.dtype, factor.dtype, figures.dtype) == (dtype, torch.float32, torch.float64)
+@pytest.mark.parametrize("rescale", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_kernels_are_plain_torch(dtype, rescale):
+    given = (*drawn(2, 50, 3, dtype), rescale, 0.1)
+    *found, figures = ops.convergence(*given)
+    *expected, sums = naive.convergence(*given)
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(found, expected, strict=True))
+    torch.testing.assert_close(figures, sums, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+def test_nan_and_infinity_as_in_plain_torch(rescale):
+    special = torch.tensor([math.nan, math.inf, -math.inf, 0.0, 1.0], dtype=torch.float64)
+    total, output, output0 = torch.cartesian_prod(special, special, special).T.contiguous()
+    given = (total.unsqueeze(0), output, output0, rescale, 0.01)
+    for found, expected in zip(ops.convergence(*given)[:3], naive.convergence(*given)[:3], strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_half_types_are_computed_in_float32_in_plain_torch():
+    delta, factor, _, figures = naive.convergence(*drawn(2, 5, 1, torch.float16), True, 0.01)
+    assert (delta.dtype, factor.dtype, figures.dtype) == (torch.float16, torch.float32, torch.float64)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +82,7 @@ def test_results_are_in_the_outputs_dtype_and_factors_wide(dtype):
     [
         ({"output0": torch.zeros(2)}, ValueError, "output has shape"),
         ({"output0": torch.zeros(3, dtype=torch.float64)}, TypeError, "float64"),
+        ({name: torch.zeros(3).half() for name in ("output", "output0")}, TypeError, "float16"),
         ({"totals": torch.zeros(1, 3)}, TypeError, "float32; accepted: torch.float64"),
         ({"totals": torch.zeros(1, 2, dtype=torch.float64)}, ValueError, "totals"),
         ({"totals": torch.zeros(0, 3, dtype=torch.float64)}, ValueError, r"accepted: \(1, 3\)"),
@@ -74,14 +93,6 @@ def test_what_does_not_fit_is_refused(change, error, message):
     given = {"totals": torch.zeros(1, 3, dtype=torch.float64), "output": torch.zeros(3), "output0": torch.zeros(3)}
     with pytest.raises(error, match=message):
         ops.convergence(**{**given, **change}, rescale=True, tolerance=0.01)
-
-
-def test_plain_torch_is_what_the_cpu_runs():
-    assert ops.backend_for("convergence", "cpu") == "naive"
-    for found, expected in zip(
-        ops.convergence(*drawn(2, 9, 3), False, 0.1), naive.convergence(*drawn(2, 9, 3), False, 0.1), strict=True
-    ):
-        assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("rescale", [True, False])

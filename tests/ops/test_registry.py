@@ -13,7 +13,7 @@ from deeplift_fast import ops
 from deeplift_fast.ops import naive, registry
 
 # On the CPU, where kernels would save little.
-IN_PLAIN_TORCH = {"log_mean_softmax", "log_mean_softmax_backward", "gated_sum", "convergence"}
+IN_PLAIN_TORCH = {"log_mean_softmax", "log_mean_softmax_backward", "gated_sum"}
 
 
 def test_every_backend_is_listed_and_says_why_it_is_missing():
