@@ -80,9 +80,10 @@ DLF_INLINE void step_actual(const Forward<T>& f, const Panel<T>& p, Index baseli
         T* facing = notes + other * noted<T, Cell>;
         const T* c0 = facing + Cell::activations * 4 * n;
         T* out = f.actual.h + row * f.units + start;
-        T* k = f.coefficients + (p.first * f.panels + p.index * p.count + i) * Cell::coefficients * n;
+        T* k = f.coefficients + row * Cell::coefficients * f.units + start;
         const Masters<T> m = masters_of(f.actual, i, level, f.levels);
         const Masters<T> m0 = masters_of(f.baseline, other, level, f.levels);
+        const Index units = f.units;
         const T half = f.half;
         alignas(vector_bytes) T found[Cell::coefficients * n];
 #pragma GCC ivdep
@@ -93,7 +94,7 @@ DLF_INLINE void step_actual(const Forward<T>& f, const Panel<T>& p, Index baseli
             out[lane] = now.h;
             c[lane] = now.c;
         }
-        for (int j = 0; j < Cell::coefficients; ++j) past_caches(k + j * n, found + j * n);
+        for (int j = 0; j < Cell::coefficients; ++j) past_caches(k + j * units, found + j * n);
     }
     settle();
 }
@@ -104,7 +105,7 @@ DLF_INLINE void step_back(const Backward<T>& b, Index panel, Index count, Index 
     const Index start = panel * n, units = b.units;
     for (Index i = 0; i < count; ++i) {
         const T* m_h = b.m_h + (first + i) * units + start;
-        const T* k = b.coefficients + (first * b.panels + panel * count + i) * Cell::coefficients * n;
+        const T* k = b.coefficients + (first + i) * Cell::coefficients * units + start;
         T* h = b.carried_h + i * units + start;
         T* c = b.carried_c + i * units + start;
         T* d = b.d + (i * b.panels + panel) * size;
@@ -112,7 +113,7 @@ DLF_INLINE void step_back(const Backward<T>& b, Index panel, Index count, Index 
 #pragma GCC ivdep
         for (int lane = 0; lane < n; ++lane) {
             T m_c = c[lane], direct = 0, m_forget = 0, m_input = 0;
-            Cell::backward(k + lane, n, lane, m_h[lane] + h[lane], m_c, d, direct, m_forget, m_input);
+            Cell::backward(k + lane, units, lane, m_h[lane] + h[lane], m_c, d, direct, m_forget, m_input);
             c[lane] = m_c;
             h[lane] = direct;
             forget[lane] = m_forget;

@@ -2,7 +2,6 @@
 //
 // Rows are ordered by step, and within a step by sample; samples by falling length, so those of a step are the first of
 // the step before. A panel is as many units as fit a vector, with all their gates: a thread's panels stay in its cache.
-// Coefficients lie in the order in which both ways touch them: [step][panel][sample][coefficient][lane].
 #pragma once
 
 #include <cstdint>

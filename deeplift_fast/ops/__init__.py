@@ -112,8 +112,8 @@ def recurrent(
             `master_h [units, width]`, `master_bias [width]` with the forget gates of all levels, then the input gates.
             Gates are forget, input, output, new (`"stagenet"`, `"lstm"`); new of the input, reset, update, new of the
             state (`"gru"`); or one (`"rnn_tanh"`, `"rnn_relu"`).
-        coefficients: written to, for :func:`recurrent_backward` of the same backend, which knows their order:
-            `[rows, k, units]` with `k` 8 (`"stagenet"`), 6 (`"lstm"`), 5 (`"gru"`) or 1.
+        coefficients: written to, for :func:`recurrent_backward`: `[rows, k, units]` with `k` 8 (`"stagenet"`), 6
+            (`"lstm"`), 5 (`"gru"`) or 1.
         levels: StageNet's levels, of equally many units each, one after the other; 0 for other cells.
         cell: as above.
         slope: an activation's multiplier: `"secant"` (eq. 13 of Shrikumar et al. 2017), `"derivative"` (all but

@@ -48,14 +48,6 @@ def through(implementation, weights, steps, u, u0, where, counts0, slope, half, 
     return *found, k, m_u[:, : weights.inputs]
 
 
-def in_rows(k, counts, panels):
-    """The kernels' coefficients, which lie by step, panel and sample, in the order of plain torch's."""
-    if ops.backend_for("recurrent", "cpu") == "naive":
-        return k
-    by_step = (each.reshape(panels, len(each), k.shape[1], -1) for each in k.split(counts.tolist()))
-    return torch.cat([each.permute(1, 2, 0, 3).flatten(2) for each in by_step])
-
-
 NAIVE = naive.recurrent, naive.recurrent_backward
 KERNELS = torch.ops.deeplift_fast.recurrent, torch.ops.deeplift_fast.recurrent_backward
 
@@ -93,8 +85,6 @@ def test_kernels_against_plain_torch(cell, slope, dtype, lengths, units, inputs,
     expected = through(NAIVE, *arguments[torch.float64])
     tolerance = 1e-11 if dtype == torch.float64 else 2e-4
     for index, (a, b) in enumerate(zip(found, expected, strict=True)):
-        if index == 4:
-            a = in_rows(a, steps.counts, weights.forward[2].shape[0])
         if index in (0, 1, 4):
             a, b = a[..., weights.slots], b[..., weights64.slots]
         if slope == "pyhealth" and dtype == torch.float32 and index in (4, 5):
