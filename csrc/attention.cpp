@@ -18,6 +18,7 @@
 #include "allocate.h"
 #include "checks.h"
 #include "gemm.h"
+#include "tensors.h"
 
 namespace deeplift_fast {
 namespace {
@@ -307,17 +308,6 @@ void backward_of(const BackwardOf<T>& b, Index s, Index offset, Index offset0) {
     for (Index g = 0; g < groups; ++g) std::copy_n(out.data() + g * wide, width, b.m_asked + b.x.place(s, g));
 }
 
-template <typename T>
-const T* data(const Tensor& tensor) {
-    return static_cast<const T*>(tensor.const_data_ptr());
-}
-
-bool is_float(const Tensor& tensor, const char* op) {
-    STD_TORCH_CHECK(tensor.scalar_type() == ScalarType::Float || tensor.scalar_type() == ScalarType::Double, op,
-                    ": accepted dtypes are float32 and float64");
-    return tensor.scalar_type() == ScalarType::Float;
-}
-
 void check_spans(const char* op, const Tensor& asked, const Tensor& rows, const Tensor& index, const Tensor& starts,
                  const Tensor& queries) {
     const std::string name(op);
@@ -336,8 +326,8 @@ std::tuple<Tensor, Tensor> attention(Tensor asked, Tensor rows, Tensor index, Te
     Tensor mixed = allocate_like(asked);
     Tensor log_p = allocate(asked, {heads * pairs});
     const auto run = [&]<typename T>(T) {
-        forward<T>(Side<T>(asked, rows, spans), {data<bool>(looks), data<bool>(seen)},
-                   static_cast<T*>(mixed.mutable_data_ptr()), static_cast<T*>(log_p.mutable_data_ptr()));
+        forward<T>(Side<T>(asked, rows, spans), {read<bool>(looks), read<bool>(seen)}, write<T>(mixed),
+                   write<T>(log_p));
     };
     is_float(asked, "attention") ? run(float()) : run(double());
     return {mixed, log_p};
@@ -363,13 +353,13 @@ std::tuple<Tensor, Tensor> attention_backward(Tensor m, Tensor asked, Tensor ask
         const BackwardOf<T> b{Side<T>(asked, rows, spans),
                               Side<T>(asked0, rows0, spans0),
                               other,
-                              data<bool>(looks),
-                              data<T>(m),
-                              data<T>(log_p),
-                              data<T>(log_p0),
+                              read<bool>(looks),
+                              read<T>(m),
+                              read<T>(log_p),
+                              read<T>(log_p0),
                               static_cast<T>(half),
-                              static_cast<T*>(m_asked.mutable_data_ptr()),
-                              static_cast<T*>(m_rows.mutable_data_ptr())};
+                              write<T>(m_asked),
+                              write<T>(m_rows)};
         for_samples(spans.samples, [&](Index s) { backward_of(b, s, offsets[s], offsets0[other[s]]); });
     };
     is_float(asked, "attention_backward") ? run(float()) : run(double());

@@ -11,6 +11,8 @@
 #include <limits>
 #include <tuple>
 
+#include "tensors.h"
+
 namespace deeplift_fast {
 namespace {
 
@@ -28,11 +30,10 @@ template <typename T>
 void run(const Tensor& totals, const Tensor& output, const Tensor& output0, bool rescale, double tolerance,
          Results& to) {
     const Index features = totals.size(0), batch = totals.size(1);
-    const double* sums = static_cast<const double*>(totals.const_data_ptr());
-    const T *at_input = static_cast<const T*>(output.const_data_ptr()),
-            *at_baseline = static_cast<const T*>(output0.const_data_ptr());
-    T *delta = static_cast<T*>(to.delta.mutable_data_ptr()), *factor = static_cast<T*>(to.factor.mutable_data_ptr());
-    bool* fine = static_cast<bool*>(to.fine.mutable_data_ptr());
+    const double* sums = read<double>(totals);
+    const T *at_input = read<T>(output), *at_baseline = read<T>(output0);
+    T *delta = write<T>(to.delta), *factor = write<T>(to.factor);
+    bool* fine = write<bool>(to.fine);
     const double unit = 1e3 * static_cast<double>(std::numeric_limits<T>::epsilon());
     double missing = 0, change = 0, suspect = 0;
     for (Index i = 0; i < batch; ++i) {
@@ -54,22 +55,18 @@ void run(const Tensor& totals, const Tensor& output, const Tensor& output0, bool
         change += static_cast<double>(1 + size);
         suspect += !fine[i];
     }
-    double* figures = static_cast<double*>(to.figures.mutable_data_ptr());
+    double* figures = write<double>(to.figures);
     figures[0] = missing, figures[1] = unit * change, figures[2] = suspect;
 }
-
-Tensor dense(const Tensor& tensor) { return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor); }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> convergence(Tensor totals, Tensor output, Tensor output0, bool rescale,
                                                        double tolerance) {
     for (Tensor* each : {&totals, &output, &output0}) *each = dense(*each);
     const Index batch = output.size(0);
-    const ScalarType dtype = output.scalar_type();
-    STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double,
-                    "convergence: accepted dtypes are float32 and float64");
+    const bool single = is_float(output, "convergence");
     Results to{torch::stable::new_empty(output, {batch}), torch::stable::new_empty(output, {rescale ? batch : 0}),
                torch::stable::new_empty(output, {batch}, ScalarType::Bool), torch::stable::new_empty(totals, {1, 3})};
-    (dtype == ScalarType::Float ? run<float> : run<double>)(totals, output, output0, rescale, tolerance, to);
+    (single ? run<float> : run<double>)(totals, output, output0, rescale, tolerance, to);
     return {to.delta, to.factor, to.fine, to.figures};
 }
 

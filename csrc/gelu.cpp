@@ -12,11 +12,11 @@
 #include "activations.h"
 #include "allocate.h"
 #include "checks.h"
+#include "tensors.h"
 
 namespace deeplift_fast {
 namespace {
 
-using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Index = std::int64_t;
 
@@ -111,9 +111,7 @@ void run(const Tensor& x, const Tensor& x0, const Tensor& where, Tensor& y, Tens
 std::tuple<Tensor, Tensor> gelu(Tensor x, Tensor x0, Tensor where, bool secant) {
     require_within("gelu: where", where, x0.size(0));
     Tensor y = allocate_like(x), multiplier = allocate_like(x);
-    STD_TORCH_CHECK(x.scalar_type() == ScalarType::Float || x.scalar_type() == ScalarType::Double,
-                    "gelu: accepted dtypes are float32 and float64");
-    (x.scalar_type() == ScalarType::Float ? run<float> : run<double>)(x, x0, where, y, multiplier, secant);
+    (is_float(x, "gelu") ? run<float> : run<double>)(x, x0, where, y, multiplier, secant);
     return {y, multiplier};
 }
 

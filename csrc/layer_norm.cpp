@@ -10,11 +10,11 @@
 #include "allocate.h"
 #include "checks.h"
 #include "elementwise.h"
+#include "tensors.h"
 
 namespace deeplift_fast {
 namespace {
 
-using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Index = std::int64_t;
 
@@ -52,11 +52,6 @@ DLF_INLINE void normalised_back(const Row<T>& row, Index size) {
 DLF_CLONES void row_back(const Row<float>& row, Index size) { normalised_back(row, size); }
 DLF_CLONES void row_back(const Row<double>& row, Index size) { normalised_back(row, size); }
 
-template <typename T>
-const T* data(const Tensor& tensor) {
-    return static_cast<const T*>(tensor.const_data_ptr());
-}
-
 Tensor layer_norm_backward(Tensor m, Tensor x, Tensor x0, Tensor where, Tensor average, Tensor average0, Tensor scale,
                            Tensor scale0, Tensor weight, double half) {
     const Index size = x.size(1);
@@ -65,21 +60,18 @@ Tensor layer_norm_backward(Tensor m, Tensor x, Tensor x0, Tensor where, Tensor a
     const auto run = [&]<typename T>(T) {
         const Index* facing = integers(where);
         const T near = static_cast<T>(half);
-        T* result = static_cast<T*>(out.mutable_data_ptr());
+        T* result = write<T>(out);
         torch::stable::parallel_for(0, x.size(0), 64, [&](Index begin, Index end) {
             for (Index i = begin; i < end; ++i) {
                 const Index other = facing[i];
-                const T a = data<T>(average)[i], a0 = data<T>(average0)[other];
-                row_back({data<T>(m) + i * size, data<T>(x) + i * size, data<T>(x0) + other * size, data<T>(weight),
-                          a + near * (a0 - a), data<T>(scale)[i], data<T>(scale0)[other], near, result + i * size},
+                const T a = read<T>(average)[i], a0 = read<T>(average0)[other];
+                row_back({read<T>(m) + i * size, read<T>(x) + i * size, read<T>(x0) + other * size, read<T>(weight),
+                          a + near * (a0 - a), read<T>(scale)[i], read<T>(scale0)[other], near, result + i * size},
                          size);
             }
         });
     };
-    const ScalarType dtype = x.scalar_type();
-    STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double,
-                    "layer_norm_backward: accepted dtypes are float32 and float64");
-    dtype == ScalarType::Float ? run(float()) : run(double());
+    is_float(x, "layer_norm_backward") ? run(float()) : run(double());
     return out;
 }
 

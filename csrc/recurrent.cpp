@@ -13,11 +13,11 @@
 #include "allocate.h"
 #include "gemm.h"
 #include "recurrent_kernels.h"
+#include "tensors.h"
 
 namespace deeplift_fast {
 namespace {
 
-using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 // Where each step's rows begin in one stream.
@@ -196,16 +196,6 @@ void run_backward(Backward<T>& b, const Kernels<T>& kernels, const Rows& rows) {
 }
 
 template <typename T>
-const T* read(const Tensor& tensor) {
-    return static_cast<const T*>(tensor.const_data_ptr());
-}
-
-template <typename T>
-T* write(Tensor& tensor) {
-    return static_cast<T*>(tensor.mutable_data_ptr());
-}
-
-template <typename T>
 void forward(const Tensor& u, const Tensor& u0, const Tensor& where, const Rows& rows, const Rows& rows0,
              const Tensor& weight_u, const Tensor& weight_h, const Tensor& bias, const Tensor& master_u,
              const Tensor& master_h, const Tensor& master_bias, Index levels, const std::string& cell,
@@ -264,11 +254,7 @@ void backward(const Tensor& m_h, const Tensor& m_master, const Tensor& coefficie
     run_backward(b, kernels, rows);
 }
 
-int lanes_of(const Tensor& tensor) {
-    STD_TORCH_CHECK(tensor.scalar_type() == ScalarType::Float || tensor.scalar_type() == ScalarType::Double,
-                    "recurrent: accepted dtypes are float32 and float64");
-    return tensor.scalar_type() == ScalarType::Float ? lanes<float> : lanes<double>;
-}
+int lanes_of(const Tensor& tensor) { return is_float(tensor, "recurrent") ? lanes<float> : lanes<double>; }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent(Tensor u, Tensor u0, Tensor where, Tensor counts, Tensor counts0,
                                                      Tensor weight_u, Tensor weight_h, Tensor bias, Tensor master_u,
@@ -282,7 +268,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent(Tensor u, Tensor u0, Tensor
     STD_TORCH_CHECK(reinterpret_cast<std::uintptr_t>(coefficients.const_data_ptr()) % 16 == 0,
                     "recurrent: coefficients must begin at a multiple of 16 bytes; pass a tensor of their own");
     use_huge_pages(coefficients.data_ptr(), coefficients.numel() * coefficients.element_size());
-    const auto run = u.scalar_type() == ScalarType::Float ? forward<float> : forward<double>;
+    const auto run = is_float(u, "recurrent") ? forward<float> : forward<double>;
     run(u, u0, where, rows, rows0, weight_u, weight_h, bias, master_u, master_h, master_bias, levels, cell, slope, half,
         h, h0, coefficients, log_p, log_p0);
     return {h, h0, log_p, log_p0};
@@ -294,7 +280,7 @@ Tensor recurrent_backward(Tensor m_h, Tensor m_master, Tensor coefficients, Tens
     const Rows rows(counts);
     const Index n = lanes_of(m_h), width = (inputs + n - 1) / n * n;
     Tensor m_u = allocate_zeros(m_h, {rows.total(), width});
-    const auto run = m_h.scalar_type() == ScalarType::Float ? backward<float> : backward<double>;
+    const auto run = is_float(m_h, "recurrent_backward") ? backward<float> : backward<double>;
     run(m_h, m_master, coefficients, shares, rows, back_u, back_h, back_master_u, back_master_h, levels, cell, m_u);
     return m_u;
 }

@@ -14,23 +14,13 @@
 #include "activations.h"
 #include "allocate.h"
 #include "checks.h"
+#include "tensors.h"
 
 namespace deeplift_fast {
 namespace {
 
-using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Index = std::int64_t;
-
-template <typename T>
-const T* read(const Tensor& tensor) {
-    return static_cast<const T*>(tensor.const_data_ptr());
-}
-
-template <typename T>
-T* write(Tensor& tensor) {
-    return static_cast<T*>(tensor.mutable_data_ptr());
-}
 
 struct Shape {
     Index samples, window, hidden, levels, units;  // `units` of a state, with the padding after each level's
@@ -173,16 +163,6 @@ void require_places(const char* what, const Tensor& index, const bool* real, Ind
     STD_TORCH_CHECK(inside, what, " holds numbers outside 0 to ", size - 1);
 }
 
-Tensor dense(const Tensor& tensor) { return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor); }
-
-template <typename Run>
-void by_dtype(const Tensor& tensor, const char* op, Run run) {
-    const ScalarType dtype = tensor.scalar_type();
-    STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double, op,
-                    ": accepted dtypes are float32 and float64");
-    dtype == ScalarType::Float ? run(float()) : run(double());
-}
-
 std::tuple<Tensor, Tensor, Tensor, Tensor> stage_window(Tensor h, Tensor h0, Tensor log_p, Tensor log_p0, Tensor places,
                                                         Tensor places0, Tensor rows, Tensor rows0, Tensor real,
                                                         Index levels, Index hidden) {
@@ -196,7 +176,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> stage_window(Tensor h, Tensor h0, Ten
     Tensor local = allocate(h, {2, s.samples, s.window, hidden});
     Tensor mean = torch::stable::new_empty(h, {2, s.samples, hidden}), last = torch::stable::empty_like(mean);
     Tensor log_stage = torch::stable::new_empty(h, {2, s.samples, s.window});
-    by_dtype(h, "stage_window", [&]<typename T>(T) {
+    const auto run = [&]<typename T>(T) {
         T *to_local = write<T>(local), *to_mean = write<T>(mean), *to_last = write<T>(last);
         T* to_stage = write<T>(log_stage);
         torch::stable::parallel_for(0, 2 * s.samples, 4, [&](Index begin, Index end) {
@@ -209,7 +189,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> stage_window(Tensor h, Tensor h0, Ten
                                   to_last + i * hidden, to_stage + i * s.window);
             }
         });
-    });
+    };
+    is_float(h, "stage_window") ? run(float()) : run(double());
     return {local, mean, last, log_stage};
 }
 
@@ -224,7 +205,7 @@ std::tuple<Tensor, Tensor> stage_window_backward(Tensor m_local, Tensor m_mean, 
     require_places("stage_window_backward: places", places0, there, h0.size(0));
     require_places("stage_window_backward: rows", rows, there, total);
     Tensor m_h = allocate_zeros(h, {h.size(0), h.size(1)}), m_master = allocate_zeros(h, {total, levels});
-    by_dtype(h, "stage_window_backward", [&]<typename T>(T) {
+    const auto run = [&]<typename T>(T) {
         T *to_h = write<T>(m_h), *to_master = write<T>(m_master);
         torch::stable::parallel_for(0, s.samples, 4, [&](Index begin, Index end) {
             for (Index i = begin; i < end; ++i) {
@@ -238,7 +219,8 @@ std::tuple<Tensor, Tensor> stage_window_backward(Tensor m_local, Tensor m_mean, 
                                    static_cast<T>(half), to_h, to_master);
             }
         });
-    });
+    };
+    is_float(h, "stage_window_backward") ? run(float()) : run(double());
     return {m_h, m_master};
 }
 

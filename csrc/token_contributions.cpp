@@ -7,11 +7,11 @@
 
 #include "checks.h"
 #include "elementwise.h"
+#include "tensors.h"
 
 namespace deeplift_fast {
 namespace {
 
-using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Index = std::int64_t;
 
@@ -54,9 +54,7 @@ Tensor token_contributions(Tensor weight, Tensor tokens, Tensor baseline, Tensor
     require_within("token_contributions: tokens", tokens, weight.size(0));
     require_within("token_contributions: baseline", baseline, weight.size(0));
     Tensor out = torch::stable::new_empty(weight, {tokens.size(0), tokens.size(1)});
-    STD_TORCH_CHECK(weight.scalar_type() == ScalarType::Float || weight.scalar_type() == ScalarType::Double,
-                    "token_contributions: accepted dtypes are float32 and float64");
-    (weight.scalar_type() == ScalarType::Float ? run<float> : run<double>)(weight, tokens, baseline, multipliers, out);
+    (is_float(weight, "token_contributions") ? run<float> : run<double>)(weight, tokens, baseline, multipliers, out);
     return out;
 }
 
