@@ -293,11 +293,9 @@ def _mean_of_tokens(
         sums = pooled(table, torch.cat([value, baseline]))
         pair = Pair.stacked((sums.unflatten(0, (2, -1)) / count).flatten(0, 1))
     else:
-        alike = _one_token(baseline, mask) and not bool(table[0].any())  # padding is summed too
-        rows = slice(1 if alike else None)
-        x, x0 = (pooled(table, t) for t in (value, baseline[rows]))
-        where = torch.zeros(len(value), dtype=torch.int64) if alike else None
-        pair = Pair(x.div_(count), x0.div_(count[rows]), where)
+        rows, where = _differing(baseline, mask, count, bool(table[0].any()))
+        x, x0 = (pooled(table, t) for t in (value, baseline if where is None else baseline[:1]))
+        pair = Pair(x.div_(count), x0 / rows, where)
 
     def back(m: Tensor) -> Tensor:
         return ops.token_contributions(table, value, baseline, m / count).reshape(feature.value.shape)
@@ -314,12 +312,27 @@ def _require_same(feature: Feature, mask: Tensor, mask0: Tensor, what: str, stat
         _unfit_if(not torch.equal(mask, mask0), feature, reason)
 
 
-def _one_token(baseline: Tensor, mask: Tensor) -> bool:
-    """Whether every sample's real tokens, one or more, are the same at the baseline: then its mean is the same too."""
-    if mask.is_floating_point():
-        return False
-    tokens = baseline.amax() * mask
-    return torch.equal(tokens, baseline) and bool(tokens.any(1).all())
+def _differing(baseline: Tensor, mask: Tensor, count: Tensor, padding_counts: bool) -> tuple[Tensor, Tensor | None]:
+    """The samples whose means at the baseline differ.
+
+    Args:
+        baseline: tokens, int64 `[batch, slots]`.
+        mask: `[batch, slots]`.
+        count: real tokens of each sample, `[batch, 1]`.
+        padding_counts: whether token 0 adds something to a sum.
+
+    Returns:
+        Their counts, `[rows, 1]`, and each sample's row, int64 `[batch]`; `None` where each has one of its own. The sum
+        is then the first sample's for all.
+    """
+    lowest, highest = baseline.aminmax()
+    if torch.equal(lowest, highest):  # one token, which padding is too
+        rows, where = count[:, 0].unique(return_inverse=True)
+        return rows[:, None], where
+    alike = not mask.is_floating_point() and not padding_counts and torch.equal(highest * mask, baseline)
+    if alike and bool(count.all()):  # one token, and padding
+        return count[:1], torch.zeros(len(count), dtype=torch.int64)
+    return count, None
 
 
 def _mean_of_values(feature: Feature, baseline: Tensor, mask: Tensor | None, layer: Any) -> tuple[Pair, Contributions]:

@@ -47,6 +47,12 @@ def _functions(kind: type) -> dict[str, Any]:
 
 _KINDS = {kind for kinds in _LAYERS.values() for kind in kinds} | set(_COMMON) | set(_LAYERS)
 _AS_IMPORTED = {kind: _functions(kind) for kind in _KINDS}
+_ALL_AS_IMPORTED = {kind: dict(vars(kind)) for kind in _KINDS}
+
+
+def _is_changed(kind: type) -> bool:
+    # Whatever a class holds is quick to compare; copying one of its objects may add to it.
+    return bool(vars(kind) != _ALL_AS_IMPORTED[kind]) and _functions(kind) != _AS_IMPORTED[kind]
 
 
 def family(model: Any) -> type | None:
@@ -86,7 +92,7 @@ def obstacle(model: Any, modules: list[nn.Module]) -> str | None:
     if any(getattr(nn_module, name, None) for name in _GLOBAL_HOOKS):
         return "hooks are registered for all modules"
     known: set[type] = {kind, *_COMMON, *_LAYERS[kind]}
-    changed = {each for each in {type(module) for module in modules} & known if _functions(each) != _AS_IMPORTED[each]}
+    changed = {each for each in {type(module) for module in modules} & known if _is_changed(each)}
     for module in modules:
         found = _difference(module, known, changed)
         if found:

@@ -134,6 +134,28 @@ def test_users_baselines(rules):
         assert distance(fused, generic) < 1e-9
 
 
+@pytest.mark.parametrize("rules", ["rescale", "pyhealth", "complete"])
+@pytest.mark.parametrize("padding_counts", [False, True])
+@pytest.mark.parametrize("repeated", [
+    lambda real: torch.full(real.shape, 3),
+    lambda real: real * 3,
+    lambda real: real * 3 * (torch.arange(len(real)) != 1)[:, None],
+    lambda real: torch.zeros_like(real, dtype=torch.int64),
+])  # fmt: skip
+def test_an_mlps_baselines_of_one_token(repeated, padding_counts, rules):
+    data = dataset(SEQUENCE)
+    batch = batch_of(data)
+    model = make(MLP, data, embedding_dim=8, hidden_dim=6)
+    if padding_counts:
+        with torch.no_grad():
+            for layer in model.embedding_model.embedding_layers.values():
+                layer.weight[0] = 0.5
+    masks = {key: batch[key] != 0 for key in SEQUENCE}
+    given = {**batch, **{key: (batch[key], mask) for key, mask in masks.items()}}
+    fused, generic = both_routes(model, given, rules, baseline={key: repeated(mask) for key, mask in masks.items()})
+    assert distance(fused, generic) < 1e-9
+
+
 def test_steps_beside_nested_tokens():
     """PyHealth's MLP then runs `forward`, which reads one step of values as they are, also where they are all 0."""
     data = dataset(NESTED | {"labs": "stagenet_tensor"}, patients(longest=1))
