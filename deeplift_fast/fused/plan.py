@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deeplift_fast.diagnostics import Tally
 from deeplift_fast.features import Feature
-from deeplift_fast.fused.models import FUSED, FusedModel, Unfit
+from deeplift_fast.fused.models import FUSED, FusedModel
 from deeplift_fast.fused.pair import Arithmetic, Pair
 from deeplift_fast.fused.recognise import family, obstacle, parameters_of
 from deeplift_fast.read_back import ReadBack
@@ -313,4 +313,4 @@ def _versions(weights: list[Any]) -> Any:
     return [(id(weight), weight.data_ptr(), weight._version) for weight in weights]
 
 
-__all__ = ["Found", "Plan", "Unfit", "is_static", "plan_for", "run", "unusable"]
+__all__ = ["Found", "Plan", "is_static", "plan_for", "run", "unusable"]

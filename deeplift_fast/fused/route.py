@@ -8,8 +8,9 @@ from torch import Tensor
 from deeplift_fast.attribution import Attribution
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.graphs import Graphs
+from deeplift_fast.fused.inputs import Unfit
 from deeplift_fast.fused.outcome import Call
-from deeplift_fast.fused.plan import Unfit, is_static, plan_for, unusable
+from deeplift_fast.fused.plan import is_static, plan_for, unusable
 from deeplift_fast.fused.recognise import modules_of
 from deeplift_fast.read_back import ReadBack
 from deeplift_fast.rules import registry
