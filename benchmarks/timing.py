@@ -36,8 +36,8 @@ def _timed(call: Call) -> float:
 def medians_in_turn(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
     """Medians in seconds by name, after one call of each that is not counted.
 
-    Every round goes in another order: a call that follows one of many seconds takes up to a tenth longer, a plain matrix
-    product too, and none may always be that one.
+    Every round goes in another order: a call that follows one of many seconds takes up to a tenth longer, matrix
+    products too, and none may always be that one.
     """
     draw = random.Random(0)
     for call in calls.values():
