@@ -42,13 +42,15 @@ class Kept:
             known = _in_use.get(id(entry))
             self._tensors.extend(known[0].tensors if known else _tensors(entry))
         self.storages = {pointer for tensor in self._tensors if (pointer := _storage_pointer(tensor))}
+        self.of_inference = [tensor for tensor in self._tensors if tensor.is_inference()]
 
 
 class ShadowState:
     """Stand-ins for the user's own tensors that a pass writes to.
 
     The first write to a kept tensor (or to a view of one) copies its storage; from then on every call of the pass
-    reads and writes the copy, gradients included. A pass that writes to none pays for the look-up of a name.
+    reads and writes the copy, gradients included. A pass that writes to none pays for the look-up of a name. Tensors
+    made in inference mode are copied at once: autograd would not take them.
 
     Args:
         kept: what must not change.
@@ -59,6 +61,7 @@ class ShadowState:
         self._owned = kept.storages
         self._copies: dict[int, Tensor] = {}
         self._stand_ins: dict[int, tuple[Tensor, Tensor]] = {}
+        self._copy_owned(kept.of_inference)
 
     def substitute(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -217,7 +217,7 @@ class Streams:
     def _with_rules(self, leaves: Values, records: Records, tally: Tally, keep: bool) -> tuple[Tensor, Records]:
         kept = Records(self._copy)
         run = Pass(self.rules, ShadowState(self._kept), kept if keep else None, records, tally, self._copy, self._draws)
-        with torch.enable_grad(), _no_checkpointing():
+        with torch.enable_grad(), _no_checkpointing(), _no_tensors_of_inference():
             output = self._call(leaves, run)
         records.finish()
         if keep and not kept.intact():
@@ -322,4 +322,19 @@ def _no_checkpointing() -> Iterator[None]:
     except RuntimeError as error:
         if str(error) == _CHECKPOINTING:
             raise InterceptionError(_CHECKPOINTING) from error
+        raise
+
+
+@contextlib.contextmanager
+def _no_tensors_of_inference() -> Iterator[None]:
+    """Those of the model's modules have stand-ins; what it holds elsewhere or makes as it runs has none: refuse it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "Inference tensors cannot be saved" in str(error):
+            raise InterceptionError(
+                "model computes with a tensor that was made under torch.inference_mode(), which has no gradients; "
+                "accepted: parameters and buffers of the model's modules, inputs and forward_args made so. Clone any "
+                "other one outside of torch.inference_mode(), or make it under torch.no_grad()"
+            ) from error
         raise

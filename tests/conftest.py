@@ -42,7 +42,7 @@ def _state(model):
         for name, module in model.named_modules(remove_duplicate=False)
     }
     tensors = {
-        name: (id(tensor), tensor._version, tensor.requires_grad, id(tensor.grad), tensor.data_ptr(), tensor.shape)
+        name: (id(tensor), _version(tensor), tensor.requires_grad, id(tensor.grad), tensor.data_ptr(), tensor.shape)
         for name, tensor in _tensors(model).items()
     }
     dynamo = sys.modules.get("torch._dynamo.eval_frame")
@@ -58,6 +58,10 @@ def _state(model):
         "stance": getattr(getattr(dynamo, "_stance", None), "stance", "default"),
     }
     return {"modules": modules, "state dict": list(model.state_dict()), "tensors": tensors, "process": process}
+
+
+def _version(tensor):
+    return None if tensor.is_inference() else tensor._version
 
 
 def _values(model):

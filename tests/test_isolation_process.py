@@ -1,6 +1,7 @@
 """Attribution leaves no trace on the process, and does not mind its state: generators, gradient modes, threads."""
 
 import collections
+import contextlib
 import random
 import threading
 
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from deeplift_fast import attribute
+from deeplift_fast import InterceptionError, attribute
 
 pytestmark = pytest.mark.filterwarnings("ignore::deeplift_fast.ConvergenceWarning")
 
@@ -76,6 +77,36 @@ def test_everything_may_be_made_in_inference_mode():
         found = attribute(lambda x, mask: torch.relu(linear(x)) * mask, x, x0, target, forward_args=(mask,))
     expected = attribute(lambda x: torch.relu(linear(x)), normal(4, 3), normal(3), torch.tensor([0, 1, 2, 0]))
     torch.testing.assert_close(found.contributions, expected.contributions)
+
+
+@pytest.mark.parametrize("rules", ["rescale", "complete"])
+@pytest.mark.parametrize("mode", [contextlib.nullcontext, torch.inference_mode])
+@pytest.mark.parametrize("training", [False, True])  # in training mode statistics are written
+@pytest.mark.filterwarnings("ignore::deeplift_fast.InterceptionWarning", "ignore::deeplift_fast.TrainingModeWarning")
+def test_a_model_may_be_made_in_inference_mode(mode, rules, training, untouched):
+    def made():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, momentum=0.5), nn.Tanh(), nn.Linear(4, 2)).train(
+            training
+        )
+
+    expected = attribute(made(), normal(4, 3), target=0, rules=rules)
+    with torch.inference_mode():
+        model = made()
+    with mode(), untouched(model):
+        found = attribute(model, normal(4, 3), target=0, rules=rules)
+    torch.testing.assert_close(found.contributions, expected.contributions)
+    torch.testing.assert_close(found.output, expected.output)
+    assert all(parameter.is_inference() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("rules", ["rescale", "complete"])
+def test_a_tensor_of_inference_that_no_module_holds_is_refused(rules):
+    with torch.inference_mode():
+        weight = normal(3, 3)
+
+    with pytest.raises(InterceptionError, match=r"model computes with .*inference_mode.* accepted: .* Clone"):
+        attribute(lambda x: torch.relu(x @ weight), normal(4, 3), target=0, rules=rules)
 
 
 def test_part_of_a_model_may_run_in_inference_mode():

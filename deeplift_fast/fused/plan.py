@@ -219,7 +219,8 @@ def _run_part(
                 output = ends[0 if steps == 1 else 1]
             if k == 1:
                 baseline_output = ends[1 if steps == 1 else 0]
-            seeds = model.fc.weight[chosen[:, 0]].chunk(len(features), 1)
+            by_feature = model.fc.weight.unflatten(1, (len(features), -1)).transpose(0, 1)
+            seeds = by_feature.index_select(1, chosen[:, 0])  # each feature's lie together: no kernel copies them
             for (key, back), seed in zip(backs.items(), seeds, strict=True):
                 part = back(seed) / steps if steps > 1 else back(seed)
                 totals[key] = totals[key] + part if key in totals else part

@@ -66,7 +66,7 @@ class Windows:
     """The last steps of each sample that the convolution sees.
 
     Attributes:
-        rows: theirs, `[samples, window]` in both streams; 0 where a sample is shorter.
+        rows: theirs, `[samples, window]` in both streams; below 0, or 0, where a sample is shorter.
         real: whether there is such a step, `[samples, window, 1]`.
     """
 
@@ -81,8 +81,7 @@ class Windows:
             # A row is `step · count + sample`: below 0 where the step is.
             before = ramp(size * count, 1, ends.device, first=-size * count).view(size, count).T
             rows = torch.add(before, ends[:, None], alpha=count, out=ends.new_empty(count, size))
-            real, rows = rows >= 0, rows.clamp(min=0)
-            return Windows(Pair(rows, rows), real.unsqueeze(-1))
+            return Windows(Pair(rows, rows), (rows >= 0).unsqueeze(-1))
         samples = ramp(len(ends), 1, ends.device)
         step = ends[:, None] + ramp(size, 1, ends.device, first=-size)
         real, step = step >= 0, step.clamp(min=0)

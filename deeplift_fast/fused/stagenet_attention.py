@@ -59,8 +59,8 @@ def _attended(
     """`norm(h + attention(h))` in the windows, `[samples, window, hidden]`; 0 before the first step."""
     real = windows.real.squeeze(-1)
     if steps.static:
-        shown = shown0 = windows.rows.x.flatten()
-        spans = spans0 = _all_spans(windows, mask)
+        shown = shown0 = windows.rows.x.clamp(min=0).flatten()
+        spans = spans0 = _all_spans(windows, shown, mask)
     else:
         shown, shown0 = windows.rows.x[real], windows.rows.x0[real]
         spans = _spans(steps, windows, mask)
@@ -87,15 +87,15 @@ def _attended(
     return normal.apart().map(lined_up), back
 
 
-def _all_spans(windows: Windows, mask: Tensor) -> Spans:
-    """Every step of each sample's window as queries, and all of its steps as rows.
+def _all_spans(windows: Windows, shown: Tensor, mask: Tensor) -> Spans:
+    """Every step of each sample's window as queries, and all of its steps as rows; `shown` are the queries' rows.
 
     What is before a window's first step asks too, and is not read.
     """
     (samples, steps), size, device = mask.shape, windows.rows.x.shape[1], mask.device
     index = ramp(samples * steps, 1, device).view(steps, samples).T.reshape(-1)
     starts, queries = (ramp(samples + 1, each, device) for each in (steps, size))
-    looks = mask.T.take(windows.rows.x).flatten()
+    looks = mask.T.take(shown)
     return Spans(index, starts, queries, looks, mask.flatten(), samples * steps * size)
 
 

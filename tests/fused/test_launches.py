@@ -78,19 +78,19 @@ LABS, CODES = {"labs": "stagenet_tensor"}, {"codes": "stagenet"}
 
 
 @pytest.mark.parametrize("rules", ["rescale", "complete", "pyhealth"])
-@pytest.mark.parametrize(("schema", "around"), [(LABS, 27), (CODES, 29)])
+@pytest.mark.parametrize(("schema", "around"), [(LABS, 26), (CODES, 28)])
 def test_four_launches_a_step_and_forty_for_a_whole_call(schema, around, rules, monkeypatch):
     """With the front end, its checks and the baseline before, and the sums and the read-back after."""
     launches, part, steps = counted(schema, rules, monkeypatch)
     assert 4 * steps < part <= 4 * steps + around
-    assert launches <= 4 * steps + 38
+    assert launches <= 4 * steps + 37
 
 
-@pytest.mark.parametrize("rules", ["rescale", "complete", "pyhealth"])
-def test_a_feature_more_costs_thirty(rules, monkeypatch):
+@pytest.mark.parametrize(("rules", "around"), [("rescale", 67), ("complete", 65), ("pyhealth", 66)])
+def test_a_feature_more_costs_thirty(rules, around, monkeypatch):
     launches, part, steps = counted(CODES | LABS, rules, monkeypatch)
-    assert part <= 4 * steps + 55
-    assert launches <= 4 * steps + 71
+    assert 4 * steps < part <= 4 * steps + 51
+    assert launches <= 4 * steps + around
 
 
 def test_each_step_more_costs_four(monkeypatch):

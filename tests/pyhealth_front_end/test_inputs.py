@@ -154,6 +154,18 @@ def test_the_callers_gradient_mode_does_not_matter(cases, context):
     assert torch.equal(cases.flat(DeepLift(made).attribute(**cloned)), expected)
 
 
+@pytest.mark.parametrize("rules", ["rescale", "complete", "pyhealth"])
+@pytest.mark.parametrize("fuse", [True, False])
+def test_a_model_may_be_made_in_inference_mode(cases, rules, fuse):
+    data = cases.dataset(*cases.MIXED["StageNet"])
+    expected = cases.flat(
+        DeepLift(cases.model("StageNet", data), rules=rules, fuse=fuse).attribute(**cases.batch(data))
+    )
+    with torch.inference_mode():
+        made, given = cases.model("StageNet", data), cases.batch(data)
+    assert torch.equal(cases.flat(DeepLift(made, rules=rules, fuse=fuse).attribute(**given)), expected)
+
+
 @pytest.mark.parametrize("name", ["StageNet", "MLP"])
 def test_frozen_parameters_do_not_matter(cases, name):
     data = cases.dataset(*cases.MIXED[name])

@@ -29,7 +29,7 @@ def stage_window(
     local, mean = h.new_empty(2, samples, window, hidden), h.new_empty(2, samples, hidden)
     last, log_stage = torch.empty_like(mean), h.new_empty(2, samples, window)
     for stream, (states, log, place, row) in enumerate(((h, log_p, places, rows), (h0, log_p0, places0, rows0))):
-        p = log[row][..., :levels].exp()
+        p = log[row.where(real, 0)][..., :levels].exp()
         distance = torch.where(real, 1 - p.cumsum(-1).mean(-1), 0.0)
         log_stage[stream] = torch.log_softmax(distance.cumsum(-1), -1)
         seen = _window(states, place, real, levels, hidden)
@@ -76,7 +76,7 @@ def stage_window_backward(
 
 def _window(h: Tensor, places: Tensor, real: Tensor, levels: int, hidden: int) -> Tensor:
     """States without the units between levels that weights do not have, `[samples, window, hidden]`."""
-    found = h[places]
+    found = h[places.where(real, 0)]
     if h.shape[1] != hidden:
         found = found.unflatten(-1, (levels, -1))[..., : hidden // levels].flatten(-2)
     return torch.where(real.unsqueeze(-1), found, 0.0)

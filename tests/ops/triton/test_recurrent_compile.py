@@ -7,7 +7,17 @@ import re
 
 import pytest
 import torch
-from compiled_kernels import ARCHITECTURES, COMPILES, NVIDIA, VECTOR, accesses, assert_spills_nothing, compiled
+from compiled_kernels import (
+    ARCHITECTURES,
+    COMPILES,
+    MAX_REGISTERS,
+    NVIDIA,
+    VECTOR,
+    accesses,
+    assert_spills_nothing,
+    compiled,
+    resources,
+)
 
 from deeplift_fast.ops.arguments import COEFFICIENTS, SLOPES
 
@@ -43,8 +53,9 @@ def build(function, dtype, constants, **options):
     return compiled(function, types, constants, aligned=SIZES, **options)
 
 
-def forward(cell, slope, dtype, half=0.5, **options):
-    high, wide = forward_tile(DTYPES[dtype], CHUNK, cell)
+def forward(cell, slope, dtype, half=0.5, of=None, **options):
+    """The forward kernel; its tile may be `of` a number of elements."""
+    high, wide = forward_tile(DTYPES[dtype], CHUNK, cell) if of is None else tile(of, CHUNK)
     constants = {
         "CELL": cell, "SLOPE": slope, "HALF": half, "COUNT": COEFFICIENTS[cell],
         "LEVELS": LEVELS if cell == "stagenet" else 1, "ROWS": high, "UNITS": wide,
@@ -104,14 +115,43 @@ def test_stage_window(architecture, half, tmp_path):
 
 
 # Of the coefficients each one; of the gates both streams' two products and the bias; of c both streams; h in its three
-# places and the new c. Of the half types a thread takes 8 bytes; of StageNet's cell in float64 a number.
+# places and the new c.
 FORWARD = {"stagenet": (22, 12), "lstm": (22, 10), "gru": (18, 8), "rnn_tanh": (5, 4), "rnn_relu": (5, 4)}
 
 
+# What does not fit into 128 registers so: of these a thread takes 8 bytes.
+NARROW = {("stagenet", "fp64"), *itertools.product(("stagenet", "lstm", "gru"), ("fp16", "bf16"))}
+
+
 @pytest.mark.parametrize("architecture", NVIDIA)
-@pytest.mark.parametrize(("cell", "dtype"), [*itertools.product(FORWARD, ("fp32",)), ("lstm", "fp64"), ("gru", "fp64")])
-def test_units_are_read_and_written_16_bytes_at_a_time_forward(cell, dtype, architecture):
-    assert widest(forward(cell, "secant", dtype, architecture=architecture), dtype) == FORWARD[cell]
+@pytest.mark.parametrize(("cell", "dtype"), sorted({*itertools.product(FORWARD, DTYPES)} - NARROW))
+def test_units_are_read_and_written_16_bytes_at_a_time_forward(cell, dtype, architecture, tmp_path):
+    kernel = forward(cell, "secant", dtype, architecture=architecture)
+    assert widest(kernel, dtype) == FORWARD[cell]
+    if cell not in ("gru", "lstm", "stagenet"):  # whose tile is the widest
+        assert_spills_nothing(kernel, tmp_path)
+
+
+@pytest.mark.parametrize(("cell", "dtype"), sorted(NARROW))
+def test_16_bytes_at_a_time_take_too_many_registers(cell, dtype, tmp_path):
+    """And held to as many as there may be, the kernel spills."""
+    wide = elements_of(DTYPES[dtype])
+    kernel = forward(cell, "secant", dtype, of=wide)
+    loads, stores = widest(kernel, dtype)
+    assert loads >= FORWARD[cell][0]
+    assert stores >= FORWARD[cell][1]
+    assert resources(kernel, tmp_path)[0] > MAX_REGISTERS
+    _, stack, local = resources(forward(cell, "secant", dtype, of=wide, maxnreg=MAX_REGISTERS), tmp_path)
+    assert stack + local > 0
+
+
+@pytest.mark.parametrize("architecture", NVIDIA)
+@pytest.mark.parametrize(("cell", "dtype"), sorted(NARROW))
+def test_of_those_units_are_read_and_written_8_bytes_at_a_time(cell, dtype, architecture):
+    found = collections.Counter(accesses(forward(cell, "secant", dtype, architecture=architecture)))
+    for kind, count in zip(("ld", "st"), FORWARD[cell], strict=True):
+        pieces = ("b64",) if dtype == "fp64" else ("v2.b32", VECTOR[dtype])  # c is float32: 16 bytes of it
+        assert sum(found[kind, piece] for piece in pieces) >= count
 
 
 BACKWARD = {"stagenet": (11, 5), "lstm": (9, 5), "gru": (7, 5), "rnn_tanh": (3, 1), "rnn_relu": (3, 1)}
