@@ -37,11 +37,12 @@ class Cohort:
         failures: number of samples that could not be; `failures.parquet` says why.
         parts: number of parts.
         seconds: time that this run took.
-        reading: seconds of it that attribution waited for samples. On a cluster this and the next three are sums over
+        reading: seconds of it that attribution waited for samples. On a cluster this and the next four are sums over
             the workers.
         attribution: seconds of it in the interpreter; of parts that are attributed side by side their mean.
         writing: seconds of it that attribution waited for tables to be written.
         writer: seconds that making and writing tables took, most of them while the next part was attributed.
+        writer_cpu: seconds of processor time in them; the others went by waiting for the disk, Python's lock and cores.
         budget: padded steps per batch; 0 where no part was needed.
     """
 
@@ -54,6 +55,7 @@ class Cohort:
     attribution: float
     writing: float
     writer: float
+    writer_cpu: float
     budget: int
 
 
@@ -147,7 +149,7 @@ class _Run:
     def __init__(self, interpreter: DeepLift, source: Source, store: Store, settings: Settings) -> None:
         self.source, self.store, self.settings = source, store, settings
         self.attributor = Attributor(interpreter, settings.baseline, settings.target, settings.dimensions)
-        self.reading = self.attribution = self.writing = self.writer = 0.0
+        self.reading = self.attribution = self.writing = self.writer = self.writer_cpu = 0.0
         identity = identity_of(
             interpreter,
             source.identity(),
@@ -238,6 +240,7 @@ class _Run:
             self.attribution += done.attribution
             self.writing += done.writing
             self.writer += done.writing
+            self.writer_cpu += done.writing_cpu
             self._require_reached(done.part.files)
             self.record(done.number, done.part, done.failures, done.deltas, shown)
         remove_leftovers(self.store, self.manifest)  # of workers that died
@@ -269,7 +272,7 @@ class _Run:
                 self.attribution += seconds / count
                 self.manifest.budget = min(self.manifest.budget or result.budget, result.budget)
                 writer.put(result, seconds)
-        self.writing, self.writer = writer.waited, writer.seconds
+        self.writing, self.writer, self.writer_cpu = writer.waited, writer.seconds, writer.cpu
 
     def _part(self, given: tuple[Window, int]) -> tuple[PartResult, float]:
         """A part, and the seconds that it took."""
@@ -344,6 +347,7 @@ class _Run:
             attribution=self.attribution,
             writing=self.writing,
             writer=self.writer,
+            writer_cpu=self.writer_cpu,
             budget=self.manifest.budget or 0,
         )
 
