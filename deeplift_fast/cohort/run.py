@@ -87,8 +87,8 @@ def attribute_cohort(
     Args:
         interpreter: the `DeepLift` of a PyHealth model; batches go to the model's device.
         dataset: a PyHealth `SampleDataset` (on disk or in memory), any dataset of processed samples with `len` and
-            integer indices, a `DataLoader`, or an iterable of batches. A loader that gives a PyHealth dataset in order
-            stands for the dataset; other batches are taken as they come.
+            integer indices, a `DataLoader`, or an iterable of batches or of processed samples. A loader that gives a
+            PyHealth dataset in order stands for the dataset; other batches are taken as they come.
         out: the output folder, made where it is missing, or a URL that fsspec knows.
         baseline: `None` for the interpreter's default; or by feature key, a number, or a tensor of one step's shape.
         target_class_idx: the class to explain; `None` for the predicted one.
@@ -302,7 +302,7 @@ class _Run:
     def _found_budget(self, window: Window, lanes: int) -> int:
         device = self.attributor.model.device
         most = memory.MOST_STEPS.get(device.type, memory.MOST_STEPS["cpu"])
-        if isinstance(self.source, BatchSource):
+        if all(group.as_it_came for group in window.groups):
             return most  # batches stay as they come
         batch = self.attributor.attributable(window, MEASURED_WITH)
         if batch is None:

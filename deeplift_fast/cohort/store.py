@@ -207,8 +207,10 @@ def open_store(out: str | Path, shared: bool = False) -> Store:
         shared: as for :class:`LocalStore`.
 
     Raises:
-        CohortError: for a URL that cannot be opened.
+        CohortError: for a URL that cannot be opened, or what is no path.
     """
+    if not isinstance(out, str | os.PathLike) or not str(out):
+        raise CohortError(f"out is {out!r}; accepted: a folder, or a URL that fsspec knows")
     text = str(out)
     if "://" not in text:
         return LocalStore(Path(out), shared)
