@@ -81,6 +81,8 @@ class LocalStore:
         for folder in (self.folder, *(self.folder / name for name in folders)):
             for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
                 missing.mkdir(mode=mode, exist_ok=True)
+            if not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
     def write(self, name: str, data: memoryview | bytes) -> None:
         """As :meth:`Store.write`."""
