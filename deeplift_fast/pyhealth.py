@@ -1,6 +1,5 @@
 """DeepLift with PyHealth's signature."""
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, overload
 
@@ -21,6 +20,7 @@ from deeplift_fast.intercept import IsolatedPass
 from deeplift_fast.isolation import Kept, ShadowState, isolated
 from deeplift_fast.points import FromEmbedding, FromTokens, Point
 from deeplift_fast.read_back import ReadBack
+from deeplift_fast.targets import class_target
 from deeplift_fast.training_mode import warn_if_harmlessly_training
 
 Baseline = Mapping[str, Tensor]
@@ -198,7 +198,7 @@ class DeepLift(BaseInterpreter):
         later = route.read_back(self.model) if self.fuse else None
         features = read_features(self.model, batch, self.use_embeddings, later)
         point = self._point(features, batch)
-        target = self._target(target_class_idx)
+        target = class_target(self.model, target_class_idx)
         baselines = self._baselines(baseline, features, later)
         for each in baselines:
             self._check_embeddable(features, {} if baseline is None else each, point.layers(), later)
@@ -238,28 +238,6 @@ class DeepLift(BaseInterpreter):
             as_pyhealth = self.rules == "pyhealth"
             return [{key: default_baseline(feature, as_pyhealth) for key, feature in features.items()}]
         return [check_baselines(each, features, later) for each in several_baselines.listed(baseline, features)]
-
-    def _target(self, target_class_idx: int | None) -> int | None:
-        if target_class_idx is None:
-            return None
-        try:
-            index = operator.index(target_class_idx)
-        except TypeError:
-            index = None
-        if index is None or isinstance(target_class_idx, bool):
-            raise TypeError(f"target_class_idx is {target_class_idx!r}; accepted: None or an int")
-        size = self._output_size()
-        classes = 2 if size == 1 else size  # one logit is asked for as class 0 or 1 alike
-        if index < 0 or (classes is not None and index >= classes):
-            accepted = "None, or 0 and up" if classes is None else f"None, or 0 to {classes - 1}"
-            raise ValueError(f"target_class_idx is {index}; accepted: {accepted}")
-        return 0 if size == 1 else index
-
-    def _output_size(self) -> int | None:
-        """The number of logits, or `None` where the model's dataset does not say."""
-        if getattr(getattr(self.model, "dataset", None), "output_processors", None) is None:
-            return None
-        return int(self.model.get_output_size())
 
     def _check_embeddable(
         self,

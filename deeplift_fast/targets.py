@@ -85,6 +85,34 @@ def indices(output: Tensor, target: Target) -> Tensor | None:
     return found[:, : output.dim() - 1]
 
 
+def class_target(model: Any, given: int | None, name: str = "target_class_idx") -> int | None:
+    """The logit that a class of a PyHealth model stands for.
+
+    Args:
+        model: the model; one whose dataset does not say how many logits there are takes any class from 0 on.
+        given: the class; `None` for each sample's predicted one.
+        name: what the user knows `given` as.
+
+    Returns:
+        The logit's index: 0 for both classes of a model with a single logit; `None` for `None`.
+
+    Raises:
+        TypeError: if `given` is no int.
+        ValueError: if the model has no such class.
+    """
+    if given is None:
+        return None
+    if not _is_index(given):
+        raise TypeError(f"{name} is {given!r}; accepted: an int, or nothing for the predicted class")
+    said = getattr(getattr(model, "dataset", None), "output_processors", None) is not None
+    size = int(model.get_output_size()) if said else None
+    classes = 2 if size == 1 else size  # one logit is asked for as class 0 or 1 alike
+    if given < 0 or (classes is not None and given >= classes):
+        accepted = "0 and up" if classes is None else f"0 to {classes - 1}"
+        raise ValueError(f"{name} is {given}; accepted: {accepted}, or nothing for the predicted class")
+    return 0 if size == 1 else int(given)
+
+
 def _is_index(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 

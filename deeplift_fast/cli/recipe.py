@@ -43,7 +43,7 @@ def load_recipe(given: str) -> tuple[Any, Any, dict[str, Any]]:
     function = _find_function(given)
     try:
         found = function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # whose exit code would be taken for this command's
         raise RecipeError(f"RECIPE {given} failed: {_reason(error)}") from error
     return _check_found(given, found)
 
@@ -56,7 +56,7 @@ def _find_function(given: str) -> Callable[[], Any]:
         module = _load_file(Path(where)) if where.endswith(".py") or "/" in where else _load_module(where)
     except RecipeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RecipeError(f"RECIPE {given}: importing {where} failed: {_reason(error)}") from error
     function = getattr(module, name, None)
     if function is None:

@@ -1,6 +1,7 @@
 """`deeplift-fast run`."""
 
 import json
+import os
 import sys
 from contextlib import nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,7 +70,8 @@ def run(
         if not quiet:
             print(_json_line(cohort) if log_json else _line(cohort))
         if cohort.failures:
-            say(f"{cohort.failures:,} sample(s) could not be attributed; {out}/failures.parquet says why")
+            if not log_json:  # whose last line has their number
+                say(f"{cohort.failures:,} sample(s) could not be attributed; {out}/failures.parquet says why")
             raise typer.Exit(SOME_FAILED)
 
 
@@ -87,19 +89,19 @@ def _attribute(
         check_device(device)
     if workers > 1:
         worker_environments(workers, device)
-    # Standard output is for the result; PyHealth and recipes print notes.
-    with redirect_stdout(sys.stderr):
+    # Standard output is for the result; PyHealth and recipes print notes, and PyHealth's logger keeps what it finds.
+    silent = options["progress"] in ("none", "json")
+    notes = open(os.devnull, "w", encoding="utf-8") if silent else sys.stderr  # noqa: SIM115
+    with redirect_stdout(notes):
         from deeplift_fast.cohort import attribute_cohort
         from deeplift_fast.pyhealth import DeepLift
+        from deeplift_fast.targets import class_target
 
         model, dataset, further = load_recipe(recipe)
     if device is not None:
         model = model.to(device)
     interpreter = DeepLift(model, rules=rules, steps=steps)
-    try:
-        interpreter._target(options["target_class_idx"])
-    except ValueError as error:
-        raise ValueError(str(error).replace("target_class_idx", "--target").replace("None, or ", "")) from None
+    class_target(model, options["target_class_idx"], "--target")
     with local_client(workers, device) if workers > 1 else nullcontext() as client:
         return attribute_cohort(interpreter, dataset, out, client=client, **further, **options)
 

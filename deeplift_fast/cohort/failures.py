@@ -4,6 +4,7 @@ A reason names the feature and what is wrong with it, never a patient's value.
 """
 
 import io
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -104,7 +105,7 @@ def _wrong(key: str, part: Parts, model: Any, tokens: bool, count: int) -> list[
     empty = np.flatnonzero(part.lengths == 0) if part.lengths is not None else np.empty(0, np.int64)
     found += [(int(place), f"feature {key!r} is an empty sequence") for place in empty]
     if np.issubdtype(part.rows.dtype, np.floating):
-        bad = ~np.isfinite(part.rows.reshape(len(part.rows), -1)).all(1)
+        bad = ~np.isfinite(_flat(part.rows)).all(1)
         found += [(int(place), f"feature {key!r} holds NaN or inf") for place in np.unique(part.owner[bad])]
         width = _width(model, key)
         if width is not None and part.lengths is not None and part.rows.ndim == 1:
@@ -112,7 +113,7 @@ def _wrong(key: str, part: Parts, model: Any, tokens: bool, count: int) -> list[
             reason = f"feature {key!r} has another number of values than the model takes"
             found += [(int(place), reason) for place in np.flatnonzero(part.lengths != width)]
     elif tokens and np.issubdtype(part.rows.dtype, np.integer):
-        rows = part.rows.reshape(len(part.rows), -1)
+        rows = _flat(part.rows)
         size = _vocabulary(model, key)
         bad = (rows < 0).any(1) | ((rows >= size).any(1) if size is not None else False)
         reason = f"feature {key!r} holds a token outside the model's vocabulary"
@@ -121,6 +122,11 @@ def _wrong(key: str, part: Parts, model: Any, tokens: bool, count: int) -> list[
             real = np.bincount(part.owner, (rows != PAD).any(1), minlength=count)
             found += [(int(place), f"feature {key!r} is an empty sequence") for place in np.flatnonzero(real == 0)]
     return found
+
+
+def _flat(rows: np.ndarray) -> np.ndarray:
+    """Rows `[rows, values]`, of which there may be none: NumPy tells no -1 from nothing."""
+    return rows.reshape(len(rows), math.prod(rows.shape[1:]))
 
 
 def _vocabulary(model: Any, key: str) -> int | None:

@@ -48,7 +48,7 @@ def _feed(hasher: Any, thing: Any) -> None:
     elif isinstance(thing, Set):
         _feed_all(hasher, "set", sorted(digest(item) for item in thing))
     elif isinstance(thing, str | bytes):
-        data = thing.encode() if isinstance(thing, str) else thing
+        data = thing.encode(errors="surrogatepass") if isinstance(thing, str) else thing
         hasher.update(f"{type(thing).__name__} {len(data)} ".encode() + data)
     elif isinstance(thing, Sequence | np.ndarray):
         _feed_all(hasher, "sequence", thing)

@@ -46,7 +46,7 @@ def held(store: Store) -> Iterator[None]:
         store: the output folder.
 
     Raises:
-        CohortError: if another run holds it, naming its host, process and age.
+        CohortError: if another run holds it, naming its host, process and age; if nothing can be written there.
     """
     owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
     with _held_by_system(store, owner) if isinstance(store, LocalStore) else _held_by_file(store, owner):
@@ -56,7 +56,12 @@ def held(store: Store) -> Iterator[None]:
 @contextlib.contextmanager
 def _held_by_system(store: LocalStore, owner: dict[str, Any]) -> Iterator[None]:
     path = store.folder / NAME
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666 if store.shared else 0o600)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666 if store.shared else 0o600)
+    except OSError as error:
+        raise CohortError(
+            f"out is {store.shown}, where {NAME} cannot be written ({error.strerror}); choose one that you may write"
+        ) from error
     _HELD.add(handle)
     try:
         try:

@@ -72,11 +72,11 @@ class Texts:
         """Dictionary-encoded strings of numbers that :meth:`numbers` gave; only those used are in the dictionary."""
         if len(self._array) < len(self._texts):
             self._array = pa.array(self._texts, pa.string())
-        used = np.zeros(len(self._array) + 1, bool)
-        used[which] = True  # -1 is the last
-        some_missing, used[-1] = bool(used[-1]), False
+        counts = np.bincount(which + 1, minlength=len(self._array) + 1)  # -1 comes first
+        used = counts[1:] > 0
         place = np.cumsum(used, dtype=np.int32) - 1
-        indices = pa.array(place[which], pa.int32(), mask=which == _NO_TEXT if some_missing else None)
+        mask = which == _NO_TEXT if counts[0] else None
+        indices = pa.array(place.take(which, mode="clip"), pa.int32(), mask=mask)
         return pa.DictionaryArray.from_arrays(indices, self._array.take(pa.array(np.flatnonzero(used))))
 
     def _add(self, key: str, texts: list[str]) -> None:
@@ -196,7 +196,7 @@ def _attributions(
     counts = np.zeros((samples, len(keys)), np.int64)
     for batch in batches:
         for place, key in enumerate(keys):
-            counts[batch.numbers - begin, place] = np.bincount(batch.features[key].sample, minlength=len(batch.numbers))
+            counts[batch.numbers - begin, place] = _rows_per_sample(batch, key)
     begins = (np.cumsum(counts) - counts.ravel()).reshape(counts.shape)
     total = int(counts.sum())
     columns = {
@@ -212,7 +212,8 @@ def _attributions(
     }
     for batch in batches:
         for place, key in enumerate(keys):
-            _scatter(columns, batch.features[key], batch.codes[key], begins[batch.numbers - begin, place])
+            of = batch.numbers - begin
+            _scatter(columns, batch.features[key], batch.codes[key], begins[of, place], counts[of, place])
     per_sample = counts.sum(1)
     feature = np.repeat(np.tile(np.arange(len(keys), dtype=np.int32), samples), counts.ravel())
     return pa.table(
@@ -231,11 +232,17 @@ def _attributions(
     )
 
 
-def _scatter(columns: dict[str, np.ndarray], rows: FeatureRows, codes: np.ndarray, begins: np.ndarray) -> None:
+def _rows_per_sample(batch: BatchRows, key: str) -> np.ndarray:
+    """How many rows each sample of a batch has of a feature, int64 `[batch]`; they come sample by sample."""
+    return np.diff(np.searchsorted(batch.features[key].sample, np.arange(len(batch.numbers) + 1, dtype=np.int32)))
+
+
+def _scatter(
+    columns: dict[str, np.ndarray], rows: FeatureRows, codes: np.ndarray, begins: np.ndarray, counts: np.ndarray
+) -> None:
     """Puts the rows of one feature of a batch where they belong; `begins` is where each sample's go."""
-    count = np.bincount(rows.sample, minlength=len(begins))
-    first = np.cumsum(count) - count  # rows come sample by sample
-    target = np.arange(len(rows.sample)) + np.repeat(begins - first, count)
+    first = np.cumsum(counts) - counts  # rows come sample by sample
+    target = np.arange(len(rows.sample)) + np.repeat(begins - first, counts)
     found = {**vars(rows), "code": codes}
     for name, column in columns.items():
         if found[name] is not None:

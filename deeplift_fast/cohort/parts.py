@@ -25,7 +25,8 @@ ENCODED_AT_ONCE = 1 << 16  # rows; pyarrow's 1,024 cost half as much again
 
 _PART = re.compile(r"part-\d{6,}\.parquet")
 
-_DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "step", "slot", "time", "target")
+# Small integers as they are are as short after compression, and quicker, than their dictionary.
+_DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "time", "target")
 _WITH_STATISTICS = ("sample",)  # the others are in no order that would let a reader skip row groups
 
 
@@ -146,6 +147,8 @@ class Writer:
     def __init__(self, write: Callable[[PartResult, float], None]) -> None:
         self.seconds = 0.0
         """Time spent in `write`."""
+        self.cpu = 0.0
+        """Processor time of it."""
         self.waited = 0.0
         """Time that the caller waited for it."""
         self._write = write
@@ -186,12 +189,13 @@ class Writer:
         while (item := self._waiting.get()) is not None:
             if broken:
                 continue
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), time.thread_time()
             try:
                 self._write(*item)
             except BaseException as error:
                 self._error, broken = error, True
             self.seconds += time.perf_counter() - started
+            self.cpu += time.thread_time() - cpu
 
 
 def _parquet(table: pa.Table) -> pa.Buffer:

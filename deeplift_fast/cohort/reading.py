@@ -1,7 +1,8 @@
 """Where samples come from: datasets, loaders and iterables of batches, window by window.
 
 A dataset is read by index in a process of its own, a few windows ahead; windows travel as plain arrays through a pipe
-(shared memory is often small in containers). Batches are taken as they come, in this process.
+(shared memory is often small in containers). Batches are taken as they come, in this process, and so
+are samples that come one by one.
 """
 
 import copy
@@ -9,7 +10,7 @@ import os
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import batched, chain, islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -107,7 +108,8 @@ class BatchSource:
     """Batches as they come.
 
     Args:
-        batches: a `DataLoader`, or any iterable of what PyHealth's loader yields.
+        batches: a `DataLoader`, or any iterable of what PyHealth's loader yields, or of processed samples, which
+            a loader without a batch size and an iterable dataset give.
         model: the model they are for.
         limit: how many of the first samples to read; `None` for all.
     """
@@ -141,8 +143,20 @@ class BatchSource:
         }
 
     def windows(self, parts: Callable[[int], bool], part_samples: int, read_ahead: int | None) -> Iterator[Window]:
-        """As :meth:`Source.windows`; batches of parts that are not wanted are read and dropped."""
-        return (window for window in windows_of(self._sized(), part_samples) if parts(window.part))
+        """As :meth:`Source.windows`; what belongs to parts that are not wanted is read and dropped."""
+        self._begin()
+        one_by_one = bool(self._first) and _is_sample(self._first[0], self._model)
+        windows = self._of_samples(part_samples) if one_by_one else windows_of(self._sized(), part_samples)
+        return (window for window in windows if parts(window.part))
+
+    def _of_samples(self, part_samples: int) -> Iterator[Window]:
+        assert self._begun is not None
+        first, self._first = self._first, []
+        for part, samples in enumerate(batched(islice(chain(first, self._begun), self._limit), part_samples)):
+            for sample in samples:
+                if not isinstance(sample, Mapping):
+                    raise CohortError(f"the dataset yields a {type(sample).__name__} among samples, which are dicts")
+            yield window_of(samples, part, part * part_samples)
 
     def _begin(self) -> None:
         if self._begun is None:
@@ -205,7 +219,7 @@ def open_source(dataset: Any, model: Any, limit: int | None = None) -> Source:
         return BatchSource(dataset, model, limit)
     raise CohortError(
         f"dataset is a {type(dataset).__name__}; accepted: a PyHealth SampleDataset, a dataset of processed samples "
-        "with len and integer indices, a DataLoader, or an iterable of batches"
+        "with len and integer indices, a DataLoader, or an iterable of batches or of processed samples"
     )
 
 
@@ -325,20 +339,33 @@ def _holds_batches(dataset: Any, model: Any) -> bool:
     """Whether a sequence holds batches rather than samples: identifiers or tensors have an entry per sample."""
     if not isinstance(dataset, Sequence) or not len(dataset) or not isinstance(dataset[0], Mapping):
         return False
-    first = dataset[0]
+    return _is_batch(dataset[0], model)
+
+
+def _is_batch(given: Mapping[str, Any], model: Any) -> bool:
+    if any(isinstance(given.get(name), list | tuple) for name in IDENTIFIERS):
+        return True
     processors = {**model.dataset.input_processors, **model.dataset.output_processors}
-    return any(isinstance(first.get(name), list | tuple) for name in IDENTIFIERS) or any(
-        isinstance(first.get(key), Tensor) and first[key].dim() > _dimensions(processor)
-        for key, processor in processors.items()
+    known = ((given.get(key), _dimensions(processor, 3)) for key, processor in processors.items())
+    return any(isinstance(value, Tensor) and value.dim() > most for value, most in known)
+
+
+def _is_sample(given: Any, model: Any) -> bool:
+    """Whether what an iterable gives is a sample rather than a batch: it has one identifier, or a sample's tensors."""
+    if not isinstance(given, Mapping) or _is_batch(given, model):
+        return False
+    known = ((given.get(key), _dimensions(each, -1)) for key, each in model.dataset.input_processors.items())
+    return any(isinstance(given.get(name), str | int) for name in IDENTIFIERS) or any(
+        isinstance(value, Tensor) and value.dim() == dimensions for value, dimensions in known
     )
 
 
-def _dimensions(processor: Any) -> int:
-    """Dimensions of one sample's tensor; the most there are where a processor does not tell."""
+def _dimensions(processor: Any, unknown: int) -> int:
+    """Dimensions of one sample's tensor, or `unknown` where the processor does not tell."""
     try:
         return int(processor.dim()[0])
     except (AttributeError, NotImplementedError, TypeError, IndexError):
-        return 3
+        return unknown
 
 
 def _reads_in_order(loader: DataLoader) -> bool:

@@ -37,11 +37,12 @@ class Cohort:
         failures: number of samples that could not be; `failures.parquet` says why.
         parts: number of parts.
         seconds: time that this run took.
-        reading: seconds of it that attribution waited for samples. On a cluster this and the next three are sums over
+        reading: seconds of it that attribution waited for samples. On a cluster this and the next four are sums over
             the workers.
         attribution: seconds of it in the interpreter; of parts that are attributed side by side their mean.
         writing: seconds of it that attribution waited for tables to be written.
         writer: seconds that making and writing tables took, most of them while the next part was attributed.
+        writer_cpu: seconds of processor time in them; the others went by waiting for the disk, Python's lock and cores.
         budget: padded steps per batch; 0 where no part was needed.
     """
 
@@ -54,6 +55,7 @@ class Cohort:
     attribution: float
     writing: float
     writer: float
+    writer_cpu: float
     budget: int
 
 
@@ -85,8 +87,8 @@ def attribute_cohort(
     Args:
         interpreter: the `DeepLift` of a PyHealth model; batches go to the model's device.
         dataset: a PyHealth `SampleDataset` (on disk or in memory), any dataset of processed samples with `len` and
-            integer indices, a `DataLoader`, or an iterable of batches. A loader that gives a PyHealth dataset in order
-            stands for the dataset; other batches are taken as they come.
+            integer indices, a `DataLoader`, or an iterable of batches or of processed samples. A loader that gives a
+            PyHealth dataset in order stands for the dataset; other batches are taken as they come.
         out: the output folder, made where it is missing, or a URL that fsspec knows.
         baseline: `None` for the interpreter's default; or by feature key, a number, or a tensor of one step's shape.
         target_class_idx: the class to explain; `None` for the predicted one.
@@ -147,7 +149,7 @@ class _Run:
     def __init__(self, interpreter: DeepLift, source: Source, store: Store, settings: Settings) -> None:
         self.source, self.store, self.settings = source, store, settings
         self.attributor = Attributor(interpreter, settings.baseline, settings.target, settings.dimensions)
-        self.reading = self.attribution = self.writing = self.writer = 0.0
+        self.reading = self.attribution = self.writing = self.writer = self.writer_cpu = 0.0
         identity = identity_of(
             interpreter,
             source.identity(),
@@ -238,6 +240,7 @@ class _Run:
             self.attribution += done.attribution
             self.writing += done.writing
             self.writer += done.writing
+            self.writer_cpu += done.writing_cpu
             self._require_reached(done.part.files)
             self.record(done.number, done.part, done.failures, done.deltas, shown)
         remove_leftovers(self.store, self.manifest)  # of workers that died
@@ -269,7 +272,7 @@ class _Run:
                 self.attribution += seconds / count
                 self.manifest.budget = min(self.manifest.budget or result.budget, result.budget)
                 writer.put(result, seconds)
-        self.writing, self.writer = writer.waited, writer.seconds
+        self.writing, self.writer, self.writer_cpu = writer.waited, writer.seconds, writer.cpu
 
     def _part(self, given: tuple[Window, int]) -> tuple[PartResult, float]:
         """A part, and the seconds that it took."""
@@ -299,7 +302,7 @@ class _Run:
     def _found_budget(self, window: Window, lanes: int) -> int:
         device = self.attributor.model.device
         most = memory.MOST_STEPS.get(device.type, memory.MOST_STEPS["cpu"])
-        if isinstance(self.source, BatchSource):
+        if all(group.as_it_came for group in window.groups):
             return most  # batches stay as they come
         batch = self.attributor.attributable(window, MEASURED_WITH)
         if batch is None:
@@ -344,6 +347,7 @@ class _Run:
             attribution=self.attribution,
             writing=self.writing,
             writer=self.writer,
+            writer_cpu=self.writer_cpu,
             budget=self.manifest.budget or 0,
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 from deeplift_fast.cohort.cohort_baseline import CohortBaseline
 from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.pyhealth import DeepLift
+from deeplift_fast.targets import class_target
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def checked_settings(
         raise CohortError("part_samples is None; accepted: an int of 1 or more")
     return Settings(
         baseline=CohortBaseline(baseline, interpreter.model, interpreter.rules),
-        target=interpreter._target(target),
+        target=class_target(interpreter.model, target),
         part_samples=samples,
         force=bool(force),
         dimensions=_checked_dimensions(dimensions, interpreter.model),

@@ -81,6 +81,8 @@ class LocalStore:
         for folder in (self.folder, *(self.folder / name for name in folders)):
             for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
                 missing.mkdir(mode=mode, exist_ok=True)
+            if not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
     def write(self, name: str, data: memoryview | bytes) -> None:
         """As :meth:`Store.write`."""
@@ -207,8 +209,10 @@ def open_store(out: str | Path, shared: bool = False) -> Store:
         shared: as for :class:`LocalStore`.
 
     Raises:
-        CohortError: for a URL that cannot be opened.
+        CohortError: for a URL that cannot be opened, or what is no path.
     """
+    if not isinstance(out, str | os.PathLike) or not str(out):
+        raise CohortError(f"out is {out!r}; accepted: a folder, or a URL that fsspec knows")
     text = str(out)
     if "://" not in text:
         return LocalStore(Path(out), shared)

@@ -284,4 +284,8 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def _text(name: Any) -> str | None:
-    return None if name is None else str(name)
+    if name is None:
+        return None
+    text = str(name.item() if isinstance(name, Tensor) and name.numel() == 1 else name)
+    # What no UTF-8 says, such as a half of a surrogate pair, Parquet cannot hold.
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()

@@ -15,7 +15,7 @@ from deeplift_fast.report.summary import Summary
 MIN_SAMPLES = 10
 
 # What lines without a terminal are wide: nothing is cut where the reader is a file or another program.
-_WIDE = 160
+_WIDE = 400
 
 _SORTS = {"mean_abs": "mean |attribution|", "mean": "mean attribution", "count": "count"}
 _KINDS = {"code": "Codes", "value": "Labs and other values"}
@@ -96,7 +96,7 @@ def _table(rows: pd.DataFrame, heading: str, described: bool) -> Table:
     for name in ("count", "samples", "mean", "95 % interval", "mean |a|", "positive"):
         table.add_column(name, justify="right", no_wrap=True)
     if described:
-        table.add_column("description", overflow="ellipsis", no_wrap=True)
+        table.add_column("description")  # the one column that gives way where a terminal is narrow
     for row in rows.itertuples(index=False):
         table.add_row(*_cells(row), *([_description(row)] if described else []))
     return table
@@ -108,10 +108,9 @@ def _cells(row: Any) -> list[str]:
     return [escape(row.feature), escape(row.code), *numbers, f"{row.mean_abs:.3g}", f"{row.share_positive:.0%}"]
 
 
-def _description(row: Any) -> str:
-    if row.description is None:
-        return ""
-    return escape(f"(?) {row.description}" if row.ambiguous else row.description)
+def _description(row: Any) -> Text:
+    known = row.description or ""
+    return Text(f"(?) {known}" if row.ambiguous else known, no_wrap=True, overflow="ellipsis")
 
 
 def _notes(summary: Summary) -> Iterator[str]:

@@ -91,6 +91,8 @@ def test_a_recipe_that_is_not_there(folder, given, message):
         ("from torch import nn\ndef build(): return [], nn.Linear(1, 1)", r"returned \(dataset, model\)"),
         ("from torch import nn\ndef build(): return nn.Linear(1, 1), 3", "returned a int for the dataset"),
         ("def build(): raise KeyError('secret-7')", r"failed: KeyError at .*recipe\.py:1 \(--debug"),
+        ("def build(): raise SystemExit(0)", r"failed: SystemExit at .*recipe\.py:1"),
+        ("raise SystemExit('secret-7')", r"importing recipe\.py failed: SystemExit at .*recipe\.py:1"),
         ("raise ValueError('secret-7')", r"importing recipe\.py failed: ValueError at .*recipe\.py:1"),
         ("import package_gone", "importing recipe.py failed: ModuleNotFoundError: No module named 'package_gone'"),
         ("def build(:", "importing recipe.py failed: SyntaxError"),

@@ -77,7 +77,22 @@ def test_json_lines(engine, capsys):
     assert engine.calls[0].progress == "json"
     printed = capsys.readouterr()
     assert json.loads(printed.out)["samples"] == 2  # and nothing else
-    assert "said by the recipe" in printed.err
+    assert printed.err == ""  # what the engine's progress says is stood in for
+
+
+def test_json_lines_count_the_failures(engine, capsys):
+    engine.failures = 1
+    assert run("--log-json") == 3
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["failures"] == 1
+    assert printed.err == ""
+
+
+def test_quiet_is_quiet(engine, capsys):
+    assert run("--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+    assert run() == 0
+    assert "said by the recipe" in capsys.readouterr().err
 
 
 def test_samples_that_failed_end_in_code_3_and_a_count(engine, capsys):

@@ -206,8 +206,14 @@ def test_parts_of_nobody_knows_whom_are_not_removed(copied):
 def test_an_output_that_cannot_be_made_is_refused(whole, tmp_path):
     data, model, _ = whole
     (tmp_path / "file").write_text("")
-    with pytest.raises(CohortError, match="cannot be made"):
-        run(model, data, tmp_path / "file" / "out")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "samples").write_text("")
+    for out in ("file/out", "file", "half"):
+        with pytest.raises(CohortError, match="cannot be made"):
+            run(model, data, tmp_path / out)
+    (tmp_path / "closed" / ".lock").mkdir(parents=True)  # as root may write anywhere, what no one can open
+    with pytest.raises(CohortError, match=r"closed, where \.lock cannot be written \(Is a directory\); choose one"):
+        run(model, data, tmp_path / "closed")
 
 
 def test_the_second_run_on_a_folder_is_refused(copied):

@@ -248,16 +248,16 @@ class TestBaseline:
 class TestTarget:
     @pytest.mark.parametrize("target", [-1, 3, 100])
     def test_must_be_a_class(self, made, given, target):
-        refuses(made, ValueError, f"target_class_idx is {target}; accepted: None, or 0 to 2", target=target, **given)
+        refuses(made, ValueError, f"target_class_idx is {target}; accepted: 0 to 2", target=target, **given)
 
     @pytest.mark.parametrize("target", ["1", 1.0, True, [1], torch.tensor(1.0), torch.tensor([0, 1]), np.float32(1)])
     def test_must_be_an_int(self, made, given, target):
-        refuses(made, TypeError, "target_class_idx is .*; accepted: None or an int", target=target, **given)
+        refuses(made, TypeError, "target_class_idx is .*; accepted: an int", target=target, **given)
 
     @pytest.mark.parametrize("target", [2, -1])
     def test_must_be_one_of_two_for_a_single_logit(self, cases, target):
         data = cases.dataset("sequence")
-        refuses(cases.model("MLP", data), ValueError, "accepted: None, or 0 to 1", target=target, **cases.batch(data))
+        refuses(cases.model("MLP", data), ValueError, "accepted: 0 to 1", target=target, **cases.batch(data))
 
 
 class Reader(BaseModel, Interpretable):

@@ -1,5 +1,6 @@
 """A summary on a terminal and in files."""
 
+import dataclasses
 import io
 import json
 import stat
@@ -56,6 +57,20 @@ def test_the_tables_say_it_all_and_name_no_patient(summary):
         assert part in text, part
     assert "patient-" not in text
     assert "visit-" not in text
+
+
+def test_long_descriptions_give_way_to_numbers(summary):
+    row = summary.table.query("group == 'all' and code == 'I10'").iloc[0]
+    longer = summary.table["description"].map(lambda text: text and f"{text} {'and so on ' * 20}end")
+    summary = dataclasses.replace(summary, table=summary.table.assign(description=longer))
+    narrow = io.StringIO()
+    show(summary, Console(file=narrow, width=100, force_terminal=True, color_system=None))
+    for text in (narrow.getvalue(), shown(summary)):
+        assert f"{row['low']:+.3g} … {row['high']:+.3g}" in text
+        assert f"{row['share_positive']:.0%} " in text
+    assert all(len(line) <= 100 for line in narrow.getvalue().splitlines())
+    assert "and so on end" in shown(summary)
+    assert "and so on end" not in narrow.getvalue()
 
 
 def test_few_samples_are_not_shown(summary):
