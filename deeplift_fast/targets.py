@@ -1,5 +1,6 @@
 """Which number of a model's output is explained, for each sample."""
 
+import operator
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any
@@ -102,15 +103,24 @@ def class_target(model: Any, given: int | None, name: str = "target_class_idx") 
     """
     if given is None:
         return None
-    if not _is_index(given):
-        raise TypeError(f"{name} is {given!r}; accepted: an int, or nothing for the predicted class")
+    index = _as_index(given)
+    if index is None:
+        raise TypeError(f"{name} is {given!r}; accepted: an int, or none at all for the predicted class")
     said = getattr(getattr(model, "dataset", None), "output_processors", None) is not None
     size = int(model.get_output_size()) if said else None
     classes = 2 if size == 1 else size  # one logit is asked for as class 0 or 1 alike
-    if given < 0 or (classes is not None and given >= classes):
+    if index < 0 or (classes is not None and index >= classes):
         accepted = "0 and up" if classes is None else f"0 to {classes - 1}"
-        raise ValueError(f"{name} is {given}; accepted: {accepted}, or nothing for the predicted class")
-    return 0 if size == 1 else int(given)
+        raise ValueError(f"{name} is {given}; accepted: {accepted}, or none at all for the predicted class")
+    return 0 if size == 1 else index
+
+
+def _as_index(value: Any) -> int | None:
+    """What Python takes as an index, one number in a tensor too, but no bool."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def _is_index(value: Any) -> bool:

@@ -127,3 +127,10 @@ def test_a_target_made_in_inference_mode():
         target = torch.tensor([1, 0])
     found = attribute(torch.nn.ReLU(), torch.tensor([[1.0, 2.0], [4.0, 3.0]]), target=target)
     assert found.contributions.tolist() == [[0.0, 2.0], [4.0, 0.0]]
+
+
+@pytest.mark.parametrize("given", [1, torch.tensor(1), np.int64(1)])
+def test_a_class_may_be_an_int_of_another_library(given):
+    found = targets.class_target(torch.nn.Linear(2, 2), given)
+    assert found == 1
+    assert type(found) is int
