@@ -5,6 +5,8 @@ states lie in one matrix, the baselines before the samples and in reverse order:
 stay together.
 """
 
+from typing import Any
+
 import torch
 import triton
 from torch import Tensor
@@ -37,6 +39,14 @@ def forward_tile(dtype: torch.dtype, units: int, cell: str) -> tuple[int, int]:
     if cell not in ("rnn_tanh", "rnn_relu"):
         elements = min(elements, 512)
     return tile(elements // 2 if dtype == torch.float64 and cell == "stagenet" else elements, units)
+
+
+def forward_options(dtype: torch.dtype, cell: str, slope: str, nvidia: bool) -> dict[str, Any]:
+    """How the forward kernel is compiled."""
+    options: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": slope != "pyhealth"}  # PyHealth rounds y² by itself
+    if nvidia and cell == "gru" and dtype == torch.float64:
+        options["maxnreg"] = 128  # 130 for sm_100 if left alone; nothing is spilled
+    return options
 
 
 def recurrent(
@@ -91,8 +101,7 @@ def recurrent(
                 count, count0, centre, rows, first, first0, t, units, chunk, levels,
                 projected.shape[1], product.shape[1],
                 cell, slope, half, COEFFICIENTS[cell], triton.next_power_of_2(max(levels, 1)), high, wide,
-                num_warps=4,
-                enable_fp_fusion=slope != "pyhealth",  # PyHealth rounds y² before it takes it from 1
+                **forward_options(u.dtype, cell, slope, torch.version.hip is None),
             )  # fmt: skip
             first, first0 = first + count, first0 + count0
     if kept is not coefficients:
