@@ -21,14 +21,14 @@ def mean_of_tokens(
     baseline: Tensor,
     mask: Tensor | None,
     layer: Any,
+    table: Tensor,
     static: bool,
     later: ReadBack,
 ) -> tuple[Pair, Contributions]:
-    """The mean embedding of real tokens."""
+    """The mean of real tokens' rows of `table`, which are their embeddings by `layer` or what is linear in these."""
     value, baseline = (within(tokens.flatten(1), layer, static) for tokens in (feature.value, baseline))
-    table = layer.weight
     if mask is None:  # run by `forward`, where the mask comes from the embeddings
-        real = table.abs().sum(-1) != 0
+        real = layer.weight.abs().sum(-1) != 0
         mask = real[value]
         require_same(feature, mask, real[baseline], "positions", static, later)
     if mask.shape != value.shape:

@@ -1,6 +1,6 @@
 """PyHealth's models as chains of fused layers: one class per model, made once and rebuilt when a weight changes."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -25,6 +25,7 @@ from deeplift_fast.fused.inputs import (
 from deeplift_fast.fused.means import mean_of_tokens, mean_of_values
 from deeplift_fast.fused.pair import Arithmetic, Pair
 from deeplift_fast.fused.ragged import Ragged
+from deeplift_fast.fused.watched import Watched
 from deeplift_fast.read_back import ReadBack
 
 Segment = tuple[float, float]
@@ -70,35 +71,7 @@ def _schema(model: Any, key: str) -> tuple[str, ...]:
     return tuple(model.dataset.input_processors[key].schema())
 
 
-class _Packed:
-    """Tells whether packed weights have changed, also where PyTorch keeps no count (`weight.data.mul_(2)`)."""
-
-    def __init__(self, modules: Iterable[nn.Module | None]) -> None:
-        weights = [weight for module in modules if module is not None for weight in module.parameters()]
-        # Few hidden units have no theme. On a GPU looking would take a read-back: only counted changes are seen there.
-        self._weights = [weight for weight in weights if weight.numel() and weight.device.type == "cpu"]
-        with torch.no_grad():
-            self._factors = [_factors(weight[0].numel(), weight.dtype) for weight in self._weights]
-            self._sums = self._summed()
-
-    def is_outdated(self) -> bool:
-        """See :class:`FusedModel`."""
-        with torch.no_grad():
-            return not all(map(torch.equal, self._sums, self._summed()))
-
-    def _summed(self) -> list[Tensor]:
-        """The rows of each weight, summed up with other factors for each column: one quick pass over memory."""
-        return [
-            weight.flatten(1) @ f if weight.dim() > 1 else weight * f
-            for weight, f in zip(self._weights, self._factors, strict=True)
-        ]
-
-
-def _factors(count: int, dtype: torch.dtype) -> Tensor:
-    return torch.linspace(0.5, 1.5, count, dtype=dtype).sin_()
-
-
-class FusedStageNet(_Packed):
+class FusedStageNet(Watched):
     """`StageNet` and `StageAttentionNet`."""
 
     at_once = 256
@@ -193,30 +166,39 @@ class FusedMLP:
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self._projected = {
+            key: mlp.Projected(layer, model.mlp[key][0])
+            for key, layer in embeddings(model).items()
+            if mlp.Projected.pays(layer, model.mlp[key][0])
+        }
 
     def is_outdated(self) -> bool:
         """See :class:`FusedModel`."""
-        return False  # nothing is packed
+        return False  # a table is looked at when it is used
 
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
     ) -> tuple[Pair, Contributions]:
         """See :class:`FusedModel`."""
         layer, mask = embeddings(self._model)[key], mask_of(feature, _schema(self._model, key))
+        layers = list(self._model.mlp[key])
         if feature.is_token and isinstance(layer, nn.Embedding) and feature.value.dim() in (2, 3):
             if feature.value.dim() == 3 and (feature.mask is not None or arithmetic.rules == "pyhealth"):
                 raise unfit(feature, "its tokens are nested and have a mask of their own")
-            x, entered = mean_of_tokens(feature, baseline, mask, layer, arithmetic.static, later)
+            table = layer.weight
+            if key in self._projected and not arithmetic.static and feature.value.numel() >= len(table):
+                table, layers[0] = self._projected[key].table(), mlp.Shift(layers[0].bias)
+            x, entered = mean_of_tokens(feature, baseline, mask, layer, table, arithmetic.static, later)
         elif not feature.is_token and feature.value.dim() in (2, 3):
             require_linear(feature, layer)
             x, entered = mean_of_values(feature, baseline, mask, layer)
         else:
             raise unfit(feature, f"its value has shape {tuple(feature.value.shape)}")
-        out, back = mlp.run(list(self._model.mlp[key]), between(x, *segment), arithmetic)
+        out, back = mlp.run(layers, between(x, *segment), arithmetic)
         return out, lambda m: entered(back(m))
 
 
-class FusedRNN(_Packed):
+class FusedRNN(Watched):
     """`RNN`."""
 
     layer = "RNNLayer"
