@@ -36,9 +36,10 @@ _COMMON = (
 _ACTIVATIONS = (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.ELU)
 _IN_SEQUENCE = (nn.Linear, *_ACTIVATIONS)
 _NAMED = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "softmax": nn.Softmax, "softmax_dim1": nn.Softmax}
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _WEIGHTS = ("weight", "bias")
-_GLOBAL_HOOKS = tuple(f"_global{hooks}" for hooks in _HOOKS)
+_GLOBAL_HOOKS = tuple(
+    f"_global_{hooks}" for hooks in ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
+)
 
 
 def _functions(kind: type) -> dict[str, Any]:
@@ -112,17 +113,17 @@ def _difference(module: nn.Module, known: set[type], changed: set[type]) -> str 
     kind, own = type(module), vars(module)
     if kind not in known:
         return f"is a {kind.__name__}"
-    if any(own[hooks] for hooks in _HOOKS):
+    if own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]:
         return "has hooks"
     if kind in changed:
         return f"has a class ({kind.__name__}) that was changed"
     if not own.keys().isdisjoint(_AS_IMPORTED[kind]):
         return f"has its own {', '.join(name for name in own if name in _AS_IMPORTED[kind])}"
-    loose = [name for name in _WEIGHTS if isinstance(own.get(name), torch.Tensor)]
-    if loose:
-        return f"has a {loose[0]} that is no parameter"
+    for name in _WEIGHTS:
+        if isinstance(own.get(name), torch.Tensor):
+            return f"has a {name} that is no parameter"
     unusual = _UNUSUAL.get(kind)
-    return (unusual(module) if unusual else None) or _misplaced(module)
+    return (unusual(module) if unusual else None) or (_misplaced(module) if module._modules else None)
 
 
 def _misplaced(module: nn.Module) -> str | None:
