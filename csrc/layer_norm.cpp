@@ -29,24 +29,28 @@ struct Row {
 template <typename T>
 DLF_INLINE void normalised_back(const Row<T>& row, Index size) {
     constexpr int lanes = 64 / sizeof(T);
+    // Copies, which the compiler knows that the result does not overlap.
+    const T* __restrict m = row.m, * __restrict x = row.x, * __restrict x0 = row.x0, * __restrict weight = row.weight;
+    T* __restrict out = row.out;
+    const T half = row.half, centre = row.average;
+    const auto centred = [=](Index i) { return x[i] + half * (x0[i] - x[i]) - centre; };
     T dots[lanes] = {}, sums[lanes] = {}, offsets[lanes] = {};
-    const auto centred = [&](Index i) { return row.x[i] + row.half * (row.x0[i] - row.x[i]) - row.average; };
     Index i = 0;
     for (; i + lanes <= size; i += lanes)
         for (int lane = 0; lane < lanes; ++lane) {
-            const T m = row.m[i + lane] * row.weight[i + lane], c = centred(i + lane);
-            dots[lane] += m * c, sums[lane] += m, offsets[lane] += c;
+            const T each = m[i + lane] * weight[i + lane], c = centred(i + lane);
+            dots[lane] += each * c, sums[lane] += each, offsets[lane] += c;
         }
     T dot = 0, sum = 0, offset = 0;
     for (; i < size; ++i) {
-        const T m = row.m[i] * row.weight[i], c = centred(i);
-        dot += m * c, sum += m, offset += c;
+        const T each = m[i] * weight[i], c = centred(i);
+        dot += each * c, sum += each, offset += c;
     }
     for (int lane = 0; lane < lanes; ++lane) dot += dots[lane], sum += sums[lane], offset += offsets[lane];
-    const T r = row.scale, r0 = row.half == 0 ? r : row.scale0, mean = r + row.half * (r0 - r);
+    const T r = row.scale, r0 = half == 0 ? r : row.scale0, mean = r + half * (r0 - r);
     const T through = -(r * r0) * (r * r0) / (r + r0) * (T(2) / size) * dot;
     const T average = (mean * sum + through * offset) / size;
-    for (Index k = 0; k < size; ++k) row.out[k] = row.m[k] * row.weight[k] * mean + centred(k) * through - average;
+    for (Index k = 0; k < size; ++k) out[k] = m[k] * weight[k] * mean + centred(k) * through - average;
 }
 
 DLF_CLONES void row_back(const Row<float>& row, Index size) { normalised_back(row, size); }
