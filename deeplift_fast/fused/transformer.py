@@ -4,6 +4,7 @@ Vaswani et al. 2017, "Attention Is All You Need"; the chain of operations is tha
 Real rows lie one after the other; only attention lines them up by sample.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +43,7 @@ class Lines:
         """
         rows = mask | ~mask[:, :1]
         sample, position = rows.nonzero(as_tuple=True)
-        index = torch.zeros(mask.shape, dtype=torch.int64)
-        index[sample, position] = torch.arange(len(sample))
+        index = (rows.flatten().cumsum(0) - 1).view(mask.shape)  # not below 0: a first position always is a row
         starts = torch.searchsorted(sample, torch.arange(len(mask) + 1))
         pairs = int(starts.diff().square().sum())
         return Lines(index, mask[sample, position].unsqueeze(-1), Chosen(sample, position), starts, pairs)
@@ -131,10 +131,14 @@ class Both:
 def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
     """The first of each kind of row, and each row's kind; told apart by a projection, and compared exactly."""
     everything = torch.arange(len(rows))
-    weights = torch.linspace(0.5, 1.5, rows.shape[1], dtype=torch.float64).sin_()
-    _, where = torch.unique(rows.double() @ weights, return_inverse=True)
+    _, where = torch.unique(rows.double() @ _weights(rows.shape[1]), return_inverse=True)
     kept = torch.full((int(where.max()) + 1,), len(rows)).scatter_reduce(0, where, everything, "amin")
     return (kept, where) if torch.equal(rows, rows[kept[where]]) else (everything, everything)
+
+
+@functools.lru_cache(64)
+def _weights(count: int) -> Tensor:
+    return torch.linspace(0.5, 1.5, count, dtype=torch.float64).sin_()
 
 
 def run(blocks: Any, x: Pair, both: Both, arithmetic: Arithmetic) -> tuple[Pair, Back]:

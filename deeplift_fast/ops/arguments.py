@@ -402,8 +402,9 @@ def _require(
 ) -> None:
     """Of these shapes and dtype, and contiguous; or on the device of `beside`, and contiguous if that is the CPU."""
     for tensor, shape in zip(tensors, shapes, strict=True):
-        _require_tensor(f"{what}: one", tensor)
-        if tuple(tensor.shape) != shape:
+        if not isinstance(tensor, Tensor):
+            _require_tensor(f"{what}: one", tensor)
+        if tensor.shape != shape:
             raise ValueError(f"{what}: a tensor has shape {tuple(tensor.shape)}; accepted: {shape}")
         if tensor.dtype != dtype:
             raise TypeError(f"{what}: a tensor is {tensor.dtype}; accepted: {dtype}")
