@@ -91,8 +91,8 @@ def _attribute(
         worker_environments(workers, device)
     # Standard output is for the result; PyHealth and recipes print notes, and PyHealth's logger keeps what it finds.
     silent = options["progress"] in ("none", "json")
-    notes = open(os.devnull, "w", encoding="utf-8") if silent else sys.stderr  # noqa: SIM115
-    with redirect_stdout(notes):
+    sink: Any = open(os.devnull, "w", encoding="utf-8") if silent else nullcontext(sys.stderr)  # noqa: SIM115
+    with sink as notes, redirect_stdout(notes):
         from deeplift_fast.cohort import attribute_cohort
         from deeplift_fast.pyhealth import DeepLift
         from deeplift_fast.targets import class_target
