@@ -1,21 +1,20 @@
 // Attention over ragged rows that are keys and values in one, and its multipliers.
 //
 // A sample's scores lie as [row][query]: every loop over them runs along the queries of all heads, padded to whole
-// vectors, and both products of a stream are those of gemm.h.
+// vectors unless there are few, and both products of a stream are those of gemm.h.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <string>
 #include <tuple>
 #include <vector>
 
-#include "activations.h"
 #include "allocate.h"
+#include "attention_kernels.h"
 #include "checks.h"
 #include "gemm.h"
 #include "tensors.h"
@@ -32,72 +31,18 @@ constexpr Index padded(Index size) {
     return (size + lanes<T> - 1) / lanes<T> * lanes<T>;
 }
 
-// Scores [rows][width] to log-probabilities over the rows, and the probabilities.
+// Few (head, query) pairs of a sample meet its rows by dot products, which then cost less than columns padded to whole
+// vectors.
 template <typename T>
-DLF_INLINE void normalise(T* __restrict scores, T* __restrict p, Index rows, Index width, T* __restrict sums) {
-    for (Index g = 0; g < width; ++g) sums[g] = -std::numeric_limits<T>::infinity();
-    for (Index r = 0; r < rows; ++r)
-        for (Index g = 0; g < width; ++g) {
-            const T score = scores[r * width + g];
-            sums[g] = score > sums[g] ? score : sums[g];
-        }
-    for (Index r = 0; r < rows; ++r)
-        for (Index g = 0; g < width; ++g) scores[r * width + g] -= sums[g];
-    for (Index g = 0; g < width; ++g) sums[g] = 0;
-    for (Index r = 0; r < rows; ++r)
-        for (Index g = 0; g < width; ++g) sums[g] += p[r * width + g] = exponential(scores[r * width + g]).exp;
-    for (Index r = 0; r < rows; ++r)
-        for (Index g = 0; g < width; ++g) p[r * width + g] /= sums[g];
-    for (Index g = 0; g < width; ++g) sums[g] = std::log(sums[g]);
-    for (Index r = 0; r < rows; ++r)
-        for (Index g = 0; g < width; ++g) scores[r * width + g] -= sums[g];
+constexpr bool are_few(Index groups) {
+    return 4 * groups <= lanes<T>;
 }
 
-// From both streams' log-probabilities: the weights of the values (`p`), and what stands for the probabilities in the
-// softmax's Jacobian (`share`): their logarithmic means, or the probabilities at the input.
+// How far apart a sample's rows of scores lie.
 template <typename T>
-DLF_INLINE void pair_up(const T* __restrict log_p, const T* __restrict log_p0, T* __restrict p, T* __restrict share,
-                        Index size, T half) {
-    const bool midpoint = half != 0;
-    for (Index i = 0; i < size; ++i) {
-        const T a = log_p[i], b = log_p0[i], at_input = exponential(a).exp;
-        const T at_baseline = exponential(b).exp;
-        p[i] = at_input + half * (at_baseline - at_input);
-        share[i] = midpoint ? log_mean(a, b, at_input, at_baseline) : at_input;
-    }
+constexpr Index across(Index groups) {
+    return are_few<T>(groups) ? groups : padded<T>(groups);
 }
-
-// Multipliers of the scores from those of the probabilities, in place: share * (m - sum(share * m) / sum(share)).
-template <typename T>
-DLF_INLINE void scores_back(T* __restrict m, const T* __restrict share, Index rows, Index width, T* __restrict sums) {
-    T* totals = sums + width;
-    for (Index g = 0; g < 2 * width; ++g) sums[g] = 0;
-    for (Index r = 0; r < rows; ++r)
-        for (Index g = 0; g < width; ++g) {
-            sums[g] += share[r * width + g] * m[r * width + g];
-            totals[g] += share[r * width + g];
-        }
-    for (Index g = 0; g < width; ++g) sums[g] = totals[g] > 0 ? sums[g] / totals[g] : T(0);
-    for (Index r = 0; r < rows; ++r)
-        for (Index g = 0; g < width; ++g) m[r * width + g] = share[r * width + g] * (m[r * width + g] - sums[g]);
-}
-
-// Not templates: a function template cannot carry target_clones.
-#define DLF_SOFTMAX(T)                                                                                             \
-    DLF_CLONES void softmax(T* scores, T* p, Index rows, Index width, T* sums) {                                   \
-        normalise<T>(scores, p, rows, width, sums);                                                                \
-    }                                                                                                              \
-    DLF_CLONES void pairs(const T* log_p, const T* log_p0, T* p, T* share, Index size, T half) {                   \
-        pair_up<T>(log_p, log_p0, p, share, size, half);                                                           \
-    }                                                                                                              \
-    DLF_CLONES void softmax_back(T* m, const T* share, Index rows, Index width, T* sums) {                         \
-        scores_back<T>(m, share, rows, width, sums);                                                               \
-    }                                                                                                              \
-    DLF_CLONES void mean_of(const T* __restrict a, const T* __restrict b, T half, Index size, T* __restrict out) { \
-        for (Index i = 0; i < size; ++i) out[i] = a[i] + half * (b[i] - a[i]);                                     \
-    }
-DLF_SOFTMAX(float)
-DLF_SOFTMAX(double)
 
 // The rows and queries of every sample, in one stream.
 struct Spans {
@@ -113,8 +58,8 @@ struct Spans {
     Index asking(Index s) const { return queries[s + 1] - queries[s]; }
     // Where each sample's [row][head · query] begins in the log-probabilities.
     std::vector<Index> offsets(Index heads) const {
-        std::vector<Index> found(1, 0);
-        for (Index s = 0; s < samples; ++s) found.push_back(found.back() + rows(s) * heads * asking(s));
+        std::vector<Index> found(samples + 1, 0);
+        for (Index s = 0; s < samples; ++s) found[s + 1] = found[s] + rows(s) * heads * asking(s);
         return found;
     }
 };
@@ -141,17 +86,41 @@ struct Side {
     }
 };
 
-// out[i] += a[i] · weight: `count` rows of `inner` numbers times [inner][width], whose width is whole vectors.
+// A thread's memory, kept from sample to sample.
 template <typename T>
-void times(const T* a, Index count, Index inner, const T* weight, Index width, T* out) {
-    std::vector<const T*> from(count);
-    std::vector<T*> to(count);
-    for (Index i = 0; i < count; ++i) from[i] = a + i * inner;
-    for (Index column = 0; column < width; column += 4 * lanes<T>) {
-        for (Index i = 0; i < count; ++i) to[i] = out + i * width + column;
-        const int vectors = static_cast<int>(std::min<Index>(4, (width - column) / lanes<T>));
-        multiply(from.data(), count, {1, inner, 0}, weight + column, width, vectors, to.data());
+struct Scratch {
+    std::vector<T> rows, rows0, mean, queries, columns, scores, p, log_p, log_p0, share, sums, out;
+    std::vector<const T*> from;
+    std::vector<T*> to, moved;
+
+    static Scratch& own() {
+        static thread_local Scratch scratch;
+        return scratch;
     }
+};
+
+// to[i] = from[i] · weight, [inner][wide], for `count` rows.
+template <typename T>
+void times(Scratch<T>& own, Index count, Runs runs, const T* weight, Index wide) {
+    for (Index i = 0; i < count; ++i) std::fill_n(own.to[i], wide, T(0));
+    own.moved.resize(count);
+    for (Index column = 0; column < wide; column += 4 * lanes<T>) {
+        for (Index i = 0; i < count; ++i) own.moved[i] = own.to[i] + column;
+        const int vectors = static_cast<int>(std::min<Index>(4, (wide - column) / lanes<T>));
+        multiply(own.from.data(), count, runs, weight + column, wide, vectors, own.moved.data());
+    }
+}
+
+// The same for rows of `width` numbers, which `place` finds; the weight's are padded.
+template <typename T, typename Place>
+void times(Scratch<T>& own, Index count, Runs runs, const T* weight, Index width, Place place) {
+    const Index wide = padded<T>(width);
+    const bool direct = wide == width;
+    if (!direct) own.out.resize(count * wide);
+    own.to.resize(count);
+    for (Index i = 0; i < count; ++i) own.to[i] = direct ? place(i) : own.out.data() + i * wide;
+    times(own, count, runs, weight, wide);
+    for (Index i = 0; !direct && i < count; ++i) std::copy_n(own.to[i], width, place(i));
 }
 
 // A sample's rows one after the other, [row][padded width]: in place where they lie so, else copied to `scratch`.
@@ -170,38 +139,37 @@ const T* gathered(const Side<T>& side, Index s, std::vector<T>& scratch) {
     return scratch.data();
 }
 
-// A sample's vectors of every (head, query) as columns, [width][padded groups].
+// A sample's vectors of every (head, query), [group][padded width].
 template <typename T>
-void as_columns(const Side<T>& side, Index s, const T* numbers, std::vector<T>& columns) {
-    const Index groups = side.groups(s), across = padded<T>(groups);
-    columns.assign(side.width * across, T(0));
-    std::vector<const T*> from(groups);
-    for (Index g = 0; g < groups; ++g) from[g] = numbers + side.place(s, g);
-    for (Index i = 0; i < side.width; ++i)
-        for (Index g = 0; g < groups; ++g) columns[i * across + g] = from[g][i];
-}
-
-// scores[row][group] = rows · columns. The rows' padding meets no column.
-template <typename T>
-void meet(const T* rows, Index count, Index width, Index wide, const std::vector<T>& columns, Index across,
-          std::vector<T>& scores) {
-    scores.assign(count * across, T(0));
-    std::vector<const T*> from(count);
-    std::vector<T*> to(count);
-    for (Index r = 0; r < count; ++r) from[r] = rows + r * wide;
-    for (Index column = 0; column < across; column += 4 * lanes<T>) {
-        for (Index r = 0; r < count; ++r) to[r] = scores.data() + r * across + column;
-        const int vectors = static_cast<int>(std::min<Index>(4, (across - column) / lanes<T>));
-        multiply(from.data(), count, {1, width, 0}, columns.data() + column, across, vectors, to.data());
+void lined_up(const Side<T>& side, Index s, const T* numbers, T* out) {
+    const Index wide = padded<T>(side.width);
+    for (Index g = 0; g < side.groups(s); ++g, out += wide) {
+        std::copy_n(numbers + side.place(s, g), side.width, out);
+        std::fill(out + side.width, out + wide, T(0));
     }
 }
 
-// [row][across] as [group][row].
+// scores[row][across] = rows · queries, of [count][padded width] and [groups][padded width].
 template <typename T>
-void turned(const std::vector<T>& from, Index rows, Index groups, Index across, std::vector<T>& to) {
-    to.resize(groups * rows);
-    for (Index r = 0; r < rows; ++r)
-        for (Index g = 0; g < groups; ++g) to[g * rows + r] = from[r * across + g];
+void meet(Scratch<T>& own, const T* rows, Index count, const T* queries, Index groups, Index width, T* scores) {
+    const Index wide = padded<T>(width), apart = across<T>(groups);
+    if (are_few<T>(groups)) return dots(rows, count, queries, groups, wide, scores);
+    own.columns.assign(width * apart, T(0));
+    for (Index g = 0; g < groups; ++g)
+        for (Index i = 0; i < width; ++i) own.columns[i * apart + g] = queries[g * wide + i];
+    own.from.resize(count), own.to.resize(count);
+    for (Index r = 0; r < count; ++r) own.from[r] = rows + r * wide, own.to[r] = scores + r * apart;
+    times(own, count, {1, width, 0}, own.columns.data(), apart);  // the rows' padding meets no column
+}
+
+// [row][groups] as [row][across]; where it is that already, it is not copied.
+template <typename T>
+const T* spread(const T* from, Index rows, Index groups, std::vector<T>& to) {
+    const Index apart = across<T>(groups);
+    if (apart == groups) return from;
+    to.assign(rows * apart, T(0));
+    for (Index r = 0; r < rows; ++r) std::copy_n(from + r * groups, groups, to.data() + r * apart);
+    return to.data();
 }
 
 // Runs `body` for every sample; each thread gets long and short ones alike where they come sorted by length.
@@ -217,39 +185,46 @@ struct Masks {
     const bool *looks, *seen;
 
     // A query that looks at nothing in particular, or has nothing to look at, looks at all rows alike.
-    void apply(const Side<T>& side, Index s, std::vector<T>& scores, Index across) const {
+    void apply(const Side<T>& side, Index s, T* scores) const {
         const Spans& spans = side.spans;
         const bool* row_seen = seen + spans.starts[s];
-        const Index n = spans.rows(s), q = spans.asking(s);
+        const Index n = spans.rows(s), q = spans.asking(s), groups = side.groups(s), apart = across<T>(groups);
         const bool any = std::find(row_seen, row_seen + n, true) != row_seen + n;
-        for (Index g = 0; g < side.groups(s); ++g)
+        for (Index g = 0; g < groups; ++g)
             if (!any || !looks[spans.queries[s] + g % q])
-                for (Index r = 0; r < n; ++r) scores[r * across + g] = 0;
+                for (Index r = 0; r < n; ++r) scores[r * apart + g] = 0;
             else
                 for (Index r = 0; r < n; ++r)
-                    if (!row_seen[r]) scores[r * across + g] = -std::numeric_limits<T>::infinity();
+                    if (!row_seen[r]) scores[r * apart + g] = -std::numeric_limits<T>::infinity();
     }
 };
+
+// Runs of the probabilities of one (head, query) among a sample's [row][across].
+template <typename T>
+Runs by_query(Scratch<T>& own, const T* numbers, Index rows, Index groups) {
+    own.from.resize(groups);
+    for (Index g = 0; g < groups; ++g) own.from[g] = numbers + g;
+    return {rows, 1, across<T>(groups)};
+}
 
 template <typename T>
 void forward(const Side<T>& side, const Masks<T>& masks, T* mixed, T* log_p) {
     const std::vector<Index> offsets = side.spans.offsets(side.heads);
-    const Index wide = padded<T>(side.width);
     for_samples(side.spans.samples, [&](Index s) {
-        const Index n = side.spans.rows(s), groups = side.groups(s), across = padded<T>(groups);
-        static thread_local std::vector<T> scratch, columns, scores, p, by_query, out, sums;
-        const T* rows = gathered(side, s, scratch);
-        as_columns(side, s, side.asked, columns);
-        meet(rows, n, side.width, wide, columns, across, scores);
-        masks.apply(side, s, scores, across);
-        p.resize(scores.size());
-        sums.resize(across);
-        softmax(scores.data(), p.data(), n, across, sums.data());
-        for (Index r = 0; r < n; ++r) std::copy_n(scores.data() + r * across, groups, log_p + offsets[s] + r * groups);
-        turned(p, n, groups, across, by_query);
-        out.assign(groups * wide, T(0));
-        times(by_query.data(), groups, n, rows, wide, out.data());
-        for (Index g = 0; g < groups; ++g) std::copy_n(out.data() + g * wide, side.width, mixed + side.place(s, g));
+        const Index n = side.spans.rows(s), groups = side.groups(s), apart = across<T>(groups), width = side.width;
+        Scratch<T>& own = Scratch<T>::own();
+        const T* rows = gathered(side, s, own.rows);
+        own.queries.resize(groups * padded<T>(width));
+        lined_up(side, s, side.asked, own.queries.data());
+        own.scores.resize(n * apart), own.p.resize(n * apart), own.sums.resize(apart);
+        T* scores = own.scores.data();
+        meet(own, rows, n, own.queries.data(), groups, width, scores);
+        masks.apply(side, s, scores);
+        softmax(scores, own.p.data(), n, apart, own.sums.data());
+        for (Index r = 0; r < n; ++r)
+            for (Index g = 0; g < groups; ++g) log_p[offsets[s] + r * groups + g] = scores[r * apart + g];
+        const Runs runs = by_query(own, own.p.data(), n, groups);
+        times(own, groups, runs, rows, width, [&](Index g) { return mixed + side.place(s, g); });
     });
 }
 
@@ -263,49 +238,56 @@ struct BackwardOf {
     T *m_asked, *m_rows;
 };
 
+// The keys and values that a sample's multipliers meet, [row][padded width].
+template <typename T>
+const T* mean_rows(const BackwardOf<T>& b, Index s, Scratch<T>& own) {
+    const T* rows = gathered(b.x, s, own.rows);
+    if (b.half == 0) return rows;
+    own.mean.resize(b.x.spans.rows(s) * padded<T>(b.x.width));
+    mean_of(rows, gathered(b.x0, b.where[s], own.rows0), b.half, own.mean.size(), own.mean.data());
+    return own.mean.data();
+}
+
 template <typename T>
 void backward_of(const BackwardOf<T>& b, Index s, Index offset, Index offset0) {
-    const Index n = b.x.spans.rows(s), groups = b.x.groups(s), width = b.x.width, other = b.where[s];
-    const Index wide = padded<T>(width), across = padded<T>(groups), q = b.x.spans.asking(s);
-    static thread_local std::vector<T> scratch, scratch0, mean, columns, m, log_p, log_p0, p, share, sums, left, right,
-        out;
-    const T *rows = gathered(b.x, s, scratch), *rows0 = gathered(b.x0, other, scratch0);
-    mean.resize(n * wide);
-    mean_of(rows, rows0, b.half, n * wide, mean.data());
-    as_columns(b.x, s, b.m, columns);
-    meet(mean.data(), n, width, wide, columns, across, m);
-    log_p.assign(n * across, T(0)), log_p0.assign(n * across, T(0)), p.resize(n * across), share.resize(n * across);
-    for (Index r = 0; r < n; ++r) {
-        std::copy_n(b.log_p + offset + r * groups, groups, log_p.data() + r * across);
-        std::copy_n(b.log_p0 + offset0 + r * groups, groups, log_p0.data() + r * across);
-    }
-    pairs(log_p.data(), log_p0.data(), p.data(), share.data(), n * across, b.half);
+    const Index n = b.x.spans.rows(s), groups = b.x.groups(s), width = b.x.width, q = b.x.spans.asking(s);
+    const Index wide = padded<T>(width), apart = across<T>(groups), size = n * apart;
+    Scratch<T>& own = Scratch<T>::own();
+    const T* rows = mean_rows(b, s, own);
+    // Arriving multipliers, then queries.
+    own.queries.resize(2 * groups * wide);
+    T *arriving = own.queries.data(), *asked = arriving + groups * wide;
+    lined_up(b.x, s, b.m, arriving);
+    lined_up(b.x, s, b.x.asked, asked);
+    for (Index g = 0; b.half != 0 && g < groups; ++g)
+        mean_of(b.x.asked + b.x.place(s, g), b.x0.asked + b.x0.place(b.where[s], g), b.half, width, asked + g * wide);
+
+    // Probabilities, then the scores' multipliers.
+    own.p.resize(2 * size), own.share.resize(size), own.sums.resize(2 * apart);
+    T *p = own.p.data(), *m = p + size, *share = own.share.data();
+    meet(own, rows, n, arriving, groups, width, m);
+    pairs(spread(b.log_p + offset, n, groups, own.log_p), spread(b.log_p0 + offset0, n, groups, own.log_p0), p, share,
+          size, b.half);
     for (Index g = 0; g < groups; ++g)
         if (!b.looks[b.x.spans.queries[s] + g % q])
-            for (Index r = 0; r < n; ++r) share[r * across + g] = 0;
-    sums.resize(2 * across);
-    softmax_back(m.data(), share.data(), n, across, sums.data());
+            for (Index r = 0; r < n; ++r) share[r * apart + g] = 0;
+    softmax_back(m, share, n, apart, own.sums.data());
 
-    // m_rows = p · m + m_scores · asked, as one product.
-    left.resize(n * 2 * groups), right.assign(2 * groups * wide, T(0));
-    for (Index r = 0; r < n; ++r) {
-        std::copy_n(p.data() + r * across, groups, left.data() + r * 2 * groups);
-        std::copy_n(m.data() + r * across, groups, left.data() + (r * 2 + 1) * groups);
-    }
-    for (Index g = 0; g < groups; ++g) {
-        std::copy_n(b.m + b.x.place(s, g), width, right.data() + g * wide);
-        mean_of(b.x.asked + b.x.place(s, g), b.x0.asked + b.x0.place(other, g), b.half, width,
-                right.data() + (groups + g) * wide);
-    }
-    out.assign(n * wide, T(0));
-    times(left.data(), n, 2 * groups, right.data(), wide, out.data());
+    // m_rows = p · arriving + m · asked, as one product.
+    own.from.resize(n);
+    for (Index r = 0; r < n; ++r) own.from[r] = p + r * apart;
     const Index* index = b.x.spans.index + b.x.spans.starts[s];
-    for (Index r = 0; r < n; ++r) std::copy_n(out.data() + r * wide, width, b.m_rows + index[r] * width);
+    times(own, n, {2, groups, size}, arriving, width, [&](Index r) { return b.m_rows + index[r] * width; });
+    const Runs runs = by_query<T>(own, m, n, groups);
+    times(own, groups, runs, rows, width, [&](Index g) { return b.m_asked + b.x.place(s, g); });
+}
 
-    turned(m, n, groups, across, left);
-    out.assign(groups * wide, T(0));
-    times(left.data(), groups, n, mean.data(), wide, out.data());
-    for (Index g = 0; g < groups; ++g) std::copy_n(out.data() + g * wide, width, b.m_asked + b.x.place(s, g));
+// Whether samples take every row, in order.
+bool takes_all(const Tensor& index, Index rows) {
+    const Index* numbers = integers(index);
+    bool found = index.numel() == rows;
+    for (Index i = 0; found && i < rows; ++i) found = numbers[i] == i;
+    return found;
 }
 
 void check_spans(const char* op, const Tensor& asked, const Tensor& rows, const Tensor& index, const Tensor& starts,
@@ -348,7 +330,9 @@ std::tuple<Tensor, Tensor> attention_backward(Tensor m, Tensor asked, Tensor ask
                         "attention_backward: a sample and its baseline differ in rows or queries");
     STD_TORCH_CHECK(log_p.numel() == offsets.back() && log_p0.numel() == offsets0.back(),
                     "attention_backward: log_p does not fit the samples");
-    Tensor m_asked = allocate_like(asked), m_rows = allocate_zeros(rows, {rows.size(0), rows.size(1)});
+    Tensor m_asked = allocate_like(asked);
+    Tensor m_rows =
+        takes_all(index, rows.size(0)) ? allocate_like(rows) : allocate_zeros(rows, {rows.size(0), rows.size(1)});
     const auto run = [&]<typename T>(T) {
         const BackwardOf<T> b{Side<T>(asked, rows, spans),
                               Side<T>(asked0, rows0, spans0),

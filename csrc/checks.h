@@ -13,9 +13,9 @@ inline const std::int64_t* integers(const torch::stable::Tensor& tensor) {
 }
 
 inline void require_within(const char* what, const torch::stable::Tensor& index, std::int64_t size) {
-    const std::int64_t* numbers = integers(index);
+    const std::int64_t *numbers = integers(index), count = index.numel();
     bool inside = true;
-    for (std::int64_t i = 0; i < index.numel(); ++i) inside &= numbers[i] >= 0 && numbers[i] < size;
+    for (std::int64_t i = 0; i < count; ++i) inside &= numbers[i] >= 0 && numbers[i] < size;
     STD_TORCH_CHECK(inside, what, " holds numbers outside 0 to ", size - 1);
 }
 

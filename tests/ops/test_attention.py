@@ -11,8 +11,8 @@ from deeplift_fast.ops import NAMESPACE, naive
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-11}
 
 
-def case(seed, lengths, asking, heads=2, width=5, dtype=torch.float64, some_unseen=True):
-    """Both streams of a few samples; the baseline's rows are in another order."""
+def case(seed, lengths, asking, heads=2, width=5, dtype=torch.float64, some_unseen=True, in_order=False):
+    """Both streams of a few samples; the baseline's rows are in another order, unless all lie `in_order`."""
     draw = torch.Generator().manual_seed(seed)
     total, queries = sum(lengths), sum(asking)
 
@@ -20,11 +20,14 @@ def case(seed, lengths, asking, heads=2, width=5, dtype=torch.float64, some_unse
         return torch.randn(*shape, generator=draw, dtype=torch.float64).to(dtype)
 
     ends = [torch.tensor([0, *sizes]).cumsum(0) for sizes in (lengths, asking)]
-    index, index0 = (torch.randperm(total + 2, generator=draw)[:total] for _ in range(2))
+    spare = 0 if in_order else 2
+    index, index0 = (torch.randperm(total + spare, generator=draw)[:total] for _ in range(2))
+    if in_order:
+        index, index0 = index.sort().values, index0.sort().values
     looks = torch.rand(queries, generator=draw) < (0.8 if some_unseen else 2)
     seen = torch.rand(total, generator=draw) < (0.7 if some_unseen else 2)
     asked, asked0 = numbers(heads, queries, width), numbers(heads, queries, width)
-    rows, rows0 = numbers(total + 2, width), numbers(total + 2, width)
+    rows, rows0 = numbers(total + spare, width), numbers(total + spare, width)
     return {
         "asked": (asked, asked0), "rows": (rows, rows0), "index": (index, index0), "starts": (ends[0], ends[0]),
         "queries": (ends[1], ends[1]), "looks": looks, "seen": seen, "m": numbers(heads, queries, width),
@@ -58,12 +61,12 @@ SIZES = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 4)), min_size=1, ma
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @given(
     sizes=SIZES, heads=st.integers(1, 3), width=st.sampled_from([1, 7, 16, 33]), seed=st.integers(0, 99),
-    half=st.sampled_from([0.0, 0.5]),
+    half=st.sampled_from([0.0, 0.5]), in_order=st.booleans(),
 )  # fmt: skip
-@settings(max_examples=60)
-def test_as_in_plain_torch(dtype, sizes, heads, width, seed, half):
+@settings(max_examples=100)
+def test_as_in_plain_torch(dtype, sizes, heads, width, seed, half, in_order):
     lengths, asking = ([size[i] for size in sizes] for i in (0, 1))
-    c = case(seed, lengths, asking, heads, width, dtype)
+    c = case(seed, lengths, asking, heads, width, dtype, in_order=in_order)
     wide = {key: tuple(t.double() if t.is_floating_point() else t for t in v) if isinstance(v, tuple) else v
             for key, v in c.items()}  # fmt: skip
     wide["m"] = c["m"].double()
