@@ -17,6 +17,7 @@ from deeplift_fast import ops
 from deeplift_fast.fused.pair import Arithmetic, Pair
 
 Back = Callable[[Tensor], tuple[Tensor, Tensor]]
+Map = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,45 @@ class Spans:
         return ops.attention(asked, rows, self.index, self.starts, self.queries, self.looks, self.seen, self.pairs)
 
 
+@dataclass(frozen=True)
+class _Maps:
+    """The projections as they meet unprojected rows, and their transposes.
+
+    Attributes:
+        ask: `[queries, width]` to `[heads, queries, width]`, scaled.
+        ask_back: the transpose.
+        answer: what is mixed, `[heads, queries, width]`, to `[queries, width]`.
+        answer_back: the transpose.
+    """
+
+    ask: Map
+    ask_back: Map
+    answer: Map
+    answer_back: Map
+
+    @staticmethod
+    def of(attention: Any, queries: int) -> "_Maps":
+        """Those of a `MultiHeadedAttention`; `queries` counts both streams and the way back."""
+        heads, size = attention.h, attention.d_k
+        scale = size**-0.5
+        w_q, w_k, w_v, w_out = (layer.weight for layer in (*attention.linear_layers, attention.output_linear))
+        if heads == 1 and queries > size:  # two matrices as one: a product of them, and a product less per query
+            asking, answering = (w_q.T @ w_k).mul_(scale), w_v.T @ w_out.T
+            return _Maps(
+                lambda a: (a @ asking)[None],
+                lambda m: m[0] @ asking.T,
+                lambda c: c[0] @ answering,
+                lambda m: (m @ answering.T)[None],
+            )
+        keys, values = (w.unflatten(0, (heads, size)) for w in (w_k, w_v))
+        return _Maps(
+            lambda a: _to_heads(F.linear(a, w_q).mul_(scale), keys),
+            lambda m: _from_heads(m, keys).mul_(scale) @ w_q,
+            lambda c: F.linear(_from_heads(c, values), w_out),
+            lambda m: _to_heads(m @ w_out, values),
+        )
+
+
 def folded(
     attention: Any, queries: Pair, rows: Pair, spans: Spans, spans0: Spans, where: Tensor, arithmetic: Arithmetic
 ) -> tuple[Pair, Back]:
@@ -61,35 +101,28 @@ def folded(
     Returns:
         `[queries, width]`, and `back` to the multipliers of the queries and of the rows.
     """
-    heads, size = attention.h, attention.d_k
-    w_q, w_k, w_v = (layer.weight for layer in attention.linear_layers)
-    by_head = [w.unflatten(0, (heads, size)) for w in (w_k, w_v)]
-    scale, w_out = size**-0.5, attention.output_linear.weight
-    asked = queries.apart().map(lambda a: _to_heads(F.linear(a, w_q).mul_(scale), by_head[0]))
+    maps = _Maps.of(attention, 2 * len(queries.x) + len(queries.x0))
+    asked = queries.apart().map(maps.ask)
     mixed, log_p = spans.attention(asked.x, rows.x)
     mixed0, log_p0 = spans0.attention(asked.x0, rows.x0)
-    out = Pair(mixed, mixed0, queries.where).map(lambda c: F.linear(_from_heads(c, by_head[1]), w_out))
+    out = Pair(mixed, mixed0, queries.where).map(maps.answer)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_asked, m_rows = ops.attention_backward(
-            _to_heads(m @ w_out, by_head[1]),
+            maps.answer_back(m),
             (asked.x, asked.x0), (rows.x, rows.x0), (spans.index, spans0.index), (spans.starts, spans0.starts),
             (spans.queries, spans0.queries), where, spans.looks, (log_p, log_p0), arithmetic.half,
         )  # fmt: skip
-        return _from_heads(m_asked, by_head[0]).mul_(scale) @ w_q, m_rows
+        return maps.ask_back(m_asked), m_rows
 
     return out, back
 
 
 def _to_heads(x: Tensor, weight: Tensor) -> Tensor:
     """`[queries, heads · size]` by `[heads, size, width]`: `[heads, queries, width]`."""
-    if len(weight) == 1:
-        return (x @ weight[0]).unsqueeze(0)
     return torch.bmm(x.unflatten(1, weight.shape[:2]).transpose(0, 1), weight)
 
 
 def _from_heads(x: Tensor, weight: Tensor) -> Tensor:
     """The transpose: `[heads, queries, width]` to `[queries, heads · size]`."""
-    if len(weight) == 1:
-        return x[0] @ weight[0].T
     return torch.bmm(x, weight.mT).transpose(0, 1).flatten(1)

@@ -77,7 +77,7 @@ class Pair:
         x0 = self.x0 if x0 is None else x0
         if len(x0) == 1:
             return x0.expand(len(self.x), *x0.shape[1:])
-        return x0 if self.where is None else x0[self.where]
+        return x0 if self.where is None else x0.index_select(0, self.where)
 
     @property
     def facing_rows(self) -> Tensor:

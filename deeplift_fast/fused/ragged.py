@@ -85,14 +85,14 @@ class Ragged:
 
     def sorted(self, samples: Tensor) -> Tensor:
         """`[samples, …]` of the batch in the order here."""
-        return samples if self.order is None else samples[self.order]
+        return samples if self.order is None else samples.index_select(0, self.order)
 
     def unsorted(self, pair: Pair) -> Pair:
         """`[samples, …]` in the order here, in the batch's."""
         if self.order is None:
             return pair
         inverse = torch.argsort(self.order)
-        return pair.apart().map(lambda x: x[inverse])
+        return pair.apart().map(lambda x: x.index_select(0, inverse))
 
     def rows(self, place: Tensor, step: Tensor) -> Tensor:
         """The rows of these samples (as places in the order here) at these steps."""

@@ -172,7 +172,7 @@ def run(packed: Packed, u: Pair, steps: Ragged, arithmetic: Arithmetic, slope: s
     facing = None
     if share and not steps.static:
         steps0, rows0, where = steps.distinct(u.x0)
-        facing, u0 = steps0.rows(where[steps.place], steps.step), u.x0[rows0]
+        facing, u0 = steps0.rows(where[steps.place], steps.step), u.x0.index_select(0, rows0)
     else:
         steps0, u0, where = steps, u.x0, ramp(len(steps.lengths), 1, u.x.device)
     coefficients = workspace.take((len(u.x), COEFFICIENTS[packed.cell], packed.units), u.x.dtype, u.x.device)

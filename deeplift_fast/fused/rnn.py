@@ -59,18 +59,18 @@ def run(layers: list[list[Packed]], u: Pair, steps: Ragged, arithmetic: Arithmet
         arithmetic: the rule set; without `complete`, a layer has its ordinary gradient.
         share: whether equal sequences of the baseline are computed once.
     """
-    turned = steps.reversed() if len(layers[0]) > 1 else None
+    orders = (None, steps.reversed()) if len(layers[0]) > 1 else (None,)
     slope = "secant" if arithmetic.complete else "derivative"
     backs = []
     for index, directions in enumerate(layers):
         outputs = []
-        for packed, reverse in zip(directions, (False, True), strict=False):
-            given = u.apart().map(lambda x: x[turned]) if reverse else u
+        for packed, order in zip(directions, orders, strict=True):
+            given = u if order is None else u.apart().map(lambda x, order=order: _ordered(x, order))  # type: ignore[misc]
             states = recurrent.run(packed, given, steps, arithmetic, slope, share)
-            outputs.append((packed, states, reverse))
+            outputs.append((packed, states, order))
         backs.append(outputs)
         if index < len(layers) - 1:
-            parts = [_rows(states.h, packed, turned if reverse else None) for packed, states, reverse in outputs]
+            parts = [_rows(states.h, packed, order) for packed, states, order in outputs]
             u = Pair(torch.cat([p.x for p in parts], -1), torch.cat([p.x0 for p in parts], -1))
     at_end = steps.last()
     ends = [_rows(states.h, packed, at_end) for packed, states, _ in backs[-1]]
@@ -80,15 +80,14 @@ def run(layers: list[list[Packed]], u: Pair, steps: Ragged, arithmetic: Arithmet
         for outputs in reversed(backs):
             size = len(outputs[0][0].slots)
             total: Tensor | None = None
-            for place, (packed, states, reverse) in enumerate(outputs):
+            for place, (packed, states, order) in enumerate(outputs):
                 columns = slice(place * size, (place + 1) * size)
                 if m_out is None:
                     m_h = torch.zeros_like(states.h.x)
                     m_h[at_end] = packed.padded(m[:, columns])
                 else:
-                    m_h = packed.padded(m_out[turned, columns] if reverse else m_out[:, columns]).contiguous()
-                found = states.back(m_h, None)
-                found = found[turned] if reverse else found
+                    m_h = packed.padded(_ordered(m_out[:, columns], order)).contiguous()
+                found = _ordered(states.back(m_h, None), order)
                 total = found if total is None else total + found
             m_out = total
         assert m_out is not None
@@ -97,7 +96,12 @@ def run(layers: list[list[Packed]], u: Pair, steps: Ragged, arithmetic: Arithmet
     return Pair(torch.cat([e.x for e in ends], -1), torch.cat([e.x0 for e in ends], -1)), back
 
 
+def _ordered(x: Tensor, rows: Tensor | None) -> Tensor:
+    """These rows, or all as they are."""
+    return x if rows is None else x.index_select(0, rows)
+
+
 def _rows(h: Pair, packed: Packed, rows: Tensor | None) -> Pair:
     """The states of the true units at these rows (or all) in both streams, row by row."""
-    x, x0 = (h.x, h.facing()) if rows is None else (h.x[rows], h.x0[h.where[rows] if h.where is not None else rows])
-    return Pair(packed.unpadded(x), packed.unpadded(x0))
+    x0 = h.facing() if rows is None else h.x0.index_select(0, rows if h.where is None else h.where[rows])
+    return Pair(packed.unpadded(_ordered(h.x, rows)), packed.unpadded(x0))

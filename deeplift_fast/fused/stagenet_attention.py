@@ -65,7 +65,7 @@ def _attended(
         shown, shown0 = windows.rows.x[real], windows.rows.x0[real]
         spans = _spans(steps, windows, mask)
         spans0 = replace(spans, index=h.facing_rows[spans.index])
-    queries = Pair(h.x[shown], h.x0[shown0])
+    queries = Pair(h.x.index_select(0, shown), h.x0.index_select(0, shown0))
     samples = ramp(len(real), 1, real.device)
     added, added_back = folded(layer.module.mha, queries, h, spans, spans0, samples, arithmetic)
     normal, norm_back = layer_norm(added.plus(queries), layer.module.attn_norm, arithmetic)
@@ -79,10 +79,7 @@ def _attended(
         m_total = norm_back((m * windows.real).flatten(0, 1) if steps.static else m[real])
         m_queries, m_h = added_back(m_total)
         m_queries.add_(m_total)
-        if steps.static:
-            return m_h.index_add_(0, shown, m_queries)
-        m_h[shown] += m_queries  # each row is in one window at most
-        return m_h
+        return m_h.index_add_(0, shown, m_queries)
 
     return normal.apart().map(lined_up), back
 

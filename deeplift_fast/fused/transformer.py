@@ -4,10 +4,10 @@ Vaswani et al. 2017, "Attention Is All You Need"; the chain of operations is tha
 Real rows lie one after the other; only attention lines them up by sample.
 """
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,12 +41,15 @@ class Lines:
 
         A sample whose first position is masked looks at every position alike, so all of its positions are rows.
         """
-        rows = mask | ~mask[:, :1]
-        sample, position = rows.nonzero(as_tuple=True)
-        index = (rows.flatten().cumsum(0) - 1).view(mask.shape)  # not below 0: a first position always is a row
-        starts = torch.searchsorted(sample, torch.arange(len(mask) + 1))
-        pairs = int(starts.diff().square().sum())
-        return Lines(index, mask[sample, position].unsqueeze(-1), Chosen(sample, position), starts, pairs)
+        real = mask.numpy()
+        rows = real | ~real[:, :1]
+        sample, position = rows.nonzero()
+        ends = rows.cumsum().reshape(rows.shape)
+        starts = np.append(0, ends[:, -1])
+        pairs = int(np.square(np.diff(starts)).sum())
+        index = torch.from_numpy(ends - 1)  # not below 0: a first position always is a row
+        at = Chosen(torch.from_numpy(sample), torch.from_numpy(position))
+        return Lines(index, torch.from_numpy(real[rows][:, None]), at, torch.from_numpy(starts), pairs)
 
     @staticmethod
     def every(mask: Tensor) -> "Lines":
@@ -93,17 +96,17 @@ class Both:
     def of(mask: Tensor, baseline: Tensor, share: bool) -> "Both":
         """From the mask and the baseline `[samples, positions, …]`, of which equal samples are kept once if `share`."""
         lines = Lines.of(mask)
-        if share and len(mask) > 1 and bool(mask[:, 0].all()):
-            real = mask.reshape(*mask.shape, *[1] * (baseline.dim() - 2))
-            kept, where = _distinct(torch.cat([torch.where(real, baseline, 0).flatten(1), mask], 1))
-            if len(kept) < len(mask):
-                lines0 = Lines.of(mask[kept])
-                at, at0 = lines.at, lines0.at
-                assert isinstance(at, Chosen)
-                assert isinstance(at0, Chosen)
-                facing = lines0.index[where[at.sample], at.step]
-                return Both(lines, lines0, Chosen(kept[at0.sample], at0.step), where, facing)
-        return Both.alike(lines)
+        if not share or len(mask) < 2 or not mask[:, 0].all():
+            return Both.alike(lines)
+        kept, where = _distinct(mask.numpy(), baseline.detach().numpy())
+        if len(kept) == len(mask):
+            return Both.alike(lines)
+        lines0 = Lines.of(mask[kept])
+        starts, starts0 = lines.starts.numpy(), lines0.starts.numpy()
+        facing = np.repeat(starts0[where] - starts[:-1], np.diff(starts)) + np.arange(starts[-1])
+        assert isinstance(lines0.at, Chosen)
+        at0 = Chosen(kept[lines0.at.sample], lines0.at.step)
+        return Both(lines, lines0, at0, where, torch.from_numpy(facing))
 
     @staticmethod
     def alike(lines: Lines) -> "Both":
@@ -125,20 +128,16 @@ class Both:
 
     def firsts(self, pair: Pair) -> Pair:
         """Each sample's row 0."""
-        return self.samples(pair.x[self.lines.first], pair.x0[self.lines0.first])
+        return self.samples(*(x.index_select(0, of.first) for x, of in ((pair.x, self.lines), (pair.x0, self.lines0))))
 
 
-def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The first of each kind of row, and each row's kind; told apart by a projection, and compared exactly."""
-    everything = torch.arange(len(rows))
-    _, where = torch.unique(rows.double() @ _weights(rows.shape[1]), return_inverse=True)
-    kept = torch.full((int(where.max()) + 1,), len(rows)).scatter_reduce(0, where, everything, "amin")
-    return (kept, where) if torch.equal(rows, rows[kept[where]]) else (everything, everything)
-
-
-@functools.lru_cache(64)
-def _weights(count: int) -> Tensor:
-    return torch.linspace(0.5, 1.5, count, dtype=torch.float64).sin_()
+def _distinct(real: np.ndarray, baseline: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The first sample of each kind, and each sample's kind, by what they are at real positions."""
+    value = np.where(real.reshape(*real.shape, *[1] * (baseline.ndim - 2)), baseline, 0)
+    rows = np.concatenate([value.reshape(len(real), -1), real], 1)
+    as_bytes = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
+    _, kept, where = np.unique(as_bytes, return_index=True, return_inverse=True)
+    return torch.from_numpy(kept), torch.from_numpy(where)
 
 
 def run(blocks: Any, x: Pair, both: Both, arithmetic: Arithmetic) -> tuple[Pair, Back]:
