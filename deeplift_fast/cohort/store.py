@@ -181,7 +181,7 @@ class RemoteStore:
         self.shown = url
         try:
             self._files, root = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as error:
+        except (ImportError, ValueError, OSError) as error:
             raise CohortError(
                 f"out is {url!r}, which fsspec cannot open ({error}); give a local folder, or install what it needs"
             ) from error
@@ -241,11 +241,7 @@ def open_store(out: str | Path, shared: bool = False) -> Store:
     Raises:
         CohortError: for a URL that cannot be opened, or what is no path.
     """
-    if not isinstance(out, str | os.PathLike) or not str(out):
+    path = str(out).removeprefix("file://").removeprefix("local://")
+    if not isinstance(out, str | os.PathLike) or not path or "\0" in path:
         raise CohortError(f"out is {out!r}; accepted: a folder, or a URL that fsspec knows")
-    text = str(out)
-    if "://" not in text:
-        return LocalStore(Path(out), shared)
-    if text.startswith(("file://", "local://")):
-        return LocalStore(Path(text.split("://", 1)[1]), shared)
-    return RemoteStore(text)
+    return RemoteStore(path) if "://" in path else LocalStore(Path(path), shared)

@@ -32,7 +32,12 @@ class CohortFolder:
 
     def __init__(self, out: str | Path) -> None:
         self.out = str(out)
-        self._files, self._root = fsspec.core.url_to_fs(self.out)
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(self.out)
+        except (ImportError, ValueError, OSError) as error:
+            raise SummaryError(
+                f"{self.out} cannot be opened ({error}); give a folder, or a URL that fsspec knows"
+            ) from error
         self.manifest = self._read_manifest()
         self.parts = tuple(sorted(map(int, self.manifest["parts"])))
         """Numbers of the finished parts."""

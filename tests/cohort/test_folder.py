@@ -56,6 +56,19 @@ def test_an_output_that_cannot_be_made_is_refused(whole, tmp_path):
         run(model, data, tmp_path / "closed")
 
 
+@pytest.mark.parametrize("out", ["", "file://", "a\0b", 3, None])
+def test_what_is_no_folder_is_refused(whole, tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CohortError, match=r"out is .*; accepted: a folder, or a URL"):
+        run(whole[1], whole[0], out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_url_of_a_file_is_a_folder(whole, tmp_path):
+    run(whole[1], whole[0], f"file://{tmp_path}/out")
+    assert contents(tmp_path / "out") == contents(whole[2])
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_folder_in_the_place_of_a_file_is_refused_and_nothing_is_touched(whole, copied, name):
     data, model, out = copied

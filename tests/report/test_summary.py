@@ -303,3 +303,9 @@ def test_a_damaged_folder_gives_no_numbers(folder, harm, message):
     harm(folder)
     with pytest.raises(SummaryError, match=message):
         summarise(folder)
+
+
+@pytest.mark.parametrize("out", ["nothing://here", "zip://here"])
+def test_a_url_that_cannot_be_opened_is_named(out):
+    with pytest.raises(SummaryError, match=f"{out} cannot be opened"):
+        summarise(out)
