@@ -64,7 +64,7 @@ def write(folder, found, attributions, part_samples=20, failures=(), parts=None,
         "format": 1,
         "identity": {"interpreter": {"rules": rules}, "part_samples": part_samples},
         "total": count * part_samples if in_all is None else in_all * part_samples,
-        "parts": {str(part): {} for part in named},
+        "parts": {str(part): {"files": _files(folder, part)} for part in named},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     if failures:
@@ -72,3 +72,8 @@ def write(folder, found, attributions, part_samples=20, failures=(), parts=None,
         schema = pa.schema({"sample": pa.int64(), "part": pa.int32(), "reason": pa.string()})
         pq.write_table(pa.table([sample, part, reason], schema=schema), folder / "failures.parquet")
     return folder
+
+
+def _files(folder, part):
+    names = [f"{table}/part-{part:06d}.parquet" for table in ("attributions", "samples")]
+    return {name: {"bytes": (folder / name).stat().st_size} for name in names}

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from deeplift_fast.cli.outcome import place
+from deeplift_fast.cli.outcome import SHOWN_BY_DEBUG, place
 
 ACCEPTED = "accepted: module:function or file.py:function, of a function that returns (model, dataset)"
 
@@ -100,7 +100,7 @@ def _load_module(name: str) -> ModuleType:
 def _reason(error: BaseException) -> str:
     if isinstance(error, _HARMLESS):
         return f"{type(error).__name__}: {error}"
-    return f"{type(error).__name__} at {place(error)} (--debug shows the rest, which may quote patients' data)"
+    return f"{type(error).__name__} at {place(error)} ({SHOWN_BY_DEBUG})"
 
 
 def _check_found(given: str, found: Any) -> tuple[Any, Any, dict[str, Any]]:

@@ -1,14 +1,13 @@
 """`deeplift-fast run`."""
 
 import json
-import os
-import sys
-from contextlib import nullcontext, redirect_stdout
-from typing import TYPE_CHECKING, Annotated, Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from deeplift_fast.cli.outcome import SOME_FAILED, Debug, say, told
+from deeplift_fast.cli.outcome import SOME_FAILED, Debug, told
+from deeplift_fast.cli.streams import others_apart
 
 if TYPE_CHECKING:
     from deeplift_fast.cohort.run import Cohort
@@ -42,7 +41,9 @@ def run(
     device: Annotated[str | None, typer.Option(help="Move the model there first, as PyTorch names it.")] = None,
     shared: Annotated[bool, typer.Option("--shared", help="Let others read the output, as your umask says.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show errors only.")] = False,
-    log_json: Annotated[bool, typer.Option("--log-json", help="Show progress as lines of JSON.")] = False,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Write progress, warnings and errors as lines of JSON.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Attribute every sample of a dataset, and write two Parquet tables part by part.
@@ -52,7 +53,8 @@ def run(
     """
     if quiet and log_json:
         raise typer.BadParameter("--quiet and --log-json exclude each other")
-    with told(debug, "cohort", "finished parts are kept: the same command goes on with the rest"):
+    kept = "finished parts are kept: the same command goes on with the rest"
+    with told(debug, "cohort", kept, "errors" if quiet else "json" if log_json else "text") as teller:
         from deeplift_fast.cli.sizes import parse_bytes
 
         options = {
@@ -66,17 +68,27 @@ def run(
             "shared": shared,
             "progress": "none" if quiet else "json" if log_json else "auto",
         }
-        cohort = _attribute(recipe, out, rules, steps, workers, device, options)
+        with others_apart(silent=quiet or log_json) as ours, teller.on(ours):
+            cohort = _attribute(recipe, out, rules, steps, workers, device, options, ours, debug)
         if not quiet:
             print(_json_line(cohort) if log_json else _line(cohort))
         if cohort.failures:
             if not log_json:  # whose last line has their number
-                say(f"{cohort.failures:,} sample(s) could not be attributed; {out}/failures.parquet says why")
+                failed = f"{cohort.failures:,} sample(s) could not be attributed; {out}/failures.parquet says why"
+                teller.error(failed, SOME_FAILED)
             raise typer.Exit(SOME_FAILED)
 
 
 def _attribute(
-    recipe: str, out: str, rules: str, steps: int, workers: int, device: str | None, options: dict[str, Any]
+    recipe: str,
+    out: str,
+    rules: str,
+    steps: int,
+    workers: int,
+    device: str | None,
+    options: dict[str, Any],
+    shown: TextIO,
+    debug: bool,
 ) -> "Cohort":
     """Checks what can be checked before the recipe is run, which may take long."""
     from deeplift_fast.attribution import check_rules
@@ -89,20 +101,19 @@ def _attribute(
         check_device(device)
     if workers > 1:
         worker_environments(workers, device)
-    # Standard output is for the result; PyHealth and recipes print notes, and PyHealth's logger keeps what it finds.
-    silent = options["progress"] in ("none", "json")
-    sink: Any = open(os.devnull, "w", encoding="utf-8") if silent else nullcontext(sys.stderr)  # noqa: SIM115
-    with sink as notes, redirect_stdout(notes):
-        from deeplift_fast.cohort import attribute_cohort
-        from deeplift_fast.pyhealth import DeepLift
-        from deeplift_fast.targets import class_target
 
-        model, dataset, further = load_recipe(recipe)
+    from deeplift_fast.cohort import attribute_cohort
+    from deeplift_fast.cohort.progress import shown_on
+    from deeplift_fast.pyhealth import DeepLift
+    from deeplift_fast.targets import class_target
+
+    model, dataset, further = load_recipe(recipe)
     if device is not None:
         model = model.to(device)
     interpreter = DeepLift(model, rules=rules, steps=steps)
     class_target(model, options["target_class_idx"], "--target")
-    with local_client(workers, device) if workers > 1 else nullcontext() as client:
+    cluster = local_client(workers, device, debug) if workers > 1 else nullcontext()
+    with shown_on(shown), cluster as client:
         return attribute_cohort(interpreter, dataset, out, client=client, **further, **options)
 
 

@@ -4,19 +4,25 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+
+from deeplift_fast.cli.outcome import Teller, noted
 
 LOOPBACK = "127.0.0.1"
 
+_UNTIL_IT_ENDS = ExitStack()
+"""What a worker process enters for as long as it lives."""
+
 
 @contextmanager
-def local_client(workers: int, device: str | None) -> Iterator[Any]:
+def local_client(workers: int, device: str | None, debug: bool = False) -> Iterator[Any]:
     """A client of a cluster that listens on the loopback interface alone.
 
     Args:
         workers: number of processes; each has its share of the cores and, on CUDA, a GPU of its own.
         device: where the model goes, `None` for where it is.
+        debug: whether workers show others' words, which may quote patients' data.
 
     Yields:
         A `dask.distributed.Client`.
@@ -31,14 +37,22 @@ def local_client(workers: int, device: str | None) -> Iterator[Any]:
     scheduler = {"cls": Scheduler, "options": here | {"port": 0, "dashboard": False}}
     # Dask moves what does not fit to this folder: it must be private, and go.
     with tempfile.TemporaryDirectory(prefix="deeplift-fast-") as folder:
-        options = here | {"nthreads": 1, "memory_limit": 0, "local_directory": folder, "silence_logs": logging.ERROR}
+        level = logging.ERROR if debug else logging.CRITICAL  # of tasks that fail Dask logs the error's words
+        options = here | {"nthreads": 1, "memory_limit": 0, "local_directory": folder, "silence_logs": level}
+        if not debug:
+            options["preload"] = [__name__]
         specification = {
             number: {"cls": Nanny, "options": options | {"env": environment}}
             for number, environment in enumerate(environments)
         }
-        with SpecCluster(specification, scheduler, silence_logs=logging.ERROR) as cluster, Client(cluster) as client:
+        with SpecCluster(specification, scheduler, silence_logs=level) as cluster, Client(cluster) as client:
             client.wait_for_workers(workers)
             yield client
+
+
+def dask_setup(_: Any) -> None:
+    """Called by Dask in each worker process: its warnings are told as this command tells them."""
+    _UNTIL_IT_ENDS.enter_context(noted(Teller("text", debug=False)))
 
 
 def worker_environments(workers: int, device: str | None) -> list[dict[str, str]]:

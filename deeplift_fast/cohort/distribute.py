@@ -8,6 +8,7 @@ a part that two workers write, because one was thought dead, ends up with the sa
 import pickle
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -17,7 +18,7 @@ from uuid import uuid4
 
 import cloudpickle
 import numpy as np
-from distributed import Client, WorkerPlugin, as_completed, get_worker
+from distributed import CancelledError, Client, KilledWorker, WorkerPlugin, as_completed, get_worker
 
 from deeplift_fast.cohort.attributing import Attributor, quiet
 from deeplift_fast.cohort.errors import CohortError
@@ -155,8 +156,9 @@ def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int) -> 
         budget: padded steps per batch; lowered for later parts where a worker runs out of memory.
 
     Raises:
-        CohortError: if the cluster has no workers, or the model or the dataset cannot be sent to them.
-        Exception: what a part raised at its last try.
+        CohortError: if the cluster has no workers, or the model or the dataset cannot be sent to them; if a part failed
+            at its last try, or the cluster lost it.
+        OSError: if a part could not be written.
     """
     threads = sum(client.nthreads().values())
     if not threads:
@@ -178,7 +180,7 @@ def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int) -> 
         submit(AHEAD * threads)
         for future in running:
             waiting.discard(future)
-            done: Done = future.result()
+            done = _done(future)
             future.release()
             budget = min(budget, done.part.budget)
             submit(max(1, AHEAD * sum(client.nthreads().values()) - len(waiting)))
@@ -188,10 +190,30 @@ def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int) -> 
         client.unregister_worker_plugin(name)
 
 
+def _done(future: Any) -> Done:
+    try:
+        done: Done = future.result()
+    except (KilledWorker, CancelledError) as error:
+        raise CohortError(
+            f"client lost a part ({type(error).__name__}): its workers died one after the other, perhaps for lack of "
+            "memory, or the cluster is closed; what is written is kept: run the same again to go on"
+        ) from error
+    return done
+
+
 def _attribute(name: str, number: int, budget: int) -> Done:
     bench = get_worker().plugins[name]
     assert isinstance(bench, Bench)
-    return bench.attribute(number, budget)
+    try:
+        return bench.attribute(number, budget)
+    except (CohortError, OSError):
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise CohortError(
+            f"part {number} failed on a worker ({type(error).__name__} at {frame.filename}:{frame.lineno}); what is "
+            "written is kept: put it right and run the same again to go on; without client it shows the error in full"
+        ) from None  # whose message may hold a patient's values, and which Dask would log
 
 
 def _pickled(work: Work) -> bytes:

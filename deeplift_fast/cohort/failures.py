@@ -5,6 +5,7 @@ A reason names the feature and what is wrong with it, never a patient's value.
 
 import io
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor, nn
 
-from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.store import Store
 from deeplift_fast.cohort.windows import Group, Parts
 from deeplift_fast.features import PAD
@@ -63,26 +63,26 @@ def describe(error: Exception, given: dict[str, Any], model: Any) -> str:
     return f"the interpreter raised {type(error).__name__}; features: {kinds}"
 
 
-def read(store: Store, parts: Iterable[int]) -> pa.Table:
-    """The failures of some parts, as written before.
-
-    Args:
-        store: the output folder.
-        parts: numbers of the parts that the manifest names; what others left is not read.
-
-    Raises:
-        CohortError: if the file cannot be read.
-    """
+def read(store: Store) -> pa.Table:
+    """The failures written before; none where the file is missing or damaged, so that their parts are done again."""
     content = store.read(NAME)
     if content is None:
         return FAILURES.empty_table()
     try:
-        table = pq.read_table(io.BytesIO(content), schema=FAILURES)
-    except pa.ArrowException as error:
-        raise CohortError(
-            f"{NAME} in {store.shown} cannot be read ({type(error).__name__}); start over with force"
-        ) from None
-    return table.filter(np.isin(table["part"].to_numpy(), list(parts)))
+        table = pq.read_table(io.BytesIO(content), schema=FAILURES, page_checksum_verification=True)
+    except (pa.ArrowException, OSError):
+        return FAILURES.empty_table()
+    return table
+
+
+def of_parts(table: pa.Table, parts: Iterable[int]) -> pa.Table:
+    """The failures of some parts."""
+    return table.filter(pa.compute.is_in(table["part"], pa.array(list(parts), pa.int32())))
+
+
+def counted(table: pa.Table) -> Counter[int]:
+    """Failures by number of the part."""
+    return Counter(table["part"].to_pylist())
 
 
 def table_of(failures: Iterable[Failure], part: int) -> pa.Table:
@@ -95,7 +95,7 @@ def table_of(failures: Iterable[Failure], part: int) -> pa.Table:
 def write(store: Store, table: pa.Table) -> None:
     """Puts a table of all failures in place of the one before, by sample."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table.sort_by("sample"), sink, compression="zstd")
+    pq.write_table(table.sort_by("sample"), sink, compression="zstd", write_page_checksum=True)
     store.write(NAME, memoryview(sink.getvalue()))
 
 

@@ -108,13 +108,29 @@ def load(store: Store) -> Manifest | None:
         found = json.loads(content)
         if found.pop("format") != FORMAT:
             raise ValueError("format")
-        parts = {int(number): Part(**part) for number, part in found.pop("parts").items()}
+        parts = {int(number): _checked(Part(**part)) for number, part in found.pop("parts").items()}
+        if not isinstance(found["identity"], dict) or not isinstance(found["budget"], int | None):
+            raise TypeError("identity, budget")
         return Manifest(**found, parts=parts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CohortError(
             f"{NAME} in {store.shown} cannot be read ({type(error).__name__}); it is no manifest of this version: "
             "choose another folder, or start over with force"
         ) from None
+
+
+def _checked(part: Part) -> Part:
+    """A part as it was read.
+
+    Raises:
+        KeyError, TypeError, AttributeError: if a field has another type.
+    """
+    numbers = (part.begin, part.end, part.samples, part.failures, part.rows, part.budget)
+    if not all(isinstance(number, int) for number in numbers):
+        raise TypeError("part")
+    for about in part.files.values():
+        _ = about["bytes"], about["sha256"]
+    return part
 
 
 def identity_of(

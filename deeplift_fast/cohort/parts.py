@@ -93,12 +93,13 @@ class Recorder:
     Args:
         store: the output folder.
         manifest: its manifest.
+        failed: failures written before; what others than the manifest's parts left is dropped.
     """
 
-    def __init__(self, store: Store, manifest: Manifest) -> None:
+    def __init__(self, store: Store, manifest: Manifest, failed: pa.Table) -> None:
         self.manifest = manifest
         self._store = store
-        self._failures = failures.read(store, manifest.parts)
+        self._failures = failures.of_parts(failed, manifest.parts)
 
     def add(self, number: int, part: Part, failed: list[failures.Failure]) -> None:
         """Takes a part whose files are there: from now on it counts.

@@ -1,8 +1,11 @@
 """How far a run is: a bar, plain lines, JSON lines, or nothing. Numbers of samples only, never a patient's."""
 
+import contextlib
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any, Literal, TextIO
 
 import numpy as np
@@ -13,6 +16,8 @@ from deeplift_fast.cohort.errors import CohortError
 KINDS = ("auto", "bar", "lines", "json", "none")
 EVERY = 10.0
 """Seconds between plain lines."""
+
+_SHOWN_ON: ContextVar[TextIO | None] = ContextVar("_SHOWN_ON", default=None)
 
 _DECADES = (-12.0, 6.0)
 _BINS = 7200
@@ -41,6 +46,16 @@ class RunningMedian:
         return float(np.sqrt(self._edges[place - 1] * self._edges[min(place, _BINS)]))
 
 
+@contextlib.contextmanager
+def shown_on(file: TextIO) -> Iterator[None]:
+    """Shows progress there rather than on standard error."""
+    token = _SHOWN_ON.set(file)
+    try:
+        yield
+    finally:
+        _SHOWN_ON.reset(token)
+
+
 class Progress:
     """Shows a run; a context manager.
 
@@ -49,13 +64,13 @@ class Progress:
         total: samples to do in all; `None` where only reading tells.
         done: samples that an earlier run did.
         failures: samples that it could not attribute.
-        file: where to; standard error if `None`.
+        file: where to; if `None` where :func:`shown_on` says, or standard error.
     """
 
     def __init__(
         self, kind: str, total: int | None, done: int = 0, failures: int = 0, file: TextIO | None = None
     ) -> None:
-        self._file = sys.stderr if file is None else file
+        self._file = file or _SHOWN_ON.get() or sys.stderr
         if kind == "auto":
             kind = "bar" if self._file.isatty() else "lines"
         self._kind = kind

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deeplift_fast.cohort import lock, memory
+from deeplift_fast.cohort import failures, lock, memory
 from deeplift_fast.cohort.attributing import Attributor, PartResult, quiet
 from deeplift_fast.cohort.batching import Batch
 from deeplift_fast.cohort.errors import CohortError, is_reader_death
@@ -173,13 +173,19 @@ class _Run:
             self._refuse_foreign()
             found = Manifest(self._identity, self.attributor.model.device.type)
         check_same(found, self._identity, self.store.shown, self.source.read_once)
-        found.parts = {number: part for number, part in found.parts.items() if is_intact(part, self.store)}
+        failed = failures.read(self.store)
+        of_part = failures.counted(failed)
+        found.parts = {
+            number: part
+            for number, part in found.parts.items()
+            if is_intact(part, self.store) and of_part[number] == part.failures
+        }
         found.limit, found.total, found.finished = self.settings.limit, self.source.total, False
         if found.total is not None:  # what is there stays there, though a lower limit is asked for
             found.total = max(found.total, found.end())
         if self.settings.budget is not None:
             found.budget = self.settings.budget
-        self._recorder = Recorder(self.store, found)
+        self._recorder = Recorder(self.store, found, failed)
         found.save(self.store)
         remove_leftovers(self.store, found)
         self.attributor.proven = found.samples() > 0

@@ -7,6 +7,7 @@ stores show an object once all of it is there, so elsewhere it is written as it 
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
@@ -35,7 +36,8 @@ class Store(Protocol):
         """Makes a file appear, whole, in place of what it replaces.
 
         Raises:
-            OSError: if it cannot be written; what was there is there still.
+            OSError: if there is no room; what was there is there still.
+            CohortError: if it cannot be written for another reason; the same holds.
         """
 
     def settle(self, *folders: str) -> None:
@@ -46,10 +48,18 @@ class Store(Protocol):
         """
 
     def read(self, name: str) -> bytes | None:
-        """What a file holds; `None` where there is none."""
+        """What a file holds; `None` where there is none.
+
+        Raises:
+            CohortError: if it cannot be read.
+        """
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; `None` where there is none."""
+        """Bytes of a file; `None` where there is none.
+
+        Raises:
+            CohortError: if it is no file.
+        """
 
     def names(self, folder: str) -> list[str]:
         """Names of the files in a folder under the root, sorted, without the folder; none where it is missing.
@@ -88,18 +98,19 @@ class LocalStore:
         """As :meth:`Store.write`."""
         path = self.folder / name
         temporary = path.with_name(f"{TEMPORARY}{uuid4().hex[:12]}-{path.name}")
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666 if self.shared else 0o600)
-        try:
-            with open(handle, "wb", buffering=0) as file:
-                rest = memoryview(data)
-                while len(rest):
-                    rest = rest[file.write(rest) :]
-                os.fsync(handle)
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        with self._told(name, "written"):
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666 if self.shared else 0o600)
+            try:
+                with open(handle, "wb", buffering=0) as file:
+                    rest = memoryview(data)
+                    while len(rest):
+                        rest = rest[file.write(rest) :]
+                    os.fsync(handle)
+                temporary.replace(path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+                raise
 
     def settle(self, *folders: str) -> None:
         """As :meth:`Store.settle`."""
@@ -113,17 +124,22 @@ class LocalStore:
 
     def read(self, name: str) -> bytes | None:
         """As :meth:`Store.read`."""
-        try:
-            return (self.folder / name).read_bytes()
-        except FileNotFoundError:
-            return None
+        with self._told(name, "read"):
+            try:
+                return (self.folder / name).read_bytes()
+            except FileNotFoundError:
+                return None
 
     def size(self, name: str) -> int | None:
         """As :meth:`Store.size`."""
-        try:
-            return (self.folder / name).stat().st_size
-        except FileNotFoundError:
-            return None
+        path = self.folder / name
+        with self._told(name, "read"):
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            try:
+                return path.stat().st_size
+            except FileNotFoundError:
+                return None
 
     def names(self, folder: str) -> list[str]:
         """As :meth:`Store.names`."""
@@ -132,7 +148,21 @@ class LocalStore:
 
     def remove(self, name: str) -> None:
         """As :meth:`Store.remove`."""
-        (self.folder / name).unlink(missing_ok=True)
+        with self._told(name, "removed"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _told(self, name: str, done: str) -> Iterator[None]:
+        """Says of what the user must put right what it is; a disk that is full is told by the run."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            raise CohortError(
+                f"out is {self.shown}, where {name} cannot be {done} ({error.strerror}); put that right and run the "
+                "same again: finished parts are kept"
+            ) from error
 
 
 class RemoteStore:
@@ -151,7 +181,7 @@ class RemoteStore:
         self.shown = url
         try:
             self._files, root = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as error:
+        except (ImportError, ValueError, OSError) as error:
             raise CohortError(
                 f"out is {url!r}, which fsspec cannot open ({error}); give a local folder, or install what it needs"
             ) from error
@@ -211,11 +241,7 @@ def open_store(out: str | Path, shared: bool = False) -> Store:
     Raises:
         CohortError: for a URL that cannot be opened, or what is no path.
     """
-    if not isinstance(out, str | os.PathLike) or not str(out):
+    path = str(out).removeprefix("file://").removeprefix("local://")
+    if not isinstance(out, str | os.PathLike) or not path or "\0" in path:
         raise CohortError(f"out is {out!r}; accepted: a folder, or a URL that fsspec knows")
-    text = str(out)
-    if "://" not in text:
-        return LocalStore(Path(out), shared)
-    if text.startswith(("file://", "local://")):
-        return LocalStore(Path(text.split("://", 1)[1]), shared)
-    return RemoteStore(text)
+    return RemoteStore(path) if "://" in path else LocalStore(Path(path), shared)

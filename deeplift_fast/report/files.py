@@ -1,10 +1,12 @@
 """A summary as files: the table as CSV or Parquet, everything as JSON."""
 
+import contextlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -78,17 +80,29 @@ def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def _written(path: Path, write: Any) -> None:
-    """Write beside `path` and rename, so that a reader never meets half a file.
+def _written(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Write beside `path` and rename, so that a reader never meets half a file; what is no file is written to itself.
 
     For the owner alone: rows of few samples are nearly one patient's data.
     """
+    try:
+        if path.exists() and (path.is_symlink() or not path.is_file()):  # such as /dev/stdout, a pipe, or a folder
+            with path.open("wb") as file:
+                write(file)
+        else:
+            _replaced(path, write)
+    except OSError as error:
+        raise SummaryError(f"{path} cannot be written ({error.strerror}); give another path") from error
+
+
+def _replaced(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     beside = path.with_name(f".{path.name}.part")
     try:
         beside.touch(mode=0o600)
         with beside.open("wb") as file:
             write(file)
         beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise SummaryError(f"{path} cannot be written ({error.strerror}); give another path") from error
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise

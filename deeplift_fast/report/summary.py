@@ -1,5 +1,6 @@
 """A cohort's summary: how complete it is, and which codes and values moved the output."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ import pandas as pd
 
 from deeplift_fast.report.bootstrap import REPLICATES
 from deeplift_fast.report.completeness import Completeness, completeness
+from deeplift_fast.report.errors import SummaryError
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.grouping import EVERYONE, MOST_GROUPS, UNLISTED, Grouping, by_label
 from deeplift_fast.report.statistics import Statistics
@@ -15,6 +17,12 @@ from deeplift_fast.report.titles import Titles
 
 SPECIAL = ("<pad>", "<unk>")
 """Tokens that stand for no code."""
+
+TRIES = 5
+"""Times that a cohort is read where a run writes anew what was read."""
+
+PAUSE = 0.3
+"""Seconds after which a run's manifest should name what it had written."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +83,28 @@ def summarise(
         seed: seed of the bootstrap.
 
     Raises:
-        SummaryError: if the folder is no cohort's, a part is missing or damaged, or no dictionary is found.
+        SummaryError: if the folder is no cohort's, a part is missing or damaged, or no dictionary is found; if a run
+            goes on writing anew what was read.
     """
     titles = Titles(Path(mimic_root)) if mimic_root is not None else None
-    folder = CohortFolder(out)
+    for _ in range(TRIES):
+        folder = CohortFolder(out)
+        try:
+            found = _summarised(folder, by, titles, replicates, seed)
+        except SummaryError:
+            time.sleep(PAUSE)  # the manifest follows a part that is written anew
+            if folder.is_current():
+                raise
+            continue
+        if folder.is_current():
+            return found
+    raise SummaryError(f"{out} is being written anew, faster than it is read; try again when the run is further on")
+
+
+def _summarised(
+    folder: CohortFolder, by: Sequence[Grouping], titles: Titles | None, replicates: int, seed: int
+) -> Summary:
+    """The summary of a folder, of which parts may change meanwhile."""
     found = completeness(folder)
     labels, too_many = _labels(folder)
     groupings = [grouping for grouping in (EVERYONE, by_label(labels), *by) if grouping is not None]
@@ -92,7 +118,7 @@ def summarise(
         notes += _describe(table, titles)
     else:
         table["description"], table["ambiguous"] = None, False
-    return Summary(str(out), folder.rules, found, table, titles is not None, tuple(notes))
+    return Summary(folder.out, folder.rules, found, table, titles is not None, tuple(notes))
 
 
 def _labels(folder: CohortFolder) -> tuple[set[float], bool]:

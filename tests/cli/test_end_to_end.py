@@ -1,7 +1,9 @@
 """The command line on the engine itself."""
 
 import json
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,6 +42,35 @@ def here(tmp_path, monkeypatch):
     sys.modules.pop("recipe", None)
 
 
+NOISY = """
+import logging, os, sys, warnings
+from recipe import build as quiet_build
+kept = logging.getLogger("kept")  # as PyHealth's, which keeps the stream that it finds when it is imported
+kept.propagate = False
+kept.addHandler(logging.StreamHandler(sys.stdout))
+def say(where):
+    print("noise", where)
+    print("noise", where, file=sys.stderr)
+    warnings.warn("noise " + where)
+    kept.warning("noise " + where)
+    logging.getLogger("elsewhere").warning("noise " + where)
+    os.write(1, b"noise\\n")
+    os.write(2, b"noise\\n")
+class Noisy:
+    def __init__(self, data):
+        self.data = data
+    def __len__(self):
+        return len(self.data)
+    def __getitem__(self, index):
+        say("read")
+        return self.data[index]
+def build():
+    say("built")
+    model, data = quiet_build()
+    return model, Noisy(data)
+"""
+
+
 def parts(out):
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("part-*")}
 
@@ -67,6 +98,40 @@ def test_another_run_is_refused_and_force_starts_over(here, capsys):
     assert parts(here / "out") == before
     assert cli.main([*RUN, "--quiet", "--rules", "complete", "--force"]) == 3
     assert parts(here / "out") != before
+
+
+@pytest.fixture
+def noisy_run(here, capfd, monkeypatch):
+    (here / "noisy.py").write_text(NOISY)
+    monkeypatch.setattr(logging.getLogger("elsewhere"), "propagate", False)  # to pytest's handlers
+
+    def call(*options):
+        code = cli.main(["run", "noisy.py:build", "--out", "noisy", "--force", "--read-ahead", "1", *options])
+        assert code == 3
+        return capfd.readouterr()
+
+    yield call
+    logging.getLogger("kept").handlers.clear()
+    sys.modules.pop("noisy", None)
+
+
+def test_what_others_write_is_dropped_where_errors_or_json_alone_are_asked_for(noisy_run):
+    out, err = noisy_run("--quiet")
+    assert out == ""
+    assert err == "deeplift-fast: 1 sample(s) could not be attributed; noisy/failures.parquet says why\n"
+    out, err = noisy_run("--log-json")
+    assert json.loads(out)["samples"] == 119
+    events = [json.loads(line) for line in err.splitlines()]
+    assert {"warning", "start", "part", "end"} == {each["event"] for each in events}
+    assert "noise" not in err
+
+
+def test_what_others_write_does_not_mix_with_the_result(noisy_run):
+    out, err = noisy_run()
+    assert re.fullmatch("noisy: 119 sample.*\n", out)
+    for line in ("noise built", "noise read", "noise"):
+        assert line in err.splitlines()
+    assert not [line for line in err.splitlines() if line.startswith("deeplift-fast:") and "noise" in line]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Kills runs with SIGKILL at random points until one has been killed often enough, and compares what comes of it.
 
-Run as `killing.py FOLDER KILLS`: one process imports everything once and forks the runs, as imports take seconds.
+Run as `killing.py FOLDER KILLS`: one process imports everything once and forks the runs, as imports take seconds. Of a
+dataset on disk each run is another: with reading processes, without, or on a cluster.
 """
 
 import itertools
@@ -42,12 +43,22 @@ def check(out):
     return len(ends)
 
 
-def kill_until_done(call, out, draw, longest):
-    """Number of kills that a run took until it ended by itself."""
-    kills = 0
+def on_two_workers(model, data, out):
+    """Workers are threads of the process, so that they die with it."""
+    from distributed import Client, LocalCluster
+
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with LocalCluster(**options) as cluster, Client(cluster) as client:
+        run(model, data, out, client=client)
+
+
+def kill_until_done(ways, out, draw):
+    """Number of kills that a run took until it ended by itself; `ways` are calls, and how long each may take."""
+    kills, more = 0, 1.0
     while True:
-        child = forked(call)
-        time.sleep(draw.uniform(0, longest))
+        call, longest = draw.choice(ways)
+        child = forked(lambda call=call: call(out))
+        time.sleep(draw.uniform(0, longest * more))
         os.killpg(child, signal.SIGKILL) if _in_session(child) else os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         check(out)
@@ -55,7 +66,7 @@ def kill_until_done(call, out, draw, longest):
             assert os.WEXITSTATUS(status) == 0
             return kills
         kills += 1
-        longest *= 1.02  # in the end it gets there
+        more *= 1.02  # in the end it gets there
 
 
 def _in_session(child):
@@ -70,16 +81,20 @@ def main(folder, wanted):
     data, model = cohort(count=90, in_memory=False)
     samples, row_model, _ = spoiled(60)
     cases = {
-        "disk": lambda out: run(model, data, out, read_ahead=1),
-        "memory": lambda out: run(row_model, samples, out, part_samples=3),
+        "disk": [
+            (lambda out: run(model, data, out, read_ahead=0), 0.3),
+            (lambda out: run(model, data, out, read_ahead=2), 0.3),
+            (lambda out: on_two_workers(model, data, out), 0.5),
+        ],
+        "memory": [(lambda out: run(row_model, samples, out, part_samples=3), 0.3)],
     }
     kills = rounds = 0
-    for name, call in cases.items():
-        os.waitpid(forked(lambda call=call, name=name: call(folder / f"{name}-whole")), 0)
+    for name, ways in cases.items():
+        os.waitpid(forked(lambda call=ways[0][0], name=name: call(folder / f"{name}-whole")), 0)
     while kills < wanted:
-        for name, call in cases.items():
+        for name, ways in cases.items():
             out = folder / f"{name}-{rounds}"
-            kills += kill_until_done(lambda call=call, out=out: call(out), out, draw, 0.3)
+            kills += kill_until_done(ways, out, draw)
             whole = folder / f"{name}-whole"
             ours, theirs = contents(out), contents(whole)
             assert not [file for file in ours | theirs if ours.get(file) != theirs.get(file)], name

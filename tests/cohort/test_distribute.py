@@ -11,7 +11,7 @@ from cohort_cases import cohort, contents, manifest, run, spoiled, table
 
 pytest.importorskip("distributed")
 
-from distributed import Client, LocalCluster
+from distributed import CancelledError, Client, KilledWorker, LocalCluster
 from pyhealth.datasets import get_dataloader
 
 from deeplift_fast.cohort import CohortError, distribute
@@ -101,6 +101,38 @@ def test_a_cluster_without_workers_is_refused(tmp_path):
         pytest.raises(CohortError, match="client has no workers"),
     ):
         run(model, data, tmp_path, client=client)
+
+
+def test_what_a_worker_raises_is_told_and_logged_without_its_words(in_process, tmp_path, monkeypatch, caplog):
+    def failing(*_):
+        raise ValueError("secret-patient")
+
+    monkeypatch.setattr(distribute, "write_files", failing)
+    data, model = cohort()
+    with pytest.raises(CohortError, match=r"part \d failed on a worker \(ValueError at .*test_distribute") as caught:
+        run(model, data, tmp_path / "out", client=in_process)
+    assert "secret" not in str(caught.value) + caplog.text
+    monkeypatch.undo()
+    assert run(model, data, tmp_path / "out", client=in_process).samples == 23
+
+
+@pytest.mark.parametrize("error", [KilledWorker("part", None, 3), CancelledError("part")])
+def test_parts_that_the_cluster_lost_are_told(in_process, tmp_path, monkeypatch, error):
+    class Lost:
+        def result(self):
+            raise error
+
+    class Completed:
+        def add(self, _):
+            pass
+
+        def __iter__(self):
+            return iter([Lost()])
+
+    monkeypatch.setattr(distribute, "as_completed", Completed)
+    data, model = cohort()
+    with pytest.raises(CohortError, match=rf"client lost a part \({type(error).__name__}\): its workers died one"):
+        run(model, data, tmp_path / "out", client=in_process)
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -24,21 +23,6 @@ from deeplift_fast.cohort.store import LocalStore, open_store
 from deeplift_fast.cohort.threads import lanes_for
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A finished cohort: data, model, folder."""
-    data, model = cohort()
-    out = tmp_path_factory.mktemp("whole") / "out"
-    run(model, data, out)
-    return data, model, out
-
-
-@pytest.fixture
-def copied(whole, tmp_path):
-    shutil.copytree(whole[2], tmp_path / "out")
-    return whole[0], whole[1], tmp_path / "out"
 
 
 class Stop(BaseException):
@@ -184,36 +168,6 @@ def test_every_field_of_a_manifest_counts(copied, path):
     name.write_text(re.sub(rf'("{key}": )("[^"]*"|[\w.]+)', r'\1"another"', name.read_text(), count=1))
     with pytest.raises(CohortError, match=rf'{re.escape(path)}: "another" there'):
         run(model, data, out)
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 2}', '{"format": 1, "parts": 3}'])
-def test_a_manifest_that_cannot_be_read_is_refused(copied, content):
-    data, model, out = copied
-    (out / "manifest.json").write_text(content)
-    with pytest.raises(CohortError, match=r"manifest\.json in .* cannot be read"):
-        run(model, data, out)
-    assert run(model, data, out, force=True).samples == 23
-
-
-def test_parts_of_nobody_knows_whom_are_not_removed(copied):
-    data, model, out = copied
-    (out / "manifest.json").unlink()
-    with pytest.raises(CohortError, match=r"holds attributions/part-000000\.parquet but no manifest"):
-        run(model, data, out)
-    assert len(list(out.rglob("part-*"))) == 10
-
-
-def test_an_output_that_cannot_be_made_is_refused(whole, tmp_path):
-    data, model, _ = whole
-    (tmp_path / "file").write_text("")
-    (tmp_path / "half").mkdir()
-    (tmp_path / "half" / "samples").write_text("")
-    for out in ("file/out", "file", "half"):
-        with pytest.raises(CohortError, match="cannot be made"):
-            run(model, data, tmp_path / out)
-    (tmp_path / "closed" / ".lock").mkdir(parents=True)  # as root may write anywhere, what no one can open
-    with pytest.raises(CohortError, match=r"closed, where \.lock cannot be written \(Is a directory\); choose one"):
-        run(model, data, tmp_path / "closed")
 
 
 def test_the_second_run_on_a_folder_is_refused(copied):

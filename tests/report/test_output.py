@@ -3,7 +3,10 @@
 import dataclasses
 import io
 import json
+import os
 import stat
+import threading
+from pathlib import Path
 
 import cohort_folders as cohorts
 import numpy as np
@@ -99,6 +102,29 @@ def test_the_files_hold_the_whole_table(summary, tmp_path):
 def test_a_path_that_cannot_be_written_is_named(summary, tmp_path):
     with pytest.raises(SummaryError, match=r"nowhere/t\.csv cannot be written"):
         write_csv(summary, tmp_path / "nowhere" / "t.csv")
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, Path(""), tmp_path / "file" / "t.csv", tmp_path / ("x" * 300)):
+        with pytest.raises(SummaryError, match=r"cannot be written \(.*\); give another path"):
+            write_csv(summary, path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("write", [write_csv, write_parquet, write_json])
+def test_what_is_no_file_is_written_to_and_not_replaced(summary, tmp_path, write):
+    write(summary, tmp_path / "t")
+    os.mkfifo(tmp_path / "pipe")
+    read = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    write(summary, tmp_path / "pipe")
+    reader.join()
+    assert read == [(tmp_path / "t").read_bytes()]
+    (tmp_path / "link").symlink_to("target")
+    (tmp_path / "target").write_text("")
+    write(summary, tmp_path / "link")
+    assert (tmp_path / "target").read_bytes() == read[0]
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_an_empty_cohort_has_no_numbers(tmp_path):

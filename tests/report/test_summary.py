@@ -1,3 +1,5 @@
+import itertools
+import shutil
 import tracemalloc
 
 import cohort_folders as cohorts
@@ -7,6 +9,7 @@ import pandas as pd
 import pytest
 
 from deeplift_fast.report import SummaryError, summarise
+from deeplift_fast.report import summary as report
 from deeplift_fast.report.bootstrap import hash_texts, weights
 from deeplift_fast.report.grouping import EMPTY, UNLISTED, read_grouping
 
@@ -218,8 +221,62 @@ def test_top_rows_leave_out_special_tokens_and_what_few_carry(folder, drawn):
     assert len(summary.top("code", "overall", "all", 99, "count", least + 1)) < len(every)
 
 
+def replaced(folder, other, what):
+    for path in other.rglob(what):
+        (folder / path.relative_to(other)).write_bytes(path.read_bytes())
+
+
+def interrupted(monkeypatch, then, times=1):
+    """Calls `then` each time that the samples of a folder were read."""
+    read, left = report.completeness, [times]
+
+    def reading(folder):
+        found = read(folder)
+        if left[0]:
+            left[0] -= 1
+            then()
+        return found
+
+    monkeypatch.setattr(report, "completeness", reading)
+
+
+@pytest.fixture
+def two(tmp_path, drawn):
+    """A cohort, and the same after its run was begun anew with other numbers."""
+    found, rows = drawn
+    before = cohorts.write(tmp_path / "before", found[:30], rows[rows["sample"] < 30])
+    return before, cohorts.write(tmp_path / "after", found, rows.assign(attribution=-rows["attribution"]))
+
+
+def test_what_a_run_writes_anew_meanwhile_is_read_again(two, monkeypatch):
+    before, after = two
+    interrupted(monkeypatch, lambda: replaced(before, after, "*.*"))
+    found = summarise(before)
+    check(found.table, summarise(after).table)
+    assert found.completeness.samples == 60
+
+
+def test_a_part_that_is_ahead_of_the_manifest_is_waited_for(two, monkeypatch):
+    before, after = two
+    interrupted(monkeypatch, lambda: replaced(before, after, "*.parquet"))
+    monkeypatch.setattr(report.time, "sleep", lambda _: replaced(before, after, "manifest.json"))
+    check(summarise(before).table, summarise(after).table)
+
+
+def test_a_run_that_is_faster_than_its_reader_is_told(two, monkeypatch):
+    before, after = two
+    manifests = itertools.cycle([after, two[0].parent / "first"])
+    shutil.copytree(before, before.parent / "first")
+    interrupted(monkeypatch, lambda: replaced(before, next(manifests), "*.*"), times=99)
+    with pytest.raises(SummaryError, match="is being written anew, faster than it is read; try again"):
+        summarise(before)
+
+
 def break_manifest(out):
     (out / "manifest.json").write_text("{}")
+
+
+OTHER_TYPES = '{"identity": {"interpreter": {"rules": "rescale"}, "part_samples": 20}, "total": 60, "parts": {"0": 3}}'
 
 
 def lose_part(out):
@@ -235,6 +292,8 @@ def damage_part(out):
     [
         (lambda out: (out / "manifest.json").unlink(), "holds no manifest.json; accepted"),
         (lambda out: (out / "manifest.json").write_text("{"), "cannot be read"),
+        (lambda out: (out / "manifest.json").write_text(OTHER_TYPES), "its fields have other types"),
+        (lambda out: (out / "samples" / "part-000001.parquet").write_bytes(b""), "part-000001.parquet is damaged"),
         (break_manifest, "is not a cohort's manifest: it lacks one of identity, parts, total"),
         (lose_part, "part-000001.parquet is missing.*same command"),
         (damage_part, "part-000001.parquet is damaged.*same command"),
@@ -244,3 +303,9 @@ def test_a_damaged_folder_gives_no_numbers(folder, harm, message):
     harm(folder)
     with pytest.raises(SummaryError, match=message):
         summarise(folder)
+
+
+@pytest.mark.parametrize("out", ["nothing://here", "zip://here"])
+def test_a_url_that_cannot_be_opened_is_named(out):
+    with pytest.raises(SummaryError, match=f"{out} cannot be opened"):
+        summarise(out)
