@@ -230,6 +230,59 @@ class Recurrence:
         return torch.full(shape, torch.nan, dtype=make.dtype, device=make.device)
 
 
+@dataclass(frozen=True)
+class Lockstep:
+    """StageNet's cell in two layers: PyHealth's sizes where the case is large."""
+
+    steps: list[int]
+    samples: int
+    units: int
+    levels: int
+    columns: int
+    weight: Tensor
+
+    @staticmethod
+    def of(make: Maker) -> "Lockstep":
+        """With columns past the gates, as rows are padded."""
+        steps = [make.size(6, 64), make.size(2, 8)]
+        units, levels = (384, 3) if make.large else (10, 2)
+        columns = -(-(4 * units + 2 * levels) // 16) * 16
+        weight = make.normal(2, units, columns, scale=units**-0.5)
+        return Lockstep(steps, make.size(5, 128), units, levels, columns, weight)
+
+    @property
+    def rows(self) -> int:
+        """Of both layers."""
+        return self.samples * sum(self.steps)
+
+    @property
+    def flops(self) -> int:
+        """Of the products of one stream and direction."""
+        return 2 * self.rows * (4 * self.units + 2 * self.levels) * self.units
+
+
+def lockstep(make: Maker, slope: str, half: float) -> Call:
+    """Every sample with a baseline of its own."""
+    of = Lockstep.of(make)
+    projected, bias = make.normal(2 * of.rows, of.columns), make.normal(2, of.columns)
+    k = torch.full((of.rows, 8, of.units), torch.nan, dtype=make.dtype, device=make.device)
+    where = torch.arange(of.samples).to(make.device)
+    arguments = (projected, where, of.steps, of.weight, bias, k, of.levels, slope, half)
+    # PyHealth's arithmetic jumps where a derivative nears 0: rounding decides the side.
+    return Call(arguments, lambda found: [*found] if slope == "pyhealth" else [*found, k], 2 * of.flops)
+
+
+def lockstep_backward(make: Maker) -> Call:
+    """Coefficients of the size that cells give."""
+    of = Lockstep.of(make)
+    k, m_h = make.normal(of.rows, 8, of.units, scale=0.3), make.normal(of.rows, of.units)
+    m_master = make.normal(of.rows, of.levels)
+    shares = make.normal(of.rows, 2 * of.levels).double().abs().add(0.1).to(make.dtype)
+    gates = 4 * of.units + 2 * of.levels
+    given = (m_h, m_master, k, shares, of.steps, of.weight, of.levels)
+    return Call(given, lambda d: [d[:, :gates]], of.flops)
+
+
 def recurrent(make: Maker, cell: str, slope: str, half: float) -> Call:
     """Every sample with a baseline of its own length."""
     layer = Recurrence.of(make, cell)

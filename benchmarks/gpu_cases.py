@@ -121,6 +121,10 @@ def _cases() -> list[Case]:
     for half, rule in ((0.0, "gradient"), (0.5, "midpoint")):
         make = partial(gpu_calls_windows.stage_window_backward, half=half)
         cases.append(Case("stage_window_backward", rule, make, on_gpu=HALVES))
+    for slope in SLOPES["stagenet"]:
+        make = partial(gpu_calls.lockstep, slope=slope, half=0.5 if slope == "secant" else 0.0)
+        cases.append(Case("lockstep", slope, make, float32=2e-5))
+    cases.append(Case("lockstep_backward", "", gpu_calls.lockstep_backward, float32=2e-5))
     for cell, slopes in SLOPES.items():
         for slope in slopes:
             half = 0.5 if slope == "secant" else 0.0

@@ -66,6 +66,10 @@ def _rows_back(call: Call) -> int:
 
 _TANH = 5 * EXPONENTIAL  # the secant with its two values: three exponentials, and divisions
 _ROW = FLOAT * WIDTH
+_BY_STEP = {
+    "recurrent": "1 each step, and a matrix product",
+    "lockstep": "1 each step of all layers, and a batched product",
+}
 
 KERNELS = (
     Kernel("secant", "tanh at input and baseline", 2 * FLOAT, 3 * FLOAT, _TANH, case=("secant, tanh, rescale", _first)),
@@ -145,20 +149,12 @@ KERNELS = (
         20,
         case=("convergence, complete", _second),
     ),
-    Kernel(
-        "recurrent",
-        "StageNet's unit, a step of input and baseline",
-        16 * FLOAT + 2 * FLOAT,
-        6 * FLOAT + 8 * FLOAT,
-        10 * _TANH,
-        "1 each step, and a matrix product",
+    *(
+        Kernel(op, "StageNet's unit, a step of input and baseline", 18 * FLOAT, 14 * FLOAT, 10 * _TANH, launches)
+        for op, launches in _BY_STEP.items()
     ),
-    Kernel(
-        "recurrent_backward",
-        "StageNet's unit, a step",
-        11 * FLOAT,
-        5 * FLOAT,
-        20,
-        "1 each step, and a matrix product",
+    *(
+        Kernel(f"{op}_backward", "StageNet's unit, a step", 11 * FLOAT, 5 * FLOAT, 20, launches)
+        for op, launches in _BY_STEP.items()
     ),
 )

@@ -17,7 +17,7 @@ LEVELS, LABS = 3, 10
 GATES = 4 * HIDDEN + 2 * LEVELS
 INNER = 4 * WIDTH  # of the Transformer's feed-forward part
 # Operations of a call around the kernels and products: counted on a GPU that holds no numbers, with two features.
-SMALL = {"StageNet": 39, "Transformer": 92, "MLP": 34}
+SMALL = {"StageNet": 38, "Transformer": 92, "MLP": 34}
 BOTH = 2  # streams
 
 
@@ -66,28 +66,36 @@ def _embedded(gpu: Gpu, rows: int, slots: int) -> list[Work]:
 
 
 def stagenet(gpu: Gpu, sizes: Sizes) -> list[Work]:
-    """Both features, one after the other."""
+    """Features in lockstep; after a feature's last step the others go on without it."""
     work = [Work("small operations", SMALL["StageNet"], 0.0), _kernel_work(gpu, "convergence", sizes.batch)]
+    batch, total, of_all = sizes.batch, sizes.batch * sum(sizes.steps), sizes.batch * len(sizes.steps)
     for steps, slots in zip(sizes.steps, sizes.slots, strict=True):
-        batch, rows = sizes.batch, sizes.batch * steps
-        columns = 1 + (WIDTH if slots else LABS)
+        rows, columns = batch * steps, 1 + (WIDTH if slots else LABS)
         work += _embedded(gpu, rows, slots) if slots else [Work("values", 4, rows * LABS * 3 * FLOAT / gpu.bandwidth)]
         work += [
             _product(gpu, "inputs to gates", BOTH * rows, columns, GATES),
-            _product(gpu, "states to gates", BOTH * batch, HIDDEN, GATES, steps - 1),
-            _kernel_work(gpu, "recurrent", batch * HIDDEN, steps),
-            _kernel_work(gpu, "stage_window", BOTH * batch * WINDOW * HIDDEN),
-            _kernel_work(gpu, "stage_window_backward", batch * WINDOW * HIDDEN),
-            Work("multipliers of states, cleared", 1, FLOAT * rows * HIDDEN / gpu.bandwidth),
-            _product(gpu, "convolution", BOTH * batch, WINDOW * HIDDEN, HIDDEN),
-            _kernel_work(gpu, "gated_sum", batch * HIDDEN),
-            _product(gpu, "convolution, back", batch, HIDDEN, WINDOW * HIDDEN),
-            _product(gpu, "theme", batch, HIDDEN, HIDDEN // 6, 3 * BOTH),
-            _kernel_work(gpu, "recurrent_backward", batch * HIDDEN, steps),
-            _product(gpu, "gates to states", batch, GATES, HIDDEN, steps - 1),
             _product(gpu, "gates to inputs", rows, GATES, columns - 1),
         ]
-    return work
+    falling = [*sorted(sizes.steps, reverse=True), 0]
+    for going in range(1, len(falling)):
+        steps, rows = falling[going - 1] - falling[going], batch * going
+        first = going == len(sizes.steps)  # step: all have it, and it has no states
+        work += [
+            _product(gpu, "states to gates", BOTH * rows, HIDDEN, GATES, steps - first),
+            _kernel_work(gpu, "lockstep", rows * HIDDEN, steps),
+            _kernel_work(gpu, "lockstep_backward", rows * HIDDEN, steps),
+            _product(gpu, "gates to states", rows, GATES, HIDDEN, steps - first),
+        ]
+    return [
+        *work,
+        _kernel_work(gpu, "stage_window", BOTH * of_all * WINDOW * HIDDEN),
+        _kernel_work(gpu, "stage_window_backward", of_all * WINDOW * HIDDEN),
+        Work("multipliers of states, cleared", 1, FLOAT * total * HIDDEN / gpu.bandwidth),
+        _product(gpu, "convolution", BOTH * of_all, WINDOW * HIDDEN, HIDDEN),
+        _kernel_work(gpu, "gated_sum", of_all * HIDDEN),
+        _product(gpu, "convolution, back", of_all, HIDDEN, WINDOW * HIDDEN),
+        _product(gpu, "theme", of_all, HIDDEN, HIDDEN // 6, 3 * BOTH),
+    ]
 
 
 def transformer(gpu: Gpu, sizes: Sizes) -> list[Work]:

@@ -45,7 +45,8 @@ class Launches(TorchDispatchMode):
         name = func._schema.name.split("::")[1]
         tensors = [t for t in torch.utils._pytree.tree_leaves((args, kwargs, found)) if isinstance(t, torch.Tensor)]
         if name not in _FREE and any(t.device.type == self.device for t in tensors):
-            self.calls.append(name)
+            # A batched product copies its bias first; a plain one adds it on the way.
+            self.calls += ["copy", name] if name == "baddbmm" else [name]
         return found
 
 
@@ -97,6 +98,9 @@ def _everybody(samples, steps):
 
 class _Stream:
     cuda_stream = 0
+
+    def synchronize(self):
+        pass
 
 
 def explained(model, batch, rules, device="cuda:0", steps=1, counting=None, **options):

@@ -10,6 +10,7 @@ from pyhealth.models import MLP, RNN, StageAttentionNet, StageNet, Transformer
 from deeplift_fast import ConvergenceWarning, DeepLift, FusionWarning
 
 STAGENET = {"codes": "stagenet", "labs": "stagenet_tensor"}
+THREE = {"vitals": "stagenet_tensor", **STAGENET}
 SEQUENCE = {"a": "sequence", "b": "sequence"}
 NESTED = {"visits": "nested_sequence", "a": "sequence"}
 
@@ -35,6 +36,16 @@ def patients(count=6, longest=14, seed=1):
             }
         )  # fmt: skip
     return found
+
+
+def with_vitals(samples, longest):
+    """Patients with one more feature, of up to so many steps; the third patient has so many."""
+    draw = random.Random(3)
+    for i, each in enumerate(samples):
+        steps = longest if i == 2 else draw.randint(1, longest)
+        values = [[draw.gauss(0, 1) for _ in range(5)] for _ in range(steps)]
+        each["vitals"] = ([0.5 * k for k in range(steps)], values)
+    return samples
 
 
 def dataset(schema, samples=None, label="multiclass"):

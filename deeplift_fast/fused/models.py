@@ -1,6 +1,7 @@
 """PyHealth's models as chains of fused layers: one class per model, made once and rebuilt when a weight changes."""
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -9,7 +10,7 @@ from pyhealth.models import MLP, RNN, StageAttentionNet, StageNet, Transformer
 from torch import Tensor, nn
 
 from deeplift_fast.features import Feature
-from deeplift_fast.fused import mlp, rnn, stagenet, stagenet_attention, transformer
+from deeplift_fast.fused import lockstep, mlp, rnn, stagenet, stagenet_attention, transformer
 from deeplift_fast.fused.entries import between, pooled
 from deeplift_fast.fused.inputs import (
     entry_of,
@@ -30,6 +31,9 @@ from deeplift_fast.read_back import ReadBack
 
 Segment = tuple[float, float]
 Contributions = Callable[[Tensor], Tensor]
+# Parts of the patient embedding that lie side by side in it, `[samples, width]`, all of one width, and from their
+# multipliers to contributions by feature key.
+Ends = tuple[list[Pair], Callable[[Sequence[Tensor]], dict[str, Tensor]]]
 
 
 class FusedModel(Protocol):
@@ -49,16 +53,50 @@ class FusedModel(Protocol):
         """Whether a weight that was packed has changed since."""
         ...
 
-    def feature(
-        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
-    ) -> tuple[Pair, Contributions]:
-        """One feature's part of the patient embedding, `[samples, width]`, and from its multipliers to contributions.
+    def features(
+        self,
+        features: Mapping[str, Feature],
+        baselines: Mapping[str, Tensor],
+        arithmetic: Arithmetic,
+        segment: Segment,
+        later: ReadBack,
+    ) -> Ends:
+        """Parts of the patient embedding and the way back from them.
 
         Raises:
             Unfit: for a shape or a mask that the layers were not written for. Where `arithmetic` is static, what only
                 the numbers tell is asked of `later`, and raised at its next read-back.
         """
         ...
+
+
+class OneByOne:
+    """Features that each go through layers of their own, one after the other."""
+
+    def feature(
+        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
+    ) -> tuple[Pair, Contributions]:
+        """A feature's part of the patient embedding, `[samples, width]`, and from its multipliers to contributions."""
+        raise NotImplementedError
+
+    def features(
+        self,
+        features: Mapping[str, Feature],
+        baselines: Mapping[str, Tensor],
+        arithmetic: Arithmetic,
+        segment: Segment,
+        later: ReadBack,
+    ) -> Ends:
+        """See :class:`FusedModel`."""
+        found = {
+            key: self.feature(key, feature, baselines[key], arithmetic, segment, later)
+            for key, feature in features.items()
+        }
+
+        def back(multipliers: Sequence[Tensor]) -> dict[str, Tensor]:
+            return {key: each(m) for (key, (_, each)), m in zip(found.items(), multipliers, strict=True)}
+
+        return [end for end, _ in found.values()], back
 
 
 def embeddings(model: Any) -> Mapping[str, Any]:
@@ -71,7 +109,7 @@ def _schema(model: Any, key: str) -> tuple[str, ...]:
     return tuple(model.dataset.input_processors[key].schema())
 
 
-class FusedStageNet(Watched):
+class FusedStageNet(Watched, OneByOne):
     """`StageNet` and `StageAttentionNet`."""
 
     at_once = 256
@@ -89,7 +127,36 @@ class FusedStageNet(Watched):
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
     ) -> tuple[Pair, Contributions]:
+        """See :class:`OneByOne`."""
+        given = self._given(key, feature, baseline, arithmetic.static, later)
+        lengths = given.ends
+        if self._finish is stagenet_attention.finish and not arithmetic.static:
+            lengths = stagenet_attention.needed(given.mask, given.ends, given.layer.module.conv_size)
+        return stagenet.run(given, lengths, arithmetic, segment, self._finish)
+
+    def features(
+        self,
+        features: Mapping[str, Feature],
+        baselines: Mapping[str, Tensor],
+        arithmetic: Arithmetic,
+        segment: Segment,
+        later: ReadBack,
+    ) -> Ends:
         """See :class:`FusedModel`."""
+        if not arithmetic.static or self._group is None:
+            return super().features(features, baselines, arithmetic, segment, later)
+        given = {key: self._given(key, feature, baselines[key], True, later) for key, feature in features.items()}
+        end, back = self._group.run(list(given.values()), arithmetic, segment)
+        return [end], lambda m: dict(zip(given, back(m[0]), strict=True))
+
+    @functools.cached_property
+    def _group(self) -> lockstep.Group | None:
+        """All layers, where they may go in lockstep."""
+        if self._finish is stagenet_attention.finish:
+            return None
+        return lockstep.Group.of(list(self._layers.values()))
+
+    def _given(self, key: str, feature: Feature, baseline: Tensor, static: bool, later: ReadBack) -> stagenet.Given:
         entry = entry_of(feature, baseline, embeddings(self._model)[key])
         schema = _schema(self._model, key)
         mask, given = step_mask(feature, schema), mask_of(feature, schema)
@@ -97,21 +164,17 @@ class FusedStageNet(Watched):
             raise unfit(feature, "its mask is one of steps, and PyHealth's layer takes one of codes")
         samples, steps = feature.value.shape[:2]
         ends = mask.sum(1, dtype=torch.int64)
-        require_flags(feature, mask, ends, arithmetic.static, later)
+        require_flags(feature, mask, ends, static, later)
         ends = ends.clamp(1, steps)
         time = feature.parts[schema.index("time")] if "time" in schema else None
         if time is None:
             time = torch.ones(samples, steps, device=mask.device)
         if not isinstance(time, Tensor) or not time.is_floating_point() or time.numel() != samples * steps:
             raise unfit(feature, "its times are not one floating-point number per step")
-        times = time.reshape(samples, steps)
-        layer, lengths = self._layers[key], ends
-        if self._finish is stagenet_attention.finish and not arithmetic.static:
-            lengths = stagenet_attention.needed(mask, ends, layer.module.conv_size)
-        return stagenet.run(layer, entry, lengths, ends, mask, times, arithmetic, segment, self._finish)
+        return stagenet.Given(self._layers[key], entry, ends, mask, time.reshape(samples, steps))
 
 
-class FusedTransformer:
+class FusedTransformer(OneByOne):
     """`Transformer`."""
 
     layer = "TransformerLayer"
@@ -127,7 +190,7 @@ class FusedTransformer:
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
     ) -> tuple[Pair, Contributions]:
-        """See :class:`FusedModel`."""
+        """See :class:`OneByOne`."""
         layer = embeddings(self._model)[key]
         entry = entry_of(feature, baseline, layer)
         mask = self._mask(key, feature)
@@ -158,7 +221,7 @@ class FusedTransformer:
         return step_mask(feature, _schema(self._model, key)).bool()
 
 
-class FusedMLP:
+class FusedMLP(OneByOne):
     """`MLP`."""
 
     layer = "MLP"
@@ -179,7 +242,7 @@ class FusedMLP:
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
     ) -> tuple[Pair, Contributions]:
-        """See :class:`FusedModel`."""
+        """See :class:`OneByOne`."""
         layer, mask = embeddings(self._model)[key], mask_of(feature, _schema(self._model, key))
         layers = list(self._model.mlp[key])
         if feature.is_token and isinstance(layer, nn.Embedding) and feature.value.dim() in (2, 3):
@@ -198,7 +261,7 @@ class FusedMLP:
         return out, lambda m: entered(back(m))
 
 
-class FusedRNN(Watched):
+class FusedRNN(Watched, OneByOne):
     """`RNN`."""
 
     layer = "RNNLayer"
@@ -214,7 +277,7 @@ class FusedRNN(Watched):
     def feature(
         self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
     ) -> tuple[Pair, Contributions]:
-        """See :class:`FusedModel`."""
+        """See :class:`OneByOne`."""
         entry = entry_of(feature, baseline, embeddings(self._model)[key])
         lengths, longest = self._lengths(key, feature, baseline, arithmetic.static, later), entry.baseline.shape[1]
         steps = Ragged.every(lengths, longest) if arithmetic.static else Ragged.of(lengths)

@@ -106,8 +106,21 @@ class Pair:
 
 
 def linear(pair: Pair, weight: Tensor, bias: Tensor | None = None) -> tuple[Pair, Back]:
-    """`x · weightᵀ + bias`: the ordinary gradient is exact."""
+    """`x · weightᵀ + bias`: the ordinary gradient is exact. Rows take several layers' weights in turn."""
+    if weight.dim() == 3:
+        return pair.map(lambda x: _in_turn(x, weight.mT, bias)), lambda m: _in_turn(m, weight)
     return pair.map(lambda x: F.linear(x, weight, bias)), lambda m: m @ weight
+
+
+def _in_turn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Each row of `[rows, in]` times one of `weight`, `[layers, in, out]`: the first row the first, and so on."""
+    out = x.new_empty(len(x), weight.shape[2])
+    by_layer, to = (each.unflatten(0, (-1, len(weight))).transpose(0, 1) for each in (x, out))
+    if bias is None:
+        torch.bmm(by_layer, weight, out=to)
+    else:
+        torch.baddbmm(bias[:, None], by_layer, weight, out=to)
+    return out
 
 
 def activation(pair: Pair, function: str, arithmetic: Arithmetic) -> tuple[Pair, Back]:

@@ -110,7 +110,7 @@ class Plan:
         device = next(iter(baselines.values())).device
         arithmetic, later = Arithmetic("rescale", is_static(device)), ReadBack()
         with torch.inference_mode(False), torch.no_grad():
-            logits, _ = _logits(model, fused, features, baselines, arithmetic, (0.0, 1.0), later)
+            logits, _, _ = _logits(model, fused, features, baselines, arithmetic, (0.0, 1.0), later)
         later.fetch()
         ours, theirs = logits.x, own(CHECKED)
         if ours.shape != theirs.shape:
@@ -211,7 +211,7 @@ def _run_part(
         for k in range(steps, 0, -1):
             # Of several segments, the one that starts is the end nearer to the input, as in the generic walk.
             segment = (0.0, 1.0) if steps == 1 else (k / steps, (k - 1) / steps)
-            pair, backs = _logits(model, fused, features, baselines, arithmetic, segment, later)
+            pair, back, parts = _logits(model, fused, features, baselines, arithmetic, segment, later)
             if k == steps:
                 chosen = _target(pair.x if steps == 1 else pair.x0, target)
             ends = _at(chosen, pair)
@@ -219,10 +219,10 @@ def _run_part(
                 output = ends[0 if steps == 1 else 1]
             if k == 1:
                 baseline_output = ends[1 if steps == 1 else 0]
-            by_feature = model.fc.weight.unflatten(1, (len(features), -1)).transpose(0, 1)
-            seeds = by_feature.index_select(1, chosen[:, 0])  # each feature's lie together: no kernel copies them
-            for (key, back), seed in zip(backs.items(), seeds, strict=True):
-                part = back(seed) / steps if steps > 1 else back(seed)
+            by_part = model.fc.weight.unflatten(1, (parts, -1)).transpose(0, 1)
+            seeds = by_part.index_select(1, chosen[:, 0])  # each part's lie together: no kernel copies them
+            for key, each in back(list(seeds)).items():
+                part = each / steps if steps > 1 else each
                 totals[key] = totals[key] + part if key in totals else part
     return totals, output, baseline_output, chosen
 
@@ -253,18 +253,19 @@ def _logits(
     arithmetic: Arithmetic,
     segment: Any,
     later: ReadBack,
-) -> tuple[Pair, dict[str, Callable[[Tensor], Tensor]]]:
+) -> tuple[Pair, Callable[[list[Tensor]], dict[str, Tensor]], int]:
+    """Also the way back from the multipliers of the patient embedding's parts, and how many these are."""
     bias = model.fc.weight.new_zeros(len(model.fc.weight)) if model.fc.bias is None else model.fc.bias
-    backs, found = {}, None
-    for (key, feature), weight in zip(features.items(), model.fc.weight.chunk(len(features), 1), strict=True):
-        end, backs[key] = fused.feature(key, feature, baselines[key], arithmetic, segment, later)
+    ends, back = fused.features(features, baselines, arithmetic, segment, later)
+    found = None
+    for end, weight in zip(ends, model.fc.weight.chunk(len(ends), 1), strict=True):
         found = _added(found, end, weight.T, bias)
     assert found is not None
-    return found, backs
+    return found, back, len(ends)
 
 
 def _added(found: Pair | None, end: Pair, weight: Tensor, bias: Tensor) -> Pair:
-    """What one more feature gives to the logits."""
+    """What one more part of the patient embedding gives to the logits."""
     so_far = bias if found is None else found.both
     if end.both is not None and so_far is not None:
         return Pair.stacked(torch.addmm(so_far, end.both, weight))

@@ -14,12 +14,31 @@ from torch import Tensor
 from deeplift_fast import ops
 from deeplift_fast.fused import recurrent
 from deeplift_fast.fused.constants import ramp
-from deeplift_fast.fused.entries import Entry, between
+from deeplift_fast.fused.entries import Contributions, Entry, between
 from deeplift_fast.fused.pair import Arithmetic, Pair, activation, gated_sum, linear
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import Packed, States
 
 Last = tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor | None]]]
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What follows the cell; of several layers, each tensor with one more dimension in front, and samples in turn.
+
+    Attributes:
+        levels: of the cell.
+        hidden: its units without padding.
+        scale: weight and bias of the theme's first layer.
+        rescale: of its second one.
+        convolution: of the convolution over a whole window, `[hidden, window · hidden]`.
+    """
+
+    levels: int
+    hidden: int
+    scale: tuple[Tensor, Tensor]
+    rescale: tuple[Tensor, Tensor]
+    convolution: tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -29,12 +48,38 @@ class Prepared:
     Attributes:
         module: the layer.
         cell: its cell.
-        convolution: its convolution over a whole window, `[hidden, window · hidden]`.
+        convolution: as in :class:`Tail`.
     """
 
     module: Any
     cell: Packed
     convolution: Tensor
+
+    @property
+    def tail(self) -> Tail:
+        """What follows the cell."""
+        module = self.module
+        scale, rescale = ((each.weight, each.bias) for each in (module.nn_scale, module.nn_rescale))
+        return Tail(self.cell.levels, module.hidden_dim, scale, rescale, (self.convolution, module.nn_conv.bias))
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a batch gives a layer.
+
+    Attributes:
+        layer: see :func:`prepare`.
+        entry: the feature.
+        ends: one past the step whose output is kept, int64 `[samples]`.
+        mask: of steps, `[samples, steps]`.
+        times: of each step, `[samples, steps]`.
+    """
+
+    layer: Prepared
+    entry: Entry
+    ends: Tensor
+    mask: Tensor
+    times: Tensor
 
 
 def prepare(module: Any, embed: Any) -> Prepared:
@@ -92,12 +137,8 @@ class Windows:
 
 
 def run(
-    layer: Prepared,
-    entry: Entry,
+    given: Given,
     lengths: Tensor,
-    ends: Tensor,
-    mask: Tensor,
-    times: Tensor,
     arithmetic: Arithmetic,
     segment: tuple[float, float],
     finish: Callable[..., Last],
@@ -105,28 +146,34 @@ def run(
     """The layer's last output, `[samples, hidden]`, in the batch's order.
 
     Args:
-        layer: see :func:`prepare`.
-        entry: the feature.
+        given: the layer and its input.
         lengths: steps that are needed, 1 or more, int64 `[samples]`.
-        ends: one past the step whose output is kept, int64 `[samples]`.
-        mask: of steps, `[samples, steps]`.
-        times: of each step, `[samples, steps]`.
         arithmetic: the rule set.
         segment: the part of the line from baseline to input.
         finish: what the layer makes of its states: :func:`finish` or that of the attention variant.
     """
-    steps = Ragged.every(lengths, entry.baseline.shape[1]) if arithmetic.static else Ragged.of(lengths)
-    rows, entered = entry.enter(steps.at)
-    u = _with_time(between(rows, *segment), times, steps)
-    slope = "pyhealth" if arithmetic.rules == "pyhealth" else "secant"
-    states = recurrent.run(layer.cell, u, steps, arithmetic, slope, share=segment[0] == 0)
-    last, last_back = finish(layer, steps, steps.sorted(ends), steps.sorted(mask), states, arithmetic)
+    layer, longest = given.layer, given.entry.baseline.shape[1]
+    steps = Ragged.every(lengths, longest) if arithmetic.static else Ragged.of(lengths)
+    u, entered = inputs(given, steps, segment)
+    states = recurrent.run(layer.cell, u, steps, arithmetic, slope_of(arithmetic), share=segment[0] == 0)
+    last, last_back = finish(layer, steps, steps.sorted(given.ends), steps.sorted(given.mask), states, arithmetic)
 
     def back(m: Tensor) -> Tensor:
         m_h, m_master = last_back(steps.sorted(m))
         return entered(states.back(m_h, m_master))
 
     return steps.unsorted(last), back
+
+
+def slope_of(arithmetic: Arithmetic) -> str:
+    """The cell's activations' multipliers, as for :func:`deeplift_fast.ops.recurrent`."""
+    return "pyhealth" if arithmetic.rules == "pyhealth" else "secant"
+
+
+def inputs(given: Given, steps: Ragged, segment: tuple[float, float]) -> tuple[Pair, Contributions]:
+    """The cell's inputs, `[rows, columns]`, and from the multipliers of all but the time to contributions."""
+    rows, entered = given.entry.enter(steps.at)
+    return _with_time(between(rows, *segment), given.times, steps), entered
 
 
 def _with_time(rows: Pair, times: Tensor, steps: Ragged) -> Pair:
@@ -154,41 +201,41 @@ def finish(layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: S
         `[samples, hidden]`, and `back` to the multipliers of the states and of the forget master gates.
     """
     windows = Windows.of(steps, ends, states, layer.module.conv_size)
-    return staged(layer, states.h, windows.rows, windows, states, arithmetic)
+    return staged(layer.tail, states.h, windows.rows, windows, states.log_p, arithmetic)
 
 
 def staged(
-    layer: Prepared, h: Pair, places: Pair, windows: Windows, states: States, arithmetic: Arithmetic
+    tail: Tail, h: Pair, places: Pair, windows: Windows, log_p: Pair, arithmetic: Arithmetic
 ) -> tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor]]]:
     """The re-weighted convolution over each window, times its theme, plus the state at its end.
 
     Args:
-        layer: the layer.
+        tail: of the layer.
         h: states, `[…, units]` in both streams.
         places: where in `h` each window's states stand, `[samples, window]` in both streams.
         windows: of which steps they are.
-        states: of the cell, whose master gates make the stages.
+        log_p: from the cell, whose master gates make the stages.
         arithmetic: the rule set.
 
     Returns:
         `[samples, hidden]`, and `back` to the multipliers of `h` and of the forget master gates.
     """
-    module, levels, rows = layer.module, layer.cell.levels, windows.rows
+    levels, rows = tail.levels, windows.rows
     h_pair, real, at = (h.x, h.x0), windows.real.squeeze(-1), (places.x, places.x0)
     local, mean, last, log_stage = ops.stage_window(
-        h_pair, (states.log_p.x, states.log_p.x0), at, (rows.x, rows.x0), real, levels, module.hidden_dim
+        h_pair, (log_p.x, log_p.x0), at, (rows.x, rows.x0), real, levels, tail.hidden
     )
-    theme, scale_back = linear(Pair.stacked(mean.flatten(0, 1)), module.nn_scale.weight, module.nn_scale.bias)
+    theme, scale_back = linear(Pair.stacked(mean.flatten(0, 1)), *tail.scale)
     theme, relu_back = activation(theme, "relu", arithmetic)
-    theme, rescale_back = linear(theme, module.nn_rescale.weight, module.nn_rescale.bias)
-    convolved, _ = linear(Pair.stacked(local.flatten(2).flatten(0, 1)), layer.convolution, module.nn_conv.bias)
+    theme, rescale_back = linear(theme, *tail.rescale)
+    convolved, convolution_back = linear(Pair.stacked(local.flatten(2).flatten(0, 1)), *tail.convolution)
     out, out_back = gated_sum(theme, convolved, last, arithmetic)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_theme, m_convolved = out_back(m)
-        m_local = (m_convolved @ layer.convolution).reshape(local[0].shape)
+        m_local = convolution_back(m_convolved).reshape(local[0].shape)
         m_mean = scale_back(relu_back(rescale_back(m_theme)))
-        total, half = len(states.log_p.x), arithmetic.half
+        total, half = len(log_p.x), arithmetic.half
         return ops.stage_window_backward(m_local, m_mean, m, h_pair, at, rows.x, real, log_stage, total, levels, half)
 
     return out, back

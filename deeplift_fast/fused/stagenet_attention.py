@@ -44,7 +44,7 @@ def finish(
     seen, seen_back = _attended(layer, steps, h, windows, mask.bool(), arithmetic)
     place = ramp(windows.rows.x.numel(), 1, mask.device).view(windows.rows.x.shape)
     flat = seen.map(lambda x: x.flatten(0, 1))
-    out, out_back = staged(layer, flat, Pair(place, place), windows, states, arithmetic)
+    out, out_back = staged(layer.tail, flat, Pair(place, place), windows, states.log_p, arithmetic)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_seen, m_master = out_back(m)

@@ -27,6 +27,8 @@ __all__ = [
     "gated_sum",
     "gelu",
     "layer_norm_backward",
+    "lockstep",
+    "lockstep_backward",
     "log_mean_softmax",
     "log_mean_softmax_backward",
     "recurrent",
@@ -41,6 +43,8 @@ __all__ = [
 _secant = getattr(torch.ops, NAMESPACE).secant.default
 _recurrent = getattr(torch.ops, NAMESPACE).recurrent.default
 _recurrent_backward = getattr(torch.ops, NAMESPACE).recurrent_backward.default
+_lockstep = getattr(torch.ops, NAMESPACE).lockstep.default
+_lockstep_backward = getattr(torch.ops, NAMESPACE).lockstep_backward.default
 _stage_window = getattr(torch.ops, NAMESPACE).stage_window.default
 _stage_window_backward = getattr(torch.ops, NAMESPACE).stage_window_backward.default
 _attention = getattr(torch.ops, NAMESPACE).attention.default
@@ -169,6 +173,76 @@ def recurrent_backward(
     """
     arguments.check_recurrent_backward(m_h, m_master, coefficients, shares, counts, weights, levels, cell, inputs)
     return _recurrent_backward(m_h, m_master, coefficients, shares, counts, *weights, levels, cell, inputs)
+
+
+def lockstep(
+    projected: Tensor,
+    where: Tensor,
+    steps: Sequence[int],
+    weight: Tensor,
+    bias: Tensor,
+    coefficients: Tensor,
+    levels: int,
+    slope: str,
+    half: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """StageNet's cell in several layers of one size, which on CUDA take each step together; as :func:`recurrent`.
+
+    All samples of a layer have as many steps. A layer's rows are ordered by step, then by sample; those of layer i
+    begin at `i · samples · steps[0]`. Rows between the layers are not written.
+
+    Args:
+        projected: inputs times weights, of all rows at the input and then at the baseline, `[2·rows, columns]`; float32
+            or float64, on CUDA float16 or bfloat16 too. Columns are the forget, input, output and new gates of all
+            units, the forget master gates of all levels and the input master gates, and any others, which are ignored.
+        where: the baseline of each sample, int64 `[samples]`.
+        steps: of each layer, falling, 1 or more.
+        weight: of the states, `[layers, units, columns]`.
+        bias: `[layers, columns]`.
+        coefficients: written to, for :func:`lockstep_backward`: `[rows, 8, units]`.
+        levels: as for :func:`recurrent`.
+        slope: likewise.
+        half: likewise.
+
+    Returns:
+        `(h, h0, log_p, log_p0)` of all rows, as from :func:`recurrent`.
+
+    Raises:
+        ValueError: if shapes do not fit, or `slope` is unknown.
+        TypeError: for other dtypes.
+    """
+    arguments.check_lockstep(projected, where, steps, weight, bias, coefficients, levels, slope)
+    return _lockstep(projected, where, steps, weight, bias, coefficients, levels, slope, half)
+
+
+def lockstep_backward(
+    m_h: Tensor,
+    m_master: Tensor,
+    coefficients: Tensor,
+    shares: Tensor,
+    steps: Sequence[int],
+    weight: Tensor,
+    levels: int,
+) -> Tensor:
+    """Multipliers of the pre-activations of :func:`lockstep`, which are those of `projected` at the input.
+
+    Args:
+        m_h: multipliers of the states, `[rows, units]`.
+        m_master: multipliers of the forget master gates, `[rows, levels]`.
+        coefficients: from :func:`lockstep`.
+        shares: as for :func:`recurrent_backward`.
+        steps: as for :func:`lockstep`.
+        weight: likewise.
+        levels: likewise.
+
+    Returns:
+        `[rows, columns]`; of whatever content in rows that are no layer's and in columns past the gates.
+
+    Raises:
+        ValueError, TypeError: as :func:`lockstep`.
+    """
+    arguments.check_lockstep_backward(m_h, m_master, coefficients, shares, steps, weight, levels)
+    return _lockstep_backward(m_h, m_master, coefficients, shares, steps, weight, levels)
 
 
 def stage_window(

@@ -166,6 +166,74 @@ def check_recurrent_backward(
     _require("recurrent_backward: m_h, m_master, coefficients, shares and weights", given, shapes, m_h.dtype, on_cpu)
 
 
+def going_at(step: int, steps: Sequence[int]) -> int:
+    """How many layers of :func:`deeplift_fast.ops.lockstep` have a step."""
+    return sum(step < each for each in steps)
+
+
+def rows_per_sample(steps: Sequence[int]) -> int:
+    """Of :func:`deeplift_fast.ops.lockstep`: each layer but the last has as many rows as the first."""
+    return (len(steps) - 1) * steps[0] + steps[-1]
+
+
+def check_lockstep(
+    projected: Tensor,
+    where: Tensor,
+    steps: Sequence[int],
+    weight: Tensor,
+    bias: Tensor,
+    coefficients: Tensor,
+    levels: int,
+    slope: str,
+) -> None:
+    """Raise `ValueError` or `TypeError` unless :func:`deeplift_fast.ops.lockstep` accepts the arguments."""
+    if slope not in SLOPES["stagenet"]:
+        raise ValueError(f"lockstep: slope is {slope!r}; accepted: {', '.join(SLOPES['stagenet'])}")
+    on_cpu = _require_float("lockstep", projected, "projected")
+    _require_dimensions("lockstep", {"projected": (projected, 2), "where": (where, 1), "weight": (weight, 3)})
+    _require_layers("lockstep", weight, steps, levels)
+    (layers, units, columns), samples = weight.shape, len(where)
+    rows = samples * rows_per_sample(steps)
+    shapes = [(2 * rows, columns), (layers, units, columns), (layers, columns), (rows, COEFFICIENTS["stagenet"], units)]
+    given = [projected, weight, bias, coefficients]
+    _require("lockstep: projected, weight, bias and coefficients", given, shapes, projected.dtype, on_cpu)
+    _require("lockstep: where", [where], [(samples,)], torch.int64, dense=on_cpu)
+    if samples and on_cpu and not 0 <= int(where.min()) <= int(where.max()) < samples:
+        raise ValueError(f"lockstep: where names a baseline other than 0 to {samples - 1}")
+
+
+def check_lockstep_backward(
+    m_h: Tensor,
+    m_master: Tensor,
+    coefficients: Tensor,
+    shares: Tensor,
+    steps: Sequence[int],
+    weight: Tensor,
+    levels: int,
+) -> None:
+    """Raise unless :func:`deeplift_fast.ops.lockstep_backward` accepts the arguments."""
+    on_cpu = _require_float("lockstep_backward", m_h, "m_h")
+    _require_dimensions("lockstep_backward", {"m_h": (m_h, 2), "weight": (weight, 3)})
+    _require_layers("lockstep_backward", weight, steps, levels)
+    rows, units = len(m_h), weight.shape[1]
+    if rows % rows_per_sample(steps):
+        raise ValueError(
+            f"lockstep_backward: m_h has {rows} rows; accepted: as many for each sample, for steps {steps}"
+        )
+    shapes = [(rows, units), (rows, levels), (rows, COEFFICIENTS["stagenet"], units), (rows, 2 * levels)]
+    given = [m_h, m_master, coefficients, shares, weight]
+    names = "lockstep_backward: m_h, m_master, coefficients, shares and weight"
+    _require(names, given, [*shapes, tuple(weight.shape)], m_h.dtype, on_cpu)
+
+
+def _require_layers(op: str, weight: Tensor, steps: Sequence[int], levels: int) -> None:
+    layers, units, columns = weight.shape
+    if levels < 1 or units % levels or columns < 4 * units + 2 * levels:
+        raise ValueError(f"{op}: {columns} columns and {units} units do not fit {levels} levels")
+    if len(steps) != layers or not layers or list(steps) != sorted(steps, reverse=True) or steps[-1] < 1:
+        raise ValueError(f"{op}: steps is {list(steps)}; accepted: 1 or more of each of {layers} layers, falling")
+
+
 def check_stage_window(
     h: tuple[Tensor, Tensor],
     log_p: tuple[Tensor, Tensor],

@@ -21,6 +21,8 @@ ON_CUDA = (  # ops with a Triton kernel; the others run in plain torch there
     "secant",
     "recurrent",
     "recurrent_backward",
+    "lockstep",
+    "lockstep_backward",
     "stage_window",
     "stage_window_backward",
     "attention",
@@ -166,6 +168,17 @@ def _fake_recurrent_backward(m_h: Tensor, *rest: Any) -> Tensor:
     return m_h.new_empty(len(m_h), -(-inputs // quarter) * quarter)
 
 
+def _fake_lockstep(
+    projected: Tensor, where: Tensor, steps: list[int], weight: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    rows, levels = len(rest[1]), rest[2]
+    return tuple(projected.new_empty(rows, size) for size in (weight.shape[1], weight.shape[1], 2 * levels, 2 * levels))
+
+
+def _fake_lockstep_backward(m_h: Tensor, *rest: Any) -> Tensor:
+    return m_h.new_empty(len(m_h), rest[-2].shape[2])
+
+
 def _fake_stage_window(h: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     (samples, window), hidden = rest[7].shape, rest[-1]
     shapes = ((samples, window, hidden), (samples, hidden), (samples, hidden), (samples, window))
@@ -220,6 +233,8 @@ torch.library.register_vmap(f"{NAMESPACE}::secant", _vmap_secant, lib=_library)
 for _stem, _fake in (
     ("recurrent", _fake_recurrent),
     ("recurrent_backward", _fake_recurrent_backward),
+    ("lockstep", _fake_lockstep),
+    ("lockstep_backward", _fake_lockstep_backward),
     ("stage_window", _fake_stage_window),
     ("stage_window_backward", _fake_stage_window_backward),
     ("attention", _fake_attention),

@@ -17,6 +17,14 @@ SCHEMAS = {
         "Tensor back_u, Tensor back_h, Tensor back_master_u, Tensor back_master_h, int levels, str cell, int inputs"
         ") -> Tensor m_u"
     ),
+    "lockstep": (
+        "lockstep(Tensor projected, Tensor where, int[] steps, Tensor weight, Tensor bias, Tensor(a!) coefficients, "
+        "int levels, str slope, float half) -> (Tensor h, Tensor h0, Tensor log_p, Tensor log_p0)"
+    ),
+    "lockstep_backward": (
+        "lockstep_backward(Tensor m_h, Tensor m_master, Tensor coefficients, Tensor shares, int[] steps, "
+        "Tensor weight, int levels) -> Tensor d"
+    ),
     "stage_window": (
         "stage_window(Tensor h, Tensor h0, Tensor log_p, Tensor log_p0, Tensor places, Tensor places0, Tensor rows, "
         "Tensor rows0, Tensor real, int levels, int hidden) -> (Tensor local, Tensor mean, Tensor last, "

@@ -1,18 +1,20 @@
 """How many kernels StageNet launches on CUDA: counted by running its launchers on a GPU that holds no numbers."""
 
 import contextlib
+import importlib
 import warnings
 
 import fake_gpu
 import pytest
 import torch
-from fused_cases import batch_of, dataset, make, patients
+from fused_cases import THREE, batch_of, dataset, make, patients, with_vitals
 from pyhealth.interpret.methods import DeepLift as PyHealthDeepLift
 from pyhealth.models import StageNet
 
 from deeplift_fast.ops.triton import (
     convergence,
     gated_sum,
+    lockstep,
     recurrent,
     recurrent_backward,
     secant,
@@ -24,6 +26,8 @@ LAUNCHERS = {
     "convergence": (convergence, "_convergence_kernel"),
     "gated_sum": (gated_sum, "_gate_kernel"),
     "secant": (secant, "_secant_kernel"),
+    "lockstep": (lockstep, "forward_kernel"),
+    "lockstep_backward": (recurrent_backward, "stagenet_backward_kernel"),
     "recurrent": (recurrent, "forward_kernel"),
     "recurrent_backward": (recurrent_backward, "stagenet_backward_kernel"),
     "stage_window": (stage_window, "_kernel"),
@@ -41,13 +45,14 @@ class Kernel:
         return lambda *args, **options: self.calls.append("kernel")
 
 
-def counted(schema, rules, monkeypatch, steps=20):
-    """A whole call's launches, those of its fused part, and how many steps its features have in all."""
+def counted(schema, rules, monkeypatch, steps=20, vitals=9):
+    """A whole call's launches, those of its fused part, and how many steps each feature has."""
     fake_gpu.prepare(monkeypatch)
     counting = fake_gpu.Launches("cuda")
     for name, (module, kernel) in LAUNCHERS.items():
         monkeypatch.setattr(module, kernel, Kernel(counting.calls))
-        monkeypatch.setattr(f"deeplift_fast.ops._{name}", getattr(module, name))
+        launcher = importlib.import_module(f"deeplift_fast.ops.triton.{name}")
+        monkeypatch.setattr(f"deeplift_fast.ops._{name}", getattr(launcher, name))
     monkeypatch.setattr("torch.cuda.device_of", lambda tensor: contextlib.nullcontext())
     from deeplift_fast.fused import outcome
 
@@ -60,10 +65,10 @@ def counted(schema, rules, monkeypatch, steps=20):
         return found
 
     monkeypatch.setattr(outcome, "run", run)
-    data = dataset(schema, patients(5, longest=steps))
+    data = dataset(schema, with_vitals(patients(5, longest=steps), vitals))
     model, batch = make(StageNet, data, torch.float32, embedding_dim=16, chunk_size=6), batch_of(data, torch.float32)
     fake_gpu.explained(model, batch, rules, counting=_from_here(counting))
-    return len(counting.calls), part[-1], sum(batch[key][1].shape[1] for key in schema)
+    return len(counting.calls), part[-1], [batch[key][1].shape[1] for key in schema]
 
 
 @contextlib.contextmanager
@@ -81,21 +86,37 @@ LABS, CODES = {"labs": "stagenet_tensor"}, {"codes": "stagenet"}
 @pytest.mark.parametrize(("schema", "around"), [(LABS, 26), (CODES, 28)])
 def test_four_launches_a_step_and_forty_for_a_whole_call(schema, around, rules, monkeypatch):
     """With the front end, its checks and the baseline before, and the sums and the read-back after."""
-    launches, part, steps = counted(schema, rules, monkeypatch)
+    launches, part, (steps,) = counted(schema, rules, monkeypatch)
     assert 4 * steps < part <= 4 * steps + around
     assert launches <= 4 * steps + 37
 
 
-@pytest.mark.parametrize(("rules", "around"), [("rescale", 67), ("complete", 65), ("pyhealth", 66)])
-def test_a_feature_more_costs_thirty(rules, around, monkeypatch):
+@pytest.mark.parametrize(("rules", "around"), [("rescale", 56), ("complete", 54), ("pyhealth", 55)])
+def test_two_features_take_their_steps_together(rules, around, monkeypatch):
     launches, part, steps = counted(CODES | LABS, rules, monkeypatch)
-    assert 4 * steps < part <= 4 * steps + 51
-    assert launches <= 4 * steps + around
+    assert steps == [4, 20]
+    assert 4 * 20 < part <= 4 * 20 + 40
+    assert launches <= 4 * 20 + around
+    assert launches <= 4 * sum(steps) + 40  # codes of 4 steps are enough to make up for what goes around the steps
 
 
-def test_each_step_more_costs_four(monkeypatch):
-    found = [counted(LABS, "complete", monkeypatch, steps) for steps in (10, 25)]
-    assert [more - less for less, more in zip(*found, strict=True)] == [4 * 15, 4 * 15, 15]
+@pytest.mark.parametrize(("rules", "around"), [("rescale", 72), ("complete", 69), ("pyhealth", 71)])
+def test_a_third_feature_costs_fifteen(rules, around, monkeypatch):
+    launches, _, steps = counted(THREE, rules, monkeypatch)
+    assert sorted(steps) == [4, 9, 20]
+    assert launches <= 4 * 20 + around
+    assert launches < 4 * sum(steps) + 40
+
+
+@pytest.mark.parametrize(("schema", "vitals"), [(LABS, 9), (CODES | LABS, 9), (THREE, 9), (THREE, 2)])
+def test_each_step_more_of_the_longest_feature_costs_four(schema, vitals, monkeypatch):
+    found = [counted(schema, "complete", monkeypatch, steps, vitals)[:2] for steps in (10, 25)]
+    assert [more - less for less, more in zip(*found, strict=True)] == [4 * 15, 4 * 15]
+
+
+def test_steps_of_a_shorter_feature_cost_nothing(monkeypatch):
+    found = [counted(THREE, "complete", monkeypatch, vitals=vitals)[:2] for vitals in (3, 15)]
+    assert found[0] == found[1]
 
 
 def test_pyhealth_launches_many_times_as_many(monkeypatch):

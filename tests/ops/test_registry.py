@@ -12,8 +12,8 @@ import torch
 from deeplift_fast import ops
 from deeplift_fast.ops import naive, registry
 
-# On the CPU, where kernels would save little.
-IN_PLAIN_TORCH = {"log_mean_softmax", "log_mean_softmax_backward", "gated_sum"}
+# On the CPU: where kernels would save little, and what only the route for GPUs takes.
+IN_PLAIN_TORCH = {"log_mean_softmax", "log_mean_softmax_backward", "gated_sum", "lockstep", "lockstep_backward"}
 
 
 def test_every_backend_is_listed_and_says_why_it_is_missing():
@@ -50,7 +50,7 @@ def test_the_naive_implementation_has_the_signature_of_the_schema(op):
     schema = getattr(torch.ops.deeplift_fast, op).default._schema
     assert list(inspect.signature(getattr(naive, op)).parameters) == [argument.name for argument in schema.arguments]
     written = [argument.name for argument in schema.arguments if argument.is_write]
-    assert written == (["coefficients"] if op == "recurrent" else [])
+    assert written == (["coefficients"] if op in ("recurrent", "lockstep") else [])
 
 
 @pytest.mark.parametrize("op", ops.SCHEMAS)

@@ -5,6 +5,7 @@ from deeplift_fast.ops.naive.convergence import convergence
 from deeplift_fast.ops.naive.gated_sum import gated_sum
 from deeplift_fast.ops.naive.gelu import gelu
 from deeplift_fast.ops.naive.layer_norm import layer_norm_backward
+from deeplift_fast.ops.naive.lockstep import lockstep, lockstep_backward
 from deeplift_fast.ops.naive.log_mean_softmax import log_mean_softmax, log_mean_softmax_backward
 from deeplift_fast.ops.naive.recurrent import recurrent, recurrent_backward
 from deeplift_fast.ops.naive.secant import secant
@@ -18,6 +19,8 @@ __all__ = [
     "gated_sum",
     "gelu",
     "layer_norm_backward",
+    "lockstep",
+    "lockstep_backward",
     "log_mean_softmax",
     "log_mean_softmax_backward",
     "recurrent",

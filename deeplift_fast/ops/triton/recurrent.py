@@ -99,7 +99,7 @@ def recurrent(
                 projected, product, bias, master_bias, where,
                 states[old], cells[old], states[new], cells[new], h, h0, kept, log_p, log_p0,
                 count, count0, centre, rows, first, first0, t, units, chunk, levels,
-                projected.shape[1], product.shape[1],
+                projected.shape[1], product.shape[1], samples, rows, 0,
                 cell, slope, half, COEFFICIENTS[cell], triton.next_power_of_2(max(levels, 1)), high, wide,
                 **forward_options(u.dtype, cell, slope, torch.version.hip is None),
             )  # fmt: skip

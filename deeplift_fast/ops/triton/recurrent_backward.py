@@ -48,7 +48,7 @@ def recurrent_backward(
         for count in reversed(steps):
             first = last - count
             if levels:
-                _step_back_stagenet(m_h, m_master, shares, carried, cells, coefficients, d, count, later, first)
+                step_back_stagenet(m_h, m_master, shares, carried, cells, coefficients, d, count, later, first)
             else:
                 _step_back(m_h, carried, cells, coefficients, d, count, later, first, cell)
             if first:
@@ -59,7 +59,7 @@ def recurrent_backward(
         return torch.mm(of_u, to_u, out=m_u)
 
 
-def _step_back_stagenet(
+def step_back_stagenet(
     m_h: Tensor,
     m_master: Tensor,
     shares: Tensor,
@@ -70,13 +70,16 @@ def _step_back_stagenet(
     count: int,
     later: int,
     first: int,
+    layers: tuple[int, int, int] = (1, 1, 0),
 ) -> None:
+    """Of `layers`: how many have the step, how many the one after it, and rows from one to the next."""
+    going, further, stride = layers
     units, levels = m_h.shape[1], m_master.shape[1]
     by_level, chunk = triton.next_power_of_2(levels), units // levels
     wide = min(triton.next_power_of_2(chunk), max(elements_of(m_h.dtype) // by_level, 1))
-    stagenet_backward_kernel[(count,)](
+    stagenet_backward_kernel[(count, going)](
         m_h, m_master, shares, carried, cells, coefficients, d,
-        count, later, first, units, chunk, levels, d.shape[1], by_level, wide, num_warps=4,
+        count, later, first, further, units, chunk, levels, d.shape[1], stride, by_level, wide, num_warps=4,
     )  # fmt: skip
 
 
@@ -148,7 +151,7 @@ def backward_kernel(
         tl.store(to, m * read(k, inside), mask=inside)
 
 
-@triton.jit(do_not_specialize=("count", "later", "first"))
+@triton.jit(do_not_specialize=("count", "later", "first", "further", "stride"))
 def stagenet_backward_kernel(
     m_h: tl.tensor,
     m_master: tl.tensor,
@@ -160,17 +163,22 @@ def stagenet_backward_kernel(
     count: tl.tensor,
     later: tl.tensor,
     first: tl.tensor,
+    further: tl.tensor,  # layers that have a step after
     units: tl.tensor,
     chunk: tl.tensor,
     levels: tl.tensor,
     width: tl.tensor,
+    stride: tl.tensor,  # rows from one layer to the next
     LEVELS: tl.constexpr,
     UNITS: tl.constexpr,
 ) -> None:
-    """One step back of StageNet's cell; a program has a row: its master gates need the sums over each level's units."""
-    sample = tl.program_id(0).to(tl.int64)
-    row, level = first + sample, tl.arange(0, LEVELS).to(tl.int64)
-    there, follows = level < levels, sample < later
+    """One step back of StageNet's cell; a program has a row: its master gates need the sums over each level's units.
+
+    Layers of one size may go back in lockstep: `count` samples of each.
+    """
+    sample, layer = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    row, level = layer * stride + first + sample, tl.arange(0, LEVELS).to(tl.int64)
+    there, follows = level < levels, (sample < later) & (layer < further)
     k, to = coefficients + row * 8 * units, d + row * width
     dtype: tl.constexpr = tl.float64 if m_h.dtype.element_ty == tl.float64 else tl.float32
     forget, into = tl.zeros([LEVELS], dtype), tl.zeros([LEVELS], dtype)
@@ -178,7 +186,7 @@ def stagenet_backward_kernel(
         inner = start + tl.arange(0, UNITS)
         inside = there[:, None] & (inner < chunk)[None, :]
         unit = (level * chunk)[:, None] + inner[None, :]
-        own = sample * units + unit
+        own = (layer * count + sample) * units + unit
         m = read(m_h + row * units + unit, inside) + read(carried + own, inside & follows)
         c = _four_gates_back(k + unit, to + unit, m, read(carried_c + own, inside & follows), units, inside)
         tl.store(carried_c + own, c * read(k + 2 * units + unit, inside), mask=inside)

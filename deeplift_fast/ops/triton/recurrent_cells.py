@@ -10,7 +10,7 @@ import triton.language as tl
 from deeplift_fast.ops.triton.activations import activation, exponential, midpoint
 
 
-@triton.jit(do_not_specialize=("count", "count0", "centre", "rows", "first", "first0", "started"))
+@triton.jit(do_not_specialize=("count", "count0", "centre", "rows", "first", "first0", "started", "slots", "stride"))
 def forward_kernel(
     projected: tl.tensor,  # inputs times weights, [rows + rows0, gates of the input · units + masters]
     product: tl.tensor,  # states times weights, [count0 + count, gates of the state · units + masters]
@@ -38,6 +38,9 @@ def forward_kernel(
     levels: tl.tensor,
     projected_width: tl.tensor,
     product_width: tl.tensor,
+    slots: tl.tensor,  # of a layer
+    stride: tl.tensor,  # rows from one layer to the next
+    bias_width: tl.tensor,
     CELL: tl.constexpr,
     SLOPE: tl.constexpr,
     HALF: tl.constexpr,
@@ -48,9 +51,24 @@ def forward_kernel(
 ) -> None:
     """One step: states at the input and at the baseline, and the coefficients of the way back.
 
-    A program has some rows, of the samples or, after them, of the baselines, and some units of one level. A row of the
-    baseline faces itself.
+    A program has some rows, of the samples or, after them, of the baselines, and some units of one level of a layer. A
+    row of the baseline faces itself. Sizes are a layer's, but for `rows`, which are all that there are.
     """
+    layer = tl.program_id(2).to(tl.int64)
+    skipped, slots_before = layer * stride, layer * slots
+    projected += skipped * projected_width
+    product += slots_before * product_width
+    bias += layer * bias_width
+    master_bias += layer * bias_width
+    h_old += slots_before * units
+    c_old += slots_before * units
+    h_new += slots_before * units
+    c_new += slots_before * units
+    h += skipped * units
+    h0 += skipped * units
+    coefficients += skipped * COUNT * units
+    log_p += skipped * 2 * levels
+    log_p0 += skipped * 2 * levels
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     exists, at_input = row < count + count0, row < count
     # int64: an int32 offset wraps at 2**31 elements.

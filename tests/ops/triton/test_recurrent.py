@@ -5,6 +5,7 @@ import os
 
 import pytest
 import torch
+from counted_launches import Launches
 from guarded_memory import checked_memory, guarded
 
 from deeplift_fast.fused.ragged import Ragged
@@ -220,32 +221,6 @@ def test_coefficients_that_are_not_contiguous_are_written():
         recurrent(*arguments, *given["forward"], k, 0, "rnn_tanh", "secant", 0.5)
         found.append(k)
     assert torch.equal(*found)
-
-
-class Launches:
-    """Counts matrix products and kernels."""
-
-    def __init__(self, monkeypatch, modules):
-        self.products, self.kernels = 0, 0
-        for name in ("mm", "addmm"):
-            monkeypatch.setattr(torch, name, self._counted(getattr(torch, name), "products"))
-        for module, name in modules:
-            monkeypatch.setattr(module, name, _Grid(self, getattr(module, name)))
-
-    def _counted(self, function, kind):
-        def call(*args, **kwargs):
-            setattr(self, kind, getattr(self, kind) + 1)
-            return function(*args, **kwargs)
-
-        return call
-
-
-class _Grid:
-    def __init__(self, launches, kernel):
-        self._launches, self._kernel = launches, kernel
-
-    def __getitem__(self, grid):
-        return self._launches._counted(self._kernel[grid], "kernels")
 
 
 @pytest.mark.parametrize("cell", ["stagenet", "gru"])

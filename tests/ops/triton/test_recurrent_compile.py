@@ -32,8 +32,11 @@ DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "fp16": torch.float16, "
 CASES = [(cell, slope) for cell, slopes in SLOPES.items() for slope in slopes]
 CHUNK, LEVELS, WINDOW = 128, 4, 16  # a power of two above PyHealth's 3 levels and 10 steps
 # Sizes that PyHealth's defaults make multiples of 16; those that change from step to step are not specialised.
-SIZES = ("units", "chunk", "padded", "hidden", "projected_width", "product_width", "width")
-COUNTS = ("count", "count0", "centre", "rows", "first", "first0", "started", "later", "samples", "levels", "window")
+SIZES = ("units", "chunk", "padded", "hidden", "projected_width", "product_width", "width", "bias_width")
+COUNTS = (
+    "count", "count0", "centre", "rows", "first", "first0", "started", "later", "further", "slots", "stride", "samples",
+    "levels", "window",
+)  # fmt: skip
 
 
 def build(function, dtype, constants, **options):
