@@ -15,7 +15,8 @@ from gpu_calls import Call, Maker
 from torch import Tensor
 
 from deeplift_fast.ops import NAMESPACE
-from deeplift_fast.ops.arguments import FUNCTIONS, SLOPES
+from deeplift_fast.ops.arguments import FUNCTIONS
+from deeplift_fast.ops.recurrent_arguments import SLOPES
 
 FLOATS = (torch.float32, torch.float64)
 HALVES = (torch.float16, torch.bfloat16)

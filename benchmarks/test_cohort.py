@@ -6,6 +6,7 @@ the cohort, and its time per sample is taken for the rest. Nothing is asserted o
 
 import json
 import os
+import statistics
 import threading
 import time
 import warnings
@@ -27,6 +28,7 @@ from deeplift_fast.cohort.reading import open_source
 PATH = Path(__file__).parent / "results" / "cohorts.json"
 PYHEALTH_BATCH, PYHEALTH_SECONDS = 16, float(os.environ.get("BENCH_PYHEALTH_SECONDS", "20"))
 READ_GOAL = 15_000
+WRITING_RUNS = 5
 COHORTS = {
     "StageNet": ("StageNet, batch 128", 4096, 40),
     "Transformer": ("Transformer, 1 layer, batch 128", 32768, 15),
@@ -103,6 +105,28 @@ def test_end_to_end(tmp_path, keep, name):
             "budget": done.budget,
         },
     )
+
+
+@pytest.mark.parametrize("name", COHORTS)
+def test_writing(tmp_path, keep, monkeypatch, name):
+    """How much longer whole runs take than ones that write no tables, by medians of runs in turn."""
+    case_name, count, _ = COHORTS[name]
+    case = CASES[case_name]
+    dataset = on_disk(case.data, count)
+    model = make_model(case, dataset)
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    for turn in range(WRITING_RUNS + 1):
+        for written in (True, False) if turn % 2 else (False, True):
+            with monkeypatch.context() as patched:
+                if not written:
+                    patched.setattr("deeplift_fast.cohort.run._Run._write", lambda *args: None)
+                out = tmp_path / f"{turn}-{written}"
+                done = attribute_cohort(DeepLift(model), dataset, out, progress="none")
+            if turn:  # the first runs warm up
+                seconds[written].append(done.seconds)
+    with_, without = (statistics.median(seconds[written]) for written in (True, False))
+    row = {"seconds": rounded(with_), "seconds without tables": rounded(without), "runs of each": WRITING_RUNS}
+    keep(f"writing, {name}", row | {"share of the run": rounded(1 - without / with_), "goal": 0.15})
 
 
 @pytest.mark.parametrize("processes", [0, 1, 2])

@@ -11,7 +11,8 @@ from deeplift_fast.fused import workspace
 from deeplift_fast.fused.constants import ramp
 from deeplift_fast.fused.pair import Arithmetic, Pair, shares
 from deeplift_fast.fused.ragged import Ragged
-from deeplift_fast.ops.arguments import COEFFICIENTS, LANES
+from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS
+from deeplift_fast.ops.requirements import LANES
 
 _ALIGNED = 16  # units of a level in one panel are a multiple: rows then begin where the widest loads may
 

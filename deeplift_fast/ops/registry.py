@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.ops import arguments, naive
+from deeplift_fast.ops.requirements import computed
 from deeplift_fast.ops.schema import NAMESPACE, SCHEMAS
 
 ON_CUDA = (  # ops with a Triton kernel; the others run in plain torch there
@@ -82,6 +83,11 @@ def backend_for(op: str, device: str) -> str:
     return "naive"
 
 
+def overload(stem: str) -> Any:
+    """What calls an op (a name in `SCHEMAS`) through the dispatcher."""
+    return getattr(getattr(torch.ops, NAMESPACE), stem).default
+
+
 def release_memory() -> int:
     """Give the memory that the C++ kernels keep for results, up to 512 MiB, back to the system; its bytes."""
     if _backends["C++"].missing is not None:
@@ -123,7 +129,7 @@ def _launcher(stem: str) -> Callable[..., Any]:
 
 def _below_autograd(stem: str) -> Callable[..., Any]:
     """Results carry no gradient: an op claims no derivative, the rules above it do."""
-    op = getattr(getattr(torch.ops, NAMESPACE), stem).default
+    op = overload(stem)
 
     def kernel(*args: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
@@ -198,7 +204,7 @@ def _fake_token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, 
 
 def _fake_attention(asked: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     heads, pairs = len(asked), rest[-1]
-    return torch.empty_like(asked), asked.new_empty(heads * pairs, dtype=arguments.computed(asked.dtype))
+    return torch.empty_like(asked), asked.new_empty(heads * pairs, dtype=computed(asked.dtype))
 
 
 def _fake_attention_backward(m: Tensor, asked: Tensor, asked0: Tensor, rows: Tensor, *rest: Any) -> tuple:
@@ -216,7 +222,7 @@ def _fake_gated_sum(a: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
 def _fake_convergence(totals: Tensor, output: Tensor, output0: Tensor, rescale: bool, *rest: Any) -> tuple[Tensor, ...]:
     batch = len(output)
     parts = -(-batch // arguments.SAMPLES_AT_ONCE) if output.is_cuda else 1
-    factor = output.new_empty(batch if rescale else 0, dtype=arguments.computed(output.dtype))
+    factor = output.new_empty(batch if rescale else 0, dtype=computed(output.dtype))
     fine = torch.empty_like(output, dtype=torch.bool)
     return torch.empty_like(output), factor, fine, totals.new_empty(parts, 3)
 

@@ -11,6 +11,8 @@ from fused_cases import THREE, batch_of, dataset, make, patients, with_vitals
 from pyhealth.interpret.methods import DeepLift as PyHealthDeepLift
 from pyhealth.models import StageNet
 
+from deeplift_fast import ops
+from deeplift_fast.ops import recurrences
 from deeplift_fast.ops.triton import (
     convergence,
     gated_sum,
@@ -52,7 +54,7 @@ def counted(schema, rules, monkeypatch, steps=20, vitals=9):
     for name, (module, kernel) in LAUNCHERS.items():
         monkeypatch.setattr(module, kernel, Kernel(counting.calls))
         launcher = importlib.import_module(f"deeplift_fast.ops.triton.{name}")
-        monkeypatch.setattr(f"deeplift_fast.ops._{name}", getattr(launcher, name))
+        monkeypatch.setattr(ops if hasattr(ops, f"_{name}") else recurrences, f"_{name}", getattr(launcher, name))
     monkeypatch.setattr("torch.cuda.device_of", lambda tensor: contextlib.nullcontext())
     from deeplift_fast.fused import outcome
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from deeplift_fast import ops
 from deeplift_fast.ops import naive
-from deeplift_fast.ops.arguments import rows_per_sample
+from deeplift_fast.ops.recurrent_arguments import rows_per_sample
 
 
 def drawn(*shape, seed=0, dtype=torch.float64, scale=1.0):

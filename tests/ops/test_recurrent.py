@@ -12,7 +12,7 @@ from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import pack, run
 from deeplift_fast.fused.rnn import prepare
 from deeplift_fast.ops import naive
-from deeplift_fast.ops.arguments import COEFFICIENTS, GATES, SLOPES
+from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS, GATES, SLOPES
 
 CASES = [(cell, slope) for cell, slopes in SLOPES.items() for slope in slopes]
 

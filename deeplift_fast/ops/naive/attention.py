@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.arguments import computed, require_ends, require_within
+from deeplift_fast.ops.requirements import computed, require_ends, require_within
 
 
 @dataclass(frozen=True)

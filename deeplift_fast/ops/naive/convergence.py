@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.arguments import computed
+from deeplift_fast.ops.requirements import computed
 
 RESCALE_EPS = 1e-8  # PyHealth's: a smaller raw sum is not scaled
 LARGEST_FACTOR = 10.0  # a sample scaled by more is warned of

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.arguments import computed
 from deeplift_fast.ops.naive.secant import secant
+from deeplift_fast.ops.requirements import computed
 
 
 def gated_sum(a: Tensor, b: Tensor, c: Tensor, variant: str, half: float) -> tuple[Tensor, Tensor]:

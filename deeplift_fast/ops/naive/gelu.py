@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.arguments import computed, require_within
+from deeplift_fast.ops.requirements import computed, require_within
 
 # Nodes, and the distance of the arguments below which they are right to the dtype's rounding.
 _QUADRATURE = {torch.float32: (3, 0.5), torch.float64: (5, 0.25)}

@@ -9,7 +9,7 @@ variance, and the secant slope of rsqrt, −(r·r0)²/(r + r0):
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.arguments import computed, require_within
+from deeplift_fast.ops.requirements import computed, require_within
 
 
 def layer_norm_backward(

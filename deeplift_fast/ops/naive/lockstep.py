@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.arguments import rows_per_sample
 from deeplift_fast.ops.naive.recurrent import recurrent, recurrent_backward
+from deeplift_fast.ops.recurrent_arguments import rows_per_sample
 
 
 def lockstep(

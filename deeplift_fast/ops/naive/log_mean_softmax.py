@@ -9,7 +9,7 @@ softmax's Jacobian with m in the place of p takes a multiplier g to
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.arguments import computed
+from deeplift_fast.ops.requirements import computed
 
 
 def log_mean_softmax(z: Tensor, z0: Tensor, dim: int, log: bool) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.arguments import computed
+from deeplift_fast.ops.requirements import computed
 
 
 def token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multipliers: Tensor) -> Tensor:
