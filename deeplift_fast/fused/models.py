@@ -112,7 +112,7 @@ def _schema(model: Any, key: str) -> tuple[str, ...]:
 class FusedStageNet(Watched, OneByOne):
     """`StageNet` and `StageAttentionNet`."""
 
-    at_once = 256
+    at_once = 512
 
     def __init__(self, model: Any) -> None:
         self._model = model

@@ -11,6 +11,7 @@ from deeplift_fast.fused.pair import Pair
 from deeplift_fast.fused.rows import Chosen, Every, Rows
 
 _TRIES = 8  # sequences that are tried as the baseline of others
+_ALONE = 2  # of them in a row that are nobody else's, after which no more are tried
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,14 @@ class Ragged:
         """
         assert self.order is not None
         count = len(self.order)
-        leader = torch.full((count,), -1)
+        leader, alone = torch.full((count,), -1), 0
         for _ in range(_TRIES):
-            if not bool((leader < 0).any()):
+            if alone == _ALONE or not bool((leader < 0).any()):
                 break
             first = int((leader < 0).int().argmax())
             same = self._begins(rows, first) & (leader < 0)
             leader[same] = first
+            alone = alone + 1 if int(same.sum()) == 1 else 0
         open_ = leader < 0
         leader[open_] = torch.arange(count)[open_]
         kept, where = leader.unique(return_inverse=True)
@@ -137,7 +139,7 @@ class Ragged:
         """Which samples' sequences are a beginning of that of the sample at the place `first`."""
         within = self.step < self.lengths[first]
         facing = torch.where(within, self.offsets[self.step] + first, 0)
-        differs = (rows != rows[facing]).flatten(1).any(1) | ~within
+        differs = (rows != rows.index_select(0, facing)).flatten(1).any(1) | ~within
         return torch.bincount(self.place[differs], minlength=len(self.lengths)) == 0
 
 
