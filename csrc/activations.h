@@ -3,6 +3,7 @@
 // The formulas and their derivation stand in deeplift_fast/ops/naive/secant.py.
 #pragma once
 
+#include <cmath>
 #include <limits>
 #include <type_traits>
 
@@ -10,15 +11,10 @@
 
 namespace deeplift_fast {
 
-template <typename T>
-DLF_INLINE T magnitude(T a) {
-    return a < 0 ? -a : a;
-}
-
 // |a - b|, with inf - inf of one sign as 0.
 template <typename T>
 DLF_INLINE T difference(T a, T b) {
-    return a == b ? T(0) : magnitude(a - b);
+    return a == b ? T(0) : std::fabs(a - b);
 }
 
 // The logarithmic mean of e^a and e^b, which are `at_a` and `at_b`.
@@ -28,47 +24,37 @@ DLF_INLINE T log_mean(T a, T b, T at_a, T at_b) {
     return larger * (delta == 0 ? T(1) : -exponential(-delta).expm1 / delta);
 }
 
-// What one argument alone gives. `exp` is e^-|x| (sigmoid) or e^-2|x| (tanh), `inverse` is 1/(1 + exp).
+// What one argument alone gives: `tail` is how far y is from the nearer of its limits, and `root` 1/(2 cosh(x/2))
+// (sigmoid) or 1/cosh x (tanh), the square root of the derivative.
 template <typename T>
 struct Point {
-    T x, y, exp, inverse;
+    T x, y, tail, root;
 };
 
 namespace detail {
 
-// The k-th coefficient of g(u) = (1 - e^-u)/u as a power series around u = 1/2.
-template <typename T, int k>
-constexpr T decay_coefficient() {
-    double sum = 0, power = 1, choose = 1, inverse = 1;  // (1/2)^(j-k), j over k, 1/(j + 1)!
-    for (int j = 1; j <= k + 1; ++j) inverse /= j;
-    for (int j = k; j < k + 25; ++j) {
-        sum += (j % 2 ? -1 : 1) * choose * power * inverse;
-        power /= 2, choose *= (j + 1.0) / (j + 1 - k), inverse /= j + 2;
-    }
-    return static_cast<T>(sum);
-}
-
-template <typename T, int degree, int k = 0>
-DLF_INLINE T decay_series(T v) {
+// sinh(v)/v = 1 + v^2/3! + v^4/5! + ... from `square` = parts * v^2, for |v| <= 1/2; `scale` is parts^k.
+template <typename T, int parts, int k = 0, int scale = 1>
+DLF_INLINE T sinh_series(T square) {
+    constexpr int degree = std::is_same_v<T, float> ? 3 : 6;
+    constexpr T coefficient = inverse_factorial<T, 2 * k + 1>() / scale;
     if constexpr (k == degree)
-        return decay_coefficient<T, k>();
+        return coefficient;
     else
-        return decay_coefficient<T, k>() + v * decay_series<T, degree, k + 1>(v);
+        return coefficient + square * sinh_series<T, parts, k + 1, scale * parts>(square);
 }
 
 }  // namespace detail
 
-// E * g(u) / ((1 + p)(1 + q)): `u` is the distance of the two exponents. Up to 1 by the series of g; beyond, E * (1 -
-// e^-u) is a difference of what is known already and does not cancel.
-template <typename T>
-DLF_INLINE T logistic_slope(Point<T> a, Point<T> b, T u) {
-    constexpr int degree = std::is_same_v<T, float> ? 7 : 13;
-    const T p = a.exp, q = b.exp;
-    const bool same_sign = (a.x >= 0) == (b.x >= 0);
-    const T rise = (same_sign ? magnitude(p - q) : T(1) - p * q) / u;
-    const T scale = same_sign ? (p > q ? p : q) : T(1);
-    const T near = scale * detail::decay_series<T, degree>(u - T(0.5));
-    return (u > T(1) ? rise : near) * (a.inverse * b.inverse);
+// (y_a - y_b)/(a - b). Near one another as 1/cosh * 1/cosh * sinh(v)/v, v the distance (tanh) or half of it; far apart
+// as a difference of y or, on one side of 0, of what is left to their common limit, which does not cancel.
+template <typename T, int parts>
+DLF_INLINE T logistic_slope(Point<T> a, Point<T> b) {
+    const T delta = a.x == b.x ? T(0) : a.x - b.x, square = delta * delta;
+    const bool same_sign = a.x * b.x >= 0;
+    const T rise = (same_sign ? a.tail : a.y) - (same_sign ? b.tail : b.y);
+    const T near = a.root * b.root * detail::sinh_series<T, parts>(square);
+    return square > T(parts) / 4 ? std::fabs(rise / delta) : near;
 }
 
 struct Relu {
@@ -105,12 +91,13 @@ struct Relu {
 struct Sigmoid {
     template <typename T>
     static DLF_INLINE Point<T> at(T x) {
-        const T p = exponential(-magnitude(x)).exp, inverse = T(1) / (T(1) + p);
-        return {x, (x >= 0 ? T(1) : p) * inverse, p, inverse};
+        const T p = exponential(-std::fabs(x)).exp, inverse = T(1) / (T(1) + p);
+        const T tail = p * inverse;
+        return {x, x >= 0 ? inverse : tail, tail, std::sqrt(p) * inverse};
     }
     template <typename T>
     static DLF_INLINE T rescale(Point<T> a, Point<T> b) {
-        return logistic_slope(a, b, difference(a.x, b.x));
+        return logistic_slope<T, 4>(a, b);
     }
     template <typename T>
     static DLF_INLINE T derivative(T, T y) {
@@ -125,13 +112,13 @@ struct Sigmoid {
 struct Tanh {
     template <typename T>
     static DLF_INLINE Point<T> at(T x) {
-        const auto p = exponential(T(-2) * magnitude(x));
+        const auto p = exponential(T(-2) * std::fabs(x));
         const T inverse = T(1) / (T(1) + p.exp);
-        return {x, signed_value(x, p, inverse), p.exp, inverse};
+        return {x, signed_value(x, p, inverse), T(2) * p.exp * inverse, T(2) * std::sqrt(p.exp) * inverse};
     }
     template <typename T>
     static DLF_INLINE T rescale(Point<T> a, Point<T> b) {
-        return T(4) * logistic_slope(a, b, T(2) * difference(a.x, b.x));
+        return logistic_slope<T, 1>(a, b);
     }
     template <typename T>
     static DLF_INLINE T derivative(T, T y) {
@@ -149,7 +136,7 @@ struct Tanh {
     template <typename T>
     static DLF_INLINE T signed_value(T a, Exponential<T> p, T inverse) {
         const T size = p.exp < T(0.25) ? T(1) - T(2) * p.exp * inverse : -p.expm1 * inverse;
-        return a < 0 ? -size : size;
+        return std::copysign(size, a);
     }
 };
 
@@ -159,9 +146,9 @@ template <typename T, typename Function>
 DLF_INLINE T pyhealth(Point<T> a, Point<T> b) {
     constexpr T eps = T(1e-7), largest = std::numeric_limits<T>::max();
     const T derivative = Function::derivative(a.x, a.y), delta = a.x - b.x;
-    const T slope = magnitude(delta) > eps ? (a.y - b.y) / delta : derivative;
-    const T quotient = magnitude(derivative) > eps ? slope / derivative : T(1);
-    const T scale = magnitude(quotient) <= largest ? quotient : T(1);
+    const T slope = std::fabs(delta) > eps ? (a.y - b.y) / delta : derivative;
+    const T quotient = std::fabs(derivative) > eps ? slope / derivative : T(1);
+    const T scale = std::fabs(quotient) <= largest ? quotient : T(1);
     return a.x != a.x || b.x != b.x ? a.x + b.x : scale * Function::backward(a.x, a.y);
 }
 

@@ -39,7 +39,7 @@ struct Points {
     DLF_INLINE T set(int activation, int lane, T x) const {
         const Point<T> point = Function::at(x);
         T* to = numbers + activation * 4 * lanes<T> + lane;
-        to[0] = point.x, to[lanes<T>] = point.y, to[2 * lanes<T>] = point.exp, to[3 * lanes<T>] = point.inverse;
+        to[0] = point.x, to[lanes<T>] = point.y, to[2 * lanes<T>] = point.tail, to[3 * lanes<T>] = point.root;
         return point.y;
     }
     DLF_INLINE Point<T> get(int activation, int lane) const {

@@ -33,7 +33,7 @@ DLF_INLINE T bell(T a) {  // e^(-a^2/2)
 DLF_INLINE float cumulative(float a, float bell) {
     constexpr float p[] = {0.2820864174f, 0.2823753178f,  0.2431036906f, 0.202687173f,   -0.02662642339f,
                            0.2780683118f, -0.4872009462f, 0.284575487f,  -0.05906907074f};
-    const float t = 1.0f / (1.0f + 0.35355339059327f * magnitude(a));
+    const float t = 1.0f / (1.0f + 0.35355339059327f * std::fabs(a));
     float series = p[8];
     for (int k = 7; k >= 0; --k) series = series * t + p[k];
     const float tail = 0.5f * bell * t * series;
@@ -63,7 +63,7 @@ DLF_INLINE T slope(T a, T b, T at_a, T at_b) {
     T mean = N::middle * bell(middle);
     for (int k = 0; k < static_cast<int>(std::size(N::node)); ++k)
         mean += N::weight[k] * (bell(middle + N::node[k] * half) + bell(middle - N::node[k] * half));
-    const T far = (at_a - at_b) / delta, rise = magnitude(delta) < N::near ? inverse_root_of_tau<T> * mean : far;
+    const T far = (at_a - at_b) / delta, rise = std::fabs(delta) < N::near ? inverse_root_of_tau<T> * mean : far;
     return T(0.5) * (at_a + at_b) + middle * rise;
 }
 

@@ -149,49 +149,66 @@ void masters_back(const Backward<T>& b, Index i, Index row) {
     }
 }
 
+// A range of samples of a step, or of vectors of columns: those of the states, then those of the inputs.
+struct Range {
+    Index begin, end;
+};
+
+// Adds to the multipliers of the states before the step, and of its inputs, what its pre-activations' give.
+template <typename T>
+void products_back(Backward<T>& b, const Kernels<T>& kernels, Index first, Range samples, Range columns) {
+    const int n = lanes<T>, size = kernels.gates * n, four = 4 * n;
+    const Index vectors_h = b.units / n, masters = 2 * b.levels, count = samples.end - samples.begin;
+    std::vector<const T*> d(count);
+    std::vector<T*> out(count);
+    for (Index next, vector = columns.begin; vector < columns.end; vector = next) {
+        const bool to_state = vector < vectors_h;
+        const Index place = to_state ? vector : vector - vectors_h, index = place / 4, inside = place % 4 * n;
+        next = std::min({columns.end, vector + 4 - place % 4, to_state ? vectors_h : columns.end});
+        const int vectors = static_cast<int>(next - vector), from = to_state ? kernels.from_state : kernels.from_input;
+        const Index width = to_state ? b.units : b.input_width, skipped = to_state ? (kernels.gates - from) * n : 0;
+        T* base = (to_state ? b.carried_h : b.m_u + first * width) + place * n;
+        const auto add = [&](const T* rows, Index stride, Runs runs, const T* weight) {
+            for (Index i = 0; i < count; ++i) {
+                d[i] = rows + (samples.begin + i) * stride;
+                out[i] = base + (samples.begin + i) * width;
+            }
+            multiply(d.data(), count, runs, weight + inside, four, vectors, out.data());
+        };
+        add(b.d + skipped, b.panels * size, {b.panels, from * n, size},
+            (to_state ? b.back_h : b.back_u) + index * b.panels * from * n * four);
+        if (b.levels)
+            add(b.d_master, masters, {1, masters, 0},
+                (to_state ? b.back_master_h : b.back_master_u) + index * masters * four);
+    }
+}
+
+// No sample's way back depends on another's. Many are shared out to the threads, which take a few at a time through the
+// whole step: their pre-activations' multipliers stay in a cache. Of few, the threads share the columns.
 template <typename T>
 void run_backward(Backward<T>& b, const Kernels<T>& kernels, const Rows& rows) {
-    const int n = lanes<T>, size = kernels.gates * n, four = 4 * n;
-    const Index across = b.panels * size, masters = 2 * b.levels;
-    const Index vectors_h = b.units / n, vectors_u = b.input_width / n;
+    constexpr Index few = 48;
+    const Index vectors_h = b.units / lanes<T>, vectors = vectors_h + b.input_width / lanes<T>;
     for (Index t = rows.steps() - 1; t >= 0; --t) {
-        const Index count = rows.counts[t], first = rows.offsets[t];
-        torch::stable::parallel_for(0, b.panels, 1, [&](Index begin, Index end) {
-            for (Index panel = begin; panel < end; ++panel) kernels.back(b, panel, count, first);
-        });
-        if (b.levels)
-            torch::stable::parallel_for(0, count, 64, [&](Index begin, Index end) {
-                for (Index i = begin; i < end; ++i) masters_back(b, i, first + i);
+        const Index count = rows.counts[t], first = rows.offsets[t], from = t > 0 ? 0 : vectors_h;
+        const auto cells = [&](Index begin, Index end) {
+            kernels.back(b, begin, end, first);
+            for (Index i = begin; b.levels && i < end; ++i) masters_back(b, i, first + i);
+        };
+        if (count >= few / 2 * torch::stable::get_num_threads()) {
+            torch::stable::parallel_for(0, count, 1, [&](Index begin, Index end) {
+                for (Index next; begin < end; begin = next) {
+                    next = std::min(end, begin + few);
+                    cells(begin, next);
+                    products_back(b, kernels, first, {begin, next}, {from, vectors});
+                }
             });
-        // By vectors of columns, of the states and then of the inputs: panels would not divide evenly.
-        torch::stable::parallel_for(t > 0 ? 0 : vectors_h, vectors_h + vectors_u, 1, [&](Index begin, Index end) {
-            std::vector<const T*> d(count), d_master(count);
-            std::vector<T*> out(count);
-            for (Index next, vector = begin; vector < end; vector = next) {
-                const bool to_state = vector < vectors_h;
-                const Index place = to_state ? vector : vector - vectors_h, index = place / 4, inside = place % 4 * n;
-                next = std::min({end, vector + 4 - place % 4, to_state ? vectors_h : end});
-                const int vectors = static_cast<int>(next - vector);
-                const Index width = to_state ? b.units : b.input_width;
-                const int from = to_state ? kernels.from_state : kernels.from_input;
-                const Index skipped = to_state ? (kernels.gates - from) * n : 0;
-                T* base = (to_state ? b.carried_h : b.m_u + first * width) + place * n;
-                const auto point = [&] {
-                    for (Index i = 0; i < count; ++i) out[i] = base + i * width;
-                };
-                for (Index i = 0; i < count; ++i) d[i] = b.d + i * across + skipped;
-                point();
-                multiply(d.data(), count, {b.panels, from * n, size},
-                         (to_state ? b.back_h : b.back_u) + index * b.panels * from * n * four + inside, four, vectors,
-                         out.data());
-                if (!b.levels) continue;
-                for (Index i = 0; i < count; ++i) d_master[i] = b.d_master + i * masters;
-                point();
-                multiply(d_master.data(), count, {1, masters, 0},
-                         (to_state ? b.back_master_h : b.back_master_u) + index * masters * four + inside, four,
-                         vectors, out.data());
-            }
-        });
+        } else {
+            torch::stable::parallel_for(0, count, 8, cells);
+            torch::stable::parallel_for(from, vectors, 1, [&](Index begin, Index end) {
+                products_back(b, kernels, first, {0, count}, {begin, end});
+            });
+        }
     }
 }
 

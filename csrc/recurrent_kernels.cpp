@@ -68,6 +68,7 @@ template <typename T, typename Cell, Slope slope>
 DLF_INLINE void step_actual(const Forward<T>& f, const Panel<T>& p, Index baseline_last, T* notes) {
     constexpr int n = lanes<T>, size = Cell::gates * n;
     const Index start = p.index * n, level = f.levels ? p.index / (f.panels / f.levels) : 0;
+    constexpr Index ahead = 6;
     const bool begun = p.first > 0;
     static const T nothing[n] = {};
     for (Index i = 0; i < p.count; ++i) {
@@ -81,6 +82,8 @@ DLF_INLINE void step_actual(const Forward<T>& f, const Panel<T>& p, Index baseli
         const T* c0 = facing + Cell::activations * 4 * n;
         T* out = f.actual.h + row * f.units + start;
         T* k = f.coefficients + row * Cell::coefficients * f.units + start;
+        // A store that waits for its line holds up those behind it.
+        __builtin_prefetch(out + ahead * f.units, 1);
         const Masters<T> m = masters_of(f.actual, i, level, f.levels);
         const Masters<T> m0 = masters_of(f.baseline, other, level, f.levels);
         const Index units = f.units;
@@ -99,31 +102,38 @@ DLF_INLINE void step_actual(const Forward<T>& f, const Panel<T>& p, Index baseli
     settle();
 }
 
+// Row by row, so that the coefficients are read in the order in which they lie.
 template <typename T, typename Cell>
-DLF_INLINE void step_back(const Backward<T>& b, Index panel, Index count, Index first) {
+DLF_INLINE void step_back(const Backward<T>& b, Index begin, Index end, Index first) {
     constexpr int n = lanes<T>, size = Cell::gates * n;
-    const Index start = panel * n, units = b.units;
-    for (Index i = 0; i < count; ++i) {
-        const T* m_h = b.m_h + (first + i) * units + start;
-        const T* k = b.coefficients + (first + i) * Cell::coefficients * units + start;
-        T* h = b.carried_h + i * units + start;
-        T* c = b.carried_c + i * units + start;
-        T* d = b.d + (i * b.panels + panel) * size;
-        T forget[n] = {}, input[n] = {};
+    const Index units = b.units;
+    for (Index i = begin; i < end; ++i) {
+        for (Index panel = 0; panel < b.panels; ++panel) {
+            const Index start = panel * n;
+            const T* m_h = b.m_h + (first + i) * units + start;
+            const T* k = b.coefficients + (first + i) * Cell::coefficients * units + start;
+            T* h = b.carried_h + i * units + start;
+            T* c = b.carried_c + i * units + start;
+            T* d = b.d + (i * b.panels + panel) * size;
+            T forget[n] = {}, input[n] = {};
+            // The next row's.
+            for (int j = 0; j < Cell::coefficients; ++j) __builtin_prefetch(k + (Cell::coefficients + j) * units);
+            __builtin_prefetch(m_h + units);
 #pragma GCC ivdep
-        for (int lane = 0; lane < n; ++lane) {
-            T m_c = c[lane], direct = 0, m_forget = 0, m_input = 0;
-            Cell::backward(k + lane, units, lane, m_h[lane] + h[lane], m_c, d, direct, m_forget, m_input);
-            c[lane] = m_c;
-            h[lane] = direct;
-            forget[lane] = m_forget;
-            input[lane] = m_input;
-        }
-        if constexpr (Cell::has_masters) {
-            T sums[2] = {};
-            for (int lane = 0; lane < n; ++lane) sums[0] += forget[lane], sums[1] += input[lane];
-            T* partial = b.partial + (i * b.panels + panel) * 2;
-            partial[0] = sums[0], partial[1] = sums[1];
+            for (int lane = 0; lane < n; ++lane) {
+                T m_c = c[lane], direct = 0, m_forget = 0, m_input = 0;
+                Cell::backward(k + lane, units, lane, m_h[lane] + h[lane], m_c, d, direct, m_forget, m_input);
+                c[lane] = m_c;
+                h[lane] = direct;
+                forget[lane] = m_forget;
+                input[lane] = m_input;
+            }
+            if constexpr (Cell::has_masters) {
+                T sums[2] = {};
+                for (int lane = 0; lane < n; ++lane) sums[0] += forget[lane], sums[1] += input[lane];
+                T* partial = b.partial + (i * b.panels + panel) * 2;
+                partial[0] = sums[0], partial[1] = sums[1];
+            }
         }
     }
 }
@@ -135,9 +145,9 @@ DLF_INLINE void step_back(const Backward<T>& b, Index panel, Index count, Index 
         step_baseline<T, __VA_ARGS__>(f, p0, notes.data());                                         \
         step_actual<T, __VA_ARGS__, Slope::SLOPE>(f, p, last0, notes.data());                       \
     }
-#define DLF_BACK(NAME, T, ...)                                                          \
-    DLF_CLONES void NAME(const Backward<T>& b, Index panel, Index count, Index first) { \
-        step_back<T, __VA_ARGS__>(b, panel, count, first);                              \
+#define DLF_BACK(NAME, T, ...)                                                        \
+    DLF_CLONES void NAME(const Backward<T>& b, Index begin, Index end, Index first) { \
+        step_back<T, __VA_ARGS__>(b, begin, end, first);                              \
     }
 #define DLF_KERNELS(T)                                          \
     DLF_FORWARD(stagenet_secant, T, secant, StageNet<T>)        \

@@ -52,7 +52,7 @@ struct Kernels {
     int gates, from_input, from_state;
     // The panel in both streams, and the baseline's first row of the last step.
     void (*forward)(const Forward<T>&, const Panel<T>&, const Panel<T>&, Index);
-    // A panel, its samples and their first row.
+    // A step's samples from one to another, in all panels, and the step's first row.
     void (*back)(const Backward<T>&, Index, Index, Index);
 };
 
