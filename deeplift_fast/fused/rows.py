@@ -38,7 +38,8 @@ class Chosen:
 
     def take(self, value: Tensor) -> Tensor:
         """See :class:`Rows`."""
-        return value[self.sample, self.step]
+        # A fraction of the time that indexing by two tensors takes.
+        return value.flatten(0, 1).index_select(0, torch.add(self.step, self.sample, alpha=value.shape[1]))
 
     def put(self, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
         """See :class:`Rows`."""

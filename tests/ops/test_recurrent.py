@@ -64,6 +64,26 @@ KERNELS = torch.ops.deeplift_fast.recurrent, torch.ops.deeplift_fast.recurrent_b
     shared=st.booleans(),
 )
 def test_kernels_against_plain_torch(cell, slope, dtype, lengths, units, inputs, levels, half, shared):
+    assert_kernels_are_plain_torch(cell, slope, dtype, lengths, units, inputs, levels, half, shared)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("cell", "slope"), CASES)
+def test_many_samples_that_threads_share_out(cell, slope, dtype, two_threads):
+    # 150, 112, 75 and 37 samples at a step: by samples, in several lots, and at the end by columns.
+    lengths = [1 + i % 4 for i in range(150)]
+    assert_kernels_are_plain_torch(cell, slope, dtype, lengths, units=40, inputs=3, levels=2, half=0.5, shared=False)
+
+
+def assert_kernels_are_plain_torch(cell, slope, dtype, lengths, units, inputs, levels, half, shared):
     levels = levels if cell == "stagenet" else 0
     size = units * max(levels, 1)
     arguments = {}
