@@ -18,6 +18,7 @@ from deeplift_fast.fused.entries import Contributions, Entry, between
 from deeplift_fast.fused.pair import Arithmetic, Pair, activation, gated_sum, linear
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import Packed, States
+from deeplift_fast.fused.window_convolution import convolve
 
 Last = tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor | None]]]
 
@@ -228,7 +229,10 @@ def staged(
     theme, scale_back = linear(Pair.stacked(mean.flatten(0, 1)), *tail.scale)
     theme, relu_back = activation(theme, "relu", arithmetic)
     theme, rescale_back = linear(theme, *tail.rescale)
-    convolved, convolution_back = linear(Pair.stacked(local.flatten(2).flatten(0, 1)), *tail.convolution)
+    if arithmetic.static:
+        convolved, convolution_back = linear(Pair.stacked(local.flatten(2).flatten(0, 1)), *tail.convolution)
+    else:
+        convolved, convolution_back = convolve(local, real, *tail.convolution)
     out, out_back = gated_sum(theme, convolved, last, arithmetic)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
