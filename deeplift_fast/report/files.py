@@ -8,8 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 from pyarrow import csv as pa_csv
 
 from deeplift_fast.report.errors import SummaryError
@@ -35,30 +37,32 @@ SCHEMA = pa.schema(
 )
 """Columns of the table, every row of it: rows of few samples too."""
 
+_COHORTS = {"attributions", "samples", "manifest.json", "failures.parquet", ".lock"}
+
 
 def write_csv(summary: Summary, path: Path) -> None:
     """Writes the table as CSV, null as an empty field.
 
     Raises:
-        SummaryError: if it cannot be written.
+        SummaryError: if it cannot be written, or is one of the cohort's own files.
     """
-    _written(path, lambda file: pa_csv.write_csv(_arrow(summary), file))
+    _written(summary, path, lambda file: pa_csv.write_csv(_arrow(summary), file))
 
 
 def write_parquet(summary: Summary, path: Path) -> None:
     """Writes the table as Parquet.
 
     Raises:
-        SummaryError: if it cannot be written.
+        SummaryError: if it cannot be written, or is one of the cohort's own files.
     """
-    _written(path, lambda file: pq.write_table(_arrow(summary), file, compression="zstd"))
+    _written(summary, path, lambda file: pq.write_table(_arrow(summary), file, compression="zstd"))
 
 
 def write_json(summary: Summary, path: Path) -> None:
     """Writes everything as JSON: `out`, `rules`, `completeness`, `table` (a list of rows) and `notes`.
 
     Raises:
-        SummaryError: if it cannot be written.
+        SummaryError: if it cannot be written, or is one of the cohort's own files.
     """
     completeness = {k: None if _is_nan(v) else v for k, v in asdict(summary.completeness).items()}
     content = {
@@ -69,7 +73,7 @@ def write_json(summary: Summary, path: Path) -> None:
         "notes": list(summary.notes),
     }
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    _written(path, lambda file: file.write(text.encode()))
+    _written(summary, path, lambda file: file.write(text.encode()))
 
 
 def _arrow(summary: Summary) -> pa.Table:
@@ -80,11 +84,24 @@ def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def _written(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+def _is_the_cohorts(out: str, path: Path) -> bool:
+    """Whether `path` is what the run itself wrote or will write into its folder."""
+    files, root = fsspec.core.url_to_fs(out)
+    folder, found = Path(root).resolve(), path.resolve()
+    if not isinstance(files, LocalFileSystem) or folder not in found.parents:
+        return False
+    return found.relative_to(folder).parts[0] in _COHORTS
+
+
+def _written(summary: Summary, path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Write beside `path` and rename, so that a reader never meets half a file; what is no file is written to itself.
 
     For the owner alone: rows of few samples are nearly one patient's data.
     """
+    if _is_the_cohorts(summary.out, path):
+        raise SummaryError(
+            f"{path} belongs to the cohort that is summed up; nothing was written to it; give another path"
+        )
     try:
         if path.exists() and (path.is_symlink() or not path.is_file()):  # such as /dev/stdout, a pipe, or a folder
             with path.open("wb") as file:

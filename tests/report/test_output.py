@@ -81,6 +81,27 @@ def test_few_samples_are_not_shown(summary):
     assert "I10" not in shown(summary, min_samples=1000)
 
 
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "failures.parquet", "samples/part-000000.parquet", "attributions/new.csv"]
+)
+@pytest.mark.parametrize("write", [write_csv, write_parquet, write_json])
+def test_files_of_the_cohort_are_not_written_over(summary, tmp_path, name, write):
+    path = Path(summary.out, name)
+    (tmp_path / "link").symlink_to(path)
+    before = path.read_bytes() if path.exists() else None
+    for given in (path, tmp_path / "link"):
+        with pytest.raises(SummaryError, match="belongs to the cohort"):
+            write(summary, given)
+    assert before == (path.read_bytes() if path.exists() else None)
+
+
+def test_a_file_beside_the_cohorts_is_written(summary):
+    path = Path(summary.out, "summary.csv")
+    write_csv(summary, path)
+    assert path.read_text().startswith('"grouping"')
+    path.unlink()
+
+
 def test_the_files_hold_the_whole_table(summary, tmp_path):
     write_csv(summary, tmp_path / "t.csv")
     write_parquet(summary, tmp_path / "t.parquet")
