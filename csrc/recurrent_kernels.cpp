@@ -116,9 +116,6 @@ DLF_INLINE void step_back(const Backward<T>& b, Index begin, Index end, Index fi
             T* c = b.carried_c + i * units + start;
             T* d = b.d + (i * b.panels + panel) * size;
             T forget[n] = {}, input[n] = {};
-            // The next row's.
-            for (int j = 0; j < Cell::coefficients; ++j) __builtin_prefetch(k + (Cell::coefficients + j) * units);
-            __builtin_prefetch(m_h + units);
 #pragma GCC ivdep
             for (int lane = 0; lane < n; ++lane) {
                 T m_c = c[lane], direct = 0, m_forget = 0, m_input = 0;

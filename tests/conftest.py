@@ -21,6 +21,15 @@ def _seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def two_threads():
+    """PyTorch with two threads, whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def _tensors(model):
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 

@@ -20,7 +20,7 @@ def convolve(local: Tensor, real: Tensor, weight: Tensor, bias: Tensor) -> tuple
 
     Returns:
         `[samples, out]`, and `back` from its multipliers to those of windows, `[samples, window · in]`, which are 0
-        where many samples have no step.
+        at places without a step that were left out.
     """
     _, samples, window, size = local.shape
     flat, parts = local.flatten(2), _parts(real)

@@ -37,7 +37,8 @@ SCHEMA = pa.schema(
 )
 """Columns of the table, every row of it: rows of few samples too."""
 
-_COHORTS = {"attributions", "samples", "manifest.json", "failures.parquet", ".lock"}
+OWN = {"attributions", "samples", "manifest.json", "failures.parquet", ".lock"}
+"""What a run keeps in its folder: no summary goes there."""
 
 
 def write_csv(summary: Summary, path: Path) -> None:
@@ -90,7 +91,7 @@ def _is_the_cohorts(out: str, path: Path) -> bool:
     folder, found = Path(root).resolve(), path.resolve()
     if not isinstance(files, LocalFileSystem) or folder not in found.parents:
         return False
-    return found.relative_to(folder).parts[0] in _COHORTS
+    return found.relative_to(folder).parts[0] in OWN
 
 
 def _written(summary: Summary, path: Path, write: Callable[[BinaryIO], Any]) -> None:

@@ -11,14 +11,6 @@ from cohort_cases import cohort, contents, run
 from deeplift_fast.cohort.threads import HEAVY, MOST_LANES, Lanes, lanes_for, threads_for
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_small_models_with_fused_layers_go_side_by_side(two_threads):
     _, model = cohort("Transformer, one row")
     assert lanes_for(model, fuse=True) == 2

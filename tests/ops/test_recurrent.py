@@ -67,14 +67,6 @@ def test_kernels_against_plain_torch(cell, slope, dtype, lengths, units, inputs,
     assert_kernels_are_plain_torch(cell, slope, dtype, lengths, units, inputs, levels, half, shared)
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("cell", "slope"), CASES)
 def test_many_samples_that_threads_share_out(cell, slope, dtype, two_threads):

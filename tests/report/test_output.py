@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from deeplift_fast.report import SummaryError, summarise
+from deeplift_fast.cohort import failures, lock, manifest
+from deeplift_fast.report import SummaryError, files, summarise
 from deeplift_fast.report.files import SCHEMA, write_csv, write_json, write_parquet
 from deeplift_fast.report.show import show
 
@@ -93,6 +94,10 @@ def test_files_of_the_cohort_are_not_written_over(summary, tmp_path, name, write
         with pytest.raises(SummaryError, match="belongs to the cohort"):
             write(summary, given)
     assert before == (path.read_bytes() if path.exists() else None)
+
+
+def test_the_cohorts_files_are_those_that_a_run_writes():
+    assert {manifest.NAME, *manifest.FOLDERS, failures.NAME, lock.NAME} == files.OWN
 
 
 def test_a_file_beside_the_cohorts_is_written(summary):
