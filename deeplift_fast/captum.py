@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from deeplift_fast import attribution, targets
-from deeplift_fast.attribution import DELTA_TOL, Explanation, check_rules
-from deeplift_fast.baselines import resolve
+from deeplift_fast.attribution import Explanation
 from deeplift_fast.completeness import convergence_delta
 from deeplift_fast.diagnostics import Report, merged
+from deeplift_fast.options import DELTA_TOL, Options
+from deeplift_fast.tensor_baselines import resolve
 
 Tensors = Tensor | tuple[Tensor, ...]
 Baselines = Tensor | int | float | tuple[Tensor | int | float, ...] | None
@@ -56,17 +57,14 @@ class DeepLift:
     ) -> None:
         if rules == "pyhealth":
             raise ValueError('rules is "pyhealth"; accepted: "complete", "rescale"')
-        check_rules(rules, steps, delta_tol, segments_at_once)
+        options = Options(rules, steps, delta_tol, segments_at_once)
         if isinstance(eps, bool) or not isinstance(eps, Real):
             raise TypeError(f"eps is {eps!r}; accepted: a number")
         if not callable(model):
             raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")
         self.model: Callable[..., Any] = model
         self.eps = eps
-        self.rules: str = rules
-        self.steps: int = steps
-        self.delta_tol: float = delta_tol
-        self.segments_at_once: int = segments_at_once
+        self.options: Options = options
         self._multiply_by_inputs: bool = multiply_by_inputs
         self._report: Report | None = None
 
@@ -175,11 +173,8 @@ class DeepLift:
             xs,
             x0s,
             _target(target, batch),
+            self.options,
             forward_args=further,
-            rules=self.rules,
-            steps=self.steps,
-            segments_at_once=self.segments_at_once,
-            delta_tol=self.delta_tol,
         )
 
     def _attributions(

@@ -50,11 +50,13 @@ class Report:
         rows: the operations, those that cost completeness first.
         delta: the sum of the convergence deltas over the batch.
         rounding: how much of it may be rounding.
+        baseline: what inputs were compared with, in words.
     """
 
     rows: tuple[Row, ...]
     delta: float
     rounding: float = 0.0
+    baseline: str = ""
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -74,7 +76,8 @@ class Report:
             )
             for line in table
         ]
-        return "\n".join([*lines, f"convergence delta, summed over the batch: {self.delta:.3g}"])
+        first = [f"baseline: {self.baseline}"] if self.baseline else []
+        return "\n".join([*first, *lines, f"convergence delta, summed over the batch: {self.delta:.3g}"])
 
 
 def merged(reports: Iterable[Report]) -> Report:

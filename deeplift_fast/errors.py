@@ -10,6 +10,10 @@ class ConvergenceWarning(UserWarning):
     """Contributions do not sum to the difference in output, or only by a rescaling that makes them mislead."""
 
 
+class BaselineWarning(UserWarning):
+    """No baseline was given, and the default one is the embedding of the unknown code, which training never touches."""
+
+
 class TrainingModeWarning(UserWarning):
     """The model is in training mode, where its output is random or depends on the batch."""
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deeplift_fast.baselines import require_finite
 from deeplift_fast.read_back import ReadBack
+from deeplift_fast.tensor_baselines import require_finite
 
 PAD, UNK = 0, 1  # PyHealth's indices of padding and of the unknown code
 NEUTRAL = 1e-2  # PyHealth's baseline of a continuous value
@@ -236,40 +236,3 @@ def default_baseline(feature: Feature, everywhere: bool) -> Tensor:
         return feature.filled.to(value.dtype)  # as below: UNK is 1, and PAD 0
     neutral = UNK if feature.is_token else NEUTRAL
     return torch.full_like(value, neutral) if everywhere else torch.where(feature.real(), neutral, value)
-
-
-def check_baselines(baseline: Any, features: Mapping[str, Feature], later: ReadBack | None = None) -> dict[str, Tensor]:
-    """A user's baselines by feature key, checked (with `later`: NaN and inf at its next read-back).
-
-    On the features' device, tokens as int64.
-
-    Raises:
-        ValueError: for unknown or missing keys, a shape other than the value's, or NaN or inf.
-        TypeError: for anything but a mapping of tensors of the values' dtypes (any integer dtype for tokens).
-    """
-    if not isinstance(baseline, Mapping):
-        raise TypeError(f"baseline is a {type(baseline).__name__}; accepted: a dict with one tensor per feature key")
-    if set(baseline) != set(features):
-        unknown, missing = sorted(set(baseline) - set(features)), sorted(set(features) - set(baseline))
-        raise ValueError(f"baseline: unknown key(s) {unknown}, missing key(s) {missing}; accepted: {sorted(features)}")
-    return {key: _check_baseline(baseline[key], feature, later) for key, feature in features.items()}
-
-
-def _check_baseline(given: Any, feature: Feature, later: ReadBack | None) -> Tensor:
-    what, value = f"baseline of feature {feature.key!r}", feature.value
-    if not isinstance(given, Tensor):
-        raise TypeError(
-            f"{what} is a {type(given).__name__}; accepted: one tensor of the value's shape {tuple(value.shape)} "
-            "(times and masks are those of the input)"
-        )
-    if given.shape != value.shape:
-        raise ValueError(f"{what} has shape {tuple(given.shape)}; accepted: the value's, {tuple(value.shape)}")
-    integer = not (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool)
-    if (feature.is_token and not integer) or (not feature.is_token and given.dtype != value.dtype):
-        accepted = "integer token indices" if feature.is_token else str(value.dtype)
-        raise TypeError(f"{what} is {given.dtype}; accepted: {accepted}")
-    if given.is_meta and not value.is_meta:
-        raise ValueError(f"{what} is on meta, which holds no numbers; the model is on {value.device}")
-    moved = given.to(value.device, torch.int64 if feature.is_token else None)
-    require_finite(what, moved, later)
-    return moved

@@ -91,12 +91,12 @@ def _attribute(
     debug: bool,
 ) -> "Cohort":
     """Checks what can be checked before the recipe is run, which may take long."""
-    from deeplift_fast.attribution import check_rules
     from deeplift_fast.cli.recipe import load_recipe
     from deeplift_fast.cli.workers import local_client, worker_environments
     from deeplift_fast.devices import check_device
+    from deeplift_fast.options import Options
 
-    check_rules(rules, steps)
+    Options(rules, steps)
     if device is not None:
         check_device(device)
     if workers > 1:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplift_fast.baselines import require_finite
 from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.hashing import digest
 from deeplift_fast.features import Feature, default_baseline, read_features
+from deeplift_fast.tensor_baselines import require_finite
 
 _ACCEPTED = "None, or a dict with a number per feature key, or a tensor that fits one step of the feature"
 

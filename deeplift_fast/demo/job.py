@@ -81,12 +81,12 @@ def run(options: DemoOptions, settings: "Settings | None" = None) -> int:
 
 def _check(options: DemoOptions) -> None:
     """Raise for what can be seen to be wrong before any work is done."""
-    from deeplift_fast.attribution import check_rules
     from deeplift_fast.demo.samples import check_tables
     from deeplift_fast.devices import check_device
+    from deeplift_fast.options import Options
 
     try:
-        check_rules(options.rules)
+        Options(options.rules)
         check_device(options.device)
     except ValueError as error:
         raise DemoError(str(error)) from error

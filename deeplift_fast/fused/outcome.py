@@ -12,6 +12,7 @@ from deeplift_fast.completeness import scaled_by, totals, warn_of_factors, warn_
 from deeplift_fast.diagnostics import Tally
 from deeplift_fast.fused.models import FusedModel
 from deeplift_fast.fused.plan import Baselines, Features, run
+from deeplift_fast.options import Options
 from deeplift_fast.read_back import ReadBack
 
 
@@ -85,9 +86,7 @@ class Call:
     model: Any
     fused: FusedModel
     target: int | None
-    rules: str
-    steps: int
-    delta_tol: float
+    options: Options
 
     def __call__(self, features: Features, baselines: Baselines, later: ReadBack) -> Outcome:
         """The outcome for a batch.
@@ -95,12 +94,12 @@ class Call:
         Raises:
             Unfit: for a batch that the layers were not written for.
         """
-        found = run(self.model, self.fused, features, baselines, self.target, self.rules, self.steps, later)
+        found = run(self.model, self.fused, features, baselines, self.target, self.options, later)
         contributions, output, output0 = found.contributions, found.output, found.baseline_output
-        scaled = self.rules != "complete"
+        scaled = not self.options.complete
         with torch.no_grad():
             delta, factor, fine, figures = ops.convergence(
-                totals(contributions), output, output0, scaled, self.delta_tol
+                totals(contributions), output, output0, scaled, self.options.delta_tol
             )
             if scaled:
                 contributions = {key: scaled_by(factor, each) for key, each in contributions.items()}

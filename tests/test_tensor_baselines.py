@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from deeplift_fast import attribute, baselines
+from deeplift_fast import attribute, tensor_baselines
 
 X = torch.arange(1.0, 7.0).reshape(2, 3)
 
 
 def resolved(baseline, x=X):
-    return baselines.resolve("labs", x, baseline)
+    return tensor_baselines.resolve("labs", x, baseline)
 
 
 @pytest.mark.parametrize(
