@@ -163,9 +163,16 @@ def explain(
             found = streams.run_one_by_one(xs, x0s)
             delta = convergence_delta(found.contributions, found.output, found.baseline_output)
         warn_if_incomplete(delta, found.output, found.baseline_output, options.delta_tol)
-    report = found.tally.report(delta, found.output - found.baseline_output)
+    name = "zeros" if baselines is None else "as given"
+    report = replace(found.tally.report(delta, found.output - found.baseline_output), baseline=name)
     attribution = Attribution(
-        _like(inputs, found.contributions), delta, found.output, found.baseline_output, _shown(found.target), report
+        _like(inputs, found.contributions),
+        delta,
+        found.output,
+        found.baseline_output,
+        _shown(found.target),
+        report,
+        name,
     )
     return Explanation(attribution, _like(inputs, found.multipliers), found.contributions, found.apart)
 

@@ -233,7 +233,8 @@ class Parser:
         return Given(moved) if given.shape == value.shape else Everywhere(moved, _short(moved))
 
     def _embedding(self, feature: Feature, given: Tensor) -> FeatureBaseline:
-        what, layer = f"baseline of feature {feature.key!r}", self.layers.get(feature.key)
+        what = f"baseline of feature {feature.key!r}"
+        layer = self.layers[feature.key] if feature.key in self.layers else None
         width = getattr(layer, "embedding_dim", None)
         if layer is None or width is None:
             raise ValueError(
