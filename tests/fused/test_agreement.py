@@ -166,6 +166,36 @@ def test_steps_beside_nested_tokens():
     assert distance(fused, generic) < 1e-9
 
 
+def token_key(data):
+    """The first token feature."""
+    return next(key for key, processor in data.input_processors.items() if processor.is_token())
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("kind_of_baseline", ["unk", "embedding", "number"])
+def test_same_numbers_whatever_the_baseline(name, kind_of_baseline):
+    kind, schema, sizes = MODELS[name]
+    data = dataset(schema)
+    model, batch, key = make(kind, data, **sizes), batch_of(data), token_key(data)
+    width = model.embedding_model.embedding_layers[key].embedding_dim
+    baseline = {"unk": "unk", "embedding": {key: torch.linspace(-1, 1, width)}, "number": {key: 3}}[kind_of_baseline]
+    fused, generic = both_routes(model, batch, "complete", baseline=baseline)
+    assert distance(fused, generic) < TOLERANCE[torch.float64]
+    torch.testing.assert_close(fused.baseline_output, generic.baseline_output)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_same_numbers_for_single_tokens(name):
+    kind, schema, sizes = MODELS[name]
+    data = dataset(schema)
+    batch, key = batch_of(data), token_key(data)
+    value = batch[key][-1] if isinstance(batch[key], tuple) else batch[key]
+    every_other = torch.arange(value.numel()).reshape(value.shape) % 2 == 0
+    fused, generic = both_routes(make(kind, data, **sizes), batch, "complete", at_baseline={key: every_other})
+    assert distance(fused, generic) < TOLERANCE[torch.float64]
+    assert (fused.contributions[key][~every_other] == 0).all()
+
+
 def test_several_baselines():
     data = dataset(STAGENET)
     batch = batch_of(data)
