@@ -247,8 +247,7 @@ class DeepLift(BaseInterpreter):
         chosen = Parser(self.rules, features, layers, later).read(baseline, self.baseline)
         self._check_embeddable(features, chosen, layers, later)
         only = given_baselines.masks(at_baseline, features)
-        if baseline is None and self.baseline is None:
-            self._warn_of_untrained(features)
+        self._warn_of_untrained(baseline)
         if next(iter(features.values())).value.shape[0] == 0:
             found = self._empty(features, len(chosen.each) if chosen.several else None)
         else:
@@ -264,9 +263,12 @@ class DeepLift(BaseInterpreter):
         self._report = replace(found.report, baseline=name)
         return replace(found, report=self._report, baseline=name)
 
-    def _warn_of_untrained(self, features: Mapping[str, Feature]) -> None:
-        if self.rules == "rescale" and any(feature.is_token for feature in features.values()):
-            self._warn_once(_UNTRAINED, BaselineWarning)
+    def _warn_of_untrained(self, given: Baselines) -> None:
+        """Warn, once, where nobody chose the baseline of tokens; `given` is what a call was given."""
+        if given is None and self.baseline is None and self.rules == "rescale":
+            processors = self.model.dataset.input_processors
+            if any(processors[key].is_token() for key in self.model.feature_keys):
+                self._warn_once(_UNTRAINED, BaselineWarning)
 
     def _point(self, features: Mapping[str, Feature], batch: Mapping[str, Any]) -> Point:
         if not isinstance(self.model, Interpretable) or self._flattens(features):

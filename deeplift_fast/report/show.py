@@ -58,6 +58,7 @@ def show(
 def _overview(summary: Summary) -> Iterator[Text]:
     found = summary.completeness
     yield Text(f'Cohort {summary.out}, rules="{summary.rules}"', style="bold")
+    yield Text(f"  relative to        {summary.baseline}")
     yield Text(f"  parts done         {_parts(found)}")
     failed = sum(found.failures.values())
     yield Text(f"  samples            {found.samples:,} attributed, {failed:,} failed")

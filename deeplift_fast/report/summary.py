@@ -32,6 +32,7 @@ class Summary:
     Attributes:
         out: the cohort's folder.
         rules: its rule set.
+        baseline: what its contributions are relative to, as the manifest names it.
         completeness: totals over samples.
         table: one row per grouping, group, feature and code or dimension; the columns of
             `deeplift_fast.report.statistics.COLUMNS`, then `description` (text or null) and `ambiguous` (bool: several
@@ -42,6 +43,7 @@ class Summary:
 
     out: str
     rules: str
+    baseline: str
     completeness: Completeness
     table: pd.DataFrame
     described: bool
@@ -118,7 +120,7 @@ def _summarised(
         notes += _describe(table, titles)
     else:
         table["description"], table["ambiguous"] = None, False
-    return Summary(folder.out, folder.rules, found, table, titles is not None, tuple(notes))
+    return Summary(folder.out, folder.rules, folder.baseline, found, table, titles is not None, tuple(notes))
 
 
 def _labels(folder: CohortFolder) -> tuple[set[float], bool]:
