@@ -45,7 +45,8 @@ class Attribution:
         target: int64 `[batch]`, or `[batch, k]` for outputs of more than two dimensions; `None` where the target is
             a callable or the output has no class dimension.
         report: each operation met, its rule, how often, and its part of the convergence delta; under `"rescale"` and
-            `"pyhealth"` only the operations with rules are listed, and the rest is one row.
+            `"pyhealth"` only the operations with rules are listed, and the rest is one row. Also how far the
+            contributions cancel.
     """
 
     contributions: Any
@@ -149,7 +150,8 @@ def attribute(
         return found.attribution
     by_name = found.contributions
     contributions, _ = rescale(by_name, found.output, found.baseline_output)
-    return replace(found.attribution, contributions=_like(inputs, contributions))
+    report = found.attribution.report.of(contributions.values(), found.output, found.baseline_output)
+    return replace(found.attribution, contributions=_like(inputs, contributions), report=report)
 
 
 def explain(
@@ -192,6 +194,7 @@ def explain(
             delta = convergence_delta(found.contributions, found.output, found.baseline_output)
         warn_if_incomplete(delta, found.output, found.baseline_output, delta_tol)
     report = found.tally.report(delta, found.output - found.baseline_output)
+    report = report.of(found.contributions.values(), found.output, found.baseline_output)
     attribution = Attribution(
         _like(inputs, found.contributions), delta, found.output, found.baseline_output, _shown(found.target), report
     )
