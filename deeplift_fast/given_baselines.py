@@ -234,7 +234,7 @@ class Parser:
 
     def _embedding(self, feature: Feature, given: Tensor) -> FeatureBaseline:
         what = f"baseline of feature {feature.key!r}"
-        layer = self.layers[feature.key] if feature.key in self.layers else None
+        layer = self.layers.get(feature.key)
         width = getattr(layer, "embedding_dim", None)
         if layer is None or width is None:
             raise ValueError(

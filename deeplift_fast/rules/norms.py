@@ -1,12 +1,30 @@
-"""Normalisations written out: centre, square, mean, rsqrt, product."""
+"""Normalisations written out: centre, square, mean, rsqrt, product.
 
-from collections.abc import Sequence
+The product of the centred values and the rsqrt gets the quotient rule (`deeplift_fast.rules.quotient`). With the
+secants of the parts that makes `m_x = centred((m − c̄·(Σ m·ȳ)/(n·σ̄))/σ̄)`.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
+def _wide(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same, computed in float32 for half types, as PyTorch does."""
+
+    @functools.wraps(norm)
+    def widened(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if input.dtype not in (torch.float16, torch.bfloat16):
+            return norm(input, *args, **kwargs)
+        return norm(input.float(), *args, **kwargs).to(input.dtype)
+
+    return widened
+
+
+@_wide
 def layer_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -22,6 +40,7 @@ def layer_norm(
     return _affine(centred * torch.rsqrt(variance + eps), weight, bias)
 
 
+@_wide
 def rms_norm(
     input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
@@ -32,6 +51,7 @@ def rms_norm(
     return _affine(input * torch.rsqrt(mean + eps), weight, None)
 
 
+@_wide
 def group_norm(
     input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5, *_: Any
 ) -> Tensor:
@@ -58,6 +78,7 @@ def instance_norm(
     return group_norm(input, input.shape[1], weight, bias, eps)
 
 
+@_wide
 def batch_norm(
     input: Tensor,
     running_mean: Tensor | None,
