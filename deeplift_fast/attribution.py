@@ -24,6 +24,8 @@ MIXING_TOL = 1e-4  # a convergence delta beyond this part makes one ask whether 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 Baselines = Tensor | Real | Sequence[Tensor | Real | None] | Mapping[str, Tensor | Real | None] | None
 
+_DEFAULT = Options()
+
 
 @dataclass(frozen=True)
 class Attribution:
@@ -132,9 +134,9 @@ def attributed(
 def explain(
     model: Callable[..., Any],
     inputs: Inputs,
-    baselines: Baselines,
-    target: Target,
-    options: Options,
+    baselines: Baselines = None,
+    target: Target = None,
+    options: Options = _DEFAULT,
     *,
     forward_args: Sequence[Any] | Mapping[str, Any] = (),
     modules: Sequence[nn.Module] | None = None,

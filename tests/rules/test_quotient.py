@@ -11,6 +11,7 @@ from torch import nn
 
 from deeplift_fast import attribute
 from deeplift_fast.attribution import explain
+from deeplift_fast.options import Options
 from deeplift_fast.rules.quotient import InverseProductRule, is_inverse
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -25,7 +26,7 @@ def draw(*shape, seed=0, dtype=torch.float64):
 def multipliers(call, x, x0, m=None):
     """The multipliers of `Σ m·call(x)`, for inputs of one sample `[1, …]` or several."""
     m = 1.0 if m is None else m
-    return explain(lambda *xs: (call(*xs) * m).flatten(1).sum(1), x, x0, rules="complete").multipliers
+    return explain(lambda *xs: (call(*xs) * m).flatten(1).sum(1), x, x0, options=Options("complete")).multipliers
 
 
 def over(a, b):
@@ -280,7 +281,7 @@ class TestNumerics:
     def test_divisors_far_apart(self, b, b0, call):
         b, b0 = (torch.tensor([[v]], dtype=torch.float64) for v in (b, b0))
         a, a0 = b * 0.5, b0 * 0.25
-        found = explain(lambda a, b: call(a, b)[:, 0], (a, b), (a0, b0), rules="complete")
+        found = explain(lambda a, b: call(a, b)[:, 0], (a, b), (a0, b0), options=Options("complete"))
         assert found.attribution.convergence_delta.abs() < 1e-12
         assert all(m.isfinite().all() for m in found.multipliers)
 
