@@ -56,8 +56,8 @@ class Cancellation:
     def __str__(self) -> str:
         return (
             f"cancellation, Σ|c| / |f(x) - f(x0)|: median {self.median:.3g}, 90th percentile {self.p90:.3g}\n"
-            "Far above 1, large contributions of both signs cancel in the sum, and a single one says little; it is also "
-            "large wherever f(x) - f(x0) is near 0."
+            "Far above 1, large contributions of both signs cancel in the sum, and a single one says little; it is "
+            "also large wherever f(x) - f(x0) is near 0."
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
