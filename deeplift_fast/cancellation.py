@@ -6,11 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MEANING = (
-    "far above 1, large contributions of both signs cancel in the sum and a single one says little; it is also large "
-    "wherever f(x) - f(x0) is near 0"
-)
-
 
 class Cancellation:
     """Of a batch's contributions, `Σ|c| / |f(x) − f(x0)|` for each sample.
@@ -60,7 +55,9 @@ class Cancellation:
 
     def __str__(self) -> str:
         return (
-            f"cancellation, Σ|c| / |f(x) - f(x0)|: median {self.median:.3g}, 90th percentile {self.p90:.3g}; {MEANING}"
+            f"cancellation, Σ|c| / |f(x) - f(x0)|: median {self.median:.3g}, 90th percentile {self.p90:.3g}\n"
+            "Far above 1, large contributions of both signs cancel in the sum, and a single one says little; it is "
+            "also large wherever f(x) - f(x0) is near 0."
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -53,6 +53,9 @@ _WRITTEN_OUT: dict[str, Callable[..., Any]] = {
     "layer_norm": norms.layer_norm,
     "rms_norm": norms.rms_norm,
     "group_norm": norms.group_norm,
+    "native_layer_norm": norms.native_layer_norm,
+    "native_group_norm": norms.native_group_norm,
+    "fused_rms_norm": norms.fused_rms_norm,
     "rdiv": composed.divide_into,
     "rtruediv": composed.divide_into,
     "softmin": composed.softmin,
@@ -109,9 +112,10 @@ def written_out(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cal
     if name in _NORMS:
         return _norm(name, args, kwargs)
     if name == "instance_norm":
-        return norms.instance_norm if kwargs.get("use_input_stats", args[5] if len(args) > 5 else True) else None
+        of_batch = kwargs.get("use_input_stats", args[5] if len(args) > 5 else True)
+        return (norms.aten_instance_norm if _is_of_aten(args, kwargs) else norms.instance_norm) if of_batch else None
     if name in _BATCH_NORMS:
-        return norms.batch_norm if _in_training(args, kwargs) else None
+        return _batch_norm(name, args, kwargs)
     if name in ("abs", "absolute"):
         x = args[0] if args else kwargs.get("input")
         return composed.complex_abs if isinstance(x, Tensor) and x.is_complex() else None
@@ -137,8 +141,17 @@ def _norm(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[
     return distances.norm if name == "norm" else distances.vector_norm
 
 
-def _in_training(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    return bool(kwargs.get("training", args[5] if len(args) > 5 else False))
+def _batch_norm(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any] | None:
+    if not kwargs.get("training", args[5] if len(args) > 5 else False):
+        return None
+    if name == "native_batch_norm":
+        return norms.native_batch_norm
+    return norms.aten_batch_norm if _is_of_aten(args, kwargs) else norms.batch_norm
+
+
+def _is_of_aten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a batch or instance norm is called as in `torch`, with one argument more than in `F`."""
+    return len(args) + len(kwargs) == 9
 
 
 def _has_class_indices(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -88,13 +88,39 @@ NORMS = {
     "rms_norm": (lambda x: F.rms_norm(x, (6,), eps=1e-6), lambda x: x, 1e-6, False),
     "group_norm": (lambda x: F.group_norm(x, 2), lambda x: x.reshape(2, 2, 12), 1e-5, True),
     "instance_norm": (F.instance_norm, lambda x: x, 1e-5, True),
+    "aten.native_layer_norm": (
+        lambda x: torch.native_layer_norm(x, [6], None, None, 1e-5)[0], lambda x: x, 1e-5, True,
+    ),
+    "aten.native_group_norm": (
+        lambda x: torch.native_group_norm(x, None, None, 2, 4, 6, 2, 1e-5)[0],
+        lambda x: x.reshape(2, 2, 12), 1e-5, True,
+    ),
+    "aten._fused_rms_norm": (
+        lambda x: torch.ops.aten._fused_rms_norm(x, [6], None, 1e-6)[0], lambda x: x, 1e-6, False,
+    ),
+    "torch.instance_norm": (
+        lambda x: torch.instance_norm(x, torch.full((4,), 2.0).double(), None, None, None, True, 0.1, 1e-5, False) / 2,
+        lambda x: x, 1e-5, True,
+    ),
+    "torch.batch_norm in training": (
+        lambda x: torch.batch_norm(
+            x.reshape(1, 8, 6), torch.full((8,), 2.0).double(), None, None, None, True, 0.1, 1e-5, False
+        ).reshape(x.shape) / 2,
+        lambda x: x, 1e-5, True,
+    ),
+    "aten.native_batch_norm in training": (
+        lambda x: torch.native_batch_norm(x.reshape(1, 8, 6), None, None, None, None, True, 0.1, 1e-5)[0].reshape(
+            x.shape
+        ),
+        lambda x: x, 1e-5, True,
+    ),
     "batch_norm in training": (
         lambda x: F.batch_norm(x.reshape(1, 8, 6), None, None, training=True).reshape(x.shape),
         lambda x: x,
         1e-5,
         True,
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("start", ["zeros", "constant", "another", "nearby"])
@@ -111,6 +137,8 @@ def test_norms_have_their_closed_form(name, start):
     count = laid_out(x).shape[-1]
     expected = of_norm(*(laid_out(t) for t in (m, x, x0)), eps, centred, count).reshape(x.shape)
     torch.testing.assert_close(multipliers(call, x, x0, m), expected, **EXACT)
+    found = attribute(lambda x: call(x).flatten(1).sum(1), x, x0, rules="complete")
+    torch.testing.assert_close(found.output, call(x).flatten(1).sum(1), **EXACT)
 
 
 def test_normalize_and_cosine_similarity_have_theirs():
@@ -131,6 +159,12 @@ def spread(x):
 def _in_place(x):
     held = x * 1
     held /= spread(x).sqrt()
+    return held
+
+
+def _multiplied_in_place(x):
+    held = x * 1
+    held *= spread(x).rsqrt()
     return held
 
 
@@ -177,6 +211,7 @@ FORMS = {
     "mul_": lambda x: (x * 1).mul_(torch.rsqrt(spread(x))),
     "div_": lambda x: (x * 1).div_(torch.sqrt(spread(x))),
     "/=": _in_place,
+    "*=": _multiplied_in_place,
     "rsqrt_": lambda x: x * spread(x).add(0).rsqrt_(),
     "pow_": _raised_in_place,
     "addcdiv": lambda x: torch.addcdiv(torch.zeros_like(x), x, spread(x).sqrt(), value=2.0) / 2,
