@@ -11,7 +11,11 @@ class ConvergenceWarning(UserWarning):
 
 
 class BaselineWarning(UserWarning):
-    """No baseline was given, and the default one is the embedding of the unknown code, which training never touches."""
+    """A baseline is other than one may think.
+
+    No baseline was given, and the default one is the embedding of the unknown code, which training never touches; or a
+    dimension was never measured in the samples that a baseline was fitted on.
+    """
 
 
 class TrainingModeWarning(UserWarning):

@@ -1,7 +1,7 @@
 """From what a user gives as `baseline=` to what each feature of a batch is compared with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -172,7 +172,7 @@ class Parser:
         if isinstance(given, str):
             return Chosen((dict.fromkeys(self.features, self._named(given)),), False, given)
         if isinstance(given, Baseline):
-            return Chosen(({key: given.feature(key) for key in self.features},), False, given.name)
+            return Chosen(({key: self._fitted(key, given) for key in self.features},), False, given.name)
         if isinstance(given, Mapping):
             return self._overridden(given, default)
         parts = [self._read(each, default) for each in given]
@@ -208,11 +208,17 @@ class Parser:
         if isinstance(given, str):
             return self._named(given)
         if isinstance(given, Baseline):
-            return given.feature(key)
+            return self._fitted(key, given)
         feature = self.features[key]
         if isinstance(given, Real):
             return _number(feature, given)
         return self._tensor(feature, given)
+
+    def _fitted(self, key: str, given: Baseline) -> FeatureBaseline:
+        found = given.feature(key)
+        if isinstance(found, Embedded):  # it may be of another model
+            return replace(self._embedding(self.features[key], found.embedding), name=found.name)
+        return found
 
     def _tensor(self, feature: Feature, given: Tensor) -> FeatureBaseline:
         what, value = f"baseline of feature {feature.key!r}", feature.value
@@ -232,7 +238,7 @@ class Parser:
         require_finite(what, moved, self.later)
         return Given(moved) if given.shape == value.shape else Everywhere(moved, _short(moved))
 
-    def _embedding(self, feature: Feature, given: Tensor) -> FeatureBaseline:
+    def _embedding(self, feature: Feature, given: Tensor) -> Embedded:
         what = f"baseline of feature {feature.key!r}"
         layer = self.layers.get(feature.key)
         width = getattr(layer, "embedding_dim", None)
