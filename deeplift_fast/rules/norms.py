@@ -139,6 +139,7 @@ def _normal(x: Tensor, dims: tuple[int, ...], eps: float) -> tuple[Tensor, Tenso
     """Values of mean 0 and variance 1 over `dims`, the means, and the inverse deviations."""
     mean = x.mean(dims, keepdim=True)
     centred = x - mean
+    centred = centred - centred.mean(dims, keepdim=True)  # 1/√eps would enlarge what the mean's rounding leaves
     inverse = torch.rsqrt(torch.square(centred).mean(dims, keepdim=True) + eps)
     return centred * inverse, mean, inverse
 

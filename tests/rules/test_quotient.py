@@ -336,6 +336,21 @@ class TestNumerics:
         assert not found.convergence_delta[0].isfinite()
         assert found.convergence_delta[1:].abs().max() < 1e-12
 
+    @pytest.mark.parametrize("norm", [nn.LayerNorm(7), nn.GroupNorm(1, 7), nn.InstanceNorm1d(1)], ids=repr)
+    @pytest.mark.parametrize("constant", [77.7, 1000.3333])
+    def test_float32_beside_a_baseline_whose_mean_is_rounded(self, norm, constant):
+        """The mean of equal numbers is not exact, and 1/√eps enlarges what is left of them."""
+        x, x0, m = draw(5, 7), torch.full((5, 7), constant, dtype=torch.float64), draw(5, 7, seed=1)
+
+        def call(x):
+            return F.instance_norm(x[:, None]).squeeze(1) if isinstance(norm, nn.InstanceNorm1d) else norm(x)
+
+        single = multipliers(call, x.float(), x0.float(), m.float())
+        norm.double()
+        expected = multipliers(call, x.float().double(), x0.float().double(), m)
+        norm.float()
+        torch.testing.assert_close(single.double(), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
     def test_divisors_whose_sum_overflows(self):
         b, b0 = (torch.tensor([[v]], dtype=torch.float64) for v in (1e308, 1.5e308))
         found = attribute(lambda a, b: (a / b)[:, 0], (b, b), (b0 / 2, b0), rules="complete")
