@@ -24,6 +24,8 @@ MIXING_TOL = 1e-4  # a convergence delta beyond this part makes one ask whether 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 Baselines = Tensor | Real | Sequence[Tensor | Real | None] | Mapping[str, Tensor | Real | None] | None
 
+_DEFAULT = Options()
+
 
 @dataclass(frozen=True)
 class Attribution:
@@ -37,7 +39,8 @@ class Attribution:
         target: int64 `[batch]`, or `[batch, k]` for outputs of more than two dimensions; `None` where the target is
             a callable or the output has no class dimension.
         report: each operation met, its rule, how often, and its part of the convergence delta; under `"rescale"` and
-            `"pyhealth"` only the operations with rules are listed, and the rest is one row.
+            `"pyhealth"` only the operations with rules are listed, and the rest is one row. Also how far the
+            contributions cancel.
         baseline: what inputs were compared with, in words.
     """
 
@@ -124,15 +127,16 @@ def attributed(
         return found.attribution
     by_name = found.contributions
     contributions, _ = rescale(by_name, found.output, found.baseline_output)
-    return replace(found.attribution, contributions=_like(inputs, contributions))
+    report = found.attribution.report.of(contributions.values(), found.output, found.baseline_output)
+    return replace(found.attribution, contributions=_like(inputs, contributions), report=report)
 
 
 def explain(
     model: Callable[..., Any],
     inputs: Inputs,
-    baselines: Baselines,
-    target: Target,
-    options: Options,
+    baselines: Baselines = None,
+    target: Target = None,
+    options: Options = _DEFAULT,
     *,
     forward_args: Sequence[Any] | Mapping[str, Any] = (),
     modules: Sequence[nn.Module] | None = None,
@@ -165,6 +169,7 @@ def explain(
         warn_if_incomplete(delta, found.output, found.baseline_output, options.delta_tol)
     name = "zeros" if baselines is None else "as given"
     report = replace(found.tally.report(delta, found.output - found.baseline_output), baseline=name)
+    report = report.of(found.contributions.values(), found.output, found.baseline_output)
     attribution = Attribution(
         _like(inputs, found.contributions),
         delta,

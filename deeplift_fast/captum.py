@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from deeplift_fast import attribution, targets
 from deeplift_fast.attribution import Explanation
+from deeplift_fast.cancellation import joined
 from deeplift_fast.completeness import convergence_delta
 from deeplift_fast.diagnostics import Report, merged
 from deeplift_fast.options import DELTA_TOL, Options
@@ -120,7 +122,7 @@ class DeepLift:
         """
         xs, x0s = _as_tuple("inputs", inputs), _baselines(inputs, baselines)
         found = self._explain(xs, x0s, target, _further(additional_forward_args))
-        self._report = found.attribution.report
+        self._report = found.attribution.report.settled()
         attributions = self._attributions(found, xs, x0s, custom_attribution_func)
         shown = attributions if isinstance(inputs, tuple | list) else attributions[0]
         if not return_convergence_delta:
@@ -264,8 +266,9 @@ class DeepLiftShap(DeepLift):
             for total, part in zip(totals, self._attributions(found, rows, refs, custom_attribution_func), strict=True):
                 total.index_add_(0, i, part.detach().to(total.dtype), alpha=1 / count)
             deltas.append(found.attribution.convergence_delta)
-            reports.append(found.attribution.report)
-        self._report = merged(reports)
+            reports.append(found.attribution.report.settled())
+        cancelled = [report.cancellation for report in reports if report.cancellation is not None]
+        self._report = replace(merged(reports), cancellation=joined(cancelled) if cancelled else None)
         shown = tuple(totals) if isinstance(inputs, tuple | list) else totals[0]
         if not return_convergence_delta:
             return shown

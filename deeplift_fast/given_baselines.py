@@ -240,7 +240,7 @@ class Parser:
 
     def _embedding(self, feature: Feature, given: Tensor) -> Embedded:
         what = f"baseline of feature {feature.key!r}"
-        layer = self.layers[feature.key] if feature.key in self.layers else None  # noqa: SIM401  (a ModuleDict)
+        layer = self.layers.get(feature.key)
         width = getattr(layer, "embedding_dim", None)
         if layer is None or width is None:
             raise ValueError(

@@ -138,6 +138,8 @@ class DeepLift(BaseInterpreter):
     def report(self) -> Report:
         """Each operation that the last call met, its rule, how often, and its part of the convergence delta.
 
+        Also how far contributions cancel: the median and the 90th percentile of `Σ|c| / |f(x) − f(x0)|`.
+
         Returns:
             A :class:`deeplift_fast.diagnostics.Report`; `print` shows a table.
 
@@ -260,8 +262,10 @@ class DeepLift(BaseInterpreter):
             ]
             found = several_baselines.mean(each_found) if chosen.several else each_found[0]
         name = chosen.name if only is None else f"{chosen.name}, where at_baseline says"
-        self._report = replace(found.report, baseline=name)
-        return replace(found, report=self._report, baseline=name)
+        report = replace(found.report, baseline=name)
+        # On a GPU what the report holds is summed when it is asked for: here nobody waits.
+        self._report = report if found.output.is_cuda else report.settled()
+        return replace(found, report=report, baseline=name)
 
     def _warn_of_untrained(self, given: Baselines) -> None:
         """Warn, once, where nobody chose the baseline of tokens; `given` is what a call was given."""
@@ -404,9 +408,10 @@ class DeepLift(BaseInterpreter):
             )
         contributions = {key: self._shaped(found.contributions[key], feature) for key, feature in features.items()}
         index = found.target if found.target is not None else torch.zeros_like(found.output, dtype=torch.int64)
+        report = found.report.of(contributions.values(), found.output, found.baseline_output)
         return Attribution(
-            contributions, found.convergence_delta, found.output, found.baseline_output, index, found.report
-        )
+            contributions, found.convergence_delta, found.output, found.baseline_output, index, report
+        )  # fmt: skip
 
     def _settle(self, point: Point, inputs: Mapping[str, Feature], xs: Mapping[str, Tensor]) -> None:
         with torch.inference_mode(False), torch.no_grad(), IsolatedPass(ShadowState(Kept([self.model]))):

@@ -74,6 +74,7 @@ class Outcome:
         elif count:
             warn_of_missed(count, self.delta, tolerance)
         report = self.tally.report_of(sum(found[::3]), sum(found[1::3]))
+        report = report.of(self.contributions.values(), self.output, self.baseline_output)
         return Attribution(
             self.contributions, self.delta, self.output, self.baseline_output, self.target, report
         )  # fmt: skip

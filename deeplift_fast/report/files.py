@@ -64,10 +64,12 @@ def write_parquet(summary: Summary, path: Path) -> None:
 def write_json(summary: Summary, path: Path) -> None:
     """Writes everything as JSON: `out`, `rules`, `baseline`, `completeness`, `table` (a list of rows) and `notes`.
 
+    What is no finite number is null.
+
     Raises:
         SummaryError: if it cannot be written, or is one of the cohort's own files.
     """
-    completeness = {k: None if _is_nan(v) else v for k, v in asdict(summary.completeness).items()}
+    completeness = {k: None if _is_not_finite(v) else v for k, v in asdict(summary.completeness).items()}
     content = {
         "out": summary.out,
         "rules": summary.rules,
@@ -84,8 +86,8 @@ def _arrow(summary: Summary) -> pa.Table:
     return pa.Table.from_pandas(summary.table.assign(baseline=summary.baseline), schema=SCHEMA, preserve_index=False)
 
 
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+def _is_not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _is_the_cohorts(out: str, path: Path) -> bool:

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from deeplift_fast.report.bootstrap import REPLICATES
+from deeplift_fast.report.cancellation import Ratios
 from deeplift_fast.report.completeness import Completeness, completeness
 from deeplift_fast.report.errors import SummaryError
 from deeplift_fast.report.folder import CohortFolder
@@ -75,7 +76,8 @@ def summarise(
     """Summarises a finished or a running cohort.
 
     Streams over the finished parts: memory holds one part's samples, some rows of its attributions, and sums for each
-    group and code (see `deeplift_fast.report.statistics`).
+    group and code (see `deeplift_fast.report.statistics`). Of more than a million samples one number each goes to a
+    temporary file.
 
     Args:
         out: the cohort's folder, a path or an fsspec URL.
@@ -111,8 +113,11 @@ def _summarised(
     labels, too_many = _labels(folder)
     groupings = [grouping for grouping in (EVERYONE, by_label(labels), *by) if grouping is not None]
     statistics = Statistics(groupings, replicates, seed)
-    for part in folder.parts:
-        statistics.add(folder, part)
+    with Ratios() as ratios:
+        for part in folder.parts:
+            ratios.add(folder, part, statistics.add(folder, part))
+        median, p90 = ratios.quantiles(0.5, 0.9)
+    found = replace(found, median_cancellation=median, p90_cancellation=p90)
     table = _ordered(statistics.table(), groupings)
     notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if too_many else []
     notes += [f"no sample's {grouping.key} is in the file of {grouping.name}" for grouping in _unmet(by, table)]

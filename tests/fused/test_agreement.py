@@ -246,3 +246,21 @@ def test_without_embeddings():
         for fuse in (True, False)
     )
     torch.testing.assert_close(fused, generic, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("kind", "sizes"), [(Transformer, {"num_layers": 2}), (StageAttentionNet, {"chunk_size": 8})])
+def test_a_baseline_that_is_constant_over_features(kind, sizes, dtype):
+    """A layer norm's σ is √eps there: that enlarges no contribution, so that rounding stays small."""
+    data = dataset(SEQUENCE if kind is Transformer else STAGENET)
+    model = make(kind, data, dtype, embedding_dim=8, **sizes)
+    with torch.no_grad():
+        for layer in model.embedding_model.embedding_layers.values():
+            if isinstance(layer, torch.nn.Embedding):
+                layer.weight[1] = 0.25  # a number whose mean over the features is exact
+    fused, generic = both_routes(model, batch_of(data, dtype), "complete")
+    assert distance(fused, generic) < TOLERANCE[dtype]
+    assert fused.convergence_delta.abs().max() < 1e-5
+    if kind is Transformer:
+        sizes = torch.cat([each.flatten(1) for each in fused.contributions.values()], 1).abs().sum(1)
+        assert (sizes < 30 * (fused.output - fused.baseline_output).abs()).all()
