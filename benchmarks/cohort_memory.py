@@ -30,7 +30,7 @@ def main(dataset: str, limit: str, out: str) -> None:
     torch.manual_seed(0)
     samples = SampleDataset(dataset)
     model = CASES["MLP, batch 256"].kind(samples, **CASES["MLP, batch 256"].sizes).eval()
-    attribute_cohort(DeepLift(model), samples, out, limit=int(limit), progress="none")
+    attribute_cohort(DeepLift(model, baseline="unk"), samples, out, limit=int(limit), progress="none")
     (kilobytes,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     print(int(kilobytes) / 1e3)
 

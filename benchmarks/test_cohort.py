@@ -86,7 +86,7 @@ def test_end_to_end(tmp_path, keep, name):
     model = make_model(case, dataset)
     rates, runs = [pyhealths_rate(model, dataset)], []
     for turn in range(RUNS):
-        runs.append(attribute_cohort(DeepLift(model), dataset, tmp_path / str(turn), progress="none"))
+        runs.append(attribute_cohort(DeepLift(model, baseline="unk"), dataset, tmp_path / str(turn), progress="none"))
         rates.append(pyhealths_rate(model, dataset))
     timed = sum(done for _, done in rates)
     theirs = timed / sum(done / rate for rate, done in rates)
@@ -127,7 +127,7 @@ def test_writing(tmp_path, keep, monkeypatch, name):
                 if not written:
                     patched.setattr("deeplift_fast.cohort.run._Run._write", lambda *args: None)
                 out = tmp_path / f"{turn}-{written}"
-                done = attribute_cohort(DeepLift(model), dataset, out, progress="none")
+                done = attribute_cohort(DeepLift(model, baseline="unk"), dataset, out, progress="none")
             if turn:  # the first runs warm up
                 seconds[written].append(done.seconds)
     with_, without = (statistics.median(seconds[written]) for written in (True, False))
@@ -186,13 +186,16 @@ def test_two_workers(tmp_path, keep):
         with cluster, Client(cluster) as client:
             client.wait_for_workers(workers)
             # A worker's first part pays for its imports.
-            attribute_cohort(DeepLift(model), dataset, tmp_path / f"{workers}{lost}-first", client=client,
-                             progress="none", part_samples=64, limit=64 * 4 * workers)  # fmt: skip
+            interpreter, first = DeepLift(model, baseline="unk"), tmp_path / f"{workers}{lost}-first"
+            attribute_cohort(interpreter, dataset, first, client=client, progress="none", part_samples=64,
+                             limit=64 * 4 * workers)  # fmt: skip
             victim = threading.Timer(3, next(iter(cluster.workers.values())).kill) if lost else None
             if victim:
                 victim.start()
             out = tmp_path / f"{workers}{lost}"
-            done = attribute_cohort(DeepLift(model), dataset, out, client=client, progress="none", part_samples=256)
+            done = attribute_cohort(
+                DeepLift(model, baseline="unk"), dataset, out, client=client, progress="none", part_samples=256
+            )
             assert done.samples == len(dataset)
             seconds[f"seconds on {workers}" + (", one killed after 3 s" if lost else "")] = rounded(done.seconds)
     one, two = seconds["seconds on 1"], seconds["seconds on 2"]

@@ -32,7 +32,7 @@ def test_complete(in_turn, stagenet_samples, sequence_samples, case):
     batch = next(iter(get_dataloader(dataset, batch_size=batch_size, shuffle=False)))
     torch.manual_seed(0)
     model = kind(dataset, **sizes).eval()
-    complete, rescale = DeepLift(model, rules="complete"), DeepLift(model)
+    complete, rescale = DeepLift(model, rules="complete"), DeepLift(model, baseline="unk")
     calls = {
         "complete": lambda: complete.attribute(**batch),
         "rescale": lambda: rescale.attribute(**batch),

@@ -1,5 +1,6 @@
 """Baselines whose numbers come from a dataset: what they hold, how they are shown, and what they make of a batch."""
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -116,8 +117,8 @@ class FittedBaseline(Baseline):
     samples: int
     patients: int
 
-    @property
-    def name(self) -> str:
+    @functools.cached_property
+    def name(self) -> str:  # type: ignore[override]
         """The statistic and a digest of its numbers."""
         return f"{self.statistic} {_digest(tuple((key, _numbers(fit)) for key, fit in self.fits))}"
 

@@ -193,7 +193,8 @@ class DeepLift(BaseInterpreter):
             return_convergence_delta: whether to return the convergence delta too.
             steps: as for the class, for this call.
             **batch: what PyHealth's loader yields: per feature key a tensor, or a tuple in the order of the processor's
-                schema, on the model's device. Labels and metadata do not matter.
+                schema, on the model's device. `K_measured` says which values of a continuous feature `K` were measured,
+                for baselines that ask (:func:`deeplift_fast.features.measured`). Labels and metadata do not matter.
 
         Returns:
             One floating-point tensor per feature key, of the value tensor's shape; padding has exactly 0. With

@@ -40,7 +40,7 @@ def samples(**processors: Any) -> Any:
 
 
 def build() -> tuple[Any, Any, dict[str, Any]]:
-    """The model, the dataset, and the names of the laboratory values."""
+    """The model, the dataset, the names of the laboratory values, and what patients are compared with."""
     # Processors are pickles: load none that you have not written.
     inputs, outputs = load_processors(str(place("PROCESSORS", "processors")))
     dataset = samples(input_processors=inputs, output_processors=outputs)
@@ -48,7 +48,8 @@ def build() -> tuple[Any, Any, dict[str, Any]]:
     weights = torch.load(place("CHECKPOINT", "best.ckpt"), map_location="cpu", weights_only=True)
     model.load_state_dict(weights)
     names = {"labs": MortalityPredictionStageNetMIMIC4.LAB_CATEGORY_NAMES}
-    return model, dataset, {"dimensions": names}
+    # Codes not there, laboratory values at the median of patients; --baseline chooses another one.
+    return model, dataset, {"dimensions": names, "baseline": "typical"}
 
 
 def prepare() -> None:

@@ -4,7 +4,7 @@ import torch
 from pyhealth.datasets import create_sample_dataset, get_dataloader
 from pyhealth.models import StageNet
 
-from deeplift_fast import DeepLift  # was: from pyhealth.interpret.methods import DeepLift
+from deeplift_fast import DeepLift, baselines  # was: from pyhealth.interpret.methods import DeepLift
 
 SAMPLES = [
     {
@@ -31,14 +31,17 @@ def main() -> None:
     batch = next(iter(get_dataloader(dataset, batch_size=2, shuffle=False)))
     model = StageNet(dataset, embedding_dim=16, chunk_size=16, levels=2)
 
-    attributions, delta = DeepLift(model).attribute(**batch, return_convergence_delta=True)
+    usual = baselines.typical(dataset)  # codes not there, each laboratory value at the median of patients
+    print(usual)
+    deeplift = DeepLift(model, rules="complete", baseline=usual)
+    attributions, delta = deeplift.attribute(**batch, return_convergence_delta=True)
 
     vocabulary = {index: code for code, index in dataset.input_processors["codes"].code_vocab.items()}
     tokens, scores = batch["codes"][1], attributions["codes"]
     for patient, visit, slot in (tokens > 1).nonzero().tolist():
         code = vocabulary[int(tokens[patient, visit, slot])]
         print(f"patient {patient} visit {visit}: {code:<6} {scores[patient, visit, slot]:+.5f}")
-    print("convergence delta before rescaling:", delta.tolist())
+    print("convergence delta:", delta.tolist())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from deeplift_fast.features import Feature, measured
+from deeplift_fast.features import Feature, kind_of, measured
 from deeplift_fast.measured_flags import read_flags
 from deeplift_fast.read_back import ReadBack
 
@@ -43,6 +43,23 @@ def test_a_mask_says_what_is_padding():
     flags = torch.ones_like(FILLED)
     assert torch.equal(measured(feature(flags=flags, mask=mask)), mask.bool()[..., None].expand(VALUE.shape))
     assert torch.equal(measured(feature(mask=mask)), FILLED & mask.bool()[..., None])
+
+
+def test_the_kind_is_that_of_the_processor():
+    from pyhealth import processors
+
+    class Own(processors.TensorProcessor):
+        pass
+
+    kinds = {
+        processors.TensorProcessor: "tensor",
+        Own: "tensor",
+        processors.MultiHotProcessor: "multi_hot",
+        processors.NestedMultiHotProcessor: "multi_hot",
+        processors.TimeseriesProcessor: "other",
+        processors.SequenceProcessor: "other",
+    }
+    assert {each: kind_of(each) for each in kinds} == kinds
 
 
 def test_tokens_are_measured_where_they_are_real():

@@ -44,6 +44,7 @@ def test_the_tables_say_it_all_and_name_no_patient(summary):
     text = shown(summary)
     row = summary.table.query("group == 'all' and code == 'I10'").iloc[0]
     for part in (
+        "relative to        unk",
         "3 of 9 (not finished)",
         "60 attributed, 1 failed",
         "1: NaN in labs",
