@@ -48,7 +48,9 @@ def _rows(sample, rng):
         yield sample, "vector", step, int(rng.integers(0, 3)), None, rng.normal()
 
 
-def write(folder, found, attributions, part_samples=20, failures=(), parts=None, rules="rescale", in_all=None):
+def write(
+    folder, found, attributions, part_samples=20, failures=(), parts=None, rules="rescale", in_all=None, baseline="unk"
+):
     """Writes both tables in parts, and a manifest that names `parts` of them (all by default)."""
     for name in ("samples", "attributions"):
         (folder / name).mkdir(parents=True)
@@ -62,7 +64,7 @@ def write(folder, found, attributions, part_samples=20, failures=(), parts=None,
     named = range(count) if parts is None else parts
     manifest = {
         "format": 1,
-        "identity": {"interpreter": {"rules": rules}, "part_samples": part_samples},
+        "identity": {"interpreter": {"rules": rules}, "baseline": baseline, "part_samples": part_samples},
         "total": count * part_samples if in_all is None else in_all * part_samples,
         "parts": {str(part): {"files": _files(folder, part)} for part in named},
     }

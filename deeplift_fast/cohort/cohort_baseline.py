@@ -191,13 +191,11 @@ def _check_tensor(key: str, given: Tensor, tokens: bool, model: Any) -> None:
 
 def _check_width(key: str, embedding: Tensor, model: Any) -> None:
     layer = token_point(model, key).layer
-    width = None if layer is None else layer.embedding_dim
-    if embedding.shape != (width,):
-        have = (
-            f"has width {width}" if layer is not None else f"is none: {type(model).__name__} takes indices as numbers"
-        )
+    if layer is None or embedding.shape != (layer.embedding_dim,):
+        own = "takes its token indices as numbers" if layer is None else f"embeds it with width {layer.embedding_dim}"
         raise CohortError(
-            f"baseline of feature {key!r} is an embedding of shape {tuple(embedding.shape)}; the feature's own {have}"
+            f"baseline of feature {key!r} is an embedding of shape {tuple(embedding.shape)}; "
+            f"{type(model).__name__} {own}"
         )
 
 

@@ -190,7 +190,7 @@ def _goes_on(before: dict[str, Any], now: dict[str, Any], differing: list[str]) 
     named = {"interpreter.rules": "rules", "interpreter.steps": "steps", "baseline": "baseline"}
     if not set(differing) <= named.keys():
         return ""
-    options = {named[key]: before.get(key) for key in differing}
+    options = {name: before.get(key) for key, name in named.items() if key in differing}
     each_default = all(it.get("baseline") == default_name(str(it.get("interpreter.rules"))) for it in (before, now))
     if "rules" in options and each_default:
         options.pop("baseline", None)  # it comes with the rule set

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -237,6 +238,15 @@ def test_the_files_hold_what_the_tables_hold_however_they_are_cut(stagenet, tmp_
     assert file.metadata.row_group(0).column(0).compression == "ZSTD"
     groups = [set(file.read_row_group(i)["sample"].to_pylist()) for i in range(file.num_row_groups)]
     assert sum(map(len, groups)) == 6  # no sample is split between row groups
+
+
+def test_the_files_say_what_contributions_are_relative_to(stagenet, tmp_path):
+    model, batch, contributions = stagenet
+    with CohortWriter(tmp_path) as writer:
+        for name in ("removed", "unk", "removed"):
+            writer.write(model, batch, replace(found(contributions), baseline=name))
+    for name in ("samples", "attributions"):
+        assert pq.read_metadata(tmp_path / f"{name}.parquet").metadata[b"deeplift_fast.baseline"] == b"removed; unk"
 
 
 def test_nothing_pending_is_written_after_an_error(stagenet, tmp_path):

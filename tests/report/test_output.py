@@ -126,6 +126,8 @@ def test_the_files_hold_the_whole_table(summary, tmp_path):
         for name in ("mean", "low", "count"):
             np.testing.assert_allclose(table[name].astype(float), summary.table[name].astype(float), rtol=1e-12)
         assert table["description"].isna().sum() == summary.table["description"].isna().sum()
+    assert content["baseline"] == summary.baseline == "unk"
+    assert set(tables[0]["baseline"]) == set(tables[1]["baseline"]) == {"unk"}
 
 
 def test_a_path_that_cannot_be_written_is_named(summary, tmp_path):
