@@ -19,14 +19,14 @@ SECTIONS = ("models", "stagenet")
 Results = dict[str, dict[str, dict]]
 
 
-def machine() -> str:
-    """Cores, processor and releases."""
+def machine(threads: int = THREADS) -> str:
+    """Cores, processor, threads and releases."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     processor = models[0] if models else platform.machine()
     return (
-        f"{len(os.sched_getaffinity(0))} cores of {processor}, {THREADS} threads, torch {version('torch')}, "
+        f"{len(os.sched_getaffinity(0))} cores of {processor}, {threads} threads, torch {version('torch')}, "
         f"PyHealth {version('pyhealth')}, Python {platform.python_version()}"
     )
 

@@ -1,0 +1,108 @@
+"""The results of the faithfulness study as Markdown."""
+
+import statistics
+from collections.abc import Sequence
+
+import freqshapes
+from faithfulness_methods import DEFAULT
+from faithfulness_results import FREQSHAPES, HOSPITAL, Means, Results, mean, means
+
+# by measure: the heading, whether more is better, and the digits after the point
+COLUMNS = {
+    "risk": ("planted risk codes, AUROC", True, 3),
+    "protective": ("protective codes, AUROC", True, 3),
+    "comprehensiveness": ("comprehensiveness", True, 3),
+    "sufficiency": ("sufficiency", False, 3),
+    "spearman": ("Spearman with removal", True, 2),
+    "sensitivity": ("sensitivity-n", True, 2),
+    "infidelity": ("infidelity", False, 2),
+    "flips": ("signs that flip", False, 2),
+    "draws": ("Spearman between draws", True, 2),
+    "seconds": ("ms per patient", False, 3),
+    "forwards": ("time in forward passes", False, 1),
+}
+SMALL = (
+    "PyHealth's DeepLift",
+    "PyHealth's integrated gradients, 50 steps",
+    "gradient × input",
+    "complete, unk",
+    DEFAULT,
+)
+NOTHING = "–"
+
+
+def small(results: Results) -> str:
+    """For the README: Spearman's correlation with removal by model, with the cost and what redrawing UNK does."""
+    by_model = {model: means(cells) for model, cells in results[HOSPITAL].items()}
+    rows = []
+    for method in SMALL:
+        found = [by_method[method] for by_method in by_model.values()]
+        across = mean([row for row in found if row is not None])
+        name = f"**{method}** (default)" if method == DEFAULT else method
+        shown = [_number(row, "spearman") for row in found]
+        rows.append([name, *shown, *(_number(across, column) for column in ("risk", "flips", "forwards"))])
+    header = ["Spearman with removal", *by_model, *(COLUMNS[column][0] for column in ("risk", "flips", "forwards"))]
+    return _table(header, rows)
+
+
+def full(results: Results) -> str:
+    """Every measure, a table for each model, then FreqShapes, and which methods are ahead of the default."""
+    parts = []
+    for model, cells in results[HOSPITAL].items():
+        about = {name: statistics.mean(cell[name] for cell in cells.values()) for name in ("auroc", "split_half")}
+        parts.append(
+            f"**{model}**, seeds {', '.join(cells)}: AUROC {about['auroc']:.3f}; Spearman between the halves of "
+            f"the reference {about['split_half']:.2f}"
+        )
+        rows = [[method, *(_number(row, column) for column in COLUMNS)] for method, row in means(cells).items()]
+        parts.append(_table(["method", *(heading for heading, _, _ in COLUMNS.values())], rows))
+    if results[FREQSHAPES]:
+        parts.append(series(results))
+    return "\n\n".join([*parts, *ahead(results)])
+
+
+def series(results: Results) -> str:
+    """FreqShapes beside its published table."""
+    splits = results[FREQSHAPES]
+    f1 = statistics.mean(cell["f1"] for cell in splits.values())
+    rows = [
+        [f"{name} (published)", *(f"{value:.3f}" for value in row), ""] for name, row in freqshapes.PUBLISHED.items()
+    ]
+    for method in freqshapes.METHODS:
+        found = mean([cell["methods"][method] for cell in splits.values()])
+        shown = [f"{found[name]:.3f}" for name in freqshapes.MEASURES]
+        rows.append([method, *shown, f"{found['forwards']:.0f} + {found['backwards']:.0f}"])
+    table = _table(["FreqShapes", "AUPRC", "AUP", "AUR", "passes forward + backward"], rows)
+    return f"**FreqShapes**, {len(splits)} splits: F1 of the model {f1:.3f}\n\n{table}"
+
+
+def ahead(results: Results) -> list[str]:
+    """A sentence for each measure in which a method is ahead of the default one, by model."""
+    found = []
+    for column, (heading, more, _) in COLUMNS.items():
+        if column == "seconds":
+            continue  # as the time in forward passes
+        better = {model: _better(means(cells), column, more) for model, cells in results[HOSPITAL].items()}
+        named = [f"{model}: {', '.join(methods)}" for model, methods in better.items() if methods]
+        if named:
+            found.append(f"Ahead of the default in {heading}: {'; '.join(named)}.")
+    return found
+
+
+def _better(rows: Means, column: str, more: bool) -> list[str]:
+    """The methods whose number, as the table shows it, is better than the default's, with that number."""
+    shown = {method: _number(row, column) for method, row in rows.items() if row is not None}
+    sign, own = 1 if more else -1, float(shown[DEFAULT])
+    return [f"{method} ({number})" for method, number in shown.items() if sign * (float(number) - own) > 0]
+
+
+def _number(row: dict[str, float] | None, column: str) -> str:
+    if row is None:
+        return NOTHING
+    value = row[column] * (1e3 if column == "seconds" else 1)
+    digits = COLUMNS[column][2]
+    return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.1e}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows))
