@@ -17,7 +17,7 @@ from deeplift_fast.rules.complete import CompleteRules
 from deeplift_fast.rules.rescale import RescaleRules
 from deeplift_fast.rules.ruleset import RuleSet
 from deeplift_fast.segments import run_in_batches
-from deeplift_fast.streams import Found, Streams
+from deeplift_fast.streams import Found, Streams, own_modules
 from deeplift_fast.targets import Target
 from deeplift_fast.training_mode import warn_if_training
 
@@ -170,8 +170,7 @@ def explain(
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")
     if modules is None:
-        owner = model if isinstance(model, nn.Module) else getattr(model, "__self__", None)
-        modules = (owner,) if isinstance(owner, nn.Module) else ()
+        modules = own_modules(model)
     modules = tuple(modules)
     xs, x0s = _named(inputs, baselines)
     _check_forward_args(forward_args, inputs)
@@ -195,7 +194,7 @@ def explain(
     attribution = Attribution(
         _like(inputs, found.contributions), delta, found.output, found.baseline_output, _shown(found.target), report
     )
-    return Explanation(attribution, _like(inputs, found.multipliers), found.contributions, found.apart)
+    return Explanation(attribution, _like(inputs, found.multipliers), found.contributions)
 
 
 @dataclass(frozen=True)
@@ -206,13 +205,11 @@ class Explanation:
         attribution: nothing in it is scaled.
         multipliers: in the structure of the inputs; over several steps their mean.
         contributions: those of the attribution, by name or position.
-        apart: whether `f(x)` and `f(x0)` are other than two plain runs of the model give.
     """
 
     attribution: Attribution
     multipliers: Any
     contributions: dict[Hashable, Tensor]
-    apart: bool = False
 
     @property
     def output(self) -> Tensor:

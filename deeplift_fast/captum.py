@@ -1,18 +1,20 @@
 """DeepLift and DeepLiftShap with Captum's signatures, for any `nn.Module`; Captum itself is not needed."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from deeplift_fast import attribution, targets
+from deeplift_fast import attribution
 from deeplift_fast.attribution import DELTA_TOL, Explanation, check_rules
 from deeplift_fast.baselines import resolve
 from deeplift_fast.completeness import convergence_delta
 from deeplift_fast.diagnostics import Report, merged
+from deeplift_fast.rules.rescale import RescaleRules
+from deeplift_fast.streams import Streams, own_modules
 
 Tensors = Tensor | tuple[Tensor, ...]
 Baselines = Tensor | int | float | tuple[Tensor | int | float, ...] | None
@@ -112,7 +114,8 @@ class DeepLift:
 
         Returns:
             Attributions in the structure and shapes of `inputs`; with `return_convergence_delta`, a pair of these and
-            `Σ attributions − (f(x) − f(x0))`, `[batch]` (with `multiply_by_inputs=False`, that of the contributions).
+            `Σ attributions − (f(x) − f(x0))`, `[batch]` (with `multiply_by_inputs=False`, that of the contributions),
+            from the outputs of the same runs.
 
         Raises:
             ValueError, TypeError: for an argument that does not fit; the message names it.
@@ -127,9 +130,7 @@ class DeepLift:
         shown = attributions if isinstance(inputs, tuple | list) else attributions[0]
         if not return_convergence_delta:
             return shown
-        if found.apart or not (self._multiply_by_inputs or custom_attribution_func):
-            return shown, found.attribution.convergence_delta
-        return shown, self.compute_convergence_delta(attributions, x0s, xs, target, additional_forward_args)
+        return shown, _delta(found, attributions if custom_attribution_func else None)
 
     def attribute_future(self) -> None:
         """Not implemented, as in Captum."""
@@ -145,6 +146,9 @@ class DeepLift:
     ) -> Tensor:
         """`Σ attributions − (f(end_point) − f(start_point))`, `[batch]`, from two plain runs of the model.
 
+        Neither run leaves anything behind, and in training mode both see the same draws. :meth:`attribute` with
+        `return_convergence_delta` gives the same number without them.
+
         Args:
             attributions: `[batch, …]`, a tensor or a tuple.
             start_point: the baselines, as for :meth:`attribute`.
@@ -156,15 +160,10 @@ class DeepLift:
         x0s = _baselines(end_point, start_point)
         given = _as_tuple("attributions", attributions)
         resolved = [resolve(i, x, x0) for i, (x, x0) in enumerate(zip(xs, x0s, strict=True))]
-        with torch.no_grad():
-            ends = [self._output(values, target, additional_forward_args) for values in (xs, tuple(resolved))]
-            return convergence_delta(dict(enumerate(given)), *ends)
-
-    def _output(self, values: Sequence[Tensor], target: Target, additional_forward_args: Any) -> Tensor:
-        chosen = _target(target, len(values[0]))
-        copies = [value.detach().clone() for value in values]
-        output = targets.reduce(self.model(*copies, *_further(additional_forward_args)), chosen, len(values[0]))
-        return targets.select(output, targets.indices(output, chosen))
+        batch, further, modules = len(xs[0]), _further(additional_forward_args), own_modules(self.model)
+        streams = Streams(self.model, further, False, _target(target, batch), batch, RescaleRules(), modules)
+        ends = [streams.output(dict(enumerate(values))) for values in (xs, resolved)]
+        return convergence_delta(dict(enumerate(given)), *ends)
 
     def _explain(
         self, xs: tuple[Tensor, ...], x0s: tuple[Any, ...], target: Target, further: tuple[Any, ...]
@@ -266,15 +265,24 @@ class DeepLiftShap(DeepLift):
             refs = tuple(x0[j] for x0 in x0s)
             follow = tuple(_rows(argument, i, batch) for argument in further)
             found = self._explain(rows, refs, _rows_of_target(target, i, batch), follow)
-            for total, part in zip(totals, self._attributions(found, rows, refs, custom_attribution_func), strict=True):
+            parts = self._attributions(found, rows, refs, custom_attribution_func)
+            for total, part in zip(totals, parts, strict=True):
                 total.index_add_(0, i, part.detach().to(total.dtype), alpha=1 / count)
-            deltas.append(found.attribution.convergence_delta)
+            deltas.append(_delta(found, parts if custom_attribution_func else None))
             reports.append(found.attribution.report)
         self._report = merged(reports)
         shown = tuple(totals) if isinstance(inputs, tuple | list) else totals[0]
         if not return_convergence_delta:
             return shown
         return shown, torch.cat(deltas) if deltas else xs[0].new_empty(0)
+
+
+def _delta(found: Explanation, made: tuple[Tensor, ...] | None) -> Tensor:
+    """The convergence delta of the contributions, or of what a custom function made; nothing runs."""
+    if made is None:
+        return found.attribution.convergence_delta
+    with torch.no_grad():
+        return convergence_delta(dict(enumerate(made)), found.output, found.baseline_output)
 
 
 def _pairs(batch: int, count: int, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
