@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deeplift_fast.rules import attention, composed, distances, norms, recurrent, registry, tables
+from deeplift_fast.rules import attention, composed, distances, grouped, norms, recurrent, registry, tables
 from deeplift_fast.rules.averaged import GRADIENT, MIDPOINT, QUADRATURE, averaged
 from deeplift_fast.rules.call import Arguments, Call, is_floating, named_in_place, out_of_place, shared_name
 from deeplift_fast.rules.elementwise import CLOSED, ClosedRule, ElementwiseRule
@@ -16,7 +16,7 @@ from deeplift_fast.rules.product import MatmulRule, ProductRule
 from deeplift_fast.rules.ruleset import Meeting, Note, draw
 from deeplift_fast.rules.secant import SecantRule
 from deeplift_fast.rules.softmax import LogSoftmaxRule, LogSumExpRule, SoftmaxRule
-from deeplift_fast.rules.winner import amax, max_pool
+from deeplift_fast.rules.winner import amax, cumulative_max, max_pool
 
 _SECANT = {"relu": "relu", "sigmoid": "sigmoid", "tanh": "tanh", "special_expit": "sigmoid", "expit": "sigmoid"}
 _PRODUCTS = frozenset(("mul", "multiply", "rmul"))
@@ -25,6 +25,7 @@ _QUOTIENTS = frozenset(("div", "divide", "true_divide", "truediv"))
 _SOFTMAX = frozenset(("softmax", "special_softmax"))
 _LOG_SOFTMAX = frozenset(("log_softmax", "special_log_softmax"))
 _EXTREMES = frozenset(("amax", "amin", "max", "min"))
+_CUMULATIVE = frozenset(("cummax", "cummin"))
 _NORMS = frozenset(("norm", "vector_norm", "linalg_vector_norm", "linalg_norm"))
 _BATCH_NORMS = frozenset(("batch_norm", "native_batch_norm"))
 _CLAMPS: dict[str, Callable[..., Any]] = {
@@ -54,6 +55,7 @@ _WRITTEN_OUT: dict[str, Callable[..., Any]] = {
     "minimum": composed.minimum,
     "fmax": composed.maximum,
     "fmin": composed.minimum,
+    "aminmax": composed.aminmax,
     "logaddexp": composed.logaddexp,
     "gumbel_softmax": composed.gumbel_softmax,
     "scaled_dot_product_attention": attention.scaled_dot_product_attention,
@@ -108,6 +110,10 @@ def written_out(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cal
         return composed.complex_abs if isinstance(x, Tensor) and x.is_complex() else None
     if name == "rrelu":
         return composed.rrelu if kwargs.get("training", args[3] if len(args) > 3 else False) else None
+    if name == "scatter":
+        return composed.scatter if kwargs.get("reduce") is not None else None
+    if name == "embedding_bag":
+        return composed.embedding_bag_max if composed.takes_maximum(args, kwargs) else None
     if name == "cross_entropy":
         return composed.cross_entropy if _has_class_indices(args, kwargs) else None
     return _WRITTEN_OUT.get(name)
@@ -207,6 +213,8 @@ def apply(call: Call, note: Note) -> tuple[Any, str]:
         return call.as_it_is(), "linear"
     if kind == "bilinear" or (kind is None and name in tables.BILINEAR):
         return _product(call)
+    if kind is None and name in grouped.NAMES and not any(x.is_complex() for x in call.actual.floats):
+        return grouped.reduced(call)
     if kind == "elementwise" and call.moved == [0]:
         return _elementwise(call), "secant"
     if kind == "gradient" or (kind is None and name in tables.GRADIENT):
@@ -249,6 +257,8 @@ def _of_one_tensor(call: Call) -> tuple[Any, str] | None:
         return _pooled(call, x, x0), "winner"
     if name in _EXTREMES:
         return _extreme(call, x, x0), "winner"
+    if name in _CUMULATIVE:
+        return _cumulative(call, x, x0), "winner"
     return None
 
 
@@ -289,6 +299,12 @@ def _extreme(call: Call, x: Tensor, x0: Tensor) -> Any:
         return found
     at = getattr(x.detach(), call.name)(dim, keepdim)
     return type(at)((found, at.indices))
+
+
+def _cumulative(call: Call, x: Tensor, x0: Tensor) -> Any:
+    sign, dim = -1 if call.name == "cummin" else 1, call.argument(1, "dim")
+    values, indices = cumulative_max(sign * x, sign * x0, dim)
+    return getattr(torch.return_types, call.name)((sign * values, indices))
 
 
 def _pooled(call: Call, x: Tensor, x0: Tensor) -> Any:
