@@ -1,7 +1,8 @@
 """The rule set `"complete"`: the rule of every operation, found by its name."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
+from operator import index
 from typing import Any
 
 import torch
@@ -212,9 +213,11 @@ def apply(call: Call, note: Note) -> tuple[Any, str]:
     if kind == "linear" or (kind is None and (name in tables.LINEAR or name in _BATCH_NORMS or name in _QUOTIENTS)):
         return call.as_it_is(), "linear"
     if kind == "bilinear" or (kind is None and name in tables.BILINEAR):
-        return _product(call)
+        return _product(call, note)
     if kind is None and name in grouped.NAMES and not any(x.is_complex() for x in call.actual.floats):
         return grouped.reduced(call)
+    if kind is None and name in tables.ELEMENTWISE and len(call.moved) == 1 and name != "prelu":
+        return _elementwise(call), "secant"  # of its second tensor, as an exponent
     if kind == "elementwise" and call.moved == [0]:
         return _elementwise(call), "secant"
     if kind == "gradient" or (kind is None and name in tables.GRADIENT):
@@ -228,7 +231,7 @@ def _by_gradient(call: Call, note: Note) -> tuple[Any, str]:
     return averaged(call, GRADIENT, partial(note, call.name, "gradient")), "gradient"
 
 
-def _product(call: Call) -> tuple[Any, str]:
+def _product(call: Call, note: Note) -> tuple[Any, str]:
     if len(call.moved) == 1:
         return call.as_it_is(), "linear"
     if len(call.moved) == 2 and not any(x.is_complex() for x in call.xs):
@@ -238,6 +241,8 @@ def _product(call: Call) -> tuple[Any, str]:
             return ProductRule.apply(a, a0, b, b0), "midpoint"
         if plain and call.name in _MATMULS and a.dim() >= 2 and b.dim() >= 2:
             return MatmulRule.apply(a, a0, b, b0), "midpoint"
+    if len(call.moved) > 2 and call.name in ("einsum", "bilinear"):  # of degree three or more
+        return averaged(call, QUADRATURE, partial(note, call.name, "quadrature")), "quadrature"
     return averaged(call, MIDPOINT), "midpoint"
 
 
@@ -264,7 +269,7 @@ def _of_one_tensor(call: Call) -> tuple[Any, str] | None:
 
 def _elementwise(call: Call) -> Tensor:
     (x,), (x0,) = call.xs, call.x0s
-    name = "square" if call.name == "pow" and call.argument(1, "exponent") == 2 else call.name
+    name = "square" if _is_square(call) else call.name
     floats = call.actual.floats
     if name in CLOSED and len(floats) == 1 and name not in registry.KINDS and x.dtype in (torch.float32, torch.float64):
         return ClosedRule.apply(name, x, x0)  # type: ignore[no-any-return]
@@ -274,8 +279,14 @@ def _elementwise(call: Call) -> Tensor:
     return ElementwiseRule.apply(call.run, x, x0, len(floats) == 1)  # type: ignore[no-any-return]
 
 
-def _dims(dim: int | Iterable[int]) -> tuple[int, ...]:
-    return (dim,) if isinstance(dim, int) else tuple(dim)
+def _is_square(call: Call) -> bool:
+    exponent = call.argument(1, "exponent")
+    return call.name == "pow" and isinstance(exponent, int | float) and exponent == 2
+
+
+def _dims(dim: Any) -> tuple[int, ...]:
+    """Dimensions from one, in whatever form PyTorch takes an index (NumPy's too), or from several."""
+    return tuple(map(index, dim)) if isinstance(dim, tuple | list) else (index(dim),)
 
 
 def _softmax(call: Call, x: Tensor, x0: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ def reduced(call: Call) -> tuple[Tensor, str]:
     """
     how = _argument(call.actual, 1 if call.name == "segment_reduce" else 4, "reduce")
     if how in _LINEAR:
-        return call.as_it_is(), "linear"
+        return call.as_it_is().clone(), "linear"  # PyTorch keeps the result, which the model may write to
     ours, theirs = (_grouped(call.name, arguments, how) for arguments in (call.actual, call.baseline))
     if how == "prod":
         return _product(ours, theirs), "midpoint"
