@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deeplift_fast import baselines as baselines_
-from deeplift_fast.completeness import convergence_delta, is_incomplete, rescale, warn_if_incomplete
+from deeplift_fast.completeness import convergence_delta, is_incomplete, rescale, warn_if_incomplete, warn_if_not_finite
 from deeplift_fast.diagnostics import Report
 from deeplift_fast.errors import InterceptionWarning, warn
 from deeplift_fast.intercept import check_model
@@ -107,8 +107,9 @@ def attribute(
         inputs: floating-point tensors `[batch, …]`: one, a sequence (positional), or a mapping (by name).
         baselines: what inputs are compared with, in the same structure: `None` for zeros, a number, or a tensor of
             the input's shape or of one sample's.
-        target: which output to explain: `None` for the largest at the input, an int, a tuple of ints for outputs of
-            more than two dimensions, an integer tensor `[batch]`, or a callable from the model's output to `[batch]`.
+        target: which output to explain: `None` for the largest at the input, an int (negative ones count from the end),
+            a tuple of ints for outputs of more than two dimensions, one of these per sample (an integer tensor
+            `[batch]`, or a list), or a callable from the model's output to `[batch]`.
         forward_args: further arguments of the model: a sequence (after the positional inputs) or a mapping (by name).
         rules: `"rescale"`, `"complete"`, or `"pyhealth"` for PyHealth 2.1's arithmetic.
         steps: into how many equal segments the straight line from baseline to input is cut; their contributions add
@@ -126,11 +127,12 @@ def attribute(
     Raises:
         ValueError, TypeError: for arguments that do not fit; the message names them.
         InterceptionError: if the model takes different paths at the input and at the baseline (not under `"complete"`,
-            which attributes what differs by its gradient, and says so in the report).
+            which attributes what differs by its gradient, and says so in the report), or if no gradient leads from the
+            output to any input.
 
     Warns:
         ConvergenceWarning: if samples were scaled by a negative or a very large factor, or, under `"complete"`, a
-            convergence delta passes `delta_tol`.
+            convergence delta passes `delta_tol`; if the model's output is NaN or inf for samples.
         TrainingModeWarning: if stochastic modules are in training mode.
     """
     found = explain(
@@ -185,6 +187,7 @@ def explain(
     else:
         found = streams.run(xs, x0s)
     delta = convergence_delta(found.contributions, found.output, found.baseline_output)
+    warn_if_not_finite(found.output, found.baseline_output)
     if rules == "complete":
         if batch > 1 and _mixes(streams, xs, found, delta):
             found = streams.run_one_by_one(xs, x0s)
@@ -224,7 +227,7 @@ class Explanation:
 
 def _mixes(streams: Streams, xs: Mapping[Hashable, Tensor], found: Found, delta: Tensor) -> bool:
     """Whether the model mixes the samples of a batch; looked into only where samples are incomplete."""
-    incomplete = is_incomplete(delta, found.output, found.baseline_output, MIXING_TOL)
+    incomplete = is_incomplete(delta, found.output, found.baseline_output, MIXING_TOL) & delta.isfinite()
     if not incomplete.any() or not streams.mixes_samples(xs):
         return False
     warn(

@@ -97,7 +97,7 @@ class Streams:
     def settled_target(self, xs: Values) -> Target:
         """The target, with the largest output at the input where it is `None`."""
         if self.target is not None:
-            return self.target
+            return targets.listed(self.target) if isinstance(self.target, list) else self.target
         found = targets.indices(self._plain(xs), None)
         return None if found is None or found.shape[1] == 0 else found
 
@@ -140,7 +140,7 @@ class Streams:
                     if not chosen.requires_grad:
                         return False
                     found = torch.autograd.grad(chosen, list(leaves.values()), allow_unused=True, retain_graph=True)
-                    others = torch.arange(self.batch) != index
+                    others = torch.arange(self.batch, device=chosen.device) != index
                     if any(g is not None and bool(g[others.to(g.device)].any()) for g in found):
                         return True
         return False
@@ -156,6 +156,7 @@ class Streams:
         if positions[0] == 1:
             target = targets.indices(output, self.target)
         totals: dict[Hashable, Tensor] = {}
+        depends = False
         for position in positions[1:]:
             self._rewind()
             last = position == positions[-1]
@@ -166,9 +167,12 @@ class Streams:
             if position == 1:
                 target = targets.indices(output, self.target)
             multipliers = self._multipliers(targets.select(output, target), leaves)
+            depends = depends or any(multiplier is not None for multiplier in multipliers)
             _add(totals, multipliers, point)
             tally.custom_functions(output)
             ends[position], before = output.detach(), point
+        if not depends:
+            raise InterceptionError(_NO_PATH)
         at_input, at_baseline = (targets.select(ends[p], target).detach() for p in (1.0, 0.0))
         means = {name: total if n == 1 else total / n for name, total in totals.items()}
         with torch.no_grad():
@@ -316,6 +320,11 @@ def _without_inference(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor
 
 
+_NO_PATH = (
+    "the output does not depend on the inputs through PyTorch's operations: no gradient leads from it back to any of "
+    "them. What computes elsewhere (trees, NumPy), under torch.no_grad(), in quantized layers or in integers cannot be "
+    "attributed; if only the first part of a model does, attribute the rest to what that part gives"
+)
 _CHECKPOINTING = (
     "attribution cannot run through activation checkpointing or other saved-tensor hooks; switch them off, in the "
     "model (for example model.gradient_checkpointing_disable()) or around this call"
