@@ -245,7 +245,7 @@ def check_baselines(baseline: Any, features: Mapping[str, Feature], later: ReadB
 
     Raises:
         ValueError: for unknown or missing keys, a shape other than the value's, or NaN or inf.
-        TypeError: for anything but a mapping of tensors of the values' dtypes (any integer dtype for tokens).
+        TypeError: for anything but a mapping of tensors of the values' dtypes, or of integers.
     """
     if not isinstance(baseline, Mapping):
         raise TypeError(f"baseline is a {type(baseline).__name__}; accepted: a dict with one tensor per feature key")
@@ -265,11 +265,11 @@ def _check_baseline(given: Any, feature: Feature, later: ReadBack | None) -> Ten
     if given.shape != value.shape:
         raise ValueError(f"{what} has shape {tuple(given.shape)}; accepted: the value's, {tuple(value.shape)}")
     integer = not (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool)
-    if (feature.is_token and not integer) or (not feature.is_token and given.dtype != value.dtype):
+    if (feature.is_token and not integer) or (not feature.is_token and not integer and given.dtype != value.dtype):
         accepted = "integer token indices" if feature.is_token else str(value.dtype)
         raise TypeError(f"{what} is {given.dtype}; accepted: {accepted}")
     if given.is_meta and not value.is_meta:
         raise ValueError(f"{what} is on meta, which holds no numbers; the model is on {value.device}")
-    moved = given.to(value.device, torch.int64 if feature.is_token else None)
+    moved = given.to(value.device, torch.int64 if feature.is_token else value.dtype)
     require_finite(what, moved, later)
     return moved
