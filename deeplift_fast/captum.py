@@ -267,7 +267,7 @@ class DeepLiftShap(DeepLift):
             found = self._explain(rows, refs, _rows_of_target(target, i, batch), follow)
             parts = self._attributions(found, rows, refs, custom_attribution_func)
             for total, part in zip(totals, parts, strict=True):
-                total.index_add_(0, i, part.detach().to(total.dtype), alpha=1 / count)
+                total.index_add_(0, i.to(total.device), part.detach().to(total.dtype), alpha=1 / count)
             deltas.append(_delta(found, parts if custom_attribution_func else None))
             reports.append(found.attribution.report)
         self._report = merged(reports)
@@ -288,7 +288,7 @@ def _delta(found: Explanation, made: tuple[Tensor, ...] | None) -> Tensor:
 def _pairs(batch: int, count: int, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Indices of inputs and of baselines, every pair once, inputs first."""
     for start in range(0, batch * count, rows):
-        pair = torch.arange(start, min(start + rows, batch * count))
+        pair = torch.arange(start, min(start + rows, batch * count), device="cpu")
         yield pair // count, pair % count
 
 
@@ -340,7 +340,7 @@ def _rows(value: Any, index: Tensor, batch: int) -> Any:
 
 def _rows_of_target(target: Target, index: Tensor, batch: int) -> Any:
     if isinstance(target, list):
-        target = torch.tensor(target)
+        target = torch.tensor(target, device="cpu")
     many = isinstance(target, Tensor) and target.numel() > 1
     return _rows(target, index, batch) if many else target
 
@@ -350,7 +350,7 @@ def _target(target: Target, batch: int) -> Any:
     if target is None:
         return _single
     if isinstance(target, list):
-        target = torch.tensor(target)
+        target = torch.tensor(target, device="cpu")
     if isinstance(target, Tensor) and target.numel() == 1:
         return int(target)
     return target

@@ -68,7 +68,7 @@ def _step(key: str, given: Any, model: Any) -> Tensor:
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
     if not isinstance(given, Tensor) and not is_number:
         raise CohortError(f"baseline of feature {key!r} is a {type(given).__name__}; accepted: {_ACCEPTED}")
-    step = torch.as_tensor(given)
+    step = given if isinstance(given, Tensor) else torch.tensor(given, device="cpu")
     tokens = bool(model.dataset.input_processors[key].is_token())
     if tokens and (step.is_floating_point() or step.is_complex() or step.dtype == torch.bool):
         raise CohortError(f"baseline of feature {key!r} is {step.dtype}; accepted: a token index")
