@@ -166,8 +166,12 @@ def explain(
     segments_at_once: int = 1,
     delta_tol: float = DELTA_TOL,
     modules: Sequence[nn.Module] | None = None,
+    rule_set: RuleSet | None = None,
 ) -> "Explanation":
-    """As :func:`attribute`, with nothing scaled under any rule set, and the multipliers."""
+    """As :func:`attribute`, with nothing scaled under any rule set, and the multipliers.
+
+    A `rule_set` takes the place of the one that `rules` names.
+    """
     check_rules(rules, steps, delta_tol, segments_at_once)
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")
@@ -181,7 +185,8 @@ def explain(
     batch = _batch_size(xs)
     if batch == 0:
         return _empty(inputs, xs, target)
-    streams = Streams(model, forward_args, isinstance(inputs, Mapping), target, batch, RULES[rules](), modules, steps)
+    rule_set = rule_set or RULES[rules]()
+    streams = Streams(model, forward_args, isinstance(inputs, Mapping), target, batch, rule_set, modules, steps)
     if segments_at_once > 1 and steps > 1:
         found = run_in_batches(streams, xs, x0s, segments_at_once)
     else:

@@ -1,5 +1,6 @@
 """DeepLift and DeepLiftShap with Captum's signatures, for any `nn.Module`; Captum itself is not needed."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from numbers import Real
@@ -13,6 +14,7 @@ from deeplift_fast.attribution import DELTA_TOL, Explanation, check_rules
 from deeplift_fast.baselines import resolve
 from deeplift_fast.completeness import convergence_delta
 from deeplift_fast.diagnostics import Report, merged
+from deeplift_fast.rules.activations import ActivationRules
 from deeplift_fast.rules.rescale import RescaleRules
 from deeplift_fast.streams import Streams, own_modules
 
@@ -24,8 +26,20 @@ AttributionFunction = Callable[..., tuple[Tensor, ...]]
 ROWS = 256  # pairs of input and baseline that DeepLiftShap takes through the model at once
 
 
+def _wrapped[**P, R](method: Callable[P, R]) -> Callable[P, R]:
+    """A method in a wrapper, as Captum's are: its NoiseTunnel calls `attribute.__wrapped__`."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        return method(*args, **kwargs)
+
+    return call
+
+
 class DeepLift:
     """DeepLIFT (Shrikumar et al. 2017) of any module, as `captum.attr.DeepLift` is called.
+
+    `captum.attr.NoiseTunnel` and `captum.metrics` take it as they take Captum's.
 
     With `rules="complete"` it takes what Captum's refuses or gets wrong: reused modules, functional activations,
     softmax, gates, attention, recurrent layers. The model is not changed; in training mode both streams see the same
@@ -35,8 +49,10 @@ class DeepLift:
         model: an `nn.Module` or a callable, returning a tensor.
         multiply_by_inputs: whether to return contributions; `False` gives multipliers ("local" attribution).
         eps: taken for Captum's sake; the slopes here need none.
-        rules: `"complete"`, or `"rescale"` for exact slopes of ReLU, Sigmoid and Tanh and gradients for the rest,
-            unscaled, much as Captum has it.
+        rules: `"complete"`, or `"rescale"` for what Captum has rules for: exact slopes of ReLU, Sigmoid, Tanh,
+            LeakyReLU, ELU and Softplus, the winner rule for max pools and the log-mean rule for softmax (as modules,
+            functions or methods), gradients for the rest, and nothing scaled. :func:`deeplift_fast.attribute` and
+            PyHealth's DeepLift mean another set by that name: ReLU, Sigmoid and Tanh alone, and scaled.
         steps: into how many segments the line from baseline to input is cut (1 is DeepLIFT).
         delta_tol: under `"complete"`, the part of `f(x) − f(x0)` that a convergence delta may reach without a warning.
         segments_at_once: how many of these segments go through the model as rows of one batch.
@@ -64,6 +80,7 @@ class DeepLift:
         if not callable(model):
             raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")
         self.model: Callable[..., Any] = model
+        self.forward_func = model  # as Captum's other classes name it
         self.eps = eps
         self.rules: str = rules
         self.steps: int = steps
@@ -91,6 +108,7 @@ class DeepLift:
             raise RuntimeError("report() tells of the last call; call attribute first")
         return self._report
 
+    @_wrapped
     def attribute(
         self,
         inputs: Tensors,
@@ -179,6 +197,7 @@ class DeepLift:
             steps=self.steps,
             segments_at_once=self.segments_at_once,
             delta_tol=self.delta_tol,
+            rule_set=ActivationRules() if self.rules == "rescale" else None,
         )
 
     def _attributions(
@@ -227,6 +246,7 @@ class DeepLiftShap(DeepLift):
             raise ValueError(f"rows is {rows}; accepted: 1 or more")
         self.rows = rows
 
+    @_wrapped
     def attribute(
         self,
         inputs: Tensors,

@@ -23,7 +23,7 @@ _SECANT = {"relu": "relu", "sigmoid": "sigmoid", "tanh": "tanh", "special_expit"
 _PRODUCTS = frozenset(("mul", "multiply", "rmul"))
 _MATMULS = frozenset(("matmul", "mm", "bmm"))
 _QUOTIENTS = frozenset(("div", "divide", "true_divide", "truediv"))
-_SOFTMAX = frozenset(("softmax", "special_softmax"))
+SOFTMAX = frozenset(("softmax", "special_softmax"))
 _LOG_SOFTMAX = frozenset(("log_softmax", "special_log_softmax"))
 _EXTREMES = frozenset(("amax", "amin", "max", "min"))
 _CUMULATIVE = frozenset(("cummax", "cummin"))
@@ -35,7 +35,7 @@ _CLAMPS: dict[str, Callable[..., Any]] = {
     "clamp_min": composed.clamp_min,
 }
 _CLAMPS["clamp_max"] = composed.clamp_max
-_POOLS = {
+POOLS = {
     f"{prefix}max_pool{n}d{suffix}": n
     for prefix in ("", "adaptive_")
     for n in (1, 2, 3)
@@ -252,13 +252,13 @@ def _of_one_tensor(call: Call) -> tuple[Any, str] | None:
         return SecantRule.apply(x, x0, _SECANT[name], "rescale"), "secant"
     if name in tables.ELEMENTWISE or (name in _QUOTIENTS and call.argument(3, "rounding_mode") is not None):
         return _elementwise(call), "secant"
-    if name in _SOFTMAX or name in _LOG_SOFTMAX:
+    if name in SOFTMAX or name in _LOG_SOFTMAX:
         return _softmax(call, x, x0), "log-mean"
     if name == "logsumexp":
         return LogSumExpRule.apply(
             x, x0, _dims(call.argument(1, "dim")), call.argument(2, "keepdim", False)
         ), "log-mean"
-    if name in _POOLS:
+    if name in POOLS:
         return _pooled(call, x, x0), "winner"
     if name in _EXTREMES:
         return _extreme(call, x, x0), "winner"
@@ -296,7 +296,7 @@ def _softmax(call: Call, x: Tensor, x0: Tensor) -> Tensor:
     dtype = next((a for a in (*call.actual.args, *call.actual.kwargs.values()) if isinstance(a, torch.dtype)), None)
     if dtype is not None:
         x, x0 = x.to(dtype), x0.to(dtype)
-    rule = SoftmaxRule if call.name in _SOFTMAX else LogSoftmaxRule
+    rule = SoftmaxRule if call.name in SOFTMAX else LogSoftmaxRule
     found: Tensor = rule.apply(x, x0, dim)
     return found
 
@@ -327,6 +327,6 @@ def _pooled(call: Call, x: Tensor, x0: Tensor) -> Any:
     if limit == 6 and given.get("stride") in ((), []):
         given["stride"] = None
     pool = partial(getattr(F, stem), return_indices=True, **given)
-    y, at = max_pool(pool, _POOLS[call.name], x, x0)
+    y, at = max_pool(pool, POOLS[call.name], x, x0)
     both = call.name != stem or call.argument(limit, "return_indices", False)
     return (y, at) if both else y
