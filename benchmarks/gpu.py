@@ -20,14 +20,10 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import gpu_models
 import gpu_ops
 import gpu_tables
-import patients
 import torch
 from gpu_cases import CASES
-from model_cases import CASES as MODELS
-from model_cases import make_dataset
 from model_results import Results, one_row_a_line
 
 RESULTS = Path(__file__).parent / "results"
@@ -89,11 +85,20 @@ def measured(device: torch.device, matching: str, only: Sequence[str]) -> Iterat
             if "speed" in only:
                 yield "speed", name, gpu_ops.speed(case, device)
     if "models" in only:
-        drawn = {"StageNet": patients.stagenet(), "sequence": patients.sequences()}
-        datasets = {data: make_dataset(samples, data) for data, samples in drawn.items()}
-        for name, case in MODELS.items():
-            if matching.lower() in name.lower():
-                yield "models", name, gpu_models.measured(case, datasets[case.data], device)
+        yield from _models(device, matching)
+
+
+def _models(device: torch.device, matching: str) -> Iterator[tuple[str, str, dict]]:
+    # Imported here: they need PyHealth, and a machine that has a GPU may lack it.
+    import gpu_models
+    import model_cases
+    import patients
+
+    drawn = {"StageNet": patients.stagenet(), "sequence": patients.sequences()}
+    datasets = {data: model_cases.make_dataset(samples, data) for data, samples in drawn.items()}
+    for name, case in model_cases.CASES.items():
+        if matching.lower() in name.lower():
+            yield "models", name, gpu_models.measured(case, datasets[case.data], device)
 
 
 def write(path: Path, results: Results, machine: dict) -> None:

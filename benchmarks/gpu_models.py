@@ -6,15 +6,14 @@ from typing import Any
 
 import torch
 from gpu_timing import finished, peak_bytes
-from model_cases import FORWARD, PYHEALTH, Case, first_batch, make_model
-from model_results import rounded
+from model_cases import Case, first_batch, make_model
+from model_results import FORWARD, GRAPHS, PYHEALTH, rounded
 from pyhealth.interpret.methods import DeepLift as PyHealthDeepLift
 from timing import Call, medians_in_turn, seconds
 from torch import Tensor
 
 from deeplift_fast import DeepLift
 
-GRAPHS = ", graphs"
 ROUNDS = 7
 
 

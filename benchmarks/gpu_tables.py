@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-from gpu_models import GRAPHS
-from model_cases import FORWARD, PYHEALTH
-from model_results import Results
+from model_results import FORWARD, GRAPHS, PYHEALTH, Results
 from model_tables import aligned, number
 
 _NUMBERS = ("numbers, against float64 on the CPU", "backend", "worst error over what is allowed", "")

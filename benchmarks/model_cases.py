@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from model_results import FORWARD, PYHEALTH
 from pyhealth.datasets import create_sample_dataset, get_dataloader
 from pyhealth.models import MLP, RNN, StageAttentionNet, StageNet, Transformer
 
-THREADS = 2
-PYHEALTH, FORWARD = "PyHealth", "forward pass"
 SCHEMAS = {
     "StageNet": {"codes": "stagenet", "labs": "stagenet_tensor"},
     "sequence": {"conditions": "sequence", "procedures": "sequence"},

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from model_cases import FORWARD, PYHEALTH
-from model_results import Results
+from model_results import FORWARD, PYHEALTH, Results
 
 _MODELS = (
     "model",

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import patients
 import torch
-from model_cases import PYHEALTH, STAGENET, THREADS, first_batch, make_dataset, make_model
+from model_cases import STAGENET, first_batch, make_dataset, make_model
+from model_results import PYHEALTH, THREADS
 from pyhealth.interpret.methods import DeepLift as PyHealthDeepLift
 
 from deeplift_fast import DeepLift

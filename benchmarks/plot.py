@@ -13,7 +13,6 @@ import matplotlib.pyplot as plt
 import model_results
 import model_tables
 from matplotlib.ticker import FormatStrFormatter
-from model_cases import PYHEALTH
 
 README = Path(__file__).parent.parent / "README.md"
 SVG = Path(__file__).parent / "results" / "models.svg"
@@ -51,7 +50,7 @@ def draw(rows: dict[str, dict]) -> None:
 def main() -> None:
     results = model_results.read()
     parts = [model_tables.as_markdown(results)]
-    comparable = {name: row for name, row in results["models"].items() if row["against"] == PYHEALTH}
+    comparable = {name: row for name, row in results["models"].items() if row["against"] == model_results.PYHEALTH}
     if comparable:
         draw(comparable)
         picture = SVG.relative_to(README.parent).as_posix()

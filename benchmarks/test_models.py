@@ -12,8 +12,8 @@ import peak_memory
 import pytest
 import torch
 from arithmetic import stagenet_flops
-from model_cases import CASES, FORWARD, PYHEALTH, STAGENET, THREADS, first_batch, make_dataset, make_model
-from model_results import rounded
+from model_cases import CASES, STAGENET, first_batch, make_dataset, make_model
+from model_results import FORWARD, PYHEALTH, THREADS, rounded
 from pyhealth.interpret.methods import DeepLift as PyHealthDeepLift
 from timing import ROUNDS, SHORT, Call, seconds
 

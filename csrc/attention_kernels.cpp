@@ -65,18 +65,6 @@ DLF_INLINE void scores_back(T* __restrict m, const T* __restrict share, Index ro
         for (Index g = 0; g < width; ++g) m[r * width + g] = share[r * width + g] * (m[r * width + g] - rest[g]);
 }
 
-// The sum of a vector's numbers, by halves.
-template <typename T, int count>
-DLF_INLINE T total(const T* parts) {
-    if constexpr (count == 1) {
-        return parts[0];
-    } else {
-        T halves[count / 2];
-        for (int lane = 0; lane < count / 2; ++lane) halves[lane] = parts[lane] + parts[lane + count / 2];
-        return total<T, count / 2>(halves);
-    }
-}
-
 template <typename T>
 DLF_INLINE void dot_products(const T* __restrict rows, Index count, const T* __restrict queries, Index groups,
                              Index wide, T* __restrict scores) {

@@ -1,5 +1,4 @@
-// Elementwise arithmetic that the compiler vectorises: exp and expm1 of arguments <= 0, and the loop
-// attributes.
+// Arithmetic that the compiler vectorises: a vector's sum, exp and expm1 of arguments <= 0, and the loop attributes.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +20,18 @@
 #endif
 
 namespace deeplift_fast {
+
+// The sum of a vector's numbers, by halves.
+template <typename T, int count>
+DLF_INLINE T total(const T* parts) {
+    if constexpr (count == 1) {
+        return parts[0];
+    } else {
+        T halves[count / 2];
+        for (int lane = 0; lane < count / 2; ++lane) halves[lane] = parts[lane] + parts[lane + count / 2];
+        return total<T, count / 2>(halves);
+    }
+}
 
 template <typename T>
 struct Exponential {

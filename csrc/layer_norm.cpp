@@ -1,4 +1,4 @@
-// Multipliers of a layer norm's argument: centre, square, mean, rsqrt, product, in one pass over the rows.
+// Multipliers of a layer norm's argument, by the quotient rule, in one pass over the rows.
 //
 // The formulas stand in deeplift_fast/ops/naive/layer_norm.py.
 #include <torch/csrc/stable/library.h>
@@ -18,11 +18,19 @@ namespace {
 using torch::stable::Tensor;
 using Index = std::int64_t;
 
-// One row: its numbers in both streams, and their averages and scales.
+// A row of one stream: its numbers, their average and scale.
+template <typename T>
+struct Stream {
+    const T* x;
+    T average, scale;
+};
+
+// One row: in both streams (where `half` is 0, the input's stands for both), its multipliers, and where they go.
 template <typename T>
 struct Row {
-    const T *m, *x, *x0, *weight;
-    T average, scale, scale0, half;
+    Stream<T> input, baseline;
+    const T *m, *weight;
+    T half;
     T* out;
 };
 
@@ -30,27 +38,34 @@ template <typename T>
 DLF_INLINE void normalised_back(const Row<T>& row, Index size) {
     constexpr int lanes = 64 / sizeof(T);
     // Copies, which the compiler knows that the result does not overlap.
-    const T* __restrict m = row.m, * __restrict x = row.x, * __restrict x0 = row.x0, * __restrict weight = row.weight;
+    const T* __restrict m = row.m, * __restrict weight = row.weight;
+    const T* __restrict x = row.input.x, * __restrict x0 = row.baseline.x;
     T* __restrict out = row.out;
-    const T half = row.half, centre = row.average;
-    const auto centred = [=](Index i) { return x[i] + half * (x0[i] - x[i]) - centre; };
-    T dots[lanes] = {}, sums[lanes] = {}, offsets[lanes] = {};
+    const T half = row.half, a = row.input.average, a0 = row.baseline.average;
+    const T r = row.input.scale, r0 = row.baseline.scale;
+    const auto mean = [half](T at_input, T at_baseline) { return at_input + half * (at_baseline - at_input); };
+    // Σ m·c and Σ c in each stream, and Σ m.
+    T dots[lanes] = {}, dots0[lanes] = {}, offsets[lanes] = {}, offsets0[lanes] = {}, sums[lanes] = {};
     Index i = 0;
     for (; i + lanes <= size; i += lanes)
         for (int lane = 0; lane < lanes; ++lane) {
-            const T each = m[i + lane] * weight[i + lane], c = centred(i + lane);
-            dots[lane] += each * c, sums[lane] += each, offsets[lane] += c;
+            const T each = m[i + lane] * weight[i + lane], c = x[i + lane] - a, c0 = x0[i + lane] - a0;
+            dots[lane] += each * c, dots0[lane] += each * c0, sums[lane] += each;
+            offsets[lane] += c, offsets0[lane] += c0;
         }
-    T dot = 0, sum = 0, offset = 0;
-    for (; i < size; ++i) {
-        const T each = m[i] * weight[i], c = centred(i);
-        dot += each * c, sum += each, offset += c;
+    for (int lane = 0; lane < lanes; ++lane) {
+        dots[lane] = mean(r * dots[lane], r0 * dots0[lane]);
+        offsets[lane] = mean(offsets[lane], offsets0[lane]);
     }
-    for (int lane = 0; lane < lanes; ++lane) dot += dots[lane], sum += sums[lane], offset += offsets[lane];
-    const T r = row.scale, r0 = half == 0 ? r : row.scale0, mean = r + half * (r0 - r);
-    const T through = -(r * r0) * (r * r0) / (r + r0) * (T(2) / size) * dot;
-    const T average = (mean * sum + through * offset) / size;
-    for (Index k = 0; k < size; ++k) out[k] = m[k] * weight[k] * mean + centred(k) * through - average;
+    T dot = total<T, lanes>(dots), offset = total<T, lanes>(offsets), sum = total<T, lanes>(sums);  // Σ m·ȳ, Σ c̄, Σ m
+    for (; i < size; ++i) {
+        const T each = m[i] * weight[i], c = x[i] - a, c0 = x0[i] - a0;
+        dot += each * mean(r * c, r0 * c0), offset += mean(c, c0), sum += each;
+    }
+    const T inverse = r * (r0 / mean(r0, r)), through = dot * inverse / size, average = (sum - through * offset) / size;
+    const T near = (1 - half) * through, far = half * through;  // c̄·through, a part from each stream
+    for (Index k = 0; k < size; ++k)
+        out[k] = (m[k] * weight[k] - average - near * (x[k] - a) - far * (x0[k] - a0)) * inverse;
 }
 
 DLF_CLONES void row_back(const Row<float>& row, Index size) { normalised_back(row, size); }
@@ -63,14 +78,15 @@ Tensor layer_norm_backward(Tensor m, Tensor x, Tensor x0, Tensor where, Tensor a
     Tensor out = allocate_like(x);
     const auto run = [&]<typename T>(T) {
         const Index* facing = integers(where);
-        const T near = static_cast<T>(half);
+        const T part = static_cast<T>(half);
         T* result = write<T>(out);
         torch::stable::parallel_for(0, x.size(0), 64, [&](Index begin, Index end) {
             for (Index i = begin; i < end; ++i) {
                 const Index other = facing[i];
-                const T a = read<T>(average)[i], a0 = read<T>(average0)[other];
-                row_back({read<T>(m) + i * size, read<T>(x) + i * size, read<T>(x0) + other * size, read<T>(weight),
-                          a + near * (a0 - a), read<T>(scale)[i], read<T>(scale0)[other], near, result + i * size},
+                const Stream<T> input{read<T>(x) + i * size, read<T>(average)[i], read<T>(scale)[i]};
+                const Stream<T> baseline{read<T>(x0) + other * size, read<T>(average0)[other], read<T>(scale0)[other]};
+                row_back({input, part == 0 ? input : baseline, read<T>(m) + i * size, read<T>(weight), part,
+                          result + i * size},
                          size);
             }
         });

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from deeplift_fast.attribution import Attribution, attribute
     from deeplift_fast.diagnostics import Report
     from deeplift_fast.errors import (
+        BaselineWarning,
         ConvergenceWarning,
         FusionWarning,
         GraphWarning,
@@ -28,6 +29,7 @@ except PackageNotFoundError:  # run from a checkout that is not installed
 
 __all__ = [
     "Attribution",
+    "BaselineWarning",
     "ConvergenceWarning",
     "DeepLift",
     "FusionWarning",
@@ -44,6 +46,7 @@ __all__ = [
 # Loaded on first use: torch takes seconds, which the command line's help should not cost.
 _HOMES = {
     "Attribution": "attribution",
+    "BaselineWarning": "errors",
     "ConvergenceWarning": "errors",
     "DeepLift": "pyhealth",
     "FusionWarning": "errors",

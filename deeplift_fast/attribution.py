@@ -8,29 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deeplift_fast import baselines as baselines_
+from deeplift_fast import tensor_baselines
 from deeplift_fast.completeness import convergence_delta, is_incomplete, rescale, warn_if_incomplete, warn_if_not_finite
 from deeplift_fast.diagnostics import Report
 from deeplift_fast.errors import InterceptionWarning, warn
 from deeplift_fast.intercept import check_model
-from deeplift_fast.rules.complete import CompleteRules
-from deeplift_fast.rules.rescale import RescaleRules
+from deeplift_fast.options import DELTA_TOL, RULES, Options
 from deeplift_fast.rules.ruleset import RuleSet
 from deeplift_fast.segments import run_in_batches
 from deeplift_fast.streams import Found, Streams, own_modules
 from deeplift_fast.targets import Target
 from deeplift_fast.training_mode import warn_if_training
 
-RULES: dict[str, Callable[[], RuleSet]] = {
-    "rescale": RescaleRules,
-    "complete": CompleteRules,
-    "pyhealth": lambda: RescaleRules(as_pyhealth=True),
-}
-DELTA_TOL = 0.01
 MIXING_TOL = 1e-4  # a convergence delta beyond this part makes one ask whether the model mixes samples
 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 Baselines = Tensor | Real | Sequence[Tensor | Real | None] | Mapping[str, Tensor | Real | None] | None
+
+_DEFAULT = Options()
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,9 @@ class Attribution:
         target: int64 `[batch]`, or `[batch, k]` for outputs of more than two dimensions; `None` where the target is
             a callable or the output has no class dimension.
         report: each operation met, its rule, how often, and its part of the convergence delta; under `"rescale"` and
-            `"pyhealth"` only the operations with rules are listed, and the rest is one row.
+            `"pyhealth"` only the operations with rules are listed, and the rest is one row. Also how far the
+            contributions cancel.
+        baseline: what inputs were compared with, in words.
     """
 
     contributions: Any
@@ -54,29 +51,7 @@ class Attribution:
     baseline_output: Tensor
     target: Tensor | None
     report: Report = field(default_factory=lambda: Report((), 0.0))
-
-
-def check_rules(rules: str, steps: int = 1, delta_tol: float = DELTA_TOL, segments_at_once: int = 1) -> None:
-    """Raise unless `rules` names a rule set, and the others fit it.
-
-    Raises:
-        ValueError: for an unknown name, fewer than one step (in all or at once), several with `"pyhealth"`, or a
-            negative tolerance.
-        TypeError: for steps other than an int, or a tolerance other than a number.
-    """
-    if rules not in tuple(RULES):
-        raise ValueError(f"rules is {rules!r}; accepted: {', '.join(repr(name) for name in RULES)}")
-    for name, value in (("steps", steps), ("segments_at_once", segments_at_once)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} is {value!r}; accepted: an int of 1 or more")
-        if value < 1:
-            raise ValueError(f"{name} is {value}; accepted: 1 or more")
-    if steps > 1 and rules == "pyhealth":
-        raise ValueError(f'steps is {steps}; rules="pyhealth" has one step only, as PyHealth')
-    if isinstance(delta_tol, bool) or not isinstance(delta_tol, Real):
-        raise TypeError(f"delta_tol is {delta_tol!r}; accepted: a number, 0 or more")
-    if not float(delta_tol) >= 0:
-        raise ValueError(f"delta_tol is {delta_tol}; accepted: 0 or more")
+    baseline: str = ""
 
 
 def attribute(
@@ -135,23 +110,28 @@ def attribute(
             convergence delta passes `delta_tol`; if the model's output is NaN or inf for samples.
         TrainingModeWarning: if stochastic modules are in training mode.
     """
-    found = explain(
-        model,
-        inputs,
-        baselines,
-        target,
-        forward_args=forward_args,
-        rules=rules,
-        steps=steps,
-        segments_at_once=segments_at_once,
-        delta_tol=delta_tol,
-        modules=modules,
-    )
-    if rules == "complete" or not len(found.output):
+    options = Options(rules, steps, delta_tol, segments_at_once)
+    return attributed(model, inputs, baselines, target, options, forward_args=forward_args, modules=modules)
+
+
+def attributed(
+    model: Callable[..., Any],
+    inputs: Inputs,
+    baselines: Baselines,
+    target: Target,
+    options: Options,
+    *,
+    forward_args: Sequence[Any] | Mapping[str, Any] = (),
+    modules: Sequence[nn.Module] | None = None,
+) -> Attribution:
+    """As :func:`attribute`, with its options in one object."""
+    found = explain(model, inputs, baselines, target, options, forward_args=forward_args, modules=modules)
+    if options.complete or not len(found.output):
         return found.attribution
     by_name = found.contributions
     contributions, _ = rescale(by_name, found.output, found.baseline_output)
-    return replace(found.attribution, contributions=_like(inputs, contributions))
+    report = found.attribution.report.of(contributions.values(), found.output, found.baseline_output)
+    return replace(found.attribution, contributions=_like(inputs, contributions), report=report)
 
 
 def explain(
@@ -159,20 +139,16 @@ def explain(
     inputs: Inputs,
     baselines: Baselines = None,
     target: Target = None,
+    options: Options = _DEFAULT,
     *,
     forward_args: Sequence[Any] | Mapping[str, Any] = (),
-    rules: str = "rescale",
-    steps: int = 1,
-    segments_at_once: int = 1,
-    delta_tol: float = DELTA_TOL,
     modules: Sequence[nn.Module] | None = None,
     rule_set: RuleSet | None = None,
 ) -> "Explanation":
-    """As :func:`attribute`, with nothing scaled under any rule set, and the multipliers.
+    """As :func:`attributed`, with nothing scaled under any rule set, and the multipliers.
 
-    A `rule_set` takes the place of the one that `rules` names.
+    A `rule_set` takes the place of the one that the options name.
     """
-    check_rules(rules, steps, delta_tol, segments_at_once)
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")
     if modules is None:
@@ -185,22 +161,30 @@ def explain(
     batch = _batch_size(xs)
     if batch == 0:
         return _empty(inputs, xs, target)
-    rule_set = rule_set or RULES[rules]()
-    streams = Streams(model, forward_args, isinstance(inputs, Mapping), target, batch, rule_set, modules, steps)
-    if segments_at_once > 1 and steps > 1:
-        found = run_in_batches(streams, xs, x0s, segments_at_once)
+    rule_set = rule_set or RULES[options.rules]()
+    streams = Streams(model, forward_args, isinstance(inputs, Mapping), target, batch, rule_set, modules, options.steps)
+    if options.segments_at_once > 1 and options.steps > 1:
+        found = run_in_batches(streams, xs, x0s, options.segments_at_once)
     else:
         found = streams.run(xs, x0s)
     delta = convergence_delta(found.contributions, found.output, found.baseline_output)
     warn_if_not_finite(found.output, found.baseline_output)
-    if rules == "complete":
+    if options.complete:
         if batch > 1 and _mixes(streams, xs, found, delta):
             found = streams.run_one_by_one(xs, x0s)
             delta = convergence_delta(found.contributions, found.output, found.baseline_output)
-        warn_if_incomplete(delta, found.output, found.baseline_output, delta_tol)
-    report = found.tally.report(delta, found.output - found.baseline_output)
+        warn_if_incomplete(delta, found.output, found.baseline_output, options.delta_tol)
+    name = "zeros" if baselines is None else "as given"
+    report = replace(found.tally.report(delta, found.output - found.baseline_output), baseline=name)
+    report = report.of(found.contributions.values(), found.output, found.baseline_output)
     attribution = Attribution(
-        _like(inputs, found.contributions), delta, found.output, found.baseline_output, _shown(found.target), report
+        _like(inputs, found.contributions),
+        delta,
+        found.output,
+        found.baseline_output,
+        _shown(found.target),
+        report,
+        name,
     )
     return Explanation(attribution, _like(inputs, found.multipliers), found.contributions)
 
@@ -264,7 +248,7 @@ def _named(inputs: Inputs, baselines: Baselines) -> tuple[dict[Hashable, Tensor]
         raise ValueError("inputs is empty; at least one tensor is needed")
     for name, x in xs.items():
         _check_input(name, x)
-    return xs, {name: baselines_.resolve(name, x, x0s[name]) for name, x in xs.items()}  # type: ignore
+    return xs, {name: tensor_baselines.resolve(name, x, x0s[name]) for name, x in xs.items()}  # type: ignore
 
 
 def _check_input(name: Hashable, x: Tensor) -> None:
@@ -277,7 +261,7 @@ def _check_input(name: Hashable, x: Tensor) -> None:
         )
     if x.dim() == 0:
         raise ValueError(f"input {name!r} has no dimensions; its first must be the batch")
-    baselines_.require_finite(f"input {name!r}", x)
+    tensor_baselines.require_finite(f"input {name!r}", x)
 
 
 def _check_forward_args(forward_args: Any, inputs: Inputs) -> None:

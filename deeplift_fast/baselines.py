@@ -1,70 +1,215 @@
-"""What an input is compared with."""
+"""Baselines that are fitted on a dataset: the typical patient, and the mean of a cohort.
 
-import math
-from collections.abc import Hashable
-from numbers import Real
+>>> from deeplift_fast import DeepLift, baselines  # doctest: +SKIP
+>>> DeepLift(model, rules="complete", baseline=baselines.typical(dataset)).attribute(**batch)  # doctest: +SKIP
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from deeplift_fast.read_back import ReadBack
+from deeplift_fast.dimension_statistics import MeanOfValues, MedianOfPatients, Statistic
+from deeplift_fast.errors import BaselineWarning, warn
+from deeplift_fast.feature_baselines import Baseline, Removed
+from deeplift_fast.features import PAD, kind_of
+from deeplift_fast.fitted_baselines import Fits, FittedBaseline, FittedEmbedding, FittedValues
+from deeplift_fast.fitting import FittedPart, fitted_part, value_of, values_of
+from deeplift_fast.token_leaves import token_point
+
+__all__ = ["Baseline", "mean", "typical"]
+
+MOST_NAMED = 12
+"""Dimensions that a warning names."""
 
 
-def resolve(name: Hashable, x: Tensor, baseline: Tensor | Real | None) -> Tensor:
-    """A baseline with the shape, dtype and device of the input.
+def typical(
+    dataset: Any,
+    samples: int = 2048,
+    seed: int = 0,
+    dimensions: Mapping[str, Sequence[str]] | None = None,
+    processors: Mapping[str, Any] | None = None,
+) -> FittedBaseline:
+    """The patient without codes, whose values are the usual ones.
+
+    Tokens and `multi_hot` marks are removed. A continuous value is compared, feature by feature and dimension by
+    dimension, with the median over patients of each patient's median of measured values. Measured is what
+    `K_measured` says where the samples of feature `K` carry it (bool per step and dimension), else what is not 0; in
+    `tensor` features 0 is a value. What was never measured keeps its 0 in both streams: it contributes exactly 0.
 
     Args:
-        name: what error messages call the input.
-        x: the input, `[batch, …]`, floating point.
-        baseline: `None` for zeros, a number, or a tensor of the shape of `x`, or of one sample (`[…]` or `[1, …]`), of
-            its dtype or of integers.
+        dataset: the samples that the model was trained on: a PyHealth `SampleDataset`, a subset of one, or a sequence
+            of processed samples. Samples of one `patient_id` are one patient's; a sample without counts as a patient.
+        samples: most samples to fit on, chosen without replacement.
+        seed: of the choice.
+        dimensions: by feature key, the names of a continuous feature's dimensions, for the table that it prints.
+        processors: PyHealth's, by feature key, for a dataset that has none: `model.dataset.input_processors`.
+
+    Returns:
+        A :class:`deeplift_fast.fitted_baselines.FittedBaseline`; `print` shows its numbers.
 
     Raises:
-        TypeError: if it is none of these, or its dtype is another floating-point one than that of `x`.
-        ValueError: if its shape or device does not fit, or it holds NaN or inf.
+        TypeError, ValueError: for a dataset without length, index, samples or processors, for bad `samples`, `seed` or
+            `dimensions`, and for a `K_measured` that does not fit.
+
+    Warns:
+        BaselineWarning: if a dimension was never measured in the fitted part, which treats it as removed, or samples
+            hold other than the feature's values, which leaves them out.
     """
-    if baseline is None:
-        return torch.zeros_like(x)
-    if isinstance(baseline, Real):
-        baseline = torch.full_like(x, float(baseline))
-    if not isinstance(baseline, Tensor):
-        raise TypeError(
-            f"the baseline of input {name!r} is a {type(baseline).__name__}; accepted: None, a number, or a tensor"
-        )
-    if baseline.device != x.device:
-        raise ValueError(f"the baseline of input {name!r} is on {baseline.device}, the input on {x.device}")
-    if not baseline.is_floating_point() and not baseline.is_complex():
-        baseline = baseline.to(x.dtype)
-    if baseline.dtype != x.dtype:
-        raise TypeError(f"the baseline of input {name!r} is {baseline.dtype}, the input {x.dtype}; convert one")
-    if baseline.shape not in (x.shape, x.shape[1:], (1, *x.shape[1:])):
+    part = fitted_part(dataset, samples, seed, processors)
+    return _fitted("typical", part, part.processors, dimensions, None)
+
+
+def mean(
+    dataset: Any,
+    model: Any,
+    samples: int = 2048,
+    seed: int = 0,
+    dimensions: Mapping[str, Sequence[str]] | None = None,
+) -> FittedBaseline:
+    """The mean of a cohort: its mean code and its mean values.
+
+    Each token is compared with the mean embedding of the cohort's tokens, weighted by how often they occur; a
+    continuous value, dimension by dimension, with the mean of the measured values (see :func:`typical`). `multi_hot`
+    marks are removed.
+
+    Args:
+        dataset: as for :func:`typical`.
+        model: the PyHealth model whose embeddings are averaged; it is not changed, and the baseline fits it alone.
+        samples: as for :func:`typical`.
+        seed: likewise.
+        dimensions: likewise.
+
+    Returns:
+        A :class:`deeplift_fast.fitted_baselines.FittedBaseline`.
+
+    Raises:
+        TypeError, ValueError: as :func:`typical`, and for a feature whose tokens the model does not embed.
+
+    Warns:
+        BaselineWarning: as :func:`typical`.
+    """
+    processors = getattr(getattr(model, "dataset", None), "input_processors", None)
+    keys = getattr(model, "feature_keys", None)
+    if processors is None or keys is None:
         raise ValueError(
-            f"the baseline of input {name!r} has shape {tuple(baseline.shape)}; accepted: that of the input, "
-            f"{tuple(x.shape)}, or that of one sample, {tuple(x.shape[1:])}"
+            f"model is a {type(model).__name__}; accepted: a PyHealth model, with feature_keys and dataset"
         )
-    require_finite(f"the baseline of input {name!r}", baseline)
-    return baseline.detach().expand(x.shape)
+    part = fitted_part(dataset, samples, seed, processors)
+    return _fitted("mean", part, {key: processors[key] for key in keys}, dimensions, model)
 
 
-def require_finite(what: str, values: Tensor, later: ReadBack | None = None) -> None:
-    """Raise `ValueError`, with their number, if a tensor holds NaN or inf; `what` names it.
+def _fitted(
+    statistic: str,
+    part: FittedPart,
+    processors: Mapping[str, Any],
+    dimensions: Mapping[str, Sequence[str]] | None,
+    model: Any,
+) -> FittedBaseline:
+    continuous = [key for key, each in processors.items() if not each.is_token() and not _is_multi_hot(each)]
+    names = _checked_names(dimensions, continuous)
+    tables = {key: _embeddings(model, key) for key, each in processors.items() if each.is_token() and model is not None}
+    new = MedianOfPatients if statistic == "typical" else MeanOfValues
+    found: dict[str, Statistic] = {key: new() for key in continuous}
+    counts = {key: torch.zeros(len(table), dtype=torch.int64, device="cpu") for key, table in tables.items()}
+    patients = part.patients()
+    for numbers in patients:
+        read = [(number, part.sample(number)) for number in numbers]
+        for key in continuous:
+            found[key].add([values_of(sample, number, key, processors[key]) for number, sample in read])
+        for key in tables:
+            for number, sample in read:
+                _count(counts[key], sample, number, key, processors[key])
+    fits: dict[str, Fits] = {key: Removed() for key in processors}
+    for key in continuous:
+        fits[key] = _values(key, statistic, found[key], names.get(key))
+    for key, table in tables.items():
+        fits[key] = _mean_embedding(key, table, counts[key])
+    _warn_of_gaps(statistic, fits, found, [key for key in tables if not counts[key].any()])
+    return FittedBaseline(statistic, tuple(fits.items()), len(part.numbers), len(patients))
 
-    With `later`, not before its next read-back.
-    """
-    if not values.is_floating_point() or values.device.type == "meta":
+
+def _is_multi_hot(processor: Any) -> bool:
+    return kind_of(type(processor)) == "multi_hot"
+
+
+def _checked_names(dimensions: Any, keys: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    if dimensions is not None and not isinstance(dimensions, Mapping):
+        raise TypeError(f"dimensions is a {type(dimensions).__name__}; accepted: a dict of names by feature key")
+    return {key: tuple(map(str, names)) for key, names in (dimensions or {}).items() if key in keys}
+
+
+def _values(key: str, statistic: str, found: Statistic, names: tuple[str, ...] | None) -> FittedValues:
+    centre, spread, patients = found.result()
+    if not len(centre):
+        raise ValueError(
+            f"no sample that was fitted on holds values of feature {key!r}; fit on the model's own dataset"
+        )
+    if names is not None and len(names) != len(centre):
+        raise ValueError(f"dimensions[{key!r}] has {len(names)} name(s); the feature has {len(centre)} dimension(s)")
+    known = patients > 0
+    return FittedValues(
+        key,
+        statistic,
+        tuple(float(number) if sure else None for number, sure in zip(centre, known, strict=True)),
+        tuple(float(number) if sure else None for number, sure in zip(spread, known, strict=True)),
+        tuple(map(int, patients)),
+        names,
+    )
+
+
+def _embeddings(model: Any, key: str) -> Tensor:
+    """The embeddings of a feature's tokens, `[tokens, dim]`."""
+    layer = token_point(model, key).layer
+    if layer is None:
+        raise ValueError(
+            f"feature {key!r} has no embedding in {type(model).__name__}, which takes token indices as numbers, so its "
+            "tokens have no mean; use deeplift_fast.baselines.typical, or 'removed'"
+        )
+    return layer.weight.detach().cpu()
+
+
+def _count(counts: Tensor, sample: Mapping[str, Any], number: int, key: str, processor: Any) -> None:
+    value = value_of(sample, key, processor)
+    if value is None or value.is_floating_point():
         return
-    # One sum is much cheaper than looking at each; it can overflow where nothing is wrong, so only it decides "fine".
-    total = values.detach().sum()
-    if later is not None:
-        later.ask([total], lambda found: None if math.isfinite(found[0]) else _require_each_finite(what, values))
-    elif not total.isfinite():
-        _require_each_finite(what, values)
-
-
-def _require_each_finite(what: str, values: Tensor) -> None:
-    bad = values.numel() - int(torch.isfinite(values).sum())
-    if bad:
+    tokens = value.detach().cpu().reshape(-1).long()
+    tokens = tokens[tokens != PAD]
+    if len(tokens) and (int(tokens.min()) < 0 or int(tokens.max()) >= len(counts)):
         raise ValueError(
-            f"{what} holds {bad} value(s) that are NaN or inf; attribution needs finite values: "
-            "impute or drop them first"
+            f"sample {number} of the dataset holds a token of feature {key!r} outside the model's vocabulary, 0 to "
+            f"{len(counts) - 1}: process it with the processors that the model was made with"
+        )
+    counts += torch.bincount(tokens, minlength=len(counts))
+
+
+def _mean_embedding(key: str, table: Tensor, counts: Tensor) -> Fits:
+    if not counts.any():
+        return Removed()
+    weights = counts.double() / counts.sum()
+    return FittedEmbedding(key, tuple((weights @ table.double()).tolist()))
+
+
+def _warn_of_gaps(
+    statistic: str, fits: Mapping[str, Fits], found: Mapping[str, Statistic], without_tokens: list[str]
+) -> None:
+    never = [
+        f"{key} {name}" for key, fit in fits.items() if isinstance(fit, FittedValues) for name in fit.never_measured()
+    ]
+    never += [f"{key} (no tokens)" for key in without_tokens]
+    if never:
+        more = f" and {len(never) - MOST_NAMED} more" if len(never) > MOST_NAMED else ""
+        warn(
+            f"{statistic} baseline: never measured in the samples that it was fitted on, and so treated as removed: "
+            f"{', '.join(never[:MOST_NAMED])}{more}",
+            BaselineWarning,
+        )
+    left_out = {key: each.left_out for key, each in found.items() if each.left_out}
+    if left_out:
+        counted = ", ".join(f"{count:,} of {key}" for key, count in left_out.items())
+        warn(
+            f"{statistic} baseline: samples whose feature holds no values, or another number of dimensions, were left "
+            f"out: {counted}",
+            BaselineWarning,
         )

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from numbers import Real
 from typing import Any
 
@@ -10,13 +11,15 @@ import torch
 from torch import Tensor
 
 from deeplift_fast import attribution
-from deeplift_fast.attribution import DELTA_TOL, Explanation, check_rules
-from deeplift_fast.baselines import resolve
+from deeplift_fast.attribution import Explanation
+from deeplift_fast.cancellation import joined
 from deeplift_fast.completeness import convergence_delta
 from deeplift_fast.diagnostics import Report, merged
+from deeplift_fast.options import DELTA_TOL, Options
 from deeplift_fast.rules.activations import ActivationRules
 from deeplift_fast.rules.rescale import RescaleRules
 from deeplift_fast.streams import Streams, own_modules
+from deeplift_fast.tensor_baselines import resolve
 
 Tensors = Tensor | tuple[Tensor, ...]
 Baselines = Tensor | int | float | tuple[Tensor | int | float, ...] | None
@@ -74,7 +77,7 @@ class DeepLift:
     ) -> None:
         if rules == "pyhealth":
             raise ValueError('rules is "pyhealth"; accepted: "complete", "rescale"')
-        check_rules(rules, steps, delta_tol, segments_at_once)
+        options = Options(rules, steps, delta_tol, segments_at_once)
         if isinstance(eps, bool) or not isinstance(eps, Real):
             raise TypeError(f"eps is {eps!r}; accepted: a number")
         if not callable(model):
@@ -82,10 +85,7 @@ class DeepLift:
         self.model: Callable[..., Any] = model
         self.forward_func = model  # as Captum's other classes name it
         self.eps = eps
-        self.rules: str = rules
-        self.steps: int = steps
-        self.delta_tol: float = delta_tol
-        self.segments_at_once: int = segments_at_once
+        self.options: Options = options
         self._multiply_by_inputs: bool = multiply_by_inputs
         self._report: Report | None = None
 
@@ -143,7 +143,7 @@ class DeepLift:
         """
         xs, x0s = _as_tuple("inputs", inputs), _baselines(inputs, baselines)
         found = self._explain(xs, x0s, target, _further(additional_forward_args))
-        self._report = found.attribution.report
+        self._report = found.attribution.report.settled()
         attributions = self._attributions(found, xs, x0s, custom_attribution_func)
         shown = attributions if isinstance(inputs, tuple | list) else attributions[0]
         if not return_convergence_delta:
@@ -192,12 +192,9 @@ class DeepLift:
             xs,
             x0s,
             _target(target, batch),
+            self.options,
             forward_args=further,
-            rules=self.rules,
-            steps=self.steps,
-            segments_at_once=self.segments_at_once,
-            delta_tol=self.delta_tol,
-            rule_set=ActivationRules() if self.rules == "rescale" else None,
+            rule_set=ActivationRules() if self.options.rules == "rescale" else None,
         )
 
     def _attributions(
@@ -289,8 +286,9 @@ class DeepLiftShap(DeepLift):
             for total, part in zip(totals, parts, strict=True):
                 total.index_add_(0, i.to(total.device), part.detach().to(total.dtype), alpha=1 / count)
             deltas.append(_delta(found, parts if custom_attribution_func else None))
-            reports.append(found.attribution.report)
-        self._report = merged(reports)
+            reports.append(found.attribution.report.settled())
+        cancelled = [report.cancellation for report in reports if report.cancellation is not None]
+        self._report = replace(merged(reports), cancellation=joined(cancelled) if cancelled else None)
         shown = tuple(totals) if isinstance(inputs, tuple | list) else totals[0]
         if not return_convergence_delta:
             return shown

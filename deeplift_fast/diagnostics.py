@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from deeplift_fast.cancellation import Cancellation
 from deeplift_fast.ops.naive.convergence import figures
 
 UNPAIRED = "gradient, no partner"
@@ -50,11 +51,16 @@ class Report:
         rows: the operations, those that cost completeness first.
         delta: the sum of the convergence deltas over the batch.
         rounding: how much of it may be rounding.
+        baseline: what inputs were compared with, in words.
+        cancellation: how far the contributions that were handed out (under `"rescale"` and `"pyhealth"` the scaled
+            ones) cancel; `None` of an empty batch.
     """
 
     rows: tuple[Row, ...]
     delta: float
     rounding: float = 0.0
+    baseline: str = ""
+    cancellation: Cancellation | None = field(default=None, compare=False)
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -74,11 +80,24 @@ class Report:
             )
             for line in table
         ]
-        return "\n".join([*lines, f"convergence delta, summed over the batch: {self.delta:.3g}"])
+        lines = [*([f"baseline: {self.baseline}"] if self.baseline else []), *lines]
+        lines.append(f"convergence delta, summed over the batch: {self.delta:.3g}")
+        return "\n".join(lines if self.cancellation is None else [*lines, str(self.cancellation)])
+
+    def of(self, contributions: Iterable[Tensor], output: Tensor, baseline_output: Tensor) -> "Report":
+        """The same with the cancellation of these; arguments as for :class:`deeplift_fast.cancellation.Cancellation`.
+
+        They are not kept in copy: see :meth:`settled`.
+        """
+        return replace(self, cancellation=Cancellation(contributions, output, baseline_output))
+
+    def settled(self) -> "Report":
+        """The same without the contributions themselves, for one who keeps the report and not them."""
+        return self if self.cancellation is None else replace(self, cancellation=self.cancellation.settled())
 
 
 def merged(reports: Iterable[Report]) -> Report:
-    """One report of several calls."""
+    """One report of several calls, without their cancellation."""
     reports = list(reports)
     total = sum(report.delta for report in reports)
     counts: Counter[tuple[str, str]] = Counter()

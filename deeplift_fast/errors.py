@@ -10,6 +10,14 @@ class ConvergenceWarning(UserWarning):
     """Contributions do not sum to the difference in output, or only by a rescaling that makes them mislead."""
 
 
+class BaselineWarning(UserWarning):
+    """A baseline is other than one may think.
+
+    No baseline was given, and the default one is the embedding of the unknown code, which training never touches; or a
+    dimension was never measured in the samples that a baseline was fitted on.
+    """
+
+
 class TrainingModeWarning(UserWarning):
     """The model is in training mode, where its output is random or depends on the batch."""
 

@@ -6,16 +6,19 @@ Everything is checked here, before the model runs.
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from deeplift_fast.baselines import require_finite
+from deeplift_fast.measured_flags import flags_key, read_flags
 from deeplift_fast.read_back import ReadBack
+from deeplift_fast.tensor_baselines import require_finite
 
 PAD, UNK = 0, 1  # PyHealth's indices of padding and of the unknown code
 NEUTRAL = 1e-2  # PyHealth's baseline of a continuous value
+
+Kind = Literal["tensor", "multi_hot", "other"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Feature:
         position: where in `parts` the value stands.
         mask: the mask that came with the batch, `[batch, …]`, or `None`.
         is_token: whether the value holds token indices.
+        kind: of the processor: `"tensor"`, `"multi_hot"`, or `"other"`.
+        flags: which values were measured, as the batch says, bool, of the value's shape; `None` where it does not say.
     """
 
     key: str
@@ -36,6 +41,8 @@ class Feature:
     position: int
     mask: Tensor | None
     is_token: bool
+    kind: Kind = "other"
+    flags: Tensor | None = None
 
     @property
     def value(self) -> Tensor:
@@ -70,7 +77,8 @@ class Feature:
     def at(self, samples: Tensor | slice) -> "Feature":
         """The feature of these samples, int64 `[n]` or a slice."""
         parts = tuple(part[samples] if isinstance(part, Tensor) else part for part in self.parts)
-        return replace(self, parts=parts, mask=None if self.mask is None else self.mask[samples])
+        mask, flags = (None if each is None else each[samples] for each in (self.mask, self.flags))
+        return replace(self, parts=parts, mask=mask, flags=flags)
 
     def with_derived_mask(self, per_value: bool, dtype: torch.dtype = torch.int32) -> "Feature":
         """The feature with the mask appended that PyHealth's DeepLift derives where the schema has none.
@@ -92,7 +100,9 @@ def read_features(
 
     Args:
         model: a PyHealth model, with `feature_keys` and `dataset.input_processors`.
-        batch: what PyHealth's loader yields; keys that are no features (labels, identifiers) are ignored.
+        batch: what PyHealth's loader yields; keys that are no features (labels, identifiers) are ignored, but for
+            `K_measured`, which says of a continuous feature `K` which values were measured
+            (:func:`deeplift_fast.measured_flags.read_flags`).
         use_embeddings: whether tokens will be embedded; without, no feature may hold tokens.
         later: where given, NaN and inf are found at its next read-back.
 
@@ -111,6 +121,8 @@ def read_features(
         feature = _read(key, batch[key], model.dataset.input_processors[key])
         _check_tensors(feature, device, later)
         _check_value(feature, use_embeddings)
+        if not feature.is_token and (name := flags_key(key)) in batch and name not in keys:
+            feature = replace(feature, flags=read_flags(name, batch[name], feature.value, later))
         features[key] = feature
     sizes = {key: feature.value.shape[0] for key, feature in features.items()}
     if len(set(sizes.values())) > 1:
@@ -135,7 +147,24 @@ def _read(key: str, given: Any, processor: Any) -> Feature:
         if not (isinstance(part, Tensor) or (part is None and name != "value")):
             raise TypeError(f"feature {key!r}: {name} is a {type(part).__name__}; accepted: a tensor")
     _check_times(key, named["value"], named.get("time"))
-    return Feature(key, tuple(parts), schema.index("value"), named.get("mask"), bool(processor.is_token()))
+    return Feature(
+        key,
+        tuple(parts),
+        schema.index("value"),
+        named.get("mask"),
+        bool(processor.is_token()),
+        kind_of(type(processor)),
+    )
+
+
+def kind_of(processor: type) -> Kind:
+    """What a processor class gives: see :class:`Feature`."""
+    from pyhealth.processors import NestedMultiHotProcessor, TensorProcessor
+    from pyhealth.processors.label_processor import MultiLabelProcessor  # a multi_hot processor is one
+
+    if issubclass(processor, MultiLabelProcessor | NestedMultiHotProcessor):
+        return "multi_hot"
+    return "tensor" if issubclass(processor, TensorProcessor) else "other"
 
 
 def _check_times(key: str, value: Tensor, time: Tensor | None) -> None:
@@ -187,6 +216,37 @@ def _check_value(feature: Feature, use_embeddings: bool) -> None:
         raise TypeError(f"feature {feature.key!r} holds continuous values as {dtype}; convert them with .float()")
 
 
+def measured(feature: Feature) -> Tensor:
+    """Which values of a feature were measured: bool, of the value's shape; padding never was.
+
+    As the batch says, where it carries `K_measured`; else what is not 0, but for `tensor` features, where 0 is a value
+    as any other. Of tokens: which are real.
+    """
+    if feature.is_token:
+        return feature.real()
+    value = feature.value
+    if feature.flags is not None:
+        said = feature.flags
+    else:
+        said = torch.ones_like(value, dtype=torch.bool) if feature.kind == "tensor" else value != 0
+    return said & _steps(feature)
+
+
+def _steps(feature: Feature) -> Tensor:
+    """Which values of a continuous feature belong to a step that is no padding, bool, to be broadcast to the value.
+
+    Padding is what the mask says; without a mask, steps that hold nothing and after which no step holds anything.
+    """
+    value, mask = feature.value, feature.mask
+    if mask is not None:
+        return mask.bool().reshape(*mask.shape, *[1] * (value.dim() - mask.dim()))
+    if not feature.in_steps:
+        return torch.ones_like(value, dtype=torch.bool)
+    filled = feature.filled.flatten(2).any(-1) if value.dim() > 3 else feature.filled
+    still = filled.flip(1).cumsum(1).flip(1) > 0  # whether this step or a later one holds something
+    return still.reshape(*still.shape, *[1] * (value.dim() - 2))
+
+
 def check_embeddable(what: str, values: Tensor, layer: Any, later: ReadBack | None = None) -> None:
     """Raise if an embedding layer cannot take these values; only `nn.Embedding` and `nn.Linear` are looked into.
 
@@ -236,40 +296,3 @@ def default_baseline(feature: Feature, everywhere: bool) -> Tensor:
         return feature.filled.to(value.dtype)  # as below: UNK is 1, and PAD 0
     neutral = UNK if feature.is_token else NEUTRAL
     return torch.full_like(value, neutral) if everywhere else torch.where(feature.real(), neutral, value)
-
-
-def check_baselines(baseline: Any, features: Mapping[str, Feature], later: ReadBack | None = None) -> dict[str, Tensor]:
-    """A user's baselines by feature key, checked (with `later`: NaN and inf at its next read-back).
-
-    On the features' device, tokens as int64.
-
-    Raises:
-        ValueError: for unknown or missing keys, a shape other than the value's, or NaN or inf.
-        TypeError: for anything but a mapping of tensors of the values' dtypes, or of integers.
-    """
-    if not isinstance(baseline, Mapping):
-        raise TypeError(f"baseline is a {type(baseline).__name__}; accepted: a dict with one tensor per feature key")
-    if set(baseline) != set(features):
-        unknown, missing = sorted(set(baseline) - set(features)), sorted(set(features) - set(baseline))
-        raise ValueError(f"baseline: unknown key(s) {unknown}, missing key(s) {missing}; accepted: {sorted(features)}")
-    return {key: _check_baseline(baseline[key], feature, later) for key, feature in features.items()}
-
-
-def _check_baseline(given: Any, feature: Feature, later: ReadBack | None) -> Tensor:
-    what, value = f"baseline of feature {feature.key!r}", feature.value
-    if not isinstance(given, Tensor):
-        raise TypeError(
-            f"{what} is a {type(given).__name__}; accepted: one tensor of the value's shape {tuple(value.shape)} "
-            "(times and masks are those of the input)"
-        )
-    if given.shape != value.shape:
-        raise ValueError(f"{what} has shape {tuple(given.shape)}; accepted: the value's, {tuple(value.shape)}")
-    integer = not (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool)
-    if (feature.is_token and not integer) or (not feature.is_token and not integer and given.dtype != value.dtype):
-        accepted = "integer token indices" if feature.is_token else str(value.dtype)
-        raise TypeError(f"{what} is {given.dtype}; accepted: {accepted}")
-    if given.is_meta and not value.is_meta:
-        raise ValueError(f"{what} is on meta, which holds no numbers; the model is on {value.device}")
-    moved = given.to(value.device, torch.int64 if feature.is_token else value.dtype)
-    require_finite(what, moved, later)
-    return moved

@@ -65,7 +65,7 @@ class FromEmbedding:
 
     def layers(self) -> Mapping[str, Any]:
         """See :class:`Point`."""
-        return getattr(self._embed, "embedding_layers", {})
+        return dict(getattr(self._embed, "embedding_layers", {}).items())
 
     @property
     def settles(self) -> bool:

@@ -1,6 +1,7 @@
 """DeepLift with PyHealth's signature."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import torch
@@ -9,21 +10,34 @@ from pyhealth.interpret.methods.base_interpreter import BaseInterpreter
 from pyhealth.models import MLP
 from torch import Tensor, nn
 
-from deeplift_fast import attribution, several_baselines
-from deeplift_fast.attribution import Attribution, check_rules
+from deeplift_fast import attribution, given_baselines, several_baselines
+from deeplift_fast.attribution import Attribution
 from deeplift_fast.diagnostics import Report
-from deeplift_fast.errors import FusionWarning, warn
-from deeplift_fast.features import Feature, check_baselines, check_embeddable, default_baseline, read_features
+from deeplift_fast.errors import BaselineWarning, FusionWarning, warn
+from deeplift_fast.feature_baselines import Baseline, BaselineValue, Everywhere, FeatureBaseline, Given
+from deeplift_fast.features import Feature, check_embeddable, read_features
 from deeplift_fast.fused import route
 from deeplift_fast.fused.graphs import Graphs
+from deeplift_fast.given_baselines import Chosen, Parser
 from deeplift_fast.intercept import IsolatedPass
 from deeplift_fast.isolation import Kept, ShadowState, isolated
+from deeplift_fast.options import DELTA_TOL, Options
 from deeplift_fast.points import FromEmbedding, FromTokens, Point
 from deeplift_fast.read_back import ReadBack
 from deeplift_fast.targets import class_target
 from deeplift_fast.training_mode import warn_if_harmlessly_training
 
-Baseline = Mapping[str, Tensor]
+# None, a name, a mapping of feature key to name, number or tensor, or an object from deeplift_fast.baselines.
+OneBaseline = None | str | Mapping[str, Any] | Baseline
+Baselines = OneBaseline | Sequence[OneBaseline]
+Values = Mapping[str, BaselineValue]
+
+_UNTRAINED = (
+    "no baseline was given, so each code is compared with the unknown code (UNK), whose embedding training never "
+    "touches (PyHealth knows every code of the dataset): drawing it again would flip the sign of a third of the "
+    'contributions; pass baseline="removed" to compare with the code not being there, or baseline="unk" to say that '
+    "UNK is meant"
+)
 
 
 class DeepLift(BaseInterpreter):
@@ -54,6 +68,8 @@ class DeepLift(BaseInterpreter):
             the same numbers, for batches that keep the CPU busier than the GPU. Batches are of one kind if they have as
             many samples and, rounded up to a multiple of 16, as many steps. Where that is not possible it is done
             without, with a :class:`deeplift_fast.GraphWarning` that says why.
+        baseline: what inputs are compared with where a call gives nothing else, in the forms of :meth:`attribute`.
+            `None` is `"removed"` under `"complete"`, and `"unk"` (PyHealth's UNK and 0.01) under the other two.
 
     Raises:
         ValueError: if the model is none of PyHealth's, `rules` is unknown or does not fit the model, or `steps` or
@@ -70,12 +86,13 @@ class DeepLift(BaseInterpreter):
         use_embeddings: bool = True,
         rules: str = "rescale",
         steps: int = 1,
-        delta_tol: float = attribution.DELTA_TOL,
+        delta_tol: float = DELTA_TOL,
         segments_at_once: int = 1,
         fuse: bool = True,
         cuda_graphs: bool = False,
+        baseline: Baselines = None,
     ) -> None:
-        check_rules(rules, steps, delta_tol, segments_at_once)
+        options = Options(rules, steps, delta_tol, segments_at_once)
         interpretable = isinstance(model, Interpretable)
         if not interpretable and not _is_pyhealth_model(model):
             raise ValueError(
@@ -87,26 +104,41 @@ class DeepLift(BaseInterpreter):
                 f'rules is "pyhealth" and model a {type(model).__name__}, which PyHealth\'s DeepLift does not take (it '
                 'is not Interpretable); accepted for it: "rescale", "complete"'
             )
+        given_baselines.check(baseline, rules, list(getattr(model, "feature_keys", ())))
         super().__init__(model)
         self.use_embeddings = use_embeddings
-        self.rules = rules
-        self.steps = steps
-        self.delta_tol = delta_tol
-        self.segments_at_once = segments_at_once
+        self.options = options
+        self.baseline = baseline
         self.fuse = fuse
         self.cuda_graphs = cuda_graphs
         self._graphs = Graphs() if cuda_graphs else None
-        self._warned = False
+        self._warned: set[type[Warning]] = set()
         self._report: Report | None = None
+
+    @property
+    def rules(self) -> str:
+        """The rule set."""
+        return self.options.rules
+
+    @property
+    def steps(self) -> int:
+        """The segments of the line from baseline to input."""
+        return self.options.steps
 
     def __repr__(self) -> str:
         name = type(self.model).__name__
         steps = f", steps={self.steps}" if self.steps != 1 else ""
         fuse = ("" if self.fuse else ", fuse=False") + (", cuda_graphs=True" if self.cuda_graphs else "")
-        return f"DeepLift(model={name}, use_embeddings={self.use_embeddings}, rules={self.rules!r}{steps}{fuse})"
+        baseline = given_baselines.shown(self.baseline, self.rules)
+        return (
+            f"DeepLift(model={name}, use_embeddings={self.use_embeddings}, rules={self.rules!r}{steps}, "
+            f"baseline={baseline!r}{fuse})"
+        )
 
     def report(self) -> Report:
         """Each operation that the last call met, its rule, how often, and its part of the convergence delta.
+
+        Also how far contributions cancel: the median and the 90th percentile of `Σ|c| / |f(x) − f(x0)|`.
 
         Returns:
             A :class:`deeplift_fast.diagnostics.Report`; `print` shows a table.
@@ -121,7 +153,7 @@ class DeepLift(BaseInterpreter):
     @overload
     def attribute(
         self,
-        baseline: Baseline | Sequence[Baseline] | None = None,
+        baseline: Baselines = None,
         target_class_idx: int | None = None,
         return_convergence_delta: Literal[False] = False,
         steps: int | None = None,
@@ -131,7 +163,7 @@ class DeepLift(BaseInterpreter):
     @overload
     def attribute(
         self,
-        baseline: Baseline | Sequence[Baseline] | None = None,
+        baseline: Baselines = None,
         target_class_idx: int | None = None,
         *,
         return_convergence_delta: Literal[True],
@@ -141,7 +173,7 @@ class DeepLift(BaseInterpreter):
 
     def attribute(
         self,
-        baseline: Baseline | Sequence[Baseline] | None = None,
+        baseline: Baselines = None,
         target_class_idx: int | None = None,
         return_convergence_delta: bool = False,
         steps: int | None = None,
@@ -150,9 +182,13 @@ class DeepLift(BaseInterpreter):
         """Contributions of each token or value of a batch to the target logit, relative to a baseline.
 
         Args:
-            baseline: one tensor per feature key, of the value tensor's shape: token indices, or continuous values.
-                `None` makes real tokens UNK and real continuous values 0.01. Several baselines, as a sequence of such
-                dicts or with a leading dimension in every tensor, give the mean of their contributions.
+            baseline: what the batch is compared with; `None` for the interpreter's own. A name: `"removed"` (each token
+                as if it were not there, each value as if it had never been recorded; masks and lengths stay), or
+                `"unk"` (PyHealth's unknown code and 0.01). A dict of feature key to a name, a number (at every real
+                position), or a tensor: of the value's shape (token indices or values), `[size]` for a continuous
+                feature of `size` dimensions, or an embedding, `[dim]` or `[*value.shape, dim]`, for tokens; features
+                that it lacks keep the default. An object from :mod:`deeplift_fast.baselines`. Several of these, as a
+                sequence or with a leading dimension in every tensor, give the mean of their contributions.
             target_class_idx: the class to explain; `None` for the predicted one. A single-logit model has only one.
             return_convergence_delta: whether to return the convergence delta too.
             steps: as for the class, for this call.
@@ -173,6 +209,7 @@ class DeepLift(BaseInterpreter):
             ConvergenceWarning: if samples were rescaled by a negative or a very large factor, or, under `"complete"`, a
                 convergence delta passes `delta_tol`.
             TrainingModeWarning: if the model was put back into training mode.
+            BaselineWarning: once, if no baseline is given under `"rescale"` and the batch holds tokens.
         """
         found = self.explain(baseline, target_class_idx, steps, **batch)
         if return_convergence_delta:
@@ -181,39 +218,61 @@ class DeepLift(BaseInterpreter):
 
     def explain(
         self,
-        baseline: Baseline | Sequence[Baseline] | None = None,
+        baseline: Baselines = None,
         target_class_idx: int | None = None,
         steps: int | None = None,
+        at_baseline: Mapping[str, Tensor] | None = None,
         **batch: Any,
     ) -> Attribution:
         """As :meth:`attribute`, with the outputs that the contributions account for.
+
+        Args:
+            baseline: as for :meth:`attribute`.
+            target_class_idx: likewise.
+            steps: likewise.
+            at_baseline: which tokens and values are put at the baseline while the others stay as they are: a bool mask
+                of the value's shape per feature key; features that it lacks stay as they are. `output −
+                baseline_output` then says what these tokens and values do. `None` puts everything at the baseline.
+            **batch: as for :meth:`attribute`.
 
         Returns:
             An :class:`deeplift_fast.attribution.Attribution`; `contributions` is a dict by feature key, `output` and
             `baseline_output` are target logits, `target` is int64 `[batch]`. With several baselines,
             `convergence_delta` and `baseline_output` are `[baselines, batch]`.
         """
-        steps = self.steps if steps is None else steps
-        check_rules(self.rules, steps, self.delta_tol)
+        options = self.options if steps is None else replace(self.options, steps=steps)
         later = route.read_back(self.model) if self.fuse else None
         features = read_features(self.model, batch, self.use_embeddings, later)
         point = self._point(features, batch)
+        layers = point.layers()
         target = class_target(self.model, target_class_idx)
-        baselines = self._baselines(baseline, features, later)
-        for each in baselines:
-            self._check_embeddable(features, {} if baseline is None else each, point.layers(), later)
+        chosen = Parser(self.rules, features, layers, later).read(baseline, self.baseline)
+        self._check_embeddable(features, chosen, layers, later)
+        only = given_baselines.masks(at_baseline, features)
+        self._warn_of_untrained(baseline)
         if next(iter(features.values())).value.shape[0] == 0:
-            found = self._empty(features, len(baselines) if several_baselines.are(baseline, features) else None)
+            found = self._empty(features, len(chosen.each) if chosen.several else None)
         else:
             warn_if_harmlessly_training(self.model)
+            values = [_values(each, features, only) for each in chosen.each]
             each_found = [
-                self._run_fused(features, each, target, steps, batch, later)
-                or self._run(features, each, target, point, steps, later)
-                for each in baselines
+                self._run_fused(features, each, target, options, batch, later)
+                or self._run(features, each, target, point, options, later)
+                for each in values
             ]
-            found = several_baselines.mean(each_found) if several_baselines.are(baseline, features) else each_found[0]
-        self._report = found.report
-        return found
+            found = several_baselines.mean(each_found) if chosen.several else each_found[0]
+        name = chosen.name if only is None else f"{chosen.name}, where at_baseline says"
+        report = replace(found.report, baseline=name)
+        # On a GPU what the report holds is summed when it is asked for: here nobody waits.
+        self._report = report if found.output.is_cuda else report.settled()
+        return replace(found, report=report, baseline=name)
+
+    def _warn_of_untrained(self, given: Baselines) -> None:
+        """Warn, once, where nobody chose the baseline of tokens; `given` is what a call was given."""
+        if given is None and self.baseline is None and self.rules == "rescale":
+            processors = self.model.dataset.input_processors
+            if any(processors[key].is_token() for key in self.model.feature_keys):
+                self._warn_once(_UNTRAINED, BaselineWarning)
 
     def _point(self, features: Mapping[str, Feature], batch: Mapping[str, Any]) -> Point:
         if not isinstance(self.model, Interpretable) or self._flattens(features):
@@ -231,18 +290,10 @@ class DeepLift(BaseInterpreter):
         nested = any(feature.is_token and feature.value.dim() > 2 for feature in features.values())
         return isinstance(self.model, MLP) and nested and self.rules != "pyhealth"
 
-    def _baselines(
-        self, baseline: Baseline | Sequence[Baseline] | None, features: Mapping[str, Feature], later: ReadBack | None
-    ) -> list[dict[str, Tensor]]:
-        if baseline is None:
-            as_pyhealth = self.rules == "pyhealth"
-            return [{key: default_baseline(feature, as_pyhealth) for key, feature in features.items()}]
-        return [check_baselines(each, features, later) for each in several_baselines.listed(baseline, features)]
-
     def _check_embeddable(
         self,
         features: Mapping[str, Feature],
-        baselines: Mapping[str, Tensor],
+        chosen: Chosen,
         layers: Mapping[str, Any],
         later: ReadBack | None,
     ) -> None:
@@ -250,8 +301,12 @@ class DeepLift(BaseInterpreter):
             if key not in layers:
                 continue
             check_embeddable(f"feature {key!r}", feature.value, layers[key], later)
-            if key in baselines:
-                check_embeddable(f"baseline of feature {key!r}", baselines[key], layers[key], later)
+            for each in chosen.each:
+                given = each[key]
+                if isinstance(given, Given):
+                    check_embeddable(f"baseline of feature {key!r}", given.value, layers[key], later)
+                elif isinstance(given, Everywhere) and feature.is_token:
+                    check_embeddable(f"baseline of feature {key!r}", given.step, layers[key])
 
     def _empty(self, features: Mapping[str, Feature], baselines: int | None) -> Attribution:
         dtype, device = next((p.dtype, p.device) for p in self.model.parameters() if p.is_floating_point())
@@ -266,9 +321,9 @@ class DeepLift(BaseInterpreter):
     def _run_fused(
         self,
         features: Mapping[str, Feature],
-        baselines: Mapping[str, Tensor],
+        baselines: Values,
         target: int | None,
-        steps: int,
+        options: Options,
         batch: Mapping[str, Any],
         later: ReadBack | None,
     ) -> Attribution | None:
@@ -281,22 +336,22 @@ class DeepLift(BaseInterpreter):
             inputs = {key: each.with_derived_mask(per_value, torch.bool) for key, each in features.items()}
         try:
             return route.attribute(
-                self.model, inputs, baselines, target, self.rules, steps, self.delta_tol,
+                self.model, inputs, baselines, target, options,
                 lambda count: self._own_logits(features, batch, count), later, self._graphs,
             )  # fmt: skip
         except route.NotFused as error:
             if str(error):
-                self._warn_of(str(error))
+                self._warn_once(
+                    f"{type(self.model).__name__} is attributed operation by operation, which is slower: {error}; "
+                    "fuse=False says that this is meant",
+                    FusionWarning,
+                )
             return None
 
-    def _warn_of(self, reason: str) -> None:
-        if not self._warned:
-            self._warned = True
-            warn(
-                f"{type(self.model).__name__} is attributed operation by operation, which is slower: {reason}; "
-                "fuse=False says that this is meant",
-                FusionWarning,
-            )
+    def _warn_once(self, message: str, category: type[Warning]) -> None:
+        if category not in self._warned:
+            self._warned.add(category)
+            warn(message, category)
 
     def _own_logits(self, features: Mapping[str, Feature], batch: Mapping[str, Any], count: int) -> Tensor:
         """The model's own logits of the first samples."""
@@ -309,17 +364,17 @@ class DeepLift(BaseInterpreter):
         tokens = {key: feature.value for key, feature in few.items() if feature.is_token}
         values = {key: feature.value for key, feature in few.items() if not feature.is_token}
         with isolated([self.model], set()) as rewind, torch.no_grad():
-            numbers = self._numbers(point, [tokens], rewind)[0]
+            numbers = self._numbers(point, tokens, rewind)
             with IsolatedPass(ShadowState(Kept([self.model]))):
                 return point.logits(inputs, {**values, **numbers})
 
     def _run(
         self,
         features: Mapping[str, Feature],
-        baselines: Mapping[str, Tensor],
+        baselines: Values,
         target: int | None,
         point: Point,
-        steps: int,
+        options: Options,
         later: ReadBack | None,
     ) -> Attribution:
         if later is not None:
@@ -328,51 +383,46 @@ class DeepLift(BaseInterpreter):
             self._graphs.refuse(f"{type(self.model).__name__} is attributed operation by operation")
         as_pyhealth = self.rules == "pyhealth"
         inputs = {key: feature.with_derived_mask(as_pyhealth) for key, feature in features.items()}
-        tokens = [key for key, feature in features.items() if feature.is_token]
+        tokens = {key: feature.value for key, feature in features.items() if feature.is_token}
         values = {key: feature.value for key, feature in features.items()}
+        values0 = {key: baseline.value for key, baseline in baselines.items()}
         devices = {value.device for value in values.values() if value.is_cuda}
         with isolated([self.model], devices) as rewind:
-            at_input, at_baseline = self._numbers(
-                point, [{key: given[key] for key in tokens} for given in (values, baselines)], rewind
-            )
-            xs, x0s = {**values, **at_input}, {**baselines, **at_baseline}
+            at_input = self._numbers(point, tokens, rewind)
+            at_baseline = self._numbers(point, {key: values0[key] for key in tokens}, rewind)
+            with torch.no_grad():
+                faded = {key: baselines[key].numbers(at_input[key], at_baseline[key]) for key in tokens}
+            xs, x0s = {**values, **at_input}, {**values0, **faded}
             if as_pyhealth:
                 xs = {key: x0s[key] + (x - x0s[key]) for key, x in xs.items()}  # PyHealth rounds its input so
             if point.settles:
                 self._settle(point, inputs, xs)
                 rewind()
-            found = attribution.attribute(
+            found = attribution.attributed(
                 lambda **given: _for_target(point.logits(inputs, given), target),
                 xs,
                 x0s,
                 target,
-                rules=self.rules,
-                steps=steps,
-                segments_at_once=self.segments_at_once,
-                delta_tol=self.delta_tol,
+                options,
                 modules=(self.model,),
             )
         contributions = {key: self._shaped(found.contributions[key], feature) for key, feature in features.items()}
         index = found.target if found.target is not None else torch.zeros_like(found.output, dtype=torch.int64)
+        report = found.report.of(contributions.values(), found.output, found.baseline_output)
         return Attribution(
-            contributions, found.convergence_delta, found.output, found.baseline_output, index, found.report
-        )
+            contributions, found.convergence_delta, found.output, found.baseline_output, index, report
+        )  # fmt: skip
 
     def _settle(self, point: Point, inputs: Mapping[str, Feature], xs: Mapping[str, Tensor]) -> None:
         with torch.inference_mode(False), torch.no_grad(), IsolatedPass(ShadowState(Kept([self.model]))):
             point.settle(inputs, xs)
 
-    def _numbers(
-        self, point: Point, streams: Sequence[dict[str, Tensor]], rewind: Callable[[], None]
-    ) -> list[dict[str, Tensor]]:
-        """Token embeddings in each stream; what was drawn is put back, so all are embedded alike."""
-        found = []
-        kept = Kept([self.model])
+    def _numbers(self, point: Point, tokens: dict[str, Tensor], rewind: Callable[[], None]) -> dict[str, Tensor]:
+        """Token embeddings; what was drawn is put back, so that both streams are embedded alike."""
         with torch.inference_mode(False), torch.no_grad():
-            for tokens in streams:
-                with IsolatedPass(ShadowState(kept)):
-                    found.append(point.numbers(tokens))
-                rewind()
+            with IsolatedPass(ShadowState(Kept([self.model]))):
+                found = point.numbers(tokens)
+            rewind()
         return found
 
     def _shaped(self, contributions: Tensor, feature: Feature) -> Tensor:
@@ -393,6 +443,14 @@ class DeepLift(BaseInterpreter):
 def _is_pyhealth_model(model: Any) -> bool:
     dataset = getattr(model, "dataset", None)
     return isinstance(model, nn.Module) and hasattr(model, "feature_keys") and hasattr(dataset, "input_processors")
+
+
+def _values(
+    each: Mapping[str, FeatureBaseline], features: Mapping[str, Feature], only: Mapping[str, Tensor] | None
+) -> dict[str, BaselineValue]:
+    """What a batch holds at a baseline."""
+    found = {key: each[key].of(feature) for key, feature in features.items()}
+    return found if only is None else {key: value.only(only[key], features[key]) for key, value in found.items()}
 
 
 def _for_target(output: Tensor, target: int | None) -> Tensor:

@@ -103,14 +103,14 @@ class _Stream:
         pass
 
 
-def explained(model, batch, rules, device="cuda:0", steps=1, counting=None, **options):
+def explained(model, batch, rules, device="cuda:0", steps=1, counting=None, baseline="unk", **options):
     """The attribution on a fake GPU; `counting` counts the second call, which finds everything prepared."""
     model = copy.deepcopy(model)
     with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", category=UserWarning, module="pyhealth")
         model, batch = moved(model, batch, device)
-        interpreter = DeepLift(model, rules=rules, **options)
+        interpreter = DeepLift(model, rules=rules, baseline=baseline, **options)
         found = interpreter.explain(steps=steps, **batch)
         if counting is not None:
             with counting:

@@ -13,7 +13,15 @@ def demo(
     mimic_root: Annotated[
         Path | None, typer.Option(help="A MIMIC-IV (2.2 or 3.1) or MIMIC-IV demo folder to use instead.")
     ] = None,
-    rules: Annotated[str, typer.Option(help="Rule set: rescale, complete or pyhealth.")] = "rescale",
+    rules: Annotated[str, typer.Option(help="Rule set: complete, rescale or pyhealth.")] = "complete",
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What patients are compared with: typical (fitted on the training part), removed or unk; typical, but "
+            "unk under --rules pyhealth, if not given.",
+        ),
+    ] = None,
     patients: Annotated[int, typer.Option(help="Patients of the synthetic hospital.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the hospital, the split and the training.")] = 0,
     device: Annotated[str, typer.Option(help="Device of the model, as PyTorch names it.")] = "cpu",
@@ -25,6 +33,6 @@ def demo(
         from deeplift_fast.demo.job import DemoOptions
         from deeplift_fast.demo.job import run as run_job
 
-        code = run_job(DemoOptions(out, mimic_root, rules, patients, seed, device, force))
+        code = run_job(DemoOptions(out, mimic_root, rules, patients, seed, device, force, baseline))
         if code:
             raise typer.Exit(code)

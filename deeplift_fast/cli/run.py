@@ -18,8 +18,16 @@ def run(
         str, typer.Argument(metavar="RECIPE", help="module:function or file.py:function; returns (model, dataset).")
     ],
     out: Annotated[str, typer.Option(metavar="DIR", help="Output folder, or an fsspec URL such as s3://bucket/run.")],
-    rules: Annotated[str, typer.Option(help="Rule set: rescale, complete or pyhealth.")] = "rescale",
+    rules: Annotated[str, typer.Option(help="Rule set: complete, rescale or pyhealth.")] = "complete",
     steps: Annotated[int, typer.Option(min=1, help="Segments of the path from baseline to input.")] = 1,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What samples are compared with: removed, unk, or typical (fitted on a part of the dataset); the "
+            "recipe's, or else the rule set's, if not given.",
+        ),
+    ] = None,
     target: Annotated[
         int | None, typer.Option(min=0, help="Class to explain; each sample's predicted class if not given.")
     ] = None,
@@ -58,6 +66,7 @@ def run(
         from deeplift_fast.cli.sizes import parse_bytes
 
         options = {
+            **({} if baseline is None else {"baseline": baseline}),
             "target_class_idx": target,
             "budget": budget,
             "memory": None if memory is None else parse_bytes(memory),
@@ -91,12 +100,15 @@ def _attribute(
     debug: bool,
 ) -> "Cohort":
     """Checks what can be checked before the recipe is run, which may take long."""
-    from deeplift_fast.attribution import check_rules
     from deeplift_fast.cli.recipe import load_recipe
     from deeplift_fast.cli.workers import local_client, worker_environments
+    from deeplift_fast.cohort.cohort_baseline import check_name
     from deeplift_fast.devices import check_device
+    from deeplift_fast.options import Options
 
-    check_rules(rules, steps)
+    Options(rules, steps)
+    if "baseline" in options:
+        check_name("--baseline", options["baseline"], rules)
     if device is not None:
         check_device(device)
     if workers > 1:
@@ -114,7 +126,7 @@ def _attribute(
     class_target(model, options["target_class_idx"], "--target")
     cluster = local_client(workers, device, debug) if workers > 1 else nullcontext()
     with shown_on(shown), cluster as client:
-        return attribute_cohort(interpreter, dataset, out, client=client, **further, **options)
+        return attribute_cohort(interpreter, dataset, out, client=client, **(further | options))
 
 
 def _line(cohort: "Cohort") -> str:

@@ -18,6 +18,7 @@ from deeplift_fast.cohort.errors import CohortError, is_reader_death
 from deeplift_fast.cohort.failures import Failure
 from deeplift_fast.cohort.memory import is_out_of_memory
 from deeplift_fast.cohort.part_tables import BatchRows, Texts, rows_of
+from deeplift_fast.cohort.tables import BASELINE, RULES
 from deeplift_fast.cohort.windows import Window
 from deeplift_fast.errors import ConvergenceWarning
 from deeplift_fast.features import read_features
@@ -72,7 +73,13 @@ class Attributor:
         self.texts = Texts(self.model, dimensions)
         self.proven = False
         """Whether any sample was attributed yet; until then errors may be the interpreter's own."""
-        self._baseline, self._target, self._dimensions = baseline, target, dimensions
+        self.baseline = baseline
+        self._target, self._dimensions = target, dimensions
+
+    @property
+    def about(self) -> dict[str, str]:
+        """The metadata of a part's tables."""
+        return {BASELINE: self.baseline.name, RULES: self.interpreter.rules}
 
     def attributable(self, window: Window, count: int) -> Batch | None:
         """Up to `count` samples of a window that can be attributed, the longest first; `None` where there is none."""
@@ -155,8 +162,7 @@ class Attributor:
 
     def _explain(self, batch: Batch) -> tuple[dict[str, Any], Attribution, Tensor | None]:
         given = to_device(batch.given(), self.model.device)
-        baselines = self._baseline.of(self.model, given)
-        found = self.interpreter.explain(baselines, self._target, **given)
+        found = _as_one(self.interpreter.explain(self.baseline.given, self._target, **given))
         return given, found, self._probability(given, found)
 
     def _probability(self, given: Mapping[str, Any], found: Attribution) -> Tensor | None:
@@ -217,6 +223,14 @@ def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
         return tuple(map(move, item)) if isinstance(item, tuple) else item
 
     return {key: move(item) for key, item in batch.items()}
+
+
+def _as_one(found: Attribution) -> Attribution:
+    """With the means over several baselines, `[batch]`: what the mean contributions add up to, and miss."""
+    if found.baseline_output.dim() == 1:
+        return found
+    outputs, deltas = found.baseline_output.mean(0), found.convergence_delta.mean(0)
+    return replace(found, baseline_output=outputs, convergence_delta=deltas)
 
 
 def _finite(found: Attribution) -> np.ndarray:

@@ -1,84 +1,218 @@
-"""What every sample of a cohort is compared with.
+"""What every sample of a cohort is compared with: a baseline that fits batches of any shape."""
 
-A batch's baseline has the batch's shape, which differs from batch to batch: a cohort's is given per step instead.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from deeplift_fast.baselines import require_finite
+from deeplift_fast import given_baselines
+from deeplift_fast.baselines import Baseline, typical
 from deeplift_fast.cohort.errors import CohortError
-from deeplift_fast.cohort.hashing import digest
-from deeplift_fast.features import Feature, default_baseline, read_features
+from deeplift_fast.cohort.hashing import SHORT, digest
+from deeplift_fast.feature_baselines import Embedded
+from deeplift_fast.tensor_baselines import require_finite
+from deeplift_fast.token_leaves import token_point
 
-_ACCEPTED = "None, or a dict with a number per feature key, or a tensor that fits one step of the feature"
+TYPICAL = "typical"
+NAMES = (*given_baselines.NAMES, TYPICAL)
+"""The names that a cohort knows: its dataset is there to fit on."""
+
+_ACCEPTED = (
+    f"None, a name ({', '.join(map(repr, NAMES))}), an object from deeplift_fast.baselines, a dict of feature key to a "
+    "name, a number, a tensor of one step or an embedding, or a sequence of these"
+)
 
 
+@dataclass(frozen=True)
 class CohortBaseline:
-    """A baseline for batches of any shape.
+    """A cohort's baseline.
 
-    Args:
-        given: `None` for the interpreter's own default, or a mapping from feature keys to a number (a token index, a
-            value) or a tensor of one step's shape, which stands at every real position; padding stays padding, and
-            features that are not named keep the default.
-        model: the PyHealth model.
-        rules: the interpreter's rule set.
-
-    Raises:
-        CohortError: for anything else.
+    Attributes:
+        given: what `DeepLift.explain` takes; `None` for the interpreter's own.
+        name: what it is called: two that differ in a number have different names.
     """
 
-    def __init__(self, given: Any, model: Any, rules: str) -> None:
-        if given is not None and not isinstance(given, Mapping):
-            raise CohortError(f"baseline is a {type(given).__name__}; accepted: {_ACCEPTED}")
-        unknown = sorted(set(map(str, given or ())) - set(model.feature_keys))
-        if unknown:
-            raise CohortError(f"baseline has the key(s) {unknown}; accepted: {list(model.feature_keys)}")
-        self._as_pyhealth = rules == "pyhealth"
-        self._steps = {key: _step(key, value, model) for key, value in (given or {}).items()}
+    given: Any
+    name: str
 
     @property
-    def name(self) -> str:
-        """`"default"`, or a digest of what was given."""
-        return digest(self._steps) if self._steps else "default"
-
-    def of(self, model: Any, batch: Mapping[str, Any]) -> dict[str, Tensor] | None:
-        """What `DeepLift.explain` takes for a batch.
-
-        Raises:
-            ValueError, TypeError: for a batch that does not fit the model, as `read_features` does, or a step of
-                another shape.
-        """
-        if not self._steps:
-            return None
-        features = read_features(model, batch, use_embeddings=True)
-        return {key: self._of_feature(feature) for key, feature in features.items()}
-
-    def _of_feature(self, feature: Feature) -> Tensor:
-        if feature.key not in self._steps:
-            return default_baseline(feature, self._as_pyhealth)
-        step = self._steps[feature.key].to(feature.value)
-        return torch.where(feature.real(), step.expand(feature.value.shape), feature.value)
+    def is_unfitted(self) -> bool:
+        """Whether `"typical"` stands in it, which is to be fitted on the cohort's dataset."""
+        return _holds_typical(self.given)
 
 
-def _step(key: str, given: Any, model: Any) -> Tensor:
-    is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not isinstance(given, Tensor) and not is_number:
-        raise CohortError(f"baseline of feature {key!r} is a {type(given).__name__}; accepted: {_ACCEPTED}")
-    step = given if isinstance(given, Tensor) else torch.tensor(given, device="cpu")
-    tokens = bool(model.dataset.input_processors[key].is_token())
-    if tokens and (step.is_floating_point() or step.is_complex() or step.dtype == torch.bool):
-        raise CohortError(f"baseline of feature {key!r} is {step.dtype}; accepted: a token index")
-    if step.dim() > 1:
-        raise CohortError(
-            f"baseline of feature {key!r} has shape {tuple(step.shape)}; accepted: one number, or one per dimension of "
-            "a step: lengths differ from sample to sample"
-        )
+def checked_baseline(given: Any, interpreter: Any) -> CohortBaseline:
+    """A cohort's baseline, checked as far as it can be without a batch.
+
+    Args:
+        given: as for `attribute_cohort`.
+        interpreter: the `DeepLift`, whose own baseline holds where nothing is given.
+
+    Raises:
+        CohortError: for what no batch, or not every batch, could be compared with; the message names it.
+    """
+    model, rules = interpreter.model, interpreter.rules
+    if _leaves_some(given, model):
+        _check(interpreter.baseline, model, rules)
+    _check(given, model, rules)
     try:
-        require_finite(f"baseline of feature {key!r}", step)
+        given_baselines.check(_replaced(given, "removed"), rules, list(model.feature_keys))  # it is fitted later
+    except (ValueError, TypeError) as error:
+        raise CohortError(str(error)) from None
+    return _named(given, interpreter)
+
+
+def fitted(baseline: CohortBaseline, interpreter: Any, dataset: Any, dimensions: Any) -> CohortBaseline:
+    """The same with `"typical"` fitted on a seeded part of a dataset.
+
+    Args:
+        baseline: a baseline that is unfitted.
+        interpreter: the `DeepLift`.
+        dataset: samples by index.
+        dimensions: by feature key, the names of a continuous feature's dimensions.
+
+    Raises:
+        CohortError: if it cannot be fitted on this dataset.
+    """
+    model = interpreter.model
+    try:
+        found = typical(dataset, dimensions=dimensions, processors=model.dataset.input_processors)
+    except (ValueError, TypeError) as error:
+        raise CohortError(f"baseline is 'typical': {error}") from None
+    return _named(_replaced(baseline.given, found), interpreter)
+
+
+def _named(given: Any, interpreter: Any) -> CohortBaseline:
+    default = given_baselines.default_name(interpreter.rules)
+    keys = interpreter.model.feature_keys
+    return CohortBaseline(given, _words(given, _words(interpreter.baseline, default, keys), keys))
+
+
+def _words(given: Any, default: str, keys: Sequence[str]) -> str:
+    """A baseline in words, with digests of tensors."""
+    if given is None:
+        return default
+    if isinstance(given, Tensor):
+        return repr(given.item()) if given.dim() == 0 else f"tensor {digest(given)[:SHORT]}"
+    if isinstance(given, str | Real):
+        return str(given)
+    if isinstance(given, Baseline):
+        return given.name
+    if isinstance(given, Mapping):
+        each = [f"{key}: {_words(given[key], default, keys)}" for key in keys if key in given]
+        return "; ".join(each + ([f"otherwise {default}"] if len(each) < len(keys) else []))
+    return f"mean over ({'), ('.join(_words(each, default, keys) for each in given)})"
+
+
+def _leaves_some(given: Any, model: Any) -> bool:
+    """Whether the interpreter's own baseline holds for some feature."""
+    if isinstance(given, Mapping):
+        return set(given) != set(model.feature_keys)
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return any(_leaves_some(each, model) for each in given)
+    return given is None
+
+
+def _check(given: Any, model: Any, rules: str) -> None:
+    """Raise for names that are unknown, and for tensors that fit some batches only."""
+    if isinstance(given, str):
+        check_name("baseline", given, rules)
+    elif isinstance(given, Baseline):
+        for key in model.feature_keys:
+            _check_fitted(key, given, model)
+    elif isinstance(given, Mapping):
+        unknown = sorted(set(map(str, given)) - set(model.feature_keys))
+        if unknown:
+            raise CohortError(f"baseline has the key(s) {unknown}; accepted: {list(model.feature_keys)}")
+        for key, value in given.items():
+            _check_feature(key, value, model, rules)
+    elif isinstance(given, Sequence):
+        for each in given:
+            _check(each, model, rules)
+    elif given is not None:
+        raise CohortError(f"baseline is a {type(given).__name__}; accepted: {_ACCEPTED}")
+
+
+def check_name(what: str, name: str, rules: str) -> None:
+    """Raise `CohortError` for a name that is unknown, or that the rule set does not take.
+
+    Args:
+        what: what error messages call it.
+        name: the name.
+        rules: the rule set.
+    """
+    if name not in NAMES:
+        raise CohortError(f"{what} is {name!r}; accepted names: {', '.join(map(repr, NAMES))}")
+    if rules == "pyhealth" and name != "unk":
+        raise CohortError(f"{what} is {name!r}; accepted under rules=\"pyhealth\": 'unk'")
+
+
+def _check_feature(key: str, given: Any, model: Any, rules: str) -> None:
+    what, tokens = f"baseline of feature {key!r}", bool(model.dataset.input_processors[key].is_token())
+    if isinstance(given, str):
+        check_name(what, given, rules)
+    elif isinstance(given, Baseline):
+        _check_fitted(key, given, model)
+    elif isinstance(given, Real) and tokens and not isinstance(given, Integral):
+        raise CohortError(f"{what} is {given!r}; accepted: a token index, which is an int")
+    elif isinstance(given, Tensor):
+        _check_tensor(key, given, tokens, model)
+
+
+def _check_fitted(key: str, given: Baseline, model: Any) -> None:
+    try:
+        found = given.feature(key)
     except ValueError as error:
         raise CohortError(str(error)) from None
-    return step
+    if isinstance(found, Embedded):
+        _check_width(key, found.embedding, model)
+
+
+def _check_tensor(key: str, given: Tensor, tokens: bool, model: Any) -> None:
+    what = f"baseline of feature {key!r}"
+    embedding = tokens and given.is_floating_point() and given.dim() == 1
+    if given.dim() > 1 or (tokens and given.dim() == 1 and not embedding):
+        step = "one token index, or an embedding [dim]" if tokens else "one number, or one per dimension of a step"
+        raise CohortError(
+            f"{what} has shape {tuple(given.shape)}; accepted: {step}: lengths differ from sample to sample"
+        )
+    if embedding:
+        _check_width(key, given, model)
+    elif tokens and (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool):
+        raise CohortError(f"{what} is {given.dtype}; accepted: a token index, or an embedding [dim]")
+    try:
+        require_finite(what, given)
+    except ValueError as error:
+        raise CohortError(str(error)) from None
+
+
+def _check_width(key: str, embedding: Tensor, model: Any) -> None:
+    layer = token_point(model, key).layer
+    width = None if layer is None else layer.embedding_dim
+    if embedding.shape != (width,):
+        have = (
+            f"has width {width}" if layer is not None else f"is none: {type(model).__name__} takes indices as numbers"
+        )
+        raise CohortError(
+            f"baseline of feature {key!r} is an embedding of shape {tuple(embedding.shape)}; the feature's own {have}"
+        )
+
+
+def _holds_typical(given: Any) -> bool:
+    if isinstance(given, Mapping):
+        return any(_holds_typical(value) for value in given.values())
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return any(map(_holds_typical, given))
+    return isinstance(given, str) and given == TYPICAL
+
+
+def _replaced(given: Any, found: Any) -> Any:
+    """The same with another thing where `"typical"` stands."""
+    if isinstance(given, Mapping):
+        return {key: _replaced(value, found) for key, value in given.items()}
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return [_replaced(each, found) for each in given]
+    return found if isinstance(given, str) and given == TYPICAL else given

@@ -116,7 +116,7 @@ class Bench(WorkerPlugin):
                 result = attributor.part(window, budget)
             times.append(time.perf_counter())
         cpu = time.thread_time()
-        part = write_files(store, result, attributor.keys, attributor.texts, times[2] - began)
+        part = write_files(store, result, attributor, times[2] - began)
         deltas = [rows.columns["convergence_delta"] for rows in result.rows]
         return Done(
             number=number,

@@ -5,7 +5,7 @@ identity   object   what the numbers depend on; a run with another identity does
     versions       deeplift_fast, torch, pyhealth
     interpreter    rules, steps, use_embeddings, fuse
     target         the class explained; null for the predicted one
-    baseline       "default", or a digest
+    baseline       its name, with digests of its numbers ("default", or a digest, before baselines had names)
     model          class, and weights: a digest of parameters and buffers
     dataset        class, length (null where only reading tells), input_schema, output_schema, processors: a digest
                    of what they learned, content: a digest of some of its samples
@@ -29,6 +29,7 @@ from typing import Any
 from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.hashing import SHORT, digest, of_weights
 from deeplift_fast.cohort.store import Store
+from deeplift_fast.given_baselines import NAMES, default_name
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -179,8 +180,25 @@ def check_same(found: Manifest, identity: dict[str, Any], shown: str, read_once:
             f"out is {shown}, which holds the attributions of another run; what differs:\n"
             + "\n".join(lines)
             + ("\ndataset is an iterator, which begins where it was left: make it anew" if read_once else "")
+            + _goes_on(before, now, differing)
             + "\nchoose another folder, run what was run there, or start over with force"
         )
+
+
+def _goes_on(before: dict[str, Any], now: dict[str, Any], differing: list[str]) -> str:
+    """Which options go on with the folder, where nothing but options differs."""
+    named = {"interpreter.rules": "rules", "interpreter.steps": "steps", "baseline": "baseline"}
+    if not set(differing) <= named.keys():
+        return ""
+    options = {named[key]: before.get(key) for key in differing}
+    each_default = all(it.get("baseline") == default_name(str(it.get("interpreter.rules"))) for it in (before, now))
+    if "rules" in options and each_default:
+        options.pop("baseline", None)  # it comes with the rule set
+    if options.get("baseline", "unk") not in NAMES:
+        return ""
+    shown = " ".join(f"--{name} {value}" for name, value in options.items())
+    arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    return f"\n{shown} goes on with it (in Python: {arguments})"
 
 
 def is_intact(part: Part, store: Store) -> bool:

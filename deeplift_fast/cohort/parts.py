@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deeplift_fast.cohort import failures
-from deeplift_fast.cohort.attributing import PartResult
+from deeplift_fast.cohort.attributing import Attributor, PartResult
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, Part
-from deeplift_fast.cohort.part_tables import Texts, part_tables
+from deeplift_fast.cohort.part_tables import part_tables
 from deeplift_fast.cohort.store import TEMPORARY, Store
 
 ROW_GROUP = 1 << 20
@@ -35,14 +35,13 @@ def file_name(folder: str, part: int) -> str:
     return f"{folder}/part-{part:06d}.parquet"
 
 
-def write_files(store: Store, result: PartResult, keys: list[str], texts: Texts, seconds: float) -> Part:
+def write_files(store: Store, result: PartResult, attributor: Attributor, seconds: float) -> Part:
     """Writes a part's two files.
 
     Args:
         store: the output folder.
         result: what the part's samples gave.
-        keys: the model's features, in order.
-        texts: the model's texts.
+        attributor: what attributed them.
         seconds: time that attribution took.
 
     Returns:
@@ -52,10 +51,11 @@ def write_files(store: Store, result: PartResult, keys: list[str], texts: Texts,
         OSError: if they cannot be written.
     """
     window = result.window
+    keys, texts = attributor.keys, attributor.texts
     samples, attributions = part_tables(result.rows, window.begin, window.identifiers, keys, texts)
     files = {}
     for folder, table in zip(FOLDERS, (attributions, samples), strict=True):
-        content = memoryview(_parquet(table))
+        content = memoryview(_parquet(table.replace_schema_metadata(attributor.about)))
         name = file_name(folder, window.part)
         files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         store.write(name, content)

@@ -77,7 +77,7 @@ class DatasetSource:
             "class": _class(self.dataset),
             "length": self.length,
             **_schemas(self.dataset, self._model),
-            "content": digest([_sample(self.dataset, int(index)) for index in spread]),
+            "content": digest([sample_of(self.dataset, int(index)) for index in spread]),
         }
 
     def windows(self, parts: Callable[[int], bool], part_samples: int, read_ahead: int | None) -> Iterator[Window]:
@@ -213,7 +213,7 @@ def open_source(dataset: Any, model: Any, limit: int | None = None) -> Source:
         if _reads_in_order(dataset):
             return DatasetSource(dataset.dataset, model, limit)
         return BatchSource(dataset, model, limit)
-    if _by_index(dataset) and not isinstance(dataset, str | bytes | Mapping) and not _holds_batches(dataset, model):
+    if is_by_index(dataset) and not isinstance(dataset, str | bytes | Mapping) and not _holds_batches(dataset, model):
         return DatasetSource(dataset, model, limit)
     if isinstance(dataset, Iterable) and not isinstance(dataset, str | bytes | Mapping):
         return BatchSource(dataset, model, limit)
@@ -244,7 +244,7 @@ class _Reader(Dataset):
         """
         begin = part * self._part_samples
         indices = range(begin, min(begin + self._part_samples, self._total))
-        return window_of([_sample(self._dataset, index) for index in indices], part, begin)
+        return window_of([sample_of(self._dataset, index) for index in indices], part, begin)
 
 
 def _ahead(reader: _Reader, parts: Sequence[int], processes: int) -> Iterator[Window | CohortError]:
@@ -310,7 +310,12 @@ def _is_on_disk(dataset: Any) -> bool:
     return isinstance(dataset, StreamingDataset) and "cache" in vars(dataset)
 
 
-def _sample(dataset: Any, index: int) -> Mapping[str, Any]:
+def sample_of(dataset: Any, index: int) -> Mapping[str, Any]:
+    """One sample of a dataset.
+
+    Raises:
+        CohortError: if it cannot be read; the message quotes nothing of it.
+    """
     try:
         sample = dataset[index]
     except Exception as error:
@@ -331,7 +336,8 @@ def _place(error: BaseException) -> str:
     return f"{frame.filename}:{frame.lineno}"
 
 
-def _by_index(dataset: Any) -> bool:
+def is_by_index(dataset: Any) -> bool:
+    """Whether a dataset has a length and takes indices."""
     getitem = getattr(type(dataset), "__getitem__", None)
     return hasattr(dataset, "__len__") and getitem not in (None, getattr(Dataset, "__getitem__", None))
 

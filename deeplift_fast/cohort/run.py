@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 from deeplift_fast.cohort import failures, lock, memory
 from deeplift_fast.cohort.attributing import Attributor, PartResult, quiet
 from deeplift_fast.cohort.batching import Batch
+from deeplift_fast.cohort.by_index import by_index
+from deeplift_fast.cohort.cohort_baseline import fitted
 from deeplift_fast.cohort.errors import CohortError, is_reader_death
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
 from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
@@ -90,7 +92,10 @@ def attribute_cohort(
             integer indices, a `DataLoader`, or an iterable of batches or of processed samples. A loader that gives a
             PyHealth dataset in order stands for the dataset; other batches are taken as they come.
         out: the output folder, made where it is missing, or a URL that fsspec knows.
-        baseline: `None` for the interpreter's default; or by feature key, a number, or a tensor of one step's shape.
+        baseline: what samples are compared with; `None` for the interpreter's own. As for `DeepLift.attribute`, but for
+            tensors of a batch's shape: a name (`"removed"`, `"unk"`, or `"typical"`, which is fitted on a part of
+            `dataset`; see `deeplift_fast.baselines.typical`), an object from `deeplift_fast.baselines`, by feature key
+            a name, a number, a tensor of one step's shape or an embedding, or a sequence of these.
         target_class_idx: the class to explain; `None` for the predicted one.
         budget: padded steps (samples times the longest sequence) per batch; `None` to find it under `memory`. It is
             halved where memory runs out.
@@ -121,6 +126,10 @@ def attribute_cohort(
         interpreter, baseline, target_class_idx, dimensions, force, part_samples=part_samples, **counts
     )
     source = open_source(dataset, interpreter.model, settings.limit)
+    if settings.baseline.is_unfitted:
+        samples = by_index(source, dataset)
+        settings = replace(settings, baseline=fitted(settings.baseline, interpreter, samples, settings.dimensions))
+    interpreter._warn_of_untrained(settings.baseline.given)  # here, rather than on each worker
     store = open_store(out, shared)
     _make(store)
     with lock.held(store):
@@ -321,7 +330,7 @@ class _Run:
         return memory.find_budget(attribute, allowed, device, len(batch.which))
 
     def _write(self, result: PartResult, seconds: float, shown: Progress) -> None:
-        part = write_files(self.store, result, self.attributor.keys, self.attributor.texts, seconds)
+        part = write_files(self.store, result, self.attributor, seconds)
         deltas = [rows.columns["convergence_delta"] for rows in result.rows]
         self.record(
             result.window.part, part, result.failures, np.concatenate([np.empty(0, np.float32), *deltas]), shown

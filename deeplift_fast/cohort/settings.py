@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deeplift_fast.cohort.cohort_baseline import CohortBaseline
+from deeplift_fast.cohort.cohort_baseline import CohortBaseline, checked_baseline
 from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.pyhealth import DeepLift
 from deeplift_fast.targets import class_target
@@ -68,7 +68,7 @@ def checked_settings(
     if samples is None:
         raise CohortError("part_samples is None; accepted: an int of 1 or more")
     return Settings(
-        baseline=CohortBaseline(baseline, interpreter.model, interpreter.rules),
+        baseline=checked_baseline(baseline, interpreter),
         target=class_target(interpreter.model, target),
         part_samples=samples,
         force=bool(force),

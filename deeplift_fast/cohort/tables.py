@@ -30,8 +30,12 @@ and within a feature sample by sample:
 
 Dictionaries hold strings.
 
-What is real is what `deeplift_fast.features.Feature.real` says: tokens other than 0, and steps that are not all 0. A
-gap that a processor filled (forward, or with a constant) counts as real, since the model is given it.
+What is real is what `deeplift_fast.features.Feature.real` says: tokens other than 0, and steps that are not all 0; and
+what was measured (`deeplift_fast.features.measured`), be it 0. A gap that a processor filled (forward, or with a
+constant) counts as real, since the model is given it.
+
+Files carry the baseline, what contributions are relative to, as metadata of the key `deeplift_fast.baseline`; parts of
+a cohort carry `deeplift_fast.rules` too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +51,10 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.attribution import Attribution
-from deeplift_fast.features import Feature, read_features
+from deeplift_fast.features import Feature, measured, read_features
+
+BASELINE, RULES = "deeplift_fast.baseline", "deeplift_fast.rules"
+"""Keys of the files' metadata."""
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 
@@ -178,6 +185,7 @@ class CohortWriter:
         """Number of samples written."""
         self._dimensions = dimensions
         self._group_rows = group_rows
+        self._baselines: dict[str, None] = {}  # a set, in the order in which they came
         self._pending: dict[str, list[pa.Table]] = {"samples": [], "attributions": []}
         self._files = {
             "samples": pq.ParquetWriter(folder / "samples.parquet", SAMPLES, compression="zstd"),
@@ -193,6 +201,8 @@ class CohortWriter:
         if kind is None:
             self._flush()
         for file in self._files.values():
+            if self._baselines:
+                file.add_key_value_metadata({BASELINE: "; ".join(self._baselines)})
             file.close()
 
     def write(
@@ -217,6 +227,8 @@ class CohortWriter:
         """
         samples = samples_table(model, batch, found, self.samples, probability)
         attributions = attributions_table(model, batch, found.contributions, self.samples, self._dimensions, values)
+        if found.baseline:
+            self._baselines[found.baseline] = None
         self._pending["samples"].append(samples)
         self._pending["attributions"].append(attributions)
         self.samples += len(samples)
@@ -298,7 +310,7 @@ def feature_rows(feature: Feature, processor: Any, contributions: Tensor, record
     schema = tuple(processor.schema())
     times = feature.parts[schema.index("time")] if "time" in schema else None
     grid = _grid(feature, timed=times is not None)
-    real = numbers(feature.real()).reshape(grid)
+    real = numbers(feature.real() | measured(feature)).reshape(grid)
     sample, step, slot = (axis.astype(np.int32) for axis in real.nonzero())
     token = numbers(feature.value).reshape(grid)[real] if feature.is_token else None
     value = None if feature.is_token else numbers(recorded).reshape(grid)[real]

@@ -12,6 +12,7 @@ from deeplift_fast.demo.errors import DemoError
 from deeplift_fast.demo.output import check_out, private, replaced
 
 if TYPE_CHECKING:
+    from deeplift_fast.baselines import Baseline
     from deeplift_fast.demo.model import Settings
     from deeplift_fast.demo.samples import Samples
     from deeplift_fast.demo.speed import Speed
@@ -38,15 +39,22 @@ class DemoOptions:
         seed: seed of the hospital, the split and the model.
         device: a PyTorch device.
         force: whether to replace an earlier result at `out`.
+        baseline: what patients are compared with, by name; `None` for `"typical"`, or `"unk"` under `"pyhealth"`.
     """
 
     out: Path = Path("deeplift-demo")
     mimic_root: Path | None = None
-    rules: str = "rescale"
+    rules: str = "complete"
     patients: int = 1000
     seed: int = 0
     device: str = "cpu"
     force: bool = False
+    baseline: str | None = None
+
+    @property
+    def baseline_name(self) -> str:
+        """The name in force."""
+        return self.baseline or ("unk" if self.rules == "pyhealth" else "typical")
 
 
 def run(options: DemoOptions, settings: "Settings | None" = None) -> int:
@@ -81,12 +89,14 @@ def run(options: DemoOptions, settings: "Settings | None" = None) -> int:
 
 def _check(options: DemoOptions) -> None:
     """Raise for what can be seen to be wrong before any work is done."""
-    from deeplift_fast.attribution import check_rules
+    from deeplift_fast.cohort.cohort_baseline import check_name
     from deeplift_fast.demo.samples import check_tables
     from deeplift_fast.devices import check_device
+    from deeplift_fast.options import Options
 
     try:
-        check_rules(options.rules)
+        Options(options.rules)
+        check_name("--baseline", options.baseline_name, options.rules)
         check_device(options.device)
     except ValueError as error:
         raise DemoError(str(error)) from error
@@ -101,6 +111,7 @@ def _check(options: DemoOptions) -> None:
 
 def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> tuple[str, int]:
     """Does all the work in `folder`; returns the report and how many samples could not be attributed."""
+    from deeplift_fast import DeepLift
     from deeplift_fast.demo.hospital import write_hospital
     from deeplift_fast.demo.model import one_thread, train_stagenet
     from deeplift_fast.demo.planted import PLANTED
@@ -118,15 +129,18 @@ def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> tuple[s
     with one_thread():
         _say("Training a StageNet")
         model = train_stagenet(samples, settings, options.seed, options.device)
+        baseline = _baseline(samples, options)
+        interpreter = DeepLift(model, rules=options.rules, baseline=baseline)
         _say("Attributing every sample")
-        failures = _attribute(model, samples, options.rules, folder)
+        failures = _attribute(interpreter, samples, folder)
         _say("Timing against PyHealth's DeepLift")
-        speed = _compare(model, samples, options.rules, settings)
+        speed = _compare(interpreter, samples, settings)
     shutil.rmtree(cache)
     where = f"a synthetic hospital of {options.patients:,} patients" if planted else str(options.mimic_root)
     facts = Facts(
         title=f'DeepLIFT, rules="{options.rules}", on {where} (seed {options.seed}, {options.device})',
         rules=options.rules,
+        baseline=baseline,
         held_out=samples.held_out,
         failures=failures,
         speed=speed,
@@ -142,33 +156,44 @@ def _say(stage: str) -> None:
     print(f"{stage} …", file=sys.stderr, flush=True)
 
 
-def _attribute(model: Any, samples: "Samples", rules: str, folder: Path) -> int:
-    """Writes the tables of all samples; returns how many could not be attributed."""
+def _baseline(samples: "Samples", options: DemoOptions) -> "str | Baseline":
+    """What patients are compared with: a name, or fitted on the training part."""
+    if options.baseline_name != "typical":
+        return options.baseline_name
+    from deeplift_fast.baselines import typical
+
+    return typical(samples.train, seed=options.seed, dimensions=_lab_names())
+
+
+def _lab_names() -> dict[str, list[str]]:
     from pyhealth.tasks import MortalityPredictionStageNetMIMIC4
 
-    from deeplift_fast import ConvergenceWarning, DeepLift
+    return {"labs": MortalityPredictionStageNetMIMIC4.LAB_CATEGORY_NAMES}
+
+
+def _attribute(interpreter: Any, samples: "Samples", folder: Path) -> int:
+    """Writes the tables of all samples; returns how many could not be attributed."""
+    from deeplift_fast import ConvergenceWarning
     from deeplift_fast.cohort import attribute_cohort
 
-    names = {"labs": MortalityPredictionStageNetMIMIC4.LAB_CATEGORY_NAMES}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the report counts these samples
-        return attribute_cohort(DeepLift(model, rules=rules), samples.everything, folder, dimensions=names).failures
+        return attribute_cohort(interpreter, samples.everything, folder, dimensions=_lab_names()).failures
 
 
-def _compare(model: Any, samples: "Samples", rules: str, settings: "Settings") -> "Speed":
+def _compare(interpreter: Any, samples: "Samples", settings: "Settings") -> "Speed":
     from pyhealth.datasets import get_dataloader
     from pyhealth.interpret.methods import DeepLift as PyHealthDeepLift
 
-    from deeplift_fast import DeepLift
     from deeplift_fast.demo.speed import compare_speed
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return compare_speed(
-            DeepLift(model, rules=rules).attribute,
-            PyHealthDeepLift(model).attribute,
+            interpreter.attribute,
+            PyHealthDeepLift(interpreter.model).attribute,
             get_dataloader(samples.train, settings.batch_size),
-            model.device,
+            interpreter.model.device,
             settings.timed_samples,
             settings.timed_seconds,
         )

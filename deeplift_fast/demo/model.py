@@ -85,9 +85,6 @@ def train_stagenet(samples: Samples, settings: Settings, seed: int, device: str)
         chunk_size=settings.chunk_size,
         levels=settings.levels,
     )
-    with torch.no_grad():
-        # What a code has learnt would otherwise be small beside the noise it was drawn as.
-        model.embedding_model.embedding_layers["icd_codes"].weight.mul_(0.1)
     # Loss, not AUROC: it is defined where all validation samples have the same label.
     watched = bool(len(samples.validation))
     with _quiet():

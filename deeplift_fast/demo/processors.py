@@ -2,8 +2,8 @@
 
 PyHealth's own processors hand StageNet raw hours and raw laboratory values. Those saturate its gates from the first
 step (a sodium of 140 beside a potassium of 4, intervals of thousands of hours), so a small model learns next to
-nothing from them. These two subclasses count time in days and laboratory values in spreads from a typical value; 0 then
-means "typical", which is also what the default baseline of 0.01 stands for.
+nothing from them. These two subclasses count time in days and laboratory values in spreads from a typical value. A
+value that was never measured is 0, so the model is given a typical one in its place.
 """
 
 from collections.abc import Iterable

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sklearn.metrics import roc_auc_score
 
+from deeplift_fast.baselines import Baseline
 from deeplift_fast.demo.planted import Planted
 from deeplift_fast.demo.speed import Speed
 from deeplift_fast.report.completeness import LARGEST_FACTOR, TOLERANCE, misscaled
@@ -33,6 +34,7 @@ class Facts:
     Attributes:
         title: what was attributed, in one line.
         rules: the rule set.
+        baseline: what patients were compared with: a name, or what was fitted.
         held_out: numbers of the held-out samples, int64.
         failures: how many samples could not be attributed.
         speed: how fast the interpreters were.
@@ -43,6 +45,7 @@ class Facts:
 
     title: str
     rules: str
+    baseline: str | Baseline
     held_out: np.ndarray
     failures: int
     speed: Speed
@@ -90,19 +93,23 @@ def write_report(folder: Path, facts: Facts) -> str:
     """
     cohort = CohortFolder(folder)
     samples = pa.concat_tables([cohort.samples(part, COLUMNS) for part in cohort.parts]).to_pandas()
-    statistics, everyone = feature_statistics(cohort)
+    well_scaled, everyone = feature_statistics(cohort)
+    statistics = everyone if facts.rules == "complete" else well_scaled
     codes, labs = ranked_codes(statistics), ranked_labs(statistics)
     titles = read_titles(facts.mimic, set(codes["code"]))
     sections = [
         [facts.title],
+        _baseline_lines(cohort.baseline, facts.baseline),
         _model_lines(samples, facts.held_out),
         _completeness_lines(samples, facts),
-        _code_lines(codes, titles, facts.planted),
+        _code_lines(codes, titles, facts),
         _lab_lines(labs, facts.planted),
     ]
     if facts.planted is not None:
         areas = planted_areas(codes, labs, facts.planted)
-        of_all = planted_areas(ranked_codes(everyone), ranked_labs(everyone), facts.planted)
+        of_all = None
+        if facts.rules != "complete":
+            of_all = planted_areas(ranked_codes(everyone), ranked_labs(everyone), facts.planted)
         sections.append(_planted_lines(codes, titles, facts.planted, areas, of_all))
     sections += [_speed_lines(facts.speed), _file_lines(folder, facts.shown_at)]
     return "\n\n".join("\n".join(lines) for lines in sections)
@@ -175,12 +182,35 @@ def _model_lines(samples: pd.DataFrame, held_out: np.ndarray) -> list[str]:
     ]
 
 
-def _code_lines(codes: pd.DataFrame, titles: dict[str, str], planted: Planted | None) -> list[str]:
+def _baseline_lines(name: str, baseline: str | Baseline) -> list[str]:
+    """What contributions are relative to, in sentences."""
+    if baseline == "unk":
+        return [
+            f"Baseline: {name}",
+            "  Every code is compared with the unknown code, every lab value with 0.01 (0 is a typical value).",
+            "  Training never touches the unknown code's embedding: drawn again, it gives other contributions.",
+        ]
+    labs = "are 0, as if never measured (0 is a typical value)"
+    if isinstance(baseline, Baseline):
+        labs = "stand at their medians over the patients of the training part"
+    return [
+        f"Baseline: {name}",
+        "  Contributions say what moves the logit away from that of the same record, visits and times, in",
+        "  which all codes are removed, as if none had been recorded, and",
+        f"  measured lab values {labs}.",
+    ]
+
+
+def _code_lines(codes: pd.DataFrame, titles: dict[str, str], facts: Facts) -> list[str]:
     if codes.empty:
         return ["Codes", f"  none is carried by {MIN_SAMPLES} samples or more: nothing to rank"]
     first = f"the first {min(TOP, len(codes))} of {len(codes)}"
-    lines = [f"Codes, by mean attribution in logits ({first} that {MIN_SAMPLES} samples or more carry)"]
-    lines += _code_table(codes.head(TOP), titles, planted)
+    against = "the unknown code" if facts.baseline == "unk" else "their removal"
+    lines = [
+        f"Codes, by mean attribution in logits, against {against}",
+        f"({first} that {MIN_SAMPLES} samples or more carry)",
+    ]
+    lines += _code_table(codes.head(TOP), titles, facts.planted)
     if not titles:
         lines.append("  (no titles: d_icd_diagnoses and d_icd_procedures were not found)")
     return lines
@@ -215,12 +245,13 @@ def _planted_lines(
     titles: dict[str, str],
     planted: Planted,
     areas: tuple[float | None, ...],
-    of_all: tuple[float | None, ...],
+    of_all: tuple[float | None, ...] | None,
 ) -> list[str]:
     names = ("risk codes above codes without effect", "protective codes below those", "planted labs above the others")
     lines = ["What the deaths follow from, and how it ranks"]
-    for name, area, everyone in zip(names, areas, of_all, strict=True):
-        lines.append(f"  {name + ':':40} AUROC {_number(area)}  (no sample left out: {_number(everyone)})")
+    for place, (name, area) in enumerate(zip(names, areas, strict=True)):
+        everyone = "" if of_all is None else f"  (no sample left out: {_number(of_all[place])})"
+        lines.append(f"  {name + ':':40} AUROC {_number(area)}{everyone}")
     lines += _code_table(codes[codes["code"].map(planted.weight) != 0], titles, planted)
     pairs = ", ".join(f"{one} × {other} {weight:+.1f}" for (one, other), weight in planted.interactions.items())
     return [*lines, f"  interactions: {pairs}"]
@@ -258,6 +289,7 @@ def _speed_lines(speed: Speed) -> list[str]:
         f"Speed ({speed.where})",
         f"  {speed.ours:,.0f} samples/s; PyHealth's DeepLift {speed.theirs:,.0f} samples/s on the same "
         f"{speed.samples:,} samples ({speed.ours / speed.theirs:.1f} times)",
+        "  (PyHealth's with rules and a baseline of its own)",
     ]
 
 

@@ -15,6 +15,7 @@ from pyhealth.models import MLP, RNN, StageAttentionNet, Transformer
 from torch import Tensor, nn
 
 from deeplift_fast.errors import GraphWarning, warn
+from deeplift_fast.feature_baselines import BaselineValue
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.models import embeddings
 from deeplift_fast.fused.outcome import Call, Outcome
@@ -134,7 +135,7 @@ class Graphs:
         Warns:
             GraphWarning: once, if the batch is not on CUDA or a capture fails.
         """
-        device = next(iter(baselines.values())).device
+        device = next(iter(features.values())).value.device
         if device.type != self._device_type:
             self.refuse(f"the model is on {device}, and only CUDA has graphs")
         if self._refused is not None:
@@ -144,7 +145,7 @@ class Graphs:
                 self._kept.clear()
                 self._fused, self._silent = call.fused, _silent(call, features)
             shapes = padded_shapes(call, features, self._silent)
-            key = _key(call, features, shapes)
+            key = _key(call, features, baselines, shapes)
             if key not in self._kept:
                 try:
                     self._kept[key] = self._captured(call, features, baselines, shapes, device)
@@ -165,7 +166,7 @@ class Graphs:
         device: torch.device,
     ) -> _Captured:
         own = {key: _own(feature, shapes[key]) for key, feature in features.items()}
-        own0 = {key: torch.zeros_like(own[key].value, dtype=baselines[key].dtype) for key in own}
+        own0 = {key: _own_baseline(baselines[key], shapes[key]) for key in own}
         _fill(own, own0, features, baselines)
         found: list[tuple[Outcome, list[tuple[int, Then]]]] = []
 
@@ -201,7 +202,7 @@ def padded_shapes(call: Call, features: Features, silent: Mapping[str, bool]) ->
         features: the batch.
         silent: of each token feature, whether padding is embedded as zeros.
     """
-    exact = call.rules == "pyhealth"  # it attributes to padding
+    exact = call.options.rules == "pyhealth"  # it attributes to padding
     if isinstance(call.model, Transformer | StageAttentionNet):
         # A query that is masked looks at all positions alike, padding too.
         exact = exact or not _real_steps_lead(features)
@@ -241,12 +242,16 @@ def _padded_shape(call: Call, feature: Feature, silent: bool) -> tuple[int, ...]
     return tuple(shape)
 
 
-def _key(call: Call, features: Features, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+def _key(call: Call, features: Features, baselines: Baselines, shapes: Mapping[str, tuple[int, ...]]) -> Any:
     parts = [
         [(_sizes(part, each, shapes[key]), part.dtype) if isinstance(part, Tensor) else part for part in each.parts]
         for key, each in features.items()
     ]
-    return repr((parts, call.target, call.rules, call.steps, call.delta_tol))
+    kinds = [
+        (each.value.dtype, each.keeps_mask, None if each.embedding is None else each.embedding.dim())
+        for each in baselines.values()
+    ]
+    return repr((parts, kinds, call.target, call.options))
 
 
 def _sizes(part: Tensor, feature: Feature, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -268,11 +273,28 @@ def _own(feature: Feature, shape: tuple[int, ...]) -> Feature:
     return replace(feature, parts=parts, mask=None if feature.mask is None else mask)
 
 
+def _own_baseline(baseline: BaselineValue, shape: tuple[int, ...]) -> BaselineValue:
+    """A baseline of the padded shape, of zeros; fused layers do not ask which tokens are removed."""
+    return replace(
+        baseline,
+        value=baseline.value.new_zeros(shape),
+        removed=None,
+        embedding=None if baseline.embedding is None else torch.zeros_like(baseline.embedding),
+        embedded=None if baseline.embedded is None else baseline.embedded.new_zeros(shape),
+    )
+
+
 def _fill(own: Features, own0: Baselines, features: Features, baselines: Baselines) -> None:
     for key, feature in features.items():
-        pairs = [*zip(own[key].parts, feature.parts, strict=True), (own0[key], baselines[key])]
+        ours0, given0 = own0[key], baselines[key]
+        pairs = [
+            *zip(own[key].parts, feature.parts, strict=True),
+            (ours0.value, given0.value),
+            (ours0.embedding, given0.embedding),
+            (ours0.embedded, given0.embedded),
+        ]
         for ours, given in pairs:
-            if not isinstance(given, Tensor):
+            if not isinstance(given, Tensor) or not isinstance(ours, Tensor):
                 continue
             if ours.shape != given.shape:
                 ours.zero_()

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deeplift_fast.feature_baselines import BaselineValue
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.entries import Tokens, Values
 from deeplift_fast.read_back import ReadBack
@@ -14,24 +15,34 @@ class Unfit(Exception):
     """A batch that the fused layers were not written for; its text says why."""
 
 
-def entry_of(feature: Feature, baseline: Tensor, layer: Any) -> Tokens | Values:
+def entry_of(feature: Feature, baseline: BaselineValue, layer: Any) -> Tokens | Values:
     """Where attribution starts in a feature of `[batch, steps]` or `[batch, steps, …]`."""
     if feature.is_token:
         if not isinstance(layer, nn.Embedding) or feature.value.dim() not in (2, 3):
             raise unfit(feature, "its tokens are nested more than once, or not embedded by an nn.Embedding")
-        return Tokens(feature.value.long().contiguous(), baseline.long().contiguous(), layer.weight)
+        return Tokens(feature.value.long().contiguous(), *tokens_at(feature, baseline, layer.weight))
     require_linear(feature, layer)
     if feature.value.dim() == 2:
-        return Values(feature.value.unsqueeze(1), baseline.unsqueeze(1), layer)
+        return Values(feature.value.unsqueeze(1), baseline.value.unsqueeze(1), layer)
     if feature.value.dim() != 3:
         raise unfit(feature, f"its values have shape {tuple(feature.value.shape)}, not [batch, steps, size]")
-    return Values(feature.value, baseline, layer)
+    return Values(feature.value, baseline.value, layer)
 
 
-def within(tokens: Tensor, layer: nn.Embedding, static: bool) -> Tensor:
+def tokens_at(feature: Feature, baseline: BaselineValue, table: Tensor) -> tuple[Tensor, Tensor]:
+    """The tokens at the baseline, int64, and the embedding table, with one more row for an embedding of no token."""
+    if baseline.embedding is None or baseline.embedded is None:
+        return baseline.value.long().contiguous(), table
+    if baseline.embedding.dim() > 1:
+        raise unfit(feature, "its baseline is an embedding of its own for each token")
+    tokens = torch.where(baseline.embedded, len(table), baseline.value).long().contiguous()
+    return tokens, torch.cat([table, baseline.embedding.to(table.dtype).unsqueeze(0)])
+
+
+def within(tokens: Tensor, size: int, static: bool) -> Tensor:
     """Tokens that nobody has checked yet (`static`) brought into the vocabulary; what is wrong is found later."""
     tokens = tokens.long().contiguous()
-    return tokens.clamp(0, layer.num_embeddings - 1) if static else tokens
+    return tokens.clamp(0, size - 1) if static else tokens
 
 
 def require_linear(feature: Feature, layer: Any) -> None:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from deeplift_fast import ops
+from deeplift_fast.feature_baselines import BaselineValue
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.entries import pooled
-from deeplift_fast.fused.inputs import require_same, unfit, within
+from deeplift_fast.fused.inputs import require_same, tokens_at, unfit, within
 from deeplift_fast.fused.pair import Pair
 from deeplift_fast.read_back import ReadBack
 
@@ -18,7 +19,7 @@ Contributions = Callable[[Tensor], Tensor]
 
 def mean_of_tokens(
     feature: Feature,
-    baseline: Tensor,
+    baseline: BaselineValue,
     mask: Tensor | None,
     layer: Any,
     table: Tensor,
@@ -26,24 +27,27 @@ def mean_of_tokens(
     later: ReadBack,
 ) -> tuple[Pair, Contributions]:
     """The mean of real tokens' rows of `table`, which are their embeddings by `layer` or what is linear in these."""
-    value, baseline = (within(tokens.flatten(1), layer, static) for tokens in (feature.value, baseline))
+    tokens0, table = tokens_at(feature, baseline, table)
+    value, value0 = within(feature.value.flatten(1), layer.num_embeddings, static), tokens0.flatten(1)
+    value0 = within(value0, len(table), static)
     if mask is None:  # run by `forward`, where the mask comes from the embeddings
         real = layer.weight.abs().sum(-1) != 0
         mask = real[value]
-        require_same(feature, mask, real[baseline], "positions", static, later)
+        if not baseline.keeps_mask:
+            require_same(feature, mask, real[value0], "positions", static, later)
     if mask.shape != value.shape:
         raise unfit(feature, "its mask is not of its tokens' shape")
     count = mask.sum(1, keepdim=True).to(table.dtype)
     if static:
-        sums = pooled(table, torch.cat([value, baseline]))
+        sums = pooled(table, torch.cat([value, value0]))
         pair = Pair.stacked((sums.unflatten(0, (2, -1)) / count).flatten(0, 1))
     else:
-        rows, where = _differing(baseline, mask, count, bool(table[0].any()))
-        x, x0 = (pooled(table, t) for t in (value, baseline if where is None else baseline[:1]))
+        rows, where = _differing(value0, mask, count, bool(table[0].any()))
+        x, x0 = (pooled(table, t) for t in (value, value0 if where is None else value0[:1]))
         pair = Pair(x.div_(count), x0 / rows, where)
 
     def back(m: Tensor) -> Tensor:
-        return ops.token_contributions(table, value, baseline, m / count).reshape(feature.value.shape)
+        return ops.token_contributions(table, value, value0, m / count).reshape(feature.value.shape)
 
     return pair, back
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pyhealth.models import MLP, RNN, StageAttentionNet, StageNet, Transformer
 from torch import Tensor, nn
 
+from deeplift_fast.feature_baselines import BaselineValue
 from deeplift_fast.features import Feature
 from deeplift_fast.fused import lockstep, mlp, rnn, stagenet, stagenet_attention, transformer
 from deeplift_fast.fused.entries import between, pooled
@@ -56,7 +57,7 @@ class FusedModel(Protocol):
     def features(
         self,
         features: Mapping[str, Feature],
-        baselines: Mapping[str, Tensor],
+        baselines: Mapping[str, BaselineValue],
         arithmetic: Arithmetic,
         segment: Segment,
         later: ReadBack,
@@ -74,7 +75,13 @@ class OneByOne:
     """Features that each go through layers of their own, one after the other."""
 
     def feature(
-        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
+        self,
+        key: str,
+        feature: Feature,
+        baseline: BaselineValue,
+        arithmetic: Arithmetic,
+        segment: Segment,
+        later: ReadBack,
     ) -> tuple[Pair, Contributions]:
         """A feature's part of the patient embedding, `[samples, width]`, and from its multipliers to contributions."""
         raise NotImplementedError
@@ -82,7 +89,7 @@ class OneByOne:
     def features(
         self,
         features: Mapping[str, Feature],
-        baselines: Mapping[str, Tensor],
+        baselines: Mapping[str, BaselineValue],
         arithmetic: Arithmetic,
         segment: Segment,
         later: ReadBack,
@@ -125,7 +132,13 @@ class FusedStageNet(Watched, OneByOne):
         super().__init__([*model.stagenet.values(), *map(_linear, embeddings(model).values())])
 
     def feature(
-        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
+        self,
+        key: str,
+        feature: Feature,
+        baseline: BaselineValue,
+        arithmetic: Arithmetic,
+        segment: Segment,
+        later: ReadBack,
     ) -> tuple[Pair, Contributions]:
         """See :class:`OneByOne`."""
         given = self._given(key, feature, baseline, arithmetic.static, later)
@@ -137,7 +150,7 @@ class FusedStageNet(Watched, OneByOne):
     def features(
         self,
         features: Mapping[str, Feature],
-        baselines: Mapping[str, Tensor],
+        baselines: Mapping[str, BaselineValue],
         arithmetic: Arithmetic,
         segment: Segment,
         later: ReadBack,
@@ -156,7 +169,9 @@ class FusedStageNet(Watched, OneByOne):
             return None
         return lockstep.Group.of(list(self._layers.values()))
 
-    def _given(self, key: str, feature: Feature, baseline: Tensor, static: bool, later: ReadBack) -> stagenet.Given:
+    def _given(
+        self, key: str, feature: Feature, baseline: BaselineValue, static: bool, later: ReadBack
+    ) -> stagenet.Given:
         entry = entry_of(feature, baseline, embeddings(self._model)[key])
         schema = _schema(self._model, key)
         mask, given = step_mask(feature, schema), mask_of(feature, schema)
@@ -188,7 +203,13 @@ class FusedTransformer(OneByOne):
         return False  # nothing is packed
 
     def feature(
-        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
+        self,
+        key: str,
+        feature: Feature,
+        baseline: BaselineValue,
+        arithmetic: Arithmetic,
+        segment: Segment,
+        later: ReadBack,
     ) -> tuple[Pair, Contributions]:
         """See :class:`OneByOne`."""
         layer = embeddings(self._model)[key]
@@ -240,7 +261,13 @@ class FusedMLP(OneByOne):
         return False  # a table is looked at when it is used
 
     def feature(
-        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
+        self,
+        key: str,
+        feature: Feature,
+        baseline: BaselineValue,
+        arithmetic: Arithmetic,
+        segment: Segment,
+        later: ReadBack,
     ) -> tuple[Pair, Contributions]:
         """See :class:`OneByOne`."""
         layer, mask = embeddings(self._model)[key], mask_of(feature, _schema(self._model, key))
@@ -249,12 +276,13 @@ class FusedMLP(OneByOne):
             if feature.value.dim() == 3 and (feature.mask is not None or arithmetic.rules == "pyhealth"):
                 raise unfit(feature, "its tokens are nested and have a mask of their own")
             table = layer.weight
-            if key in self._projected and not arithmetic.static and feature.value.numel() >= len(table):
+            whole = baseline.embedding is None and not arithmetic.static
+            if key in self._projected and whole and feature.value.numel() >= len(table):
                 table, layers[0] = self._projected[key].table(), mlp.Shift(layers[0].bias)
             x, entered = mean_of_tokens(feature, baseline, mask, layer, table, arithmetic.static, later)
         elif not feature.is_token and feature.value.dim() in (2, 3):
             require_linear(feature, layer)
-            x, entered = mean_of_values(feature, baseline, mask, layer)
+            x, entered = mean_of_values(feature, baseline.value, mask, layer)
         else:
             raise unfit(feature, f"its value has shape {tuple(feature.value.shape)}")
         out, back = mlp.run(layers, between(x, *segment), arithmetic)
@@ -275,7 +303,13 @@ class FusedRNN(Watched, OneByOne):
         super().__init__([*model.rnn.values(), *map(_linear, embeddings(model).values())])
 
     def feature(
-        self, key: str, feature: Feature, baseline: Tensor, arithmetic: Arithmetic, segment: Segment, later: ReadBack
+        self,
+        key: str,
+        feature: Feature,
+        baseline: BaselineValue,
+        arithmetic: Arithmetic,
+        segment: Segment,
+        later: ReadBack,
     ) -> tuple[Pair, Contributions]:
         """See :class:`OneByOne`."""
         entry = entry_of(feature, baseline, embeddings(self._model)[key])
@@ -294,15 +328,17 @@ class FusedRNN(Watched, OneByOne):
 
         return steps.unsorted(ends), contributions
 
-    def _lengths(self, key: str, feature: Feature, baseline: Tensor, static: bool, later: ReadBack) -> Tensor:
+    def _lengths(self, key: str, feature: Feature, baseline: BaselineValue, static: bool, later: ReadBack) -> Tensor:
         """Real steps of each sample, from the mask given or as the model derives it from its embeddings."""
         if not feature.is_token and feature.value.dim() == 2:
             return torch.ones(len(feature.value), dtype=torch.int64, device=feature.value.device)
         schema = _schema(self._model, key)
         mask = feature.parts[schema.index("mask")] if "mask" in schema else None
         if mask is None:
-            mask, mask0 = (self._embedded(key, feature, value, static) for value in (feature.value, baseline))
-            require_same(feature, mask, mask0, "steps", static, later)
+            mask = self._embedded(key, feature, feature.value, static)
+            if not baseline.keeps_mask:
+                mask0 = self._embedded(key, feature, baseline.value, static)
+                require_same(feature, mask, mask0, "steps", static, later)
         elif mask.dim() == 3:
             mask = mask.int().sum(-1) > 0
         if mask.shape != feature.value.shape[:2]:
@@ -320,7 +356,7 @@ class FusedRNN(Watched, OneByOne):
         layer = embeddings(self._model)[key]
         if not feature.is_token:
             return layer(value).abs().sum(-1) != 0
-        value = within(value, layer, static)
+        value = within(value, layer.num_embeddings, static)
         if value.dim() == 2:
             return (layer.weight.abs().sum(-1) != 0)[value]
         return pooled(layer.weight, value.flatten(0, 1)).unflatten(0, value.shape[:2]).abs().sum(-1) != 0

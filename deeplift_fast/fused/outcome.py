@@ -13,6 +13,7 @@ from deeplift_fast.completeness import scaled_by, totals, warn_if_not_finite, wa
 from deeplift_fast.diagnostics import Tally
 from deeplift_fast.fused.models import FusedModel
 from deeplift_fast.fused.plan import Baselines, Features, run
+from deeplift_fast.options import Options
 from deeplift_fast.read_back import ReadBack
 
 
@@ -78,6 +79,7 @@ class Outcome:
         elif count:
             warn_of_missed(count, delta, tolerance)
         report = self.tally.report_of(sum(found[::3]), sum(found[1::3]))
+        report = report.of(self.contributions.values(), self.output, self.baseline_output)
         return Attribution(
             self.contributions, self.delta, self.output, self.baseline_output, self.target, report
         )  # fmt: skip
@@ -90,9 +92,7 @@ class Call:
     model: Any
     fused: FusedModel
     target: int | None
-    rules: str
-    steps: int
-    delta_tol: float
+    options: Options
 
     def __call__(self, features: Features, baselines: Baselines, later: ReadBack) -> Outcome:
         """The outcome for a batch.
@@ -100,12 +100,12 @@ class Call:
         Raises:
             Unfit: for a batch that the layers were not written for.
         """
-        found = run(self.model, self.fused, features, baselines, self.target, self.rules, self.steps, later)
+        found = run(self.model, self.fused, features, baselines, self.target, self.options, later)
         contributions, output, output0 = found.contributions, found.output, found.baseline_output
-        scaled = self.rules != "complete"
+        scaled = not self.options.complete
         with torch.no_grad():
             delta, factor, fine, figures = ops.convergence(
-                totals(contributions), output, output0, scaled, self.delta_tol
+                totals(contributions), output, output0, scaled, self.options.delta_tol
             )
             if scaled:
                 contributions = {key: scaled_by(factor, each) for key, each in contributions.items()}

@@ -180,7 +180,7 @@ def shares(log_p: Pair, levels: int, arithmetic: Arithmetic) -> Tensor:
 
 
 def layer_norm(pair: Pair, norm: Any, arithmetic: Arithmetic) -> tuple[Pair, Back]:
-    """`torch.nn.LayerNorm` over the last dimension of `[rows, size]`: centre, square, mean, rsqrt, product."""
+    """`torch.nn.LayerNorm` over the last dimension of `[rows, size]`: the quotient rule, or the gradient."""
     size = pair.x.shape[-1]
     streams = [pair.both] if pair.both is not None else [pair.x, pair.x0]
     found = [torch.native_layer_norm(x, (size,), norm.weight, norm.bias, norm.eps) for x in streams]

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.diagnostics import Tally
+from deeplift_fast.feature_baselines import BaselineValue
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.models import FUSED, FusedModel
 from deeplift_fast.fused.pair import Arithmetic, Pair
 from deeplift_fast.fused.recognise import family, obstacle, parameters_of
+from deeplift_fast.options import Options
 from deeplift_fast.read_back import ReadBack
 
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -25,7 +27,7 @@ AT_ONCE_ON_GPU = 16  # times as many samples as on the CPU, whose caches set tha
 static_on_cpu = False  # whether the route for GPUs is taken on the CPU as well: for tests
 
 Features = Mapping[str, Feature]
-Baselines = Mapping[str, Tensor]
+Baselines = Mapping[str, BaselineValue]
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Plan:
     ) -> tuple[str | None, bool]:
         """What keeps the fused layers from this model, and whether that was found out."""
         features, baselines = _chosen(*given, slice(0, CHECKED))
-        device = next(iter(baselines.values())).device
+        device = next(iter(features.values())).value.device
         arithmetic, later = Arithmetic("rescale", is_static(device)), ReadBack()
         with torch.inference_mode(False), torch.no_grad():
             logits, _, _ = _logits(model, fused, features, baselines, arithmetic, (0.0, 1.0), later)
@@ -157,8 +159,7 @@ def run(
     features: Features,
     baselines: Baselines,
     target: int | None,
-    rules: str,
-    steps: int,
+    options: Options,
     later: ReadBack,
 ) -> Found:
     """Contributions of a batch; arguments as for :func:`deeplift_fast.fused.route.attribute`.
@@ -171,7 +172,9 @@ def run(
     at_once = fused.at_once * AT_ONCE_ON_GPU if static else fused.at_once
 
     def part_of(features: Features, baselines: Baselines) -> Part:
-        return _run_part(model, fused, features, baselines, target, Arithmetic(rules, static), steps, later)
+        return _run_part(
+            model, fused, features, baselines, target, Arithmetic(options.rules, static), options.steps, later
+        )
 
     if size <= at_once:
         found = part_of(features, baselines)
@@ -284,7 +287,7 @@ def _by_length(features: Features) -> Tensor:
 
 def _chosen(features: Features, baselines: Baselines, samples: Tensor | slice) -> tuple[Features, Baselines]:
     return {key: feature.at(samples) for key, feature in features.items()}, {
-        key: baseline[samples] for key, baseline in baselines.items()
+        key: baseline.at(samples) for key, baseline in baselines.items()
     }
 
 

@@ -6,12 +6,14 @@ from typing import Any
 from torch import Tensor
 
 from deeplift_fast.attribution import Attribution
+from deeplift_fast.feature_baselines import BaselineValue
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.graphs import Graphs
 from deeplift_fast.fused.inputs import Unfit
 from deeplift_fast.fused.outcome import Call
 from deeplift_fast.fused.plan import is_static, plan_for, unusable
 from deeplift_fast.fused.recognise import modules_of
+from deeplift_fast.options import Options
 from deeplift_fast.read_back import ReadBack
 from deeplift_fast.rules import registry
 
@@ -29,11 +31,9 @@ def read_back(model: Any) -> ReadBack | None:
 def attribute(
     model: Any,
     features: Mapping[str, Feature],
-    baselines: Mapping[str, Tensor],
+    baselines: Mapping[str, BaselineValue],
     target: int | None,
-    rules: str,
-    steps: int,
-    delta_tol: float,
+    options: Options,
     own_logits: Callable[[int], Tensor],
     later: ReadBack | None = None,
     graphs: Graphs | None = None,
@@ -43,11 +43,9 @@ def attribute(
     Args:
         model: a PyHealth model.
         features: the batch, each with the mask that the model is given with it.
-        baselines: by feature key, of the values' shapes.
+        baselines: by feature key.
         target: the class, or `None` for the predicted one.
-        rules: as for :class:`deeplift_fast.pyhealth.DeepLift`.
-        steps: likewise.
-        delta_tol: likewise.
+        options: rules, steps and tolerance.
         own_logits: the model's own logits of the first n samples, `[n, classes]`.
         later: what was asked of the batch so far. It is read back here, once: before the model runs itself (once per
             model), or together with what is asked on the way.
@@ -65,16 +63,16 @@ def attribute(
     reason = unusable(modules, features)
     if reason is not None:
         raise NotFused(reason)
-    if rules == "complete" and (registry.KINDS or registry.WRITTEN_OUT):
+    if options.complete and (registry.KINDS or registry.WRITTEN_OUT):
         raise NotFused("rules are registered for single operations")
     later, immediate = later or ReadBack(), later is None
     try:
         fused = plan.prepared(model, modules, own_logits, (features, baselines), later)
         if fused is None:
             raise NotFused(plan.unfit or "")
-        call = Call(model, fused, target, rules, steps, delta_tol)
+        call = Call(model, fused, target, options)
         found = None if graphs is None else graphs.replayed(call, features, baselines, later)
         found = found or call(features, baselines, later)
-        return found.told(delta_tol, None if immediate else later)
+        return found.told(options.delta_tol, None if immediate else later)
     except Unfit as error:
         raise NotFused(str(error)) from error

@@ -242,6 +242,10 @@ def layer_norm_backward(
 ) -> Tensor:
     """Multipliers of a layer norm's argument.
 
+    Without weight the output is a quotient `y = c/σ`, with `c = x − mean(x)` and `σ = √(mean(c²) + eps)`. The quotient
+    rule takes `g = m·weight` to `centred((g − c̄·(Σ g·ȳ)/(size·σ̄))/σ̄)`, with bars for the means of the two streams. It
+    is exact, and a baseline that is constant over the features makes no multiplier large.
+
     Args:
         m: multipliers of its output, `[rows, size]`, float32 or float64.
         x: the argument at the input, `[rows, size]`.
@@ -250,7 +254,7 @@ def layer_norm_backward(
         averages: of each row in both streams, `[rows, 1]` and `[rows0, 1]`; float32 if `x` is of a half type.
         scales: `1/√(variance + eps)` likewise.
         weight: `[size]`.
-        half: 0.5 for the midpoint rule of products and the secant of rsqrt, 0 for the gradient at the input.
+        half: 0.5 for the quotient rule, 0 for the gradient at the input.
 
     Returns:
         `[rows, size]`.

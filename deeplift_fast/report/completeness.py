@@ -1,6 +1,7 @@
 """How complete a cohort's attributions are, in bounded memory."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,8 +30,11 @@ class Completeness:
         failures: number of samples that could not be attributed, by reason.
         parts: number of parts finished.
         parts_in_all: number of parts of the finished cohort; `None` if nobody knows.
+        median_cancellation: median of `Σ|attribution| / |output − baseline output|`, infinite where half of the samples
+            have no change in output; see `deeplift_fast.report.cancellation`.
+        p90_cancellation: its 90th percentile.
 
-    Shares, median and maximum are NaN where there is no sample.
+    Shares, medians, percentile and maximum are NaN where there is no sample.
     """
 
     samples: int
@@ -41,6 +45,8 @@ class Completeness:
     failures: dict[str, int]
     parts: int
     parts_in_all: int | None
+    median_cancellation: float = math.nan
+    p90_cancellation: float = math.nan
 
 
 def misscaled(output: np.ndarray, baseline_output: np.ndarray, convergence_delta: np.ndarray) -> np.ndarray:
@@ -94,36 +100,47 @@ def completeness(folder: CohortFolder) -> Completeness:
 
 
 def streaming_median(pieces: Callable[[], Iterable[np.ndarray]]) -> float:
-    """The exact median of float32 numbers that are never held together.
+    """The exact median of float32 numbers that are never held together; see :func:`streaming_quantiles`."""
+    return streaming_quantiles(pieces, (0.5,))[0]
 
-    The bits of floats that are not negative sort as the floats do: one pass finds the upper 16 bits of the median, a
-    second one the lower 16.
+
+def streaming_quantiles(pieces: Callable[[], Iterable[np.ndarray]], shares: Sequence[float]) -> list[float]:
+    """Exact quantiles of float32 numbers that are never held together, interpolated linearly as NumPy does.
+
+    The bits of floats that are not negative sort as the floats do: one pass finds the upper 16 bits of the numbers that
+    are looked for, a second one the lower 16.
 
     Args:
         pieces: called twice; float32 arrays of numbers ≥ 0, alike both times.
+        shares: which quantiles, each in [0, 1].
 
     Returns:
-        The median, the mean of the middle two of an even number; NaN of none.
+        One number for each share; NaN of no numbers.
     """
     upper = np.zeros(1 << 16, dtype=np.int64)
     for piece in pieces():
         upper += np.bincount(_bits(piece) >> 16, minlength=1 << 16)
     total = int(upper.sum())
     if not total:
-        return float("nan")
-    ranks = ((total - 1) // 2, total // 2)
+        return [float("nan")] * len(shares)
+    places = [share * (total - 1) for share in shares]
+    ranks = {rank for place in places for rank in (math.floor(place), math.ceil(place))}
     before = np.r_[0, np.cumsum(upper)]
-    buckets = [int(np.searchsorted(before, rank, side="right")) - 1 for rank in ranks]
-    lower = {bucket: np.zeros(1 << 16, dtype=np.int64) for bucket in buckets}
+    buckets = {rank: int(np.searchsorted(before, rank, side="right")) - 1 for rank in ranks}
+    lower = {bucket: np.zeros(1 << 16, dtype=np.int64) for bucket in buckets.values()}
     for piece in pieces():
         bits = _bits(piece)
         for bucket, counts in lower.items():
             counts += np.bincount(bits[bits >> 16 == bucket] & 0xFFFF, minlength=1 << 16)
-    found = []
-    for rank, bucket in zip(ranks, buckets, strict=True):
+    found = {}
+    for rank, bucket in buckets.items():
         low = int(np.searchsorted(np.cumsum(lower[bucket]), rank - before[bucket], side="right"))
-        found.append(np.array([bucket << 16 | low], dtype=np.uint32).view(np.float32)[0])
-    return float(np.mean(found, dtype=np.float64))
+        found[rank] = float(np.array([bucket << 16 | low], dtype=np.uint32).view(np.float32)[0])
+    return [_between(found[math.floor(place)], found[math.ceil(place)], place % 1) for place in places]
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return low if low == high or not share else low * (1 - share) + high * share  # either may be infinite
 
 
 def _bits(numbers: np.ndarray) -> np.ndarray:

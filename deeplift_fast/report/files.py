@@ -33,9 +33,11 @@ SCHEMA = pa.schema(
         "high": pa.float64(),
         "description": pa.string(),
         "ambiguous": pa.bool_(),
+        "baseline": pa.string(),
     }
 )
-"""Columns of the table, every row of it: rows of few samples too."""
+"""Columns of the table, every row of it: rows of few samples too. `baseline`, what the cohort's contributions are
+relative to, is the same in each."""
 
 OWN = {"attributions", "samples", "manifest.json", "failures.parquet", ".lock"}
 """What a run keeps in its folder: no summary goes there."""
@@ -60,17 +62,20 @@ def write_parquet(summary: Summary, path: Path) -> None:
 
 
 def write_json(summary: Summary, path: Path) -> None:
-    """Writes everything as JSON: `out`, `rules`, `completeness`, `table` (a list of rows) and `notes`.
+    """Writes everything as JSON: `out`, `rules`, `baseline`, `completeness`, `table` (a list of rows) and `notes`.
+
+    What is no finite number is null.
 
     Raises:
         SummaryError: if it cannot be written, or is one of the cohort's own files.
     """
-    completeness = {k: None if _is_nan(v) else v for k, v in asdict(summary.completeness).items()}
+    completeness = {k: None if _is_not_finite(v) else v for k, v in asdict(summary.completeness).items()}
     content = {
         "out": summary.out,
         "rules": summary.rules,
+        "baseline": summary.baseline,
         "completeness": completeness,
-        "table": _arrow(summary).to_pylist(),
+        "table": _arrow(summary).drop_columns("baseline").to_pylist(),
         "notes": list(summary.notes),
     }
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -78,11 +83,11 @@ def write_json(summary: Summary, path: Path) -> None:
 
 
 def _arrow(summary: Summary) -> pa.Table:
-    return pa.Table.from_pandas(summary.table, schema=SCHEMA, preserve_index=False)
+    return pa.Table.from_pandas(summary.table.assign(baseline=summary.baseline), schema=SCHEMA, preserve_index=False)
 
 
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+def _is_not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _is_the_cohorts(out: str, path: Path) -> bool:

@@ -48,6 +48,11 @@ class CohortFolder:
         return str(self.manifest["identity"]["interpreter"]["rules"])
 
     @property
+    def baseline(self) -> str:
+        """What its contributions are relative to."""
+        return str(self.manifest["identity"].get("baseline", "unknown"))
+
+    @property
     def expected(self) -> int | None:
         """How many parts the finished cohort will have; `None` while nobody knows (a stream of batches)."""
         total = self.manifest["total"]

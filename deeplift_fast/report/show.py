@@ -58,6 +58,7 @@ def show(
 def _overview(summary: Summary) -> Iterator[Text]:
     found = summary.completeness
     yield Text(f'Cohort {summary.out}, rules="{summary.rules}"', style="bold")
+    yield Text(f"  relative to        {summary.baseline}")
     yield Text(f"  parts done         {_parts(found)}")
     failed = sum(found.failures.values())
     yield Text(f"  samples            {found.samples:,} attributed, {failed:,} failed")
@@ -67,6 +68,11 @@ def _overview(summary: Summary) -> Iterator[Text]:
         return
     yield Text(f"  complete           {found.complete:.1%} of samples have |delta| ≤ {TOLERANCE:.0%} of the change")
     yield Text(f"  |delta|, logits    median {found.median_delta:.3g}, largest {found.max_delta:.3g}")
+    yield Text(
+        f"  Σ|a| / |change|    median {found.median_cancellation:.3g}, 90th percentile {found.p90_cancellation:.3g}\n"
+        "    Far above 1, large attributions of both signs cancel, and a single one says little; it is also large "
+        "wherever the change is near 0."
+    )
     if summary.rules in ("rescale", "pyhealth"):
         yield Text(
             f"  rescaled           {found.misscaled:.1%} by a negative factor or more than {LARGEST_FACTOR:g} times: "

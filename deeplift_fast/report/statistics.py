@@ -59,8 +59,11 @@ class Statistics:
         self._replicate_sums = np.zeros((0, replicates), dtype=np.float32)
         self._replicate_counts = np.zeros((0, replicates), dtype=np.float32)
 
-    def add(self, folder: CohortFolder, part: int) -> None:
+    def add(self, folder: CohortFolder, part: int) -> np.ndarray:
         """Adds a finished part.
+
+        Returns:
+            `Σ|attribution|` of each of its samples, float64 `[samples]`, in the order of their numbers.
 
         Raises:
             SummaryError: if its files are missing, damaged, or do not fit each other.
@@ -73,6 +76,7 @@ class Statistics:
         hashes = _patient_hashes(samples)
         for number, grouping in enumerate(self._groupings):
             self._add_grouping(number, grouping.assign(samples)[cells["sample"]], cells, hashes)
+        return np.bincount(cells["sample"], cells["abs"], len(order))
 
     def table(self) -> pd.DataFrame:
         """One row per group and code or dimension, with the columns `COLUMNS`, in no particular order.

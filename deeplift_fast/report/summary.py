@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from deeplift_fast.report.bootstrap import REPLICATES
+from deeplift_fast.report.cancellation import Ratios
 from deeplift_fast.report.completeness import Completeness, completeness
 from deeplift_fast.report.errors import SummaryError
 from deeplift_fast.report.folder import CohortFolder
@@ -32,6 +33,7 @@ class Summary:
     Attributes:
         out: the cohort's folder.
         rules: its rule set.
+        baseline: what its contributions are relative to, as the manifest names it.
         completeness: totals over samples.
         table: one row per grouping, group, feature and code or dimension; the columns of
             `deeplift_fast.report.statistics.COLUMNS`, then `description` (text or null) and `ambiguous` (bool: several
@@ -42,6 +44,7 @@ class Summary:
 
     out: str
     rules: str
+    baseline: str
     completeness: Completeness
     table: pd.DataFrame
     described: bool
@@ -73,7 +76,8 @@ def summarise(
     """Summarises a finished or a running cohort.
 
     Streams over the finished parts: memory holds one part's samples, some rows of its attributions, and sums for each
-    group and code (see `deeplift_fast.report.statistics`).
+    group and code (see `deeplift_fast.report.statistics`). Of more than a million samples one number each goes to a
+    temporary file.
 
     Args:
         out: the cohort's folder, a path or an fsspec URL.
@@ -109,8 +113,11 @@ def _summarised(
     labels, too_many = _labels(folder)
     groupings = [grouping for grouping in (EVERYONE, by_label(labels), *by) if grouping is not None]
     statistics = Statistics(groupings, replicates, seed)
-    for part in folder.parts:
-        statistics.add(folder, part)
+    with Ratios() as ratios:
+        for part in folder.parts:
+            ratios.add(folder, part, statistics.add(folder, part))
+        median, p90 = ratios.quantiles(0.5, 0.9)
+    found = replace(found, median_cancellation=median, p90_cancellation=p90)
     table = _ordered(statistics.table(), groupings)
     notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if too_many else []
     notes += [f"no sample's {grouping.key} is in the file of {grouping.name}" for grouping in _unmet(by, table)]
@@ -118,7 +125,7 @@ def _summarised(
         notes += _describe(table, titles)
     else:
         table["description"], table["ambiguous"] = None, False
-    return Summary(folder.out, folder.rules, found, table, titles is not None, tuple(notes))
+    return Summary(folder.out, folder.rules, folder.baseline, found, table, titles is not None, tuple(notes))
 
 
 def _labels(folder: CohortFolder) -> tuple[set[float], bool]:

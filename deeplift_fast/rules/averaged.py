@@ -69,7 +69,7 @@ class AveragedRule(torch.autograd.Function):
         xs, x0s = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         totals: list[Tensor | None] = [None] * count
         for position, weight in ctx.nodes:
-            for index, part in enumerate(_vjp(ctx.call, _between(xs, x0s, position), gradients)):
+            for index, part in enumerate(vjp(ctx.call, _between(xs, x0s, position), gradients)):
                 if part is None:
                     continue
                 part = part if weight == 1 else part * weight
@@ -92,7 +92,8 @@ def _on_line(x: Tensor, x0: Tensor, position: float) -> Tensor:
     return torch.where(x == x0, x0, point) if not point.is_complex() and point.isnan().any() else point
 
 
-def _vjp(call: Call, points: list[Tensor], gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+def vjp(call: Call, points: list[Tensor], gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    """The VJP of an operation at `points`, leaves that need a gradient: one tensor for each that it depends on."""
     with torch.enable_grad():
         outputs = call.run(*points)
     outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)

@@ -54,7 +54,7 @@ def out_of_place(func: Callable[..., Any]) -> Callable[..., Any]:
         found = getattr(home, name, None)
         if callable(found):
             return found  # type: ignore[no-any-return]
-    return func
+    return getattr(Tensor, f"__{name}__", func)  # the operators that have no method: a /= b
 
 
 def _with_item(tensor: Tensor, index: Any, value: Any) -> Tensor:

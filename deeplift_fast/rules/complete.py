@@ -14,6 +14,13 @@ from deeplift_fast.rules.averaged import GRADIENT, MIDPOINT, QUADRATURE, average
 from deeplift_fast.rules.call import Arguments, Call, is_floating, named_in_place, out_of_place, shared_name
 from deeplift_fast.rules.elementwise import CLOSED, ClosedRule, ElementwiseRule
 from deeplift_fast.rules.product import MatmulRule, ProductRule
+from deeplift_fast.rules.quotient import (
+    InverseBilinearRule,
+    InverseProductRule,
+    QuotientRule,
+    is_inverse,
+    power_is_inverse,
+)
 from deeplift_fast.rules.ruleset import Meeting, Note, draw
 from deeplift_fast.rules.secant import SecantRule
 from deeplift_fast.rules.softmax import LogSoftmaxRule, LogSumExpRule, SoftmaxRule
@@ -23,6 +30,8 @@ _SECANT = {"relu": "relu", "sigmoid": "sigmoid", "tanh": "tanh", "special_expit"
 _PRODUCTS = frozenset(("mul", "multiply", "rmul"))
 _MATMULS = frozenset(("matmul", "mm", "bmm"))
 _QUOTIENTS = frozenset(("div", "divide", "true_divide", "truediv"))
+_EXPONENTS = {"square": 2, "sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1}
+_CLOSED_POWERS = {exponent: name for name, exponent in _EXPONENTS.items()}
 SOFTMAX = frozenset(("softmax", "special_softmax"))
 _LOG_SOFTMAX = frozenset(("log_softmax", "special_log_softmax"))
 _EXTREMES = frozenset(("amax", "amin", "max", "min"))
@@ -46,6 +55,9 @@ _WRITTEN_OUT: dict[str, Callable[..., Any]] = {
     "layer_norm": norms.layer_norm,
     "rms_norm": norms.rms_norm,
     "group_norm": norms.group_norm,
+    "native_layer_norm": norms.native_layer_norm,
+    "native_group_norm": norms.native_group_norm,
+    "fused_rms_norm": norms.fused_rms_norm,
     "rdiv": composed.divide_into,
     "rtruediv": composed.divide_into,
     "softmin": composed.softmin,
@@ -91,7 +103,7 @@ def written_out(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cal
         return getattr(composed, f"to_{name}")
     if name in _QUOTIENTS:
         divisor = args[1] if len(args) > 1 else kwargs.get("other")
-        return composed.divide if is_floating(divisor) and kwargs.get("rounding_mode") is None else None
+        return composed.divide if is_floating(divisor) and _is_complex(args, kwargs) else None
     if name in ("max", "min"):
         second = args[1] if len(args) > 1 else kwargs.get("other")
         return (composed.maximum if name == "max" else composed.minimum) if isinstance(second, Tensor) else None
@@ -103,9 +115,10 @@ def written_out(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cal
     if name in _NORMS:
         return _norm(name, args, kwargs)
     if name == "instance_norm":
-        return norms.instance_norm if kwargs.get("use_input_stats", args[5] if len(args) > 5 else True) else None
+        of_batch = kwargs.get("use_input_stats", args[5] if len(args) > 5 else True)
+        return (norms.aten_instance_norm if _is_of_aten(args, kwargs) else norms.instance_norm) if of_batch else None
     if name in _BATCH_NORMS:
-        return norms.batch_norm if _in_training(args, kwargs) else None
+        return _batch_norm(name, args, kwargs)
     if name in ("abs", "absolute"):
         x = args[0] if args else kwargs.get("input")
         return composed.complex_abs if isinstance(x, Tensor) and x.is_complex() else None
@@ -120,6 +133,10 @@ def written_out(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cal
     return _WRITTEN_OUT.get(name)
 
 
+def _is_complex(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return any(isinstance(x, complex) or (isinstance(x, Tensor) and x.is_complex()) for x in (*args, *kwargs.values()))
+
+
 def _norm(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any] | None:
     order = kwargs.get("p", kwargs.get("ord", args[1] if len(args) > 1 else None))
     dim = kwargs.get("dim", args[2] if len(args) > 2 else None)
@@ -131,8 +148,17 @@ def _norm(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[
     return distances.norm if name == "norm" else distances.vector_norm
 
 
-def _in_training(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    return bool(kwargs.get("training", args[5] if len(args) > 5 else False))
+def _batch_norm(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any] | None:
+    if not kwargs.get("training", args[5] if len(args) > 5 else False):
+        return None
+    if name == "native_batch_norm":
+        return norms.native_batch_norm
+    return norms.aten_batch_norm if _is_of_aten(args, kwargs) else norms.batch_norm
+
+
+def _is_of_aten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a batch or instance norm is called as in `torch`, with one argument more than in `F`."""
+    return len(args) + len(kwargs) == 9
 
 
 def _has_class_indices(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -210,13 +236,16 @@ def apply(call: Call, note: Note) -> tuple[Any, str]:
         found = _of_one_tensor(call)
         if found is not None:
             return found
-    if kind == "linear" or (kind is None and (name in tables.LINEAR or name in _BATCH_NORMS or name in _QUOTIENTS)):
+    if kind == "linear" or (kind is None and (name in tables.LINEAR or name in _BATCH_NORMS)):
         return call.as_it_is(), "linear"
+    if kind is None and name in _QUOTIENTS and call.argument(3, "rounding_mode") is None:
+        return _quotient(call)
     if kind == "bilinear" or (kind is None and name in tables.BILINEAR):
         return _product(call, note)
     if kind is None and name in grouped.NAMES and not any(x.is_complex() for x in call.actual.floats):
         return grouped.reduced(call)
-    if kind is None and name in tables.ELEMENTWISE and len(call.moved) == 1 and name != "prelu":
+    of_one = len(call.moved) == 1 and not call.xs[0].is_complex()
+    if kind is None and name in tables.ELEMENTWISE and of_one and name != "prelu":
         return _elementwise(call), "secant"  # of its second tensor, as an exponent
     if kind == "elementwise" and call.moved == [0]:
         return _elementwise(call), "secant"
@@ -234,16 +263,42 @@ def _by_gradient(call: Call, note: Note) -> tuple[Any, str]:
 def _product(call: Call, note: Note) -> tuple[Any, str]:
     if len(call.moved) == 1:
         return call.as_it_is(), "linear"
-    if len(call.moved) == 2 and not any(x.is_complex() for x in call.xs):
+    if any(x.is_complex() for x in call.xs):
+        return averaged(call, MIDPOINT), "midpoint"
+    inverses = [index for index, x in enumerate(call.xs) if is_inverse(x)]
+    if len(call.moved) == 2 and not call.actual.kwargs and len(call.actual.args) == 2:
         (a, b), (a0, b0) = call.xs, call.x0s
-        plain = not call.actual.kwargs and len(call.actual.args) == 2
-        if plain and call.name in _PRODUCTS:
-            return ProductRule.apply(a, a0, b, b0), "midpoint"
-        if plain and call.name in _MATMULS and a.dim() >= 2 and b.dim() >= 2:
+        if call.name in _PRODUCTS:
+            if inverses == [0]:
+                return InverseProductRule.apply(b, b0, a, a0), "quotient"
+            if inverses == [1]:
+                return InverseProductRule.apply(a, a0, b, b0), "quotient"
+            return ProductRule.apply(a, a0, b, b0, len(inverses) == 2), "midpoint"
+        if call.name in _MATMULS and a.dim() >= 2 and b.dim() >= 2 and len(inverses) != 1:
             return MatmulRule.apply(a, a0, b, b0), "midpoint"
     if len(call.moved) > 2 and call.name in ("einsum", "bilinear"):  # of degree three or more
         return averaged(call, QUADRATURE, partial(note, call.name, "quadrature")), "quadrature"
+    if len(inverses) == 1:
+        return InverseBilinearRule.apply(call, inverses[0], *call.xs), "quotient"
     return averaged(call, MIDPOINT), "midpoint"
+
+
+def _quotient(call: Call) -> tuple[Any, str]:
+    a, b = _operands(call.actual)
+    if not any(x is b for x in call.xs):
+        return call.as_it_is(), "linear"
+    a0, b0 = _operands(call.baseline)
+    constant = not any(x is a for x in call.xs)
+    if constant:
+        a = a.detach()
+    inverse = (constant or is_inverse(a)) and not is_inverse(b)
+    return QuotientRule.apply(a, a0, b, b0, inverse), "quotient"
+
+
+def _operands(arguments: Arguments) -> tuple[Tensor, Tensor]:
+    """The dividend and the divisor of a quotient."""
+    given = (*arguments.args, *(arguments.kwargs[name] for name in ("input", "other") if name in arguments.kwargs))
+    return given[0], given[1]
 
 
 def _of_one_tensor(call: Call) -> tuple[Any, str] | None:
@@ -269,19 +324,26 @@ def _of_one_tensor(call: Call) -> tuple[Any, str] | None:
 
 def _elementwise(call: Call) -> Tensor:
     (x,), (x0,) = call.xs, call.x0s
-    name = "square" if _is_square(call) else call.name
-    floats = call.actual.floats
-    if name in CLOSED and len(floats) == 1 and name not in registry.KINDS and x.dtype in (torch.float32, torch.float64):
-        return ClosedRule.apply(name, x, x0)  # type: ignore[no-any-return]
+    floats, exponent = call.actual.floats, _exponent(call)
+    inverse = exponent is not None and power_is_inverse(x, exponent)
+    name = call.name
+    if name == "pow" and isinstance(exponent, int | float):
+        name = _CLOSED_POWERS.get(exponent, name)
+    closed = name in CLOSED and call.name not in registry.KINDS and x.dtype in (torch.float32, torch.float64)
+    if closed and len(floats) == 1:
+        return ClosedRule.apply(name, x, x0, inverse)  # type: ignore[no-any-return]
     if len(floats) > 1 and call.name != "prelu":
         shape = torch.broadcast_shapes(*(tensor.shape for tensor in floats))
         x, x0 = x.expand(shape), x0.expand(shape)
-    return ElementwiseRule.apply(call.run, x, x0, len(floats) == 1)  # type: ignore[no-any-return]
+    return ElementwiseRule.apply(call.run, x, x0, len(floats) == 1, inverse)  # type: ignore[no-any-return]
 
 
-def _is_square(call: Call) -> bool:
+def _exponent(call: Call) -> Any:
+    """Of a power of the moved tensor its exponent, a number or a tensor; else `None`."""
+    if call.name not in ("pow", "float_power"):
+        return _EXPONENTS.get(call.name)
     exponent = call.argument(1, "exponent")
-    return call.name == "pow" and isinstance(exponent, int | float) and exponent == 2
+    return None if any(exponent is x for x in call.xs) else exponent
 
 
 def _dims(dim: Any) -> tuple[int, ...]:

@@ -32,13 +32,13 @@ def to_dlpack(input: Tensor, *args: Any, **kwargs: Any) -> Any:
 
 
 def divide(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-    """a · (1/b)."""
+    """a · (1/b), for complex numbers."""
     return input * torch.reciprocal(other.to(torch.result_type(input, other)))
 
 
 def divide_into(input: Tensor, other: Any) -> Tensor:
-    """`other / input`: b · (1/a)."""
-    return torch.reciprocal(input.to(torch.result_type(input, other))) * other
+    """`other / input`, for a number or a tensor."""
+    return torch.div(torch.as_tensor(other, dtype=torch.result_type(input, other), device=input.device), input)
 
 
 def maximum(input: Tensor, other: Tensor) -> Tensor:
@@ -148,8 +148,8 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 
 def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
-    """x + v · a · (1/b)."""
-    return input + value * (tensor1 * torch.reciprocal(tensor2))
+    """x + v · a / b."""
+    return input + value * (tensor1 / tensor2)
 
 
 def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:

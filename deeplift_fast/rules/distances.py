@@ -54,14 +54,13 @@ def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Tensor | None = None) -> Tensor:
     """x / max(‖x‖, eps)."""
     size = vector_norm(input, p, dim, True).clamp_min(eps)
-    return input * torch.reciprocal(size)
+    return input / size
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The product of the two normalised vectors."""
     lengths = [vector_norm(x, 2, dim, True).clamp_min(eps) for x in (x1, x2)]
-    a, b = x1 * torch.reciprocal(lengths[0]), x2 * torch.reciprocal(lengths[1])
-    return (a * b).sum(dim)
+    return ((x1 / lengths[0]) * (x2 / lengths[1])).sum(dim)
 
 
 def variance(

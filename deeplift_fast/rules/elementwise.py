@@ -20,7 +20,9 @@ class ElementwiseRule(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, f: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, alone: bool) -> Tensor:
+    def forward(
+        ctx: Any, f: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, alone: bool, inverse: bool = False
+    ) -> Tensor:
         """`f(x)`.
 
         Args:
@@ -29,9 +31,30 @@ class ElementwiseRule(torch.autograd.Function):
             x: its argument at the input; real floating point.
             x0: its argument at the baseline, of the same shape and dtype.
             alone: whether `f` takes elements of any shape: it has no other tensor to broadcast with.
+            inverse: whether the result is an inverse, see :func:`deeplift_fast.rules.quotient.is_inverse`.
         """
+        ctx.inverse = inverse
         y = whole(f(x), (x,))
         ctx.save_for_backward(_slope(f, x, x0, y, alone))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None, None, None]:
+        """The incoming multiplier times this function's own."""
+        (multiplier,) = ctx.saved_tensors
+        return None, gradient * multiplier, None, None, None
+
+
+class ClosedRule(torch.autograd.Function):
+    """A function whose secant slope has a closed form that does not cancel: a key of :data:`CLOSED`."""
+
+    @staticmethod
+    def forward(ctx: Any, name: str, x: Tensor, x0: Tensor, inverse: bool = False) -> Tensor:
+        """`f(x)`; arguments as for :class:`ElementwiseRule`."""
+        ctx.inverse = inverse
+        function, slope = CLOSED[name]
+        y = function(x)
+        ctx.save_for_backward(slope(x, x0, y, function(x0)))
         return y
 
     @staticmethod
@@ -39,24 +62,6 @@ class ElementwiseRule(torch.autograd.Function):
         """The incoming multiplier times this function's own."""
         (multiplier,) = ctx.saved_tensors
         return None, gradient * multiplier, None, None
-
-
-class ClosedRule(torch.autograd.Function):
-    """A function whose secant slope has a closed form that does not cancel: a key of :data:`CLOSED`."""
-
-    @staticmethod
-    def forward(ctx: Any, name: str, x: Tensor, x0: Tensor) -> Tensor:
-        """`f(x)`; arguments as for :class:`ElementwiseRule`."""
-        function, slope = CLOSED[name]
-        y = function(x)
-        ctx.save_for_backward(slope(x, x0, y, function(x0)))
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None]:
-        """The incoming multiplier times this function's own."""
-        (multiplier,) = ctx.saved_tensors
-        return None, gradient * multiplier, None
 
 
 def _of_square(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor) -> Tensor:
@@ -69,7 +74,8 @@ def _of_sqrt(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor) -> Tensor:
 
 
 def _of_rsqrt(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor) -> Tensor:
-    return -(y * y0) * (y * y0) / (y + y0)
+    product = y * y0
+    return -product * (product / (y + y0))  # in this order a large x does not underflow
 
 
 def _of_reciprocal(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor) -> Tensor:
@@ -97,10 +103,11 @@ def secant_slope(f: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, y: Tensor
 
     Both are computed of every element if `static`, so that nothing waits for the numbers.
     """
-    return _slope(f, x, x0, y, not static)
+    return _slope(f, x, x0, y, not static).to(y.dtype)
 
 
 def _slope(f: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, y: Tensor, alone: bool) -> Tensor:
+    """The slope; of half types in float32, as one of a root or an inverse may be beyond their range."""
     wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
     a, b = x.to(wide), x0.to(wide)
     value = y if y.dtype == wide else f(a)
@@ -112,7 +119,7 @@ def _slope(f: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, y: Tensor, alon
         slope = torch.where(near, _close(f, a, b, value), slope)
     elif near.any():
         slope[near] = _close(f, a[near], b[near], value[near])
-    return slope.to(y.dtype)
+    return slope
 
 
 def _close(f: Callable[[Tensor], Tensor], a: Tensor, b: Tensor, value: Tensor) -> Tensor:

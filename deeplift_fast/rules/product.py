@@ -12,18 +12,19 @@ class ProductRule(torch.autograd.Function):
     """`a * b`, with `Δ(ab) = Δa·(b + b0)/2 + Δb·(a + a0)/2`."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, a0: Tensor, b: Tensor, b0: Tensor) -> Tensor:
-        """`a * b`; the operands broadcast, each has its baseline's shape."""
+    def forward(ctx: Any, a: Tensor, a0: Tensor, b: Tensor, b0: Tensor, inverse: bool = False) -> Tensor:
+        """`a * b`; the operands broadcast, each has its baseline's shape; `inverse` says whether both are inverses."""
+        ctx.inverse = inverse
         ctx.shapes = a.shape, b.shape
         ctx.save_for_backward(_mean(a, a0), _mean(b, b0))
         return a * b
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
         """The incoming multiplier times the other operand's mean."""
         a, b = ctx.saved_tensors
         shape_a, shape_b = ctx.shapes
-        return (gradient * b).sum_to_size(shape_a), None, (gradient * a).sum_to_size(shape_b), None
+        return (gradient * b).sum_to_size(shape_a), None, (gradient * a).sum_to_size(shape_b), None, None
 
 
 class MatmulRule(torch.autograd.Function):

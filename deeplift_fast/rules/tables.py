@@ -90,6 +90,16 @@ LEAVING = frozenset(("numpy", "array", "dlpack"))
 # Random results that depend on the operation's tensors: both streams take the same draws.
 DRAWS = frozenset(("multinomial", "bernoulli", "poisson", "binomial", "normal", "standard_gamma", "sample_dirichlet"))
 
+# Nodes of autograd that hand on an inverse: they move its elements about, cast them, or set some to a constant.
+HANDING_ON = frozenset(
+    f"{name}Backward{number}"
+    for number in range(4)
+    for name in """
+    View UnsafeView ReshapeAlias Expand Unsqueeze Squeeze Transpose T Permute ToCopy Clone Alias AsStrided Select Slice
+    Index IndexSelect Gather Repeat Split SplitWithSizes Unbind Flip Roll Diagonal DiagEmbed MaskedFill Neg
+    """.split()
+)
+
 # Where the functional form takes `inplace`, when it is given by position.
 IN_PLACE_POSITION = {
     "relu": 1,

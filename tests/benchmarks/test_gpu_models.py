@@ -5,7 +5,8 @@ import gpu_tables
 import patients
 import pytest
 import torch
-from model_cases import FORWARD, PYHEALTH, Case, make_dataset
+from model_cases import Case, make_dataset
+from model_results import FORWARD, PYHEALTH
 from pyhealth.models import MLP, RNN
 
 

@@ -93,11 +93,45 @@ def test_a_cohort_is_attributed_in_two_goes_and_summed_up(here, capsys):
 def test_another_run_is_refused_and_force_starts_over(here, capsys):
     assert cli.main([*RUN, "--quiet"]) == 3
     before = parts(here / "out")
-    assert cli.main([*RUN, "--quiet", "--rules", "complete"]) == 2
-    assert "rules" in capsys.readouterr().err
+    assert cli.main([*RUN, "--quiet", "--rules", "rescale"]) == 2
+    told = capsys.readouterr().err
+    assert 'interpreter.rules: "complete" there, "rescale" now' in told
+    assert 'baseline: "removed" there, "unk" now' in told
+    assert "--rules complete goes on with it" in told
     assert parts(here / "out") == before
-    assert cli.main([*RUN, "--quiet", "--rules", "complete", "--force"]) == 3
+    assert cli.main([*RUN, "--quiet", "--rules", "complete"]) == 3
+    assert parts(here / "out") == before
+    assert cli.main([*RUN, "--quiet", "--rules", "rescale", "--force"]) == 3
     assert parts(here / "out") != before
+    assert cli.main([*RUN, "--quiet"]) == 2
+    assert "--rules rescale goes on with it" in capsys.readouterr().err
+
+
+def test_the_baseline_of_a_run_stands_in_its_summary(here, capsys):
+    assert cli.main([*RUN, "--quiet", "--baseline", "typical"]) == 3
+    name = json.loads((here / "out" / "manifest.json").read_text())["identity"]["baseline"]
+    assert re.fullmatch("typical [0-9a-f]{12}", name)
+    files = ["--json", "t.json", "--csv", "t.csv", "--parquet", "t.parquet"]
+    assert cli.main(["summary", "out", *files]) == 0
+    assert f"relative to        {name}" in capsys.readouterr().out
+    assert json.loads((here / "t.json").read_text())["baseline"] == name
+    for table in (pd.read_csv("t.csv"), pd.read_parquet("t.parquet")):
+        assert set(table["baseline"]) == {name}
+
+
+def warned_of(told, what):
+    return [line for line in told.splitlines() if what in line]
+
+
+@pytest.mark.parametrize(
+    "workers", [pytest.param([], id="here"), pytest.param(["--workers", "2"], id="workers", marks=pytest.mark.slow)]
+)
+def test_an_untrained_baseline_is_warned_of_once_in_a_line(here, capfd, workers):
+    assert cli.main([*RUN, "--rules", "rescale", *workers]) == 3
+    (line,) = warned_of(capfd.readouterr().err, "UNK")
+    assert line.startswith("deeplift-fast: BaselineWarning: no baseline was given")
+    assert cli.main([*RUN, "--rules", "rescale", "--baseline", "unk"]) == 3  # which goes on: the same baseline
+    assert not warned_of(capfd.readouterr().err, "UNK")
 
 
 @pytest.fixture

@@ -53,10 +53,14 @@ def run(*arguments):
 
 
 def test_the_engine_is_called_with_what_was_asked_for(engine, capsys):
-    given = "--rules complete --steps 3 --target 0 --budget 4096 --memory 2GiB --part-samples 100 --read-ahead 0"
-    assert run(*given.split(), "--force", "--limit", "7", "--device", "cpu", "--shared", "--quiet") == 0
+    given = "--rules rescale --steps 3 --baseline typical --target 0 --budget 4096 --memory 2GiB --part-samples 100"
+    assert (
+        run(*given.split(), "--read-ahead", "0", "--force", "--limit", "7", "--device", "cpu", "--shared", "--quiet")
+        == 0
+    )
     (call,) = engine.calls
-    assert (call.interpreter.rules, call.interpreter.steps, len(call.dataset)) == ("complete", 3, 2)
+    assert (call.interpreter.rules, call.interpreter.steps, len(call.dataset)) == ("rescale", 3, 2)
+    assert call.baseline == "typical"
     assert (call.out, call.target_class_idx, call.budget, call.memory) == ("out", 0, 4096, 2 << 30)
     assert (call.part_samples, call.read_ahead, call.force, call.limit, call.shared) == (100, 0, True, 7, True)
     assert (call.progress, call.client) == ("none", None)
@@ -66,10 +70,18 @@ def test_the_engine_is_called_with_what_was_asked_for(engine, capsys):
 def test_defaults_resume_and_find_out_for_themselves(engine, capsys):
     assert run() == 0
     (call,) = engine.calls
-    assert (call.interpreter.rules, call.interpreter.steps, call.force, call.shared) == ("rescale", 1, False, False)
+    assert (call.interpreter.rules, call.interpreter.steps, call.force, call.shared) == ("complete", 1, False, False)
+    assert not hasattr(call, "baseline")  # the recipe's, or else the interpreter's
     assert (call.target_class_idx, call.budget, call.memory, call.read_ahead, call.limit) == (None,) * 5
     assert (call.part_samples, call.progress) == (2048, "auto")
     assert "out: 2 sample(s) attributed, in 1 part(s); this run took 2.0 s" in capsys.readouterr().out
+
+
+def test_the_recipes_baseline_gives_way_to_the_commands(engine, tmp_path):
+    (tmp_path / "recipe.py").write_text(RECIPE.replace("), dataset", '), dataset, {"baseline": {"codes": "unk"}}'))
+    assert run() == 0
+    assert run("--baseline", "removed") == 0
+    assert [call.baseline for call in engine.calls] == [{"codes": "unk"}, "removed"]
 
 
 def test_json_lines(engine, capsys):
@@ -105,6 +117,8 @@ def test_samples_that_failed_end_in_code_3_and_a_count(engine, capsys):
     ("arguments", "message"),
     [
         (["--rules", "best"], "rules is 'best'; accepted"),
+        (["--baseline", "usual"], "--baseline is 'usual'; accepted names: 'unk', 'removed', 'typical'"),
+        (["--rules", "pyhealth", "--baseline", "removed"], "--baseline is 'removed'; accepted under rules"),
         (["--memory", "much"], "--memory is 'much'; accepted: a size above 0, such as 8GB"),
         (["--device", "cuda:99"], "--device cuda:99 is not available here"),
         (["--workers", "2", "--device", "cuda:99"], "--device cuda:99 is not available here"),

@@ -126,7 +126,7 @@ def other_content(model, data):
 DIFFERENT = {
     "rules": ({"rules": "complete"}, None, r'interpreter\.rules: "rescale" there, "complete" now'),
     "target": ({"target_class_idx": 0}, None, "target: null there, 0 now"),
-    "baseline": ({"baseline": {"a": 2}}, None, r'baseline: "default" there, [0-9a-f]{12}… now'),
+    "baseline": ({"baseline": {"a": 2}}, None, r'baseline: "unk" there, "a: 2; otherwise unk" now'),
     "part_samples": ({"part_samples": 6}, None, "part_samples: 5 there, 6 now"),
     "weights": ({}, other_weights, r"model\.weights: [0-9a-f]{12}… there, [0-9a-f]{12}… now"),
     "length": ({}, lambda m, d: (m, [d[i] for i in range(22)]), r"dataset\.length: 23 there, 22 now"),

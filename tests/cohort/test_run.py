@@ -204,7 +204,7 @@ def test_a_baseline_stands_at_every_real_position(steps, tmp_path):
         ({"progress": "loud"}, "progress is 'loud'; accepted: 'auto', 'bar', 'lines', 'json', 'none'"),
         ({"baseline": {"c": 1}}, r"baseline has the key\(s\) \['c'\]"),
         ({"baseline": torch.zeros(3)}, "baseline is a Tensor"),
-        ({"baseline": {"a": 0.5}}, "baseline of feature 'a' is torch.float32"),
+        ({"baseline": {"a": 0.5}}, "baseline of feature 'a' is 0.5; accepted: a token index"),
         ({"dimensions": {"c": []}}, r"dimensions has the key\(s\) \['c'\]"),
         ({"target_class_idx": 7}, "target_class_idx is 7"),
     ],

@@ -1,5 +1,7 @@
 import contextlib
 import io
+import json
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -93,7 +95,12 @@ def test_lab_values_are_those_of_the_laboratory(result):
 def test_the_report_says_what_was_asked_for(result):
     out, printed = result
     for text in (
-        'rules="rescale"',
+        'rules="complete"',
+        "Baseline: typical ",
+        "all codes are removed, as if none had been recorded",
+        "lab values stand at their medians over the patients of the training part",
+        "against their removal",
+        "scales nothing",
         "a synthetic hospital of 60 patients",
         "held-out samples:",
         "of samples are complete to 1%",
@@ -106,7 +113,59 @@ def test_the_report_says_what_was_asked_for(result):
         f"{out}/attributions  (",
     ):
         assert text in printed
+    assert "no sample left out" not in printed  # nothing is left out where nothing is rescaled
     assert max(map(len, printed.replace(str(out), "out").splitlines())) <= 100
+
+
+def test_the_baseline_is_fitted_on_the_training_part_and_stands_everywhere(result):
+    out, printed = result
+    name = json.loads((out / "manifest.json").read_text())["identity"]["baseline"]
+    assert re.fullmatch("typical [0-9a-f]{12}", name)
+    assert f"Baseline: {name}\n" in printed
+    for table in ("samples", "attributions"):
+        metadata = pq.read_schema(out / table / "part-000000.parquet").metadata
+        assert metadata[b"deeplift_fast.baseline"].decode() == name
+    rows = pd.read_parquet(out / "attributions")
+    never = rows[(rows["feature"] == "labs") & rows["value"].isna()]
+    assert len(never)
+    assert (never["attribution"] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("rules", "baseline", "said"),
+    [
+        ("pyhealth", None, ("Baseline: unk", "against the unknown code", "drawn again", "no sample left out")),
+        ("rescale", "removed", ("Baseline: removed", "against their removal", "as if never measured", "scales each")),
+    ],
+)
+def test_the_report_says_what_is_true_of_other_baselines(tmp_path, rules, baseline, said):
+    printed = run_and_read(DemoOptions(out=tmp_path / "out", patients=40, rules=rules, baseline=baseline))
+    for text in (f'rules="{rules}"', *said):
+        assert text in printed
+    assert "medians" not in printed
+
+
+def test_embeddings_are_trained_as_they_are_drawn(result, monkeypatch):
+    out, _ = result
+    import pyhealth.trainer
+
+    from deeplift_fast.demo.model import train_stagenet
+
+    drawn = {}
+
+    class Trainer:
+        def __init__(self, model, **_):
+            drawn["std"] = model.embedding_model.embedding_layers["icd_codes"].weight[1:].std().item()
+
+        def train(self, **_):
+            pass
+
+    monkeypatch.setattr(pyhealth.trainer, "Trainer", Trainer)
+    root = out / "hospital"
+    found = samples.load_samples(root, out.parent / "cache", 0)
+    train_stagenet(found, TINY, 0, "cpu")
+    shutil.rmtree(out.parent / "cache")
+    assert drawn["std"] == pytest.approx(1, abs=0.1)  # as PyTorch draws an embedding
 
 
 @pytest.fixture
@@ -178,6 +237,8 @@ def test_a_failure_keeps_the_result_that_force_would_have_replaced(no_work, monk
     ("options", "message"),
     [
         ({"rules": "rescaled"}, "rules is 'rescaled'; accepted"),
+        ({"baseline": "usual"}, "--baseline is 'usual'; accepted names: 'unk', 'removed', 'typical'"),
+        ({"rules": "pyhealth", "baseline": "typical"}, "--baseline is 'typical'; accepted under rules"),
         ({"patients": 3}, "--patients is 3; accepted: 20 or more"),
         ({"seed": -1}, "--seed is -1; accepted: 0 or more"),
         ({"device": "cuda:99"}, "--device cuda:99 is not available here"),

@@ -166,6 +166,36 @@ def test_steps_beside_nested_tokens():
     assert distance(fused, generic) < 1e-9
 
 
+def token_key(data):
+    """The first token feature."""
+    return next(key for key, processor in data.input_processors.items() if processor.is_token())
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("kind_of_baseline", ["unk", "embedding", "number"])
+def test_same_numbers_whatever_the_baseline(name, kind_of_baseline):
+    kind, schema, sizes = MODELS[name]
+    data = dataset(schema)
+    model, batch, key = make(kind, data, **sizes), batch_of(data), token_key(data)
+    width = model.embedding_model.embedding_layers[key].embedding_dim
+    baseline = {"unk": "unk", "embedding": {key: torch.linspace(-1, 1, width)}, "number": {key: 3}}[kind_of_baseline]
+    fused, generic = both_routes(model, batch, "complete", baseline=baseline)
+    assert distance(fused, generic) < TOLERANCE[torch.float64]
+    torch.testing.assert_close(fused.baseline_output, generic.baseline_output)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_same_numbers_for_single_tokens(name):
+    kind, schema, sizes = MODELS[name]
+    data = dataset(schema)
+    batch, key = batch_of(data), token_key(data)
+    value = batch[key][-1] if isinstance(batch[key], tuple) else batch[key]
+    every_other = torch.arange(value.numel()).reshape(value.shape) % 2 == 0
+    fused, generic = both_routes(make(kind, data, **sizes), batch, "complete", at_baseline={key: every_other})
+    assert distance(fused, generic) < TOLERANCE[torch.float64]
+    assert (fused.contributions[key][~every_other] == 0).all()
+
+
 def test_several_baselines():
     data = dataset(STAGENET)
     batch = batch_of(data)
@@ -216,3 +246,21 @@ def test_without_embeddings():
         for fuse in (True, False)
     )
     torch.testing.assert_close(fused, generic, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("kind", "sizes"), [(Transformer, {"num_layers": 2}), (StageAttentionNet, {"chunk_size": 8})])
+def test_a_baseline_that_is_constant_over_features(kind, sizes, dtype):
+    """A layer norm's σ is √eps there: that enlarges no contribution, so that rounding stays small."""
+    data = dataset(SEQUENCE if kind is Transformer else STAGENET)
+    model = make(kind, data, dtype, embedding_dim=8, **sizes)
+    with torch.no_grad():
+        for layer in model.embedding_model.embedding_layers.values():
+            if isinstance(layer, torch.nn.Embedding):
+                layer.weight[1] = 0.25  # a number whose mean over the features is exact
+    fused, generic = both_routes(model, batch_of(data, dtype), "complete")
+    assert distance(fused, generic) < TOLERANCE[dtype]
+    assert fused.convergence_delta.abs().max() < 1e-5
+    if kind is Transformer:
+        sizes = torch.cat([each.flatten(1) for each in fused.contributions.values()], 1).abs().sum(1)
+        assert (sizes < 30 * (fused.output - fused.baseline_output).abs()).all()

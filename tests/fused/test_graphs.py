@@ -111,6 +111,20 @@ def test_batches_of_one_bucket_share_a_graph():
         assert torch.equal(value, kept[key])  # nobody writes to what was given out
 
 
+@pytest.mark.parametrize("name", ["StageNet", "Transformer", "MLP", "RNN, GRU"])
+def test_kinds_of_baselines_have_graphs_of_their_own(name):
+    kind, schema, sizes = MODELS[name]
+    data = dataset(schema)
+    model, batch, key = make(kind, data, **sizes), batch_of(data), next(iter(schema))
+    width = model.embedding_model.embedding_layers[key].embedding_dim
+    graphed, eager = with_graphs(model, rules="complete"), DeepLift(model, rules="complete")
+    for _ in range(2):
+        for baseline in ("removed", "unk", {key: torch.full((width,), 0.1)}, {key: torch.full((width,), 0.2)}):
+            found = explained(graphed, batch, baseline=baseline)
+            assert distance(found, eager.explain(baseline, **batch)) < 1e-9
+    assert FakeGraph.captures == 3
+
+
 def test_masked_first_steps_are_not_padded():
     """A masked query looks at all positions alike: more of them would be other numbers."""
     data = dataset(SEQUENCE)

@@ -42,8 +42,12 @@ class TestInterface:
         assert ours[3] == "return_convergence_delta"
 
     def test_shows_its_settings(self, made):
-        assert repr(DeepLift(made)) == "DeepLift(model=MLP, use_embeddings=True, rules='rescale')"
-        assert repr(DeepLift(made, False, "pyhealth")) == "DeepLift(model=MLP, use_embeddings=False, rules='pyhealth')"
+        assert repr(DeepLift(made)) == "DeepLift(model=MLP, use_embeddings=True, rules='rescale', baseline='unk')"
+        assert repr(DeepLift(made, False, "pyhealth", baseline={"tensor": torch.zeros(8, 4)})) == (
+            "DeepLift(model=MLP, use_embeddings=False, rules='pyhealth', baseline='tensor: tensor')"
+        )
+        shown = repr(DeepLift(made, rules="complete", steps=3, fuse=False))
+        assert shown.endswith("rules='complete', steps=3, baseline='removed', fuse=False)")
 
     def test_is_callable(self, cases, made):
         given = cases.batch(made.dataset)

@@ -198,17 +198,57 @@ class TestFeatures:
 
 
 class TestBaseline:
-    @pytest.mark.parametrize("given_baseline", [0, torch.zeros(1), "zeros", [0]])
-    def test_must_be_a_mapping(self, made, given, given_baseline):
-        refuses(made, TypeError, "baseline is a .*; accepted: a dict", baseline=given_baseline, **given)
+    @pytest.mark.parametrize("given_baseline", [0, torch.zeros(1), [0], [["unk"]], object()])
+    def test_must_be_one_of_its_forms(self, made, given, given_baseline):
+        refuses(made, TypeError, "baseline is a .*; accepted: None, a name", baseline=given_baseline, **given)
+        with pytest.raises(TypeError, match=r"baseline is a .*; accepted: None, a name"):
+            DeepLift(made, baseline=given_baseline)
 
     def test_must_have_no_other_keys(self, made, given, baseline):
         baseline["lab"] = torch.zeros(1)
-        refuses(made, ValueError, r"unknown key\(s\) \['lab'\], missing key\(s\) \[\]", baseline=baseline, **given)
+        refuses(made, ValueError, r"unknown key\(s\) \['lab'\]; accepted: \['stagenet'", baseline=baseline, **given)
 
-    def test_must_have_every_key(self, made, given, baseline):
-        del baseline["stagenet"]
-        refuses(made, ValueError, r"unknown key\(s\) \[\], missing key\(s\) \['stagenet'\]", baseline=baseline, **given)
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("zeros", "baseline is 'zeros'; accepted names: 'unk', 'removed'"),
+            ({"stagenet": "zeros"}, "baseline of feature 'stagenet' is 'zeros'; accepted names: 'unk', 'removed'"),
+            (["removed", "zeros"], "baseline is 'zeros'; accepted names"),
+            ("typical", r"accepted: deeplift_fast.baselines.typical\(dataset\)"),
+            ({"stagenet": "typical"}, r"feature 'stagenet': .*accepted: deeplift_fast.baselines.typical\(dataset\)"),
+            ([], "baseline holds no baselines"),
+        ],
+    )
+    def test_must_have_a_known_name(self, made, given, name, message):
+        refuses(made, ValueError, message, baseline=name, **given)
+        with pytest.raises(ValueError, match=message):
+            DeepLift(made, baseline=name)
+
+    @pytest.mark.parametrize("number", [0.5, float("nan")])
+    def test_must_be_an_index_for_tokens(self, made, given, number):
+        message = "baseline of feature 'stagenet' is torch.float32; accepted: integer token indices"
+        refuses(made, TypeError, message, baseline={"stagenet": number}, **given)
+
+    def test_must_be_a_finite_number(self, made, given):
+        refuses(made, ValueError, "'stagenet_tensor' holds 1 value", baseline={"stagenet_tensor": NAN}, **given)
+
+    @pytest.mark.parametrize("number", [-1, 10_000])
+    def test_must_be_a_number_of_the_vocabulary(self, made, given, number):
+        message = "baseline of feature 'stagenet' holds token indices"
+        refuses(made, ValueError, message, baseline={"stagenet": number}, **given)
+
+    def test_must_be_an_embedding_of_the_models_width(self, made, given):
+        message = r"has shape \(5,\), and the embedding of 'stagenet' has width 8; accepted: \(8,\), or"
+        refuses(made, ValueError, message, baseline={"stagenet": torch.zeros(5)}, **given)
+        message = r"baseline of feature 'stagenet_tensor' has shape \(8,\); accepted: the value's, .*one step, \(3,\)"
+        refuses(made, ValueError, message, baseline={"stagenet_tensor": torch.zeros(8)}, **given)
+
+    @pytest.mark.parametrize("name", ["removed", {"stagenet": 2}, ["removed"]])
+    def test_must_be_pyhealths_under_its_rules(self, made, given, name):
+        with pytest.raises(ValueError, match="accepted under rules=\"pyhealth\": None, 'unk', or a dict"):
+            DeepLift(made, rules="pyhealth", baseline=name)
+        with pytest.raises(ValueError, match="accepted under rules=\"pyhealth\": None, 'unk', or a dict"):
+            DeepLift(made, rules="pyhealth").attribute(name, **given)
 
     @pytest.mark.parametrize("key", ["stagenet", "stagenet_nested", "stagenet_tensor"])
     def test_must_have_the_values_shape(self, made, given, baseline, key):

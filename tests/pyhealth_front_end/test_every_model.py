@@ -51,6 +51,8 @@ MODELS = {
 # Those that give a patient the same logit alone and in a padded batch.
 INDEPENDENT = {"MLP", "RNN, LSTM", "EHRMamba", "LogisticRegression", "Transformer", "StageNet", "StageAttentionNet"}
 INDEPENDENT |= {"MultimodalRNN"}
+FUSED = ("MLP", "RNN", "RNN, LSTM", "Transformer", "StageNet", "StageAttentionNet")
+NOT_IN_FLOAT64 = ("CNN", "Deepr", "ConCare", "GRASP", "GRASP, GRU", "Agent", "Agent, LSTM")  # the models themselves
 NOT_INTERPRETABLE = ("RNN", "RETAIN", "AdaCare", "TCN", "CNN", "Deepr", "ConCare", "GRASP", "EHRMamba", "Agent")
 
 
@@ -98,7 +100,10 @@ def test_is_complete(cases, name, kinds, label):
     made, given = make(name, data), cases.batch(data)
     before = {key: value.clone() for key, value in made.state_dict().items()}
     found = DeepLift(made, rules="complete").explain(**given)
+    assert found.baseline == "removed"
     assert_complete(found)
+    if name in FUSED:
+        assert_complete(DeepLift(made, rules="complete", fuse=False).explain(**given))
     for key, value in cases.values(made, given).items():
         assert found.contributions[key].shape == value.shape
     assert sum(float(c.abs().sum()) for c in found.contributions.values()) > 0
@@ -127,6 +132,37 @@ def test_a_patient_alone_and_in_a_batch(cases, name):
         for key, alone in explainer.attribute(**cases.batch(data, [i])).items():
             within = whole[key][i][tuple(slice(0, n) for n in alone[0].shape)]
             torch.testing.assert_close(within, alone[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in NOT_IN_FLOAT64])
+@pytest.mark.parametrize("fuse", [True, False], ids=["fused", "generic"])
+def test_is_complete_to_rounding_in_float64(cases, name, fuse):
+    if fuse and name not in FUSED:
+        return
+    for kinds in {MODELS[name][2], TIMED.get(name, MODELS[name][2])}:
+        data = cases.dataset(*kinds, patients=5)
+        made, given = make(name, data), cases.batch(data)
+        assert_complete(DeepLift(made, rules="complete", fuse=fuse).explain(**given), 1e-8)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_redrawing_the_unknown_codes_row_changes_nothing(cases, name):
+    """Training never touches that row, so no contribution may hang on it: bit for bit, where no code is unknown."""
+    data = cases.dataset(*MODELS[name][2], patients=5)
+    made, given = make(name, data), cases.batch(data)
+    tokens = [key for key in made.feature_keys if data.input_processors[key].is_token()]
+    assert all((cases.value_of(given[key]) != 1).all() for key in tokens)
+    found = []
+    for draw in range(2):
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(draw)
+            for embedding in made.modules():
+                if isinstance(embedding, torch.nn.Embedding):
+                    embedding.weight[1] = torch.randn(embedding.embedding_dim)
+        torch.manual_seed(0)
+        found.append(DeepLift(made, rules="complete").attribute(**given))
+    assert torch.equal(cases.flat(found[0]), cases.flat(found[1]))
 
 
 @pytest.mark.parametrize("name", NOT_INTERPRETABLE)

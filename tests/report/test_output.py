@@ -48,6 +48,9 @@ def test_the_tables_say_it_all_and_name_no_patient(summary):
         "60 attributed, 1 failed",
         "1: NaN in labs",
         f"{summary.completeness.complete:.1%} of samples",
+        f"Σ|a| / |change|    median {summary.completeness.median_cancellation:.3g}, 90th percentile "
+        f"{summary.completeness.p90_cancellation:.3g}",
+        "attributions of both signs cancel",
         "Codes: the first",
         "Codes, label = 1: the first",
         "Labs and other values: the first",

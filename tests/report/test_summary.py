@@ -102,6 +102,38 @@ def test_completeness(tmp_path, drawn):
     assert (summary.completeness.parts, summary.completeness.parts_in_all, summary.rules) == (3, 3, "rescale")
 
 
+def ratios(found, rows):
+    sizes = rows.assign(size=rows["attribution"].astype(float).abs()).groupby("sample")["size"].sum()
+    change = (found["output"].astype(float) - found["baseline_output"]).abs()
+    return sizes.reindex(found["sample"], fill_value=0).to_numpy() / change.to_numpy()
+
+
+def test_how_far_attributions_cancel(folder, drawn):
+    summary = summarise(folder).completeness
+    expected = np.quantile(ratios(*drawn), [0.5, 0.9])
+    assert [summary.median_cancellation, summary.p90_cancellation] == pytest.approx(expected, rel=1e-6)
+
+
+def test_samples_without_any_change(tmp_path, drawn):
+    found, rows = (frame.copy() for frame in drawn)
+    still, empty = found["sample"] % 3 == 0, found["sample"] % 10 == 1
+    found.loc[still | empty, "output"] = found.loc[still | empty, "baseline_output"]
+    rows = rows[~rows["sample"].isin(found["sample"][empty & ~still])]
+    summary = summarise(cohorts.write(tmp_path / "out", found, rows)).completeness
+    with np.errstate(all="ignore"):
+        expected = ratios(found, rows)
+    assert np.isnan(expected).any()
+    assert summary.median_cancellation == pytest.approx(np.nanquantile(expected, 0.5), rel=1e-6)
+    assert summary.p90_cancellation == np.inf
+
+
+def test_more_ratios_than_memory_is_to_hold(tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr("deeplift_fast.report.cancellation._HELD", 40)
+    monkeypatch.setattr("deeplift_fast.report.cancellation._PIECE", 28)
+    summary = summarise(cohorts.write(tmp_path / "out", *drawn)).completeness
+    assert summary.p90_cancellation == pytest.approx(np.quantile(ratios(*drawn), 0.9), rel=1e-6)
+
+
 def test_a_running_cohort_is_read_up_to_its_manifest(tmp_path, drawn):
     found, rows = drawn
     out = cohorts.write(tmp_path / "out", found, rows, parts=[0, 2])
@@ -127,6 +159,7 @@ def test_nothing_is_done_yet(tmp_path, drawn):
     assert summary.table.empty
     assert summary.completeness.samples == 0
     assert np.isnan(summary.completeness.median_delta)
+    assert np.isnan(summary.completeness.median_cancellation)
 
 
 def test_how_it_is_cut_into_parts_does_not_matter(tmp_path, drawn):

@@ -1,9 +1,16 @@
 """Multipliers of a layer norm's argument, in plain torch.
 
-With a bar for the mean of the two streams (or the input's value where `half` is 0), c = x − mean(x), r = rsqrt of the
-variance, and the secant slope of rsqrt, −(r·r0)²/(r + r0):
+A layer norm is the quotient y = c/σ of c = x − mean(x) and σ = √(mean(c²) + eps). Take Δ for the difference of the two
+streams and a bar for their mean. The midpoint rule for the products c = y·σ and σ² = σ·σ gives
 
-    m_x = centred(m·r̄ + c̄·(2/size)·slope·Σ m·c̄)
+    Δy = (Δc − ȳ·Δσ)/σ̄        Δσ = Σ c̄·Δc/(size·σ̄)
+
+and so takes m, the multiplier of y, to the multiplier of x:
+
+    m_x = centred((m − c̄·(Σ m·ȳ)/(size·σ̄))/σ̄)
+
+This is exact. σ̄ is at least half of the larger σ, so a stream that is constant over the features (σ = √eps) makes no
+multiplier large. Where `half` is 0, a bar is the input's value, and m_x is the gradient.
 """
 
 import torch
@@ -27,11 +34,10 @@ def layer_norm_backward(
     """See :func:`deeplift_fast.ops.layer_norm_backward`."""
     require_within("layer_norm_backward: where", where, len(x0))
     dtype, wide = x.dtype, computed(x.dtype)
-    x, x0, m = x.to(wide), x0.to(wide), m.to(wide) * weight.to(wide)
-    centred = torch.lerp(x, x0[where], half) - torch.lerp(average, average0[where], half)
-    r = scale
-    r0 = scale0[where] if half else r
-    slope = -(r * r0) * (r * r0) / (r + r0)
-    through = slope * (2 / x.shape[1]) * (m * centred).sum(-1, keepdim=True)
-    found = m * torch.lerp(r, r0, half) + centred * through
+    m = m.to(wide) * weight.to(wide)
+    c, r = x.to(wide) - average, scale
+    c0, r0 = ((x0.to(wide) - average0)[where], scale0[where]) if half else (c, r)
+    c_mean, y_mean = torch.lerp(c, c0, half), torch.lerp(c * r, c0 * r0, half)
+    inverse = r * (r0 / torch.lerp(r0, r, half))  # 1/σ̄, without a product that leaves the dtype's range
+    found = (m - c_mean * ((m * y_mean).sum(-1, keepdim=True) * inverse / x.shape[1])) * inverse
     return (found - found.mean(-1, keepdim=True)).to(dtype)

@@ -61,19 +61,20 @@ def _layer_norm_kernel(
     place = row[:, None] * size + column[None, :]
     weight = widened(tl.load(weight_pointer + column, mask=column < size, other=0.0))
     m = widened(tl.load(m_pointer + place, mask=inside, other=0.0)) * weight[None, :]
-    centred = widened(tl.load(x_pointer + place, mask=inside, other=0.0))
     average = widened(tl.load(average_pointer + row, mask=real, other=0.0))
+    c = tl.where(inside, widened(tl.load(x_pointer + place, mask=inside, other=0.0)) - average[:, None], 0.0)
     r = widened(tl.load(scale_pointer + row, mask=real, other=1.0))
-    r0 = r
+    c0, r0 = c, r
     if HALF != 0:
         facing = tl.load(where_pointer + row, mask=real, other=0)
         place0 = facing[:, None] * size + column[None, :]
-        centred = midpoint(centred, widened(tl.load(x0_pointer + place0, mask=inside, other=0.0)), HALF)
-        average = midpoint(average, widened(tl.load(average0_pointer + facing, mask=real, other=0.0)), HALF)
+        average0 = widened(tl.load(average0_pointer + facing, mask=real, other=0.0))
+        c0 = tl.where(inside, widened(tl.load(x0_pointer + place0, mask=inside, other=0.0)) - average0[:, None], 0.0)
         r0 = widened(tl.load(scale0_pointer + facing, mask=real, other=1.0))
-    centred = tl.where(inside, centred - average[:, None], 0.0)
-    columns = tl.full([ROWS], size, m.dtype)  # a division by the integer itself would be float32's
-    through = -(r * r0) * (r * r0) / (r + r0) * 2.0 / columns * tl.sum(m * centred, 1)
-    found = m * midpoint(r, r0, HALF)[:, None] + centred * through[:, None]
-    mean = tl.sum(found, 1) / columns
+    c_mean, y_mean = midpoint(c, c0, HALF), midpoint(c * r[:, None], c0 * r0[:, None], HALF)
+    share = 1.0 / tl.full([ROWS], size, m.dtype)  # a division by the integer itself would be float32's
+    inverse = r * (r0 / midpoint(r0, r, HALF))
+    through = tl.sum(m * y_mean, 1) * inverse * share
+    found = (m - c_mean * through[:, None]) * inverse[:, None]
+    mean = tl.sum(found, 1) * share
     tl.store(out_pointer + place, found - mean[:, None], mask=inside)

@@ -42,6 +42,21 @@ def test_every_dtype(half, dtype):
     assert_is_naive(case(0, 9, 3, 70, dtype), half)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_complete_from_a_constant_baseline(value, dtype):
+    """σ0 = √eps: no contribution is large, and they add up."""
+    m, x, x0, where, average, average0, scale, scale0, weight = case(3, 9, 3, 70, dtype)
+    x0[1:] = value
+    average0[1:], scale0[1:] = x0[1, 0], 1e-5**-0.5
+    found = launched(layer_norm_backward, m, x, x0, where, average, average0, scale, scale0, weight, 0.5)
+    y, y0 = (x - average) * scale, (x0 - average0) * scale0
+    contributions, changes = found * (x - x0[where]), m * weight * (y - y0[where])
+    terms = changes.abs().sum(1)
+    assert (contributions.sum(1) - changes.sum(1)).abs().le(20 * torch.finfo(dtype).eps * terms).all()
+    assert contributions.abs().sum(1)[where > 0].lt(3.01 * terms[where > 0]).all()
+
+
 @given(rows=st.integers(0, 40), rows0=st.integers(1, 4), size=st.integers(2, 130), seed=st.integers(0, 99))
 @settings(max_examples=30)
 def test_any_size(rows, rows0, size, seed):
