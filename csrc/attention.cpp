@@ -263,7 +263,7 @@ void backward_of(const BackwardOf<T>& b, Index s, Index offset, Index offset0) {
         mean_of(b.x.asked + b.x.place(s, g), b.x0.asked + b.x0.place(b.where[s], g), b.half, width, asked + g * wide);
 
     // Probabilities, then the scores' multipliers.
-    own.p.resize(2 * size), own.share.resize(size), own.sums.resize(2 * apart);
+    own.p.resize(2 * size), own.share.resize(size), own.sums.resize(3 * apart);
     T *p = own.p.data(), *m = p + size, *share = own.share.data();
     meet(own, rows, n, arriving, groups, width, m);
     pairs(spread(b.log_p + offset, n, groups, own.log_p), spread(b.log_p0 + offset0, n, groups, own.log_p0), p, share,

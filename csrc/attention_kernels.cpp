@@ -46,16 +46,23 @@ DLF_INLINE void pair_up(const T* __restrict log_p, const T* __restrict log_p0, T
 
 template <typename T>
 DLF_INLINE void scores_back(T* __restrict m, const T* __restrict share, Index rows, Index width, T* __restrict sums) {
-    T* totals = sums + width;
-    for (Index g = 0; g < 2 * width; ++g) sums[g] = 0;
+    T *totals = sums + width, *rest = totals + width;
+    for (Index g = 0; g < 3 * width; ++g) sums[g] = 0;
     for (Index r = 0; r < rows; ++r)
         for (Index g = 0; g < width; ++g) {
             sums[g] += share[r * width + g] * m[r * width + g];
             totals[g] += share[r * width + g];
         }
-    for (Index g = 0; g < width; ++g) sums[g] = totals[g] > 0 ? sums[g] / totals[g] : T(0);
+    for (Index g = 0; g < width; ++g) totals[g] = totals[g] > 0 ? T(1) / totals[g] : T(0);
+    for (Index g = 0; g < width; ++g) sums[g] *= totals[g];
     for (Index r = 0; r < rows; ++r)
-        for (Index g = 0; g < width; ++g) m[r * width + g] = share[r * width + g] * (m[r * width + g] - sums[g]);
+        for (Index g = 0; g < width; ++g) {
+            m[r * width + g] -= sums[g];
+            rest[g] += share[r * width + g] * m[r * width + g];
+        }
+    for (Index g = 0; g < width; ++g) rest[g] *= totals[g];
+    for (Index r = 0; r < rows; ++r)
+        for (Index g = 0; g < width; ++g) m[r * width + g] = share[r * width + g] * (m[r * width + g] - rest[g]);
 }
 
 template <typename T>

@@ -11,7 +11,8 @@ namespace deeplift_fast {
 // pairs: from both streams' log-probabilities, the weights of the values (`p`), and what stands for the probabilities
 //   in the softmax's Jacobian (`share`): their logarithmic means, or the probabilities at the input where `half` is 0.
 // softmax_back: multipliers of the scores from those of the probabilities, in place: share * (m - sum(share * m) /
-//   sum(share)); `sums` has room for two numbers per column.
+//   sum(share)), without what rounding leaves of their sum, which is zero; `sums` has room for three numbers per
+//   column.
 // mean_of: a + half * (b - a).
 // dots: scores = rows · queries, of [rows][wide] and [columns][wide], `wide` being whole vectors.
 #define DLF_KERNELS(T)                                                                         \

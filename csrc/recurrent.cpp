@@ -10,6 +10,7 @@
 #include <tuple>
 #include <vector>
 
+#include "activations.h"
 #include "allocate.h"
 #include "gemm.h"
 #include "recurrent_kernels.h"
@@ -141,11 +142,8 @@ void masters_back(const Backward<T>& b, Index i, Index row) {
     for (Index l = levels - 1; l-- > 0;) m[l] += m[l + 1];
     for (Index l = 1; l < levels; ++l) m[levels + l] += m[levels + l - 1];
     for (int kind = 0; kind < 2; ++kind) {
-        const T* share = b.shares + (row * 2 + kind) * levels;
-        T weighted = 0, total = 0;
-        for (Index l = 0; l < levels; ++l) weighted += share[l] * m[kind * levels + l], total += share[l];
-        for (Index l = 0; l < levels; ++l)
-            b.d_master[(i * 2 + kind) * levels + l] = share[l] * (m[kind * levels + l] - weighted / total);
+        softmax_back(m.data() + kind * levels, b.shares + (row * 2 + kind) * levels, levels);
+        std::copy_n(m.data() + kind * levels, levels, b.d_master + (i * 2 + kind) * levels);
     }
 }
 

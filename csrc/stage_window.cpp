@@ -125,24 +125,21 @@ void window_backward(const Shape& s, const Multipliers<T>& m, const States<T>& s
                      T* m_master) {
     std::vector<T> g(s.window), share(s.window), stage(s.window);
     const T average = T(1) / s.window;
-    T total = 0, weighted_sum = 0;
     for (Index j = 0; j < s.window; ++j) {
         const T at_input = std::exp(log_stage[j]), at_baseline = std::exp(log_stage0[j]);
         stage[j] = at_input + half * (at_baseline - at_input);
         share[j] = half == 0 ? at_input : log_mean(log_stage[j], log_stage0[j], at_input, at_baseline);
-        T sum = 0;
         for (Index l = 0; real[j] && l < s.levels; ++l) {
             const Index k = l * s.chunk(), unit = l * s.wide();
             const T* h = states.h + states.places[j] * s.units + unit;
             const T* h0 = half == 0 ? h : states0.h + states0.places[j] * s.units + unit;
-            sum += dot(m.local + j * s.hidden + k, m.mean + k, h, h0, half, average, s.chunk());
+            g[j] += dot(m.local + j * s.hidden + k, m.mean + k, h, h0, half, average, s.chunk());
         }
-        g[j] = share[j] * sum;
-        total += share[j], weighted_sum += g[j];
     }
+    softmax_back(g.data(), share.data(), s.window);
     T m_distance = 0;
     for (Index j = s.window; j-- > 0;) {
-        m_distance += g[j] - share[j] * (weighted_sum / total);
+        m_distance += g[j];
         if (!real[j]) continue;
         std::fill_n(m_master + rows[j] * s.levels, s.levels, m_distance / -s.levels);
         for (Index l = 0; l < s.levels; ++l) {

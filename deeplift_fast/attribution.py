@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from deeplift_fast import tensor_baselines
-from deeplift_fast.completeness import convergence_delta, is_incomplete, rescale, warn_if_incomplete
+from deeplift_fast.completeness import convergence_delta, is_incomplete, rescale, warn_if_incomplete, warn_if_not_finite
 from deeplift_fast.diagnostics import Report
 from deeplift_fast.errors import InterceptionWarning, warn
 from deeplift_fast.intercept import check_model
 from deeplift_fast.options import DELTA_TOL, RULES, Options
+from deeplift_fast.rules.ruleset import RuleSet
 from deeplift_fast.segments import run_in_batches
-from deeplift_fast.streams import Found, Streams
+from deeplift_fast.streams import Found, Streams, own_modules
 from deeplift_fast.targets import Target
 from deeplift_fast.training_mode import warn_if_training
 
@@ -81,8 +82,9 @@ def attribute(
         inputs: floating-point tensors `[batch, …]`: one, a sequence (positional), or a mapping (by name).
         baselines: what inputs are compared with, in the same structure: `None` for zeros, a number, or a tensor of
             the input's shape or of one sample's.
-        target: which output to explain: `None` for the largest at the input, an int, a tuple of ints for outputs of
-            more than two dimensions, an integer tensor `[batch]`, or a callable from the model's output to `[batch]`.
+        target: which output to explain: `None` for the largest at the input, an int (negative ones count from the end),
+            a tuple of ints for outputs of more than two dimensions, one of these per sample (an integer tensor
+            `[batch]`, or a list), or a callable from the model's output to `[batch]`.
         forward_args: further arguments of the model: a sequence (after the positional inputs) or a mapping (by name).
         rules: `"rescale"`, `"complete"`, or `"pyhealth"` for PyHealth 2.1's arithmetic.
         steps: into how many equal segments the straight line from baseline to input is cut; their contributions add
@@ -100,11 +102,12 @@ def attribute(
     Raises:
         ValueError, TypeError: for arguments that do not fit; the message names them.
         InterceptionError: if the model takes different paths at the input and at the baseline (not under `"complete"`,
-            which attributes what differs by its gradient, and says so in the report).
+            which attributes what differs by its gradient, and says so in the report), or if no gradient leads from the
+            output to any input.
 
     Warns:
         ConvergenceWarning: if samples were scaled by a negative or a very large factor, or, under `"complete"`, a
-            convergence delta passes `delta_tol`.
+            convergence delta passes `delta_tol`; if the model's output is NaN or inf for samples.
         TrainingModeWarning: if stochastic modules are in training mode.
     """
     options = Options(rules, steps, delta_tol, segments_at_once)
@@ -140,13 +143,16 @@ def explain(
     *,
     forward_args: Sequence[Any] | Mapping[str, Any] = (),
     modules: Sequence[nn.Module] | None = None,
+    rule_set: RuleSet | None = None,
 ) -> "Explanation":
-    """As :func:`attributed`, with nothing scaled under any rule set, and the multipliers."""
+    """As :func:`attributed`, with nothing scaled under any rule set, and the multipliers.
+
+    A `rule_set` takes the place of the one that the options name.
+    """
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")
     if modules is None:
-        owner = model if isinstance(model, nn.Module) else getattr(model, "__self__", None)
-        modules = (owner,) if isinstance(owner, nn.Module) else ()
+        modules = own_modules(model)
     modules = tuple(modules)
     xs, x0s = _named(inputs, baselines)
     _check_forward_args(forward_args, inputs)
@@ -155,13 +161,14 @@ def explain(
     batch = _batch_size(xs)
     if batch == 0:
         return _empty(inputs, xs, target)
-    rules = RULES[options.rules]()
-    streams = Streams(model, forward_args, isinstance(inputs, Mapping), target, batch, rules, modules, options.steps)
+    rule_set = rule_set or RULES[options.rules]()
+    streams = Streams(model, forward_args, isinstance(inputs, Mapping), target, batch, rule_set, modules, options.steps)
     if options.segments_at_once > 1 and options.steps > 1:
         found = run_in_batches(streams, xs, x0s, options.segments_at_once)
     else:
         found = streams.run(xs, x0s)
     delta = convergence_delta(found.contributions, found.output, found.baseline_output)
+    warn_if_not_finite(found.output, found.baseline_output)
     if options.complete:
         if batch > 1 and _mixes(streams, xs, found, delta):
             found = streams.run_one_by_one(xs, x0s)
@@ -179,7 +186,7 @@ def explain(
         report,
         name,
     )
-    return Explanation(attribution, _like(inputs, found.multipliers), found.contributions, found.apart)
+    return Explanation(attribution, _like(inputs, found.multipliers), found.contributions)
 
 
 @dataclass(frozen=True)
@@ -190,13 +197,11 @@ class Explanation:
         attribution: nothing in it is scaled.
         multipliers: in the structure of the inputs; over several steps their mean.
         contributions: those of the attribution, by name or position.
-        apart: whether `f(x)` and `f(x0)` are other than two plain runs of the model give.
     """
 
     attribution: Attribution
     multipliers: Any
     contributions: dict[Hashable, Tensor]
-    apart: bool = False
 
     @property
     def output(self) -> Tensor:
@@ -211,7 +216,7 @@ class Explanation:
 
 def _mixes(streams: Streams, xs: Mapping[Hashable, Tensor], found: Found, delta: Tensor) -> bool:
     """Whether the model mixes the samples of a batch; looked into only where samples are incomplete."""
-    incomplete = is_incomplete(delta, found.output, found.baseline_output, MIXING_TOL)
+    incomplete = is_incomplete(delta, found.output, found.baseline_output, MIXING_TOL) & delta.isfinite()
     if not incomplete.any() or not streams.mixes_samples(xs):
         return False
     warn(

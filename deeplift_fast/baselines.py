@@ -112,7 +112,7 @@ def _fitted(
     tables = {key: _embeddings(model, key) for key, each in processors.items() if each.is_token() and model is not None}
     new = MedianOfPatients if statistic == "typical" else MeanOfValues
     found: dict[str, Statistic] = {key: new() for key in continuous}
-    counts = {key: torch.zeros(len(table), dtype=torch.int64) for key, table in tables.items()}
+    counts = {key: torch.zeros(len(table), dtype=torch.int64, device="cpu") for key, table in tables.items()}
     patients = part.patients()
     for numbers in patients:
         read = [(number, part.sample(number)) for number in numbers]

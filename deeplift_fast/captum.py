@@ -1,7 +1,8 @@
 """DeepLift and DeepLiftShap with Captum's signatures, for any `nn.Module`; Captum itself is not needed."""
 
+import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from numbers import Real
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplift_fast import attribution, targets
+from deeplift_fast import attribution
 from deeplift_fast.attribution import Explanation
 from deeplift_fast.cancellation import joined
 from deeplift_fast.completeness import convergence_delta
 from deeplift_fast.diagnostics import Report, merged
 from deeplift_fast.options import DELTA_TOL, Options
+from deeplift_fast.rules.activations import ActivationRules
+from deeplift_fast.rules.rescale import RescaleRules
+from deeplift_fast.streams import Streams, own_modules
 from deeplift_fast.tensor_baselines import resolve
 
 Tensors = Tensor | tuple[Tensor, ...]
@@ -25,8 +29,20 @@ AttributionFunction = Callable[..., tuple[Tensor, ...]]
 ROWS = 256  # pairs of input and baseline that DeepLiftShap takes through the model at once
 
 
+def _wrapped[**P, R](method: Callable[P, R]) -> Callable[P, R]:
+    """A method in a wrapper, as Captum's are: its NoiseTunnel calls `attribute.__wrapped__`."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        return method(*args, **kwargs)
+
+    return call
+
+
 class DeepLift:
     """DeepLIFT (Shrikumar et al. 2017) of any module, as `captum.attr.DeepLift` is called.
+
+    `captum.attr.NoiseTunnel` and `captum.metrics` take it as they take Captum's.
 
     With `rules="complete"` it takes what Captum's refuses or gets wrong: reused modules, functional activations,
     softmax, gates, attention, recurrent layers. The model is not changed; in training mode both streams see the same
@@ -36,8 +52,10 @@ class DeepLift:
         model: an `nn.Module` or a callable, returning a tensor.
         multiply_by_inputs: whether to return contributions; `False` gives multipliers ("local" attribution).
         eps: taken for Captum's sake; the slopes here need none.
-        rules: `"complete"`, or `"rescale"` for exact slopes of ReLU, Sigmoid and Tanh and gradients for the rest,
-            unscaled, much as Captum has it.
+        rules: `"complete"`, or `"rescale"` for what Captum has rules for: exact slopes of ReLU, Sigmoid, Tanh,
+            LeakyReLU, ELU and Softplus, the winner rule for max pools and the log-mean rule for softmax (as modules,
+            functions or methods), gradients for the rest, and nothing scaled. :func:`deeplift_fast.attribute` and
+            PyHealth's DeepLift mean another set by that name: ReLU, Sigmoid and Tanh alone, and scaled.
         steps: into how many segments the line from baseline to input is cut (1 is DeepLIFT).
         delta_tol: under `"complete"`, the part of `f(x) − f(x0)` that a convergence delta may reach without a warning.
         segments_at_once: how many of these segments go through the model as rows of one batch.
@@ -65,6 +83,7 @@ class DeepLift:
         if not callable(model):
             raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")
         self.model: Callable[..., Any] = model
+        self.forward_func = model  # as Captum's other classes name it
         self.eps = eps
         self.options: Options = options
         self._multiply_by_inputs: bool = multiply_by_inputs
@@ -89,6 +108,7 @@ class DeepLift:
             raise RuntimeError("report() tells of the last call; call attribute first")
         return self._report
 
+    @_wrapped
     def attribute(
         self,
         inputs: Tensors,
@@ -112,7 +132,8 @@ class DeepLift:
 
         Returns:
             Attributions in the structure and shapes of `inputs`; with `return_convergence_delta`, a pair of these and
-            `Σ attributions − (f(x) − f(x0))`, `[batch]` (with `multiply_by_inputs=False`, that of the contributions).
+            `Σ attributions − (f(x) − f(x0))`, `[batch]` (with `multiply_by_inputs=False`, that of the contributions),
+            from the outputs of the same runs.
 
         Raises:
             ValueError, TypeError: for an argument that does not fit; the message names it.
@@ -127,9 +148,7 @@ class DeepLift:
         shown = attributions if isinstance(inputs, tuple | list) else attributions[0]
         if not return_convergence_delta:
             return shown
-        if found.apart or not (self._multiply_by_inputs or custom_attribution_func):
-            return shown, found.attribution.convergence_delta
-        return shown, self.compute_convergence_delta(attributions, x0s, xs, target, additional_forward_args)
+        return shown, _delta(found, attributions if custom_attribution_func else None)
 
     def attribute_future(self) -> None:
         """Not implemented, as in Captum."""
@@ -145,6 +164,9 @@ class DeepLift:
     ) -> Tensor:
         """`Σ attributions − (f(end_point) − f(start_point))`, `[batch]`, from two plain runs of the model.
 
+        Neither run leaves anything behind, and in training mode both see the same draws. :meth:`attribute` with
+        `return_convergence_delta` gives the same number without them.
+
         Args:
             attributions: `[batch, …]`, a tensor or a tuple.
             start_point: the baselines, as for :meth:`attribute`.
@@ -156,15 +178,10 @@ class DeepLift:
         x0s = _baselines(end_point, start_point)
         given = _as_tuple("attributions", attributions)
         resolved = [resolve(i, x, x0) for i, (x, x0) in enumerate(zip(xs, x0s, strict=True))]
-        with torch.no_grad():
-            ends = [self._output(values, target, additional_forward_args) for values in (xs, tuple(resolved))]
-            return convergence_delta(dict(enumerate(given)), *ends)
-
-    def _output(self, values: Sequence[Tensor], target: Target, additional_forward_args: Any) -> Tensor:
-        chosen = _target(target, len(values[0]))
-        copies = [value.detach().clone() for value in values]
-        output = targets.reduce(self.model(*copies, *_further(additional_forward_args)), chosen, len(values[0]))
-        return targets.select(output, targets.indices(output, chosen))
+        batch, further, modules = len(xs[0]), _further(additional_forward_args), own_modules(self.model)
+        streams = Streams(self.model, further, False, _target(target, batch), batch, RescaleRules(), modules)
+        ends = [streams.output(dict(enumerate(values))) for values in (xs, resolved)]
+        return convergence_delta(dict(enumerate(given)), *ends)
 
     def _explain(
         self, xs: tuple[Tensor, ...], x0s: tuple[Any, ...], target: Target, further: tuple[Any, ...]
@@ -177,6 +194,7 @@ class DeepLift:
             _target(target, batch),
             self.options,
             forward_args=further,
+            rule_set=ActivationRules() if self.options.rules == "rescale" else None,
         )
 
     def _attributions(
@@ -225,6 +243,7 @@ class DeepLiftShap(DeepLift):
             raise ValueError(f"rows is {rows}; accepted: 1 or more")
         self.rows = rows
 
+    @_wrapped
     def attribute(
         self,
         inputs: Tensors,
@@ -263,9 +282,10 @@ class DeepLiftShap(DeepLift):
             refs = tuple(x0[j] for x0 in x0s)
             follow = tuple(_rows(argument, i, batch) for argument in further)
             found = self._explain(rows, refs, _rows_of_target(target, i, batch), follow)
-            for total, part in zip(totals, self._attributions(found, rows, refs, custom_attribution_func), strict=True):
-                total.index_add_(0, i, part.detach().to(total.dtype), alpha=1 / count)
-            deltas.append(found.attribution.convergence_delta)
+            parts = self._attributions(found, rows, refs, custom_attribution_func)
+            for total, part in zip(totals, parts, strict=True):
+                total.index_add_(0, i.to(total.device), part.detach().to(total.dtype), alpha=1 / count)
+            deltas.append(_delta(found, parts if custom_attribution_func else None))
             reports.append(found.attribution.report.settled())
         cancelled = [report.cancellation for report in reports if report.cancellation is not None]
         self._report = replace(merged(reports), cancellation=joined(cancelled) if cancelled else None)
@@ -275,10 +295,18 @@ class DeepLiftShap(DeepLift):
         return shown, torch.cat(deltas) if deltas else xs[0].new_empty(0)
 
 
+def _delta(found: Explanation, made: tuple[Tensor, ...] | None) -> Tensor:
+    """The convergence delta of the contributions, or of what a custom function made; nothing runs."""
+    if made is None:
+        return found.attribution.convergence_delta
+    with torch.no_grad():
+        return convergence_delta(dict(enumerate(made)), found.output, found.baseline_output)
+
+
 def _pairs(batch: int, count: int, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Indices of inputs and of baselines, every pair once, inputs first."""
     for start in range(0, batch * count, rows):
-        pair = torch.arange(start, min(start + rows, batch * count))
+        pair = torch.arange(start, min(start + rows, batch * count), device="cpu")
         yield pair // count, pair % count
 
 
@@ -330,7 +358,7 @@ def _rows(value: Any, index: Tensor, batch: int) -> Any:
 
 def _rows_of_target(target: Target, index: Tensor, batch: int) -> Any:
     if isinstance(target, list):
-        target = torch.tensor(target)
+        target = torch.tensor(target, device="cpu")
     many = isinstance(target, Tensor) and target.numel() > 1
     return _rows(target, index, batch) if many else target
 
@@ -340,7 +368,7 @@ def _target(target: Target, batch: int) -> Any:
     if target is None:
         return _single
     if isinstance(target, list):
-        target = torch.tensor(target)
+        target = torch.tensor(target, device="cpu")
     if isinstance(target, Tensor) and target.numel() == 1:
         return int(target)
     return target

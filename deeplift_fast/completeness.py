@@ -18,6 +18,7 @@ __all__ = [
     "scaled_by",
     "totals",
     "warn_if_incomplete",
+    "warn_if_not_finite",
     "warn_of_factors",
     "warn_of_missed",
 ]
@@ -68,7 +69,9 @@ def warn_if_incomplete(delta: Tensor, output: Tensor, baseline_output: Tensor, t
     Warns:
         ConvergenceWarning: naming their number and the largest convergence delta.
     """
-    warn_of_missed(int(is_incomplete(delta, output, baseline_output, tolerance).sum()), delta, tolerance)
+    finite = output.isfinite() & baseline_output.isfinite()  # of the others, warn_if_not_finite warns
+    count = int((is_incomplete(delta, output, baseline_output, tolerance) & finite).sum())
+    warn_of_missed(count, delta.where(finite, 0.0), tolerance)
 
 
 def warn_of_missed(count: int, delta: Tensor, tolerance: float) -> None:
@@ -77,6 +80,22 @@ def warn_of_missed(count: int, delta: Tensor, tolerance: float) -> None:
         warn(
             f"{count} of {len(delta)} samples: contributions miss f(x) - f(x0) by more than {tolerance:.3g} of it (by "
             f"{float(delta.abs().max()):.3g} at most); report() names the operations that no rule makes complete.",
+            ConvergenceWarning,
+        )
+
+
+def warn_if_not_finite(output: Tensor, baseline_output: Tensor) -> None:
+    """Warn of samples whose outputs hold NaN or inf; arguments as :func:`is_incomplete`.
+
+    Warns:
+        ConvergenceWarning: naming their number at the input and at the baseline.
+    """
+    bad, bad0 = (int((~each.isfinite()).sum()) for each in (output, baseline_output))
+    if bad or bad0:
+        warn(
+            f"the model's output is not finite (NaN or inf) for {bad} of {len(output)} samples at the input and for "
+            f"{bad0} at the baseline: their contributions mean nothing. An empty record, a mean over nothing or an "
+            "overflow inside the model does this; look at what the model itself says for these samples.",
             ConvergenceWarning,
         )
 

@@ -35,7 +35,7 @@ class GraphWarning(UserWarning):
 
 
 class InterceptionError(RuntimeError):
-    """The activations met at the input and at the baseline cannot be paired."""
+    """The activations met at the input and at the baseline cannot be paired, or lead from the output to no input."""
 
 
 def warn(message: str, category: type[Warning]) -> None:

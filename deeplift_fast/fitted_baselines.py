@@ -131,7 +131,7 @@ class FittedBaseline(Baseline):
                 f"{', '.join(repr(known) for known, _ in self.fits)}: fit it on the model's own dataset"
             )
         if isinstance(found, FittedEmbedding):
-            return Embedded(torch.tensor(found.embedding, dtype=torch.float64), found.name)
+            return Embedded(torch.tensor(found.embedding, dtype=torch.float64, device="cpu"), found.name)
         return found
 
     def __repr__(self) -> str:

@@ -138,7 +138,7 @@ def values_of(sample: Mapping[str, Any], number: int, key: str, processor: Any) 
     if value is None or not value.is_floating_point():
         return None
     value = value.detach().cpu().unsqueeze(0)
-    mask = torch.ones(value.shape[:2], dtype=torch.bool)
+    mask = torch.ones(value.shape[:2], dtype=torch.bool, device="cpu")
     flags, name = None, flags_key(key)
     if name in sample:
         given = sample[name]

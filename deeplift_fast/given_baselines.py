@@ -234,7 +234,7 @@ class Parser:
                 "masks are those of the input)"
             )
         _check_dtype(what, feature, given)
-        moved = given.to(value.device, torch.int64 if feature.is_token else None)
+        moved = given.to(value.device, torch.int64 if feature.is_token else value.dtype)
         require_finite(what, moved, self.later)
         return Given(moved) if given.shape == value.shape else Everywhere(moved, _short(moved))
 
@@ -260,7 +260,7 @@ class Parser:
 
 def _number(feature: Feature, given: Real) -> Everywhere:
     what = f"baseline of feature {feature.key!r}"
-    step = torch.as_tensor(given, dtype=None if feature.is_token else feature.value.dtype)
+    step = torch.tensor(given, dtype=None if feature.is_token else feature.value.dtype, device="cpu")
     _check_dtype(what, feature, step)
     require_finite(what, step)
     return Everywhere(step, f"{given:g}")  # type: ignore[str-bytes-safe]
@@ -268,7 +268,7 @@ def _number(feature: Feature, given: Real) -> Everywhere:
 
 def _check_dtype(what: str, feature: Feature, given: Tensor) -> None:
     integer = not (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool)
-    if (feature.is_token and not integer) or (not feature.is_token and given.dtype != feature.value.dtype):
+    if (feature.is_token and not integer) or (not (feature.is_token or integer) and given.dtype != feature.value.dtype):
         accepted = "integer token indices" if feature.is_token else str(feature.value.dtype)
         raise TypeError(f"{what} is {given.dtype}; accepted: {accepted}")
 

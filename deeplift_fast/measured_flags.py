@@ -32,16 +32,16 @@ def read_flags(name: str, given: Any, value: Tensor, later: ReadBack | None = No
     if value.dim() == 1 and isinstance(given, list | tuple):
         given = np.asarray(given)  # one flag per sample
     if isinstance(given, Tensor | np.ndarray):
-        flags = torch.as_tensor(given)
+        flags = torch.as_tensor(given, device=value.device)
         _require_bool(name, str(flags.dtype).removeprefix("torch."), accepted)
         if flags.shape != value.shape:
             raise ValueError(f"{name} has shape {tuple(flags.shape)}; {accepted}")
-        return flags.to(value.device)
+        return flags
     if not isinstance(given, list | tuple):
         raise TypeError(f"{name} is a {type(given).__name__}; {accepted}")
     if len(given) != len(value):
         raise ValueError(f"{name} is a list of {len(given)}; the batch has {len(value)} samples; {accepted}")
-    flags = torch.zeros(value.shape, dtype=torch.bool)
+    flags = torch.zeros(value.shape, dtype=torch.bool, device="cpu")
     lengths = []
     for i, each in enumerate(given):
         array = _array(name, i, each, tuple(value.shape[1:]), accepted)
@@ -55,11 +55,11 @@ def _array(name: str, place: int, given: Any, padded: tuple[int, ...], accepted:
     """One sample's flags, `[steps, …]`; `padded` is the shape that the batch gives the sample."""
     what = f"{name} of sample {place} of the batch"
     try:
-        array = torch.as_tensor(given if isinstance(given, Tensor) else np.asarray(given)).cpu()
+        array = torch.as_tensor(given if isinstance(given, Tensor) else np.asarray(given), device="cpu")
     except (TypeError, ValueError):
         raise TypeError(f"{what} is a {type(given).__name__} that is no array; {accepted}") from None
     if array.numel() == 0 and array.dim() == 1:
-        return torch.zeros(0, *padded[1:], dtype=torch.bool)  # an empty list says nothing of its dtype
+        return torch.zeros(0, *padded[1:], dtype=torch.bool, device="cpu")  # an empty list says nothing of its dtype
     _require_bool(what, str(array.dtype).removeprefix("torch."), accepted)
     if array.dim() != len(padded) or array.shape[1:] != padded[1:] or array.shape[:1] > padded[:1]:
         raise ValueError(f"{what} has shape {tuple(array.shape)}, its padded value {padded}; {accepted}")

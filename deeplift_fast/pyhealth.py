@@ -457,4 +457,4 @@ def _values(
 def _for_target(output: Tensor, target: int | None) -> Tensor:
     """Logits of which one stands for every class, if there is only one."""
     single = output.dim() == 2 and output.shape[1] == 1
-    return output.expand(-1, target + 1) if single and target else output
+    return output.expand(-1, target + 1) if single and target is not None and target > 0 else output

@@ -46,9 +46,8 @@ def run_in_batches(streams: Streams, xs: Values, x0s: Values, at_once: int) -> F
         contributions = {name: (x.detach() - x0s[name].detach()).mul_(means[name]) for name, x in xs.items()}
     output, baseline_output = parts[-1].output[-batch:], parts[0].baseline_output[:batch]
     found = parts[-1].target
-    apart = any(part.apart for part in parts)
     shown = None if found is None else found[-batch:]
-    return Found(means, contributions, output, baseline_output, shown, parts[0].tally, apart)
+    return Found(means, contributions, output, baseline_output, shown, parts[0].tally)
 
 
 def _points(x: Tensor, x0: Tensor, first: int, count: int, steps: int) -> Tensor:

@@ -32,8 +32,6 @@ class Found:
         baseline_output: `f(x0)` at the target, `[batch]`.
         target: int64 `[batch, k]`, or `None` for a callable target.
         tally: what the rules did.
-        apart: whether `f(x)` and `f(x0)` are other than two plain runs of the model give: samples were taken one by
-            one, or draws shared.
     """
 
     multipliers: dict[Hashable, Tensor]
@@ -42,7 +40,6 @@ class Found:
     baseline_output: Tensor
     target: Tensor | None
     tally: Tally
-    apart: bool = False
 
 
 class _Overwritten(Exception):
@@ -100,12 +97,19 @@ class Streams:
     def settled_target(self, xs: Values) -> Target:
         """The target, with the largest output at the input where it is `None`."""
         if self.target is not None:
-            return self.target
+            return targets.listed(self.target) if isinstance(self.target, list) else self.target
+        found = targets.indices(self._plain(xs), None)
+        return None if found is None or found.shape[1] == 0 else found
+
+    def output(self, xs: Values) -> Tensor:
+        """The output at the target, `[batch]`, from a plain run that leaves nothing behind."""
+        output = self._plain(xs)
+        return targets.select(output, targets.indices(output, self.target))
+
+    def _plain(self, xs: Values) -> Tensor:
         devices = {x.device for x in xs.values() if x.is_cuda}
         with torch.inference_mode(False), isolated(self.modules, devices), torch.no_grad():
-            output = self._call(_detached(xs), Pass(RescaleRules(), ShadowState(Kept(self.modules))))
-        found = targets.indices(output, None)
-        return None if found is None or found.shape[1] == 0 else found
+            return self._call(_detached(xs), Pass(RescaleRules(), ShadowState(Kept(self.modules))))
 
     def run_one_by_one(self, xs: Values, x0s: Values) -> Found:
         """As :meth:`run`, for a model that mixes samples: each moves from its baseline while the others stay.
@@ -136,7 +140,7 @@ class Streams:
                     if not chosen.requires_grad:
                         return False
                     found = torch.autograd.grad(chosen, list(leaves.values()), allow_unused=True, retain_graph=True)
-                    others = torch.arange(self.batch) != index
+                    others = torch.arange(self.batch, device=chosen.device) != index
                     if any(g is not None and bool(g[others.to(g.device)].any()) for g in found):
                         return True
         return False
@@ -152,6 +156,7 @@ class Streams:
         if positions[0] == 1:
             target = targets.indices(output, self.target)
         totals: dict[Hashable, Tensor] = {}
+        depends = False
         for position in positions[1:]:
             self._rewind()
             last = position == positions[-1]
@@ -162,14 +167,17 @@ class Streams:
             if position == 1:
                 target = targets.indices(output, self.target)
             multipliers = self._multipliers(targets.select(output, target), leaves)
+            depends = depends or any(multiplier is not None for multiplier in multipliers)
             _add(totals, multipliers, point)
             tally.custom_functions(output)
             ends[position], before = output.detach(), point
+        if not depends:
+            raise InterceptionError(_NO_PATH)
         at_input, at_baseline = (targets.select(ends[p], target).detach() for p in (1.0, 0.0))
         means = {name: total if n == 1 else total / n for name, total in totals.items()}
         with torch.no_grad():
             contributions = {name: (x - x0s[name]).mul_(means[name]) for name, x in xs.items()}
-        return Found(means, contributions, at_input, at_baseline, target, tally, bool(self._draws.found))
+        return Found(means, contributions, at_input, at_baseline, target, tally)
 
     def _first(self, point: Values, xs: Values) -> tuple[Tensor, Records]:
         """As :meth:`_record`, for the first run; what is drawn from data is drawn at the input."""
@@ -255,6 +263,12 @@ class Streams:
             raise
 
 
+def own_modules(model: Callable[..., Any]) -> tuple[nn.Module, ...]:
+    """The module that a model is, or whose method it is; none for another callable."""
+    owner = model if isinstance(model, nn.Module) else getattr(model, "__self__", None)
+    return (owner,) if isinstance(owner, nn.Module) else ()
+
+
 def _joined(found: list[Found]) -> Found:
     """Row i of the i-th."""
     tally = found[0].tally
@@ -271,7 +285,6 @@ def _joined(found: list[Found]) -> Found:
         rows([f.baseline_output for f in found]),
         found[0].target,
         tally,
-        apart=True,
     )
 
 
@@ -307,6 +320,11 @@ def _without_inference(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor
 
 
+_NO_PATH = (
+    "the output does not depend on the inputs through PyTorch's operations: no gradient leads from it back to any of "
+    "them. What computes elsewhere (trees, NumPy), under torch.no_grad(), in quantized layers or in integers cannot be "
+    "attributed; if only the first part of a model does, attribute the rest to what that part gives"
+)
 _CHECKPOINTING = (
     "attribution cannot run through activation checkpointing or other saved-tensor hooks; switch them off, in the "
     "model (for example model.gradient_checkpointing_disable()) or around this call"

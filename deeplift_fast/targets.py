@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Target = int | tuple[int, ...] | Tensor | Callable[[Any], Tensor] | None
+Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | Callable[[Any], Tensor] | None
 
 
 def reduce(output: Any, target: Target, batch: int) -> Tensor:
@@ -48,7 +48,7 @@ def reduce(output: Any, target: Target, batch: int) -> Tensor:
 
 
 def indices(output: Tensor, target: Target) -> Tensor | None:
-    """The position of each sample's target in `output`, `[batch, …]`.
+    """The position of each sample's target in `output`, `[batch, …]`; negative indices count from the end.
 
     Returns:
         int64 `[batch, k]` for an output of `k + 1` dimensions, or `None` for a callable target.
@@ -62,6 +62,8 @@ def indices(output: Tensor, target: Target) -> Tensor | None:
     batch, classes = output.shape[0], output.shape[1:]
     if target is None:
         return _largest(output)
+    if isinstance(target, list):
+        target = listed(target)
     if isinstance(target, Tensor):
         found = _per_sample(target, batch).to(output.device)
     elif _is_index(target):
@@ -70,8 +72,8 @@ def indices(output: Tensor, target: Target) -> Tensor | None:
         found = torch.tensor([int(t) for t in target], device=output.device).expand(batch, len(target))
     else:
         raise TypeError(
-            f"target is {target!r}; accepted: None, an int, a tuple of ints, an int64 tensor of shape ({batch},), or "
-            "a callable on the model's output"
+            f"target is {target!r}; accepted: None, an int, a tuple of ints, an int64 tensor of shape ({batch},), "
+            "a list with one per sample, or a callable on the model's output"
         )
     if not classes:
         classes = torch.Size([1])
@@ -81,9 +83,9 @@ def indices(output: Tensor, target: Target) -> Tensor | None:
             f"{len(classes)}"
         )
     limits = torch.tensor(classes, device=output.device)
-    if ((found < 0) | (found >= limits)).any():
+    if ((found < -limits) | (found >= limits)).any():
         raise ValueError(f"target lies outside the model's output of shape {tuple(output.shape)}; got {target}")
-    return found[:, : output.dim() - 1]
+    return torch.where(found < 0, found + limits, found)[:, : output.dim() - 1]
 
 
 def class_target(model: Any, given: int | None, name: str = "target_class_idx") -> int | None:
@@ -91,7 +93,7 @@ def class_target(model: Any, given: int | None, name: str = "target_class_idx") 
 
     Args:
         model: the model; one whose dataset does not say how many logits there are takes any class from 0 on.
-        given: the class; `None` for each sample's predicted one.
+        given: the class, negative ones counted from the end; `None` for each sample's predicted one.
         name: what the user knows `given` as.
 
     Returns:
@@ -109,10 +111,23 @@ def class_target(model: Any, given: int | None, name: str = "target_class_idx") 
     said = getattr(getattr(model, "dataset", None), "output_processors", None) is not None
     size = int(model.get_output_size()) if said else None
     classes = 2 if size == 1 else size  # one logit is asked for as class 0 or 1 alike
-    if index < 0 or (classes is not None and index >= classes):
-        accepted = "0 and up" if classes is None else f"0 to {classes - 1}"
-        raise ValueError(f"{name} is {given}; accepted: {accepted}, or none at all for the predicted class")
-    return 0 if size == 1 else index
+    if classes is None:
+        return index  # the model's output will tell
+    if not -classes <= index < classes:
+        raise ValueError(
+            f"{name} is {given}; accepted: 0 to {classes - 1} (or {-classes} to -1, from the end), or none at all for "
+            "the predicted class"
+        )
+    return 0 if size == 1 else index % classes
+
+
+def listed(target: list[Any]) -> Tensor:
+    """One target per sample as a tensor: from ints, or from tuples of as many ints each."""
+    rows = [each if isinstance(each, tuple | list) else (each,) for each in target]
+    if not rows or len({len(row) for row in rows}) > 1 or not all(_is_index(each) for row in rows for each in row):
+        raise TypeError(f"target is {target!r}; a list must hold one int per sample, or one tuple of ints per sample")
+    found = torch.tensor([[int(each) for each in row] for row in rows], device="cpu")
+    return found if isinstance(target[0], tuple | list) else found[:, 0]
 
 
 def _as_index(value: Any) -> int | None:

@@ -16,10 +16,11 @@ def resolve(name: Hashable, x: Tensor, baseline: Tensor | Real | None) -> Tensor
     Args:
         name: what error messages call the input.
         x: the input, `[batch, …]`, floating point.
-        baseline: `None` for zeros, a number, or a tensor of the shape of `x`, or of one sample (`[…]` or `[1, …]`).
+        baseline: `None` for zeros, a number, or a tensor of the shape of `x`, or of one sample (`[…]` or `[1, …]`), of
+            its dtype or of integers.
 
     Raises:
-        TypeError: if it is none of these, or its dtype differs from that of `x`.
+        TypeError: if it is none of these, or its dtype is another floating-point one than that of `x`.
         ValueError: if its shape or device does not fit, or it holds NaN or inf.
     """
     if baseline is None:
@@ -32,6 +33,8 @@ def resolve(name: Hashable, x: Tensor, baseline: Tensor | Real | None) -> Tensor
         )
     if baseline.device != x.device:
         raise ValueError(f"the baseline of input {name!r} is on {baseline.device}, the input on {x.device}")
+    if not baseline.is_floating_point() and not baseline.is_complex():
+        baseline = baseline.to(x.dtype)
     if baseline.dtype != x.dtype:
         raise TypeError(f"the baseline of input {name!r} is {baseline.dtype}, the input {x.dtype}; convert one")
     if baseline.shape not in (x.shape, x.shape[1:], (1, *x.shape[1:])):

@@ -206,7 +206,73 @@ EXTREMES = {
     "nn.AdaptiveMaxPool2d": nn.AdaptiveMaxPool2d((2, 4)),
 }
 
+LINE = torch.tensor([2, 0, 2, 1])  # groups of the second dimension; the fourth has none
+GRID = torch.randint(0, 4, (5, 6, 5), generator=torch.Generator().manual_seed(3))
+BAGS = torch.tensor([[0, 3, 1], [2, 2, 0], [1, 1, 1]])
+
+
+def _scattered(how, **options):
+    """Into a constant, or, with `moved`, into the tensor itself."""
+
+    def call(x):
+        into = x.exp() if options.get("moved") else torch.linspace(-1, 1, 120, dtype=x.dtype).reshape(5, 4, 6)
+        source = torch.cat([x, x[:, : options.get("more", 1)]], 1)
+        return into.scatter_reduce(1, GRID.mT, source, how, include_self=options.get("include_self", True))
+
+    return call
+
+
+def _indexed(how, include_self=True):
+    return lambda x: torch.full_like(x, 0.3).index_reduce(1, LINE, x, how, include_self=include_self)
+
+
+def _segmented(how, **options):
+    return lambda x: torch.segment_reduce(x.transpose(0, 1).contiguous(), how, **options).transpose(0, 1)
+
+
+def _bags(x):
+    return torch.stack([F.embedding_bag(BAGS, each, mode="max", padding_idx=2) for each in x])
+
+
+EXTREMES.update(
+    {
+        "cummax": lambda x: x.cummax(1).values,
+        "cummin": lambda x: torch.cummin(x, -1)[0],
+        "cummax of one number": lambda x: torch.stack([each[1, 0].cummax(0).values for each in x]),
+        "aminmax": lambda x: sum(torch.aminmax(x, dim=1)),
+        "scatter_reduce, amax": _scattered("amax"),
+        "scatter_reduce, amin, without self": _scattered("amin", include_self=False),
+        "scatter_reduce, amax, into what moves": _scattered("amax", moved=True),
+        "scatter_reduce, amax, of a part": _scattered("amax", more=3),
+        "scatter_reduce_": lambda x: torch.zeros_like(x).scatter_reduce_(
+            2, GRID.mT[:, :4], x, "amax", include_self=False
+        ),
+        "index_reduce, amax": _indexed("amax"),
+        "index_reduce, amin, without self": _indexed("amin", False),
+        "segment_reduce, max": _segmented("max", lengths=torch.tensor([1, 0, 3]), initial=0.1),
+        "segment_reduce, min, by offsets": _segmented("min", offsets=torch.tensor([0, 3, 4])),
+        "segment_reduce, max, of each row": lambda x: torch.segment_reduce(
+            x, "max", lengths=torch.tensor([[1, 3], [2, 2], [0, 4], [3, 1], [4, 0]]), axis=1, initial=-1.0
+        ),
+        "aten.scatter_reduce": lambda x: aten.scatter_reduce(x.exp(), 2, GRID.mT[:, :4], x, "amax"),
+        "embedding_bag, max": _bags,
+        "embedding_bag, max, in a line": lambda x: torch.stack(
+            [F.embedding_bag(BAGS.flatten(), each, torch.tensor([0, 4, 4]), mode="max") for each in x]
+        ),
+    }
+)
+PRODUCTS.update(
+    {
+        "scatter_reduce, prod": _scattered("prod"),
+        "scatter_reduce, prod, into what moves": _scattered("prod", moved=True, include_self=False),
+        "index_reduce, prod": _indexed("prod"),
+        "segment_reduce, prod": _segmented("prod", lengths=torch.tensor([1, 0, 3])),
+    }
+)
+
 LAYERS = {
+    "scatter with multiply": lambda x: x.exp().scatter(2, GRID.mT[:, :4], x, reduce="multiply"),
+    "scatter of a number with add": lambda x: x.exp().scatter_(2, GRID.mT[:, :4], 0.5, reduce="add"),
     "scaled_dot_product_attention": lambda x: F.scaled_dot_product_attention(x, x.flip(1), x),
     "causal attention": lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True),
     "attention with a mask": lambda x: F.scaled_dot_product_attention(
@@ -247,6 +313,11 @@ LINEAR = {
     "in-place arithmetic": _in_place,
     "embedding_bag": _bag,
     "real part of a transform": lambda x: torch.fft.rfft(x).real,
+    "scatter_reduce, sum": _scattered("sum"),
+    "scatter_reduce, mean": _scattered("mean", include_self=False),
+    "index_reduce, mean": _indexed("mean"),
+    "segment_reduce, sum": _segmented("sum", lengths=torch.tensor([1, 0, 3])),
+    "segment_reduce, mean": _segmented("mean", offsets=torch.tensor([0, 3, 4])),
     "gather": lambda x: x.gather(1, torch.ones(5, 2, 6, dtype=torch.int64)),
 }
 

@@ -262,3 +262,71 @@ def test_agrees_with_captum_on_what_captum_supports():
     shap = captum.DeepLiftShap(model).attribute(x, normal(4, 6, seed=2), target=1)
     found = DeepLiftShap(model).attribute(x, normal(4, 6, seed=2), target=1)
     torch.testing.assert_close(found, shap, rtol=1e-6, atol=1e-8)
+
+
+class Counting(nn.Module):
+    """Counts its calls outside of what PyTorch sees, and moves its statistics and draws as it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.drop, self.last, self.calls = nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 2), [0]
+
+    def forward(self, x):
+        calls.append(len(x))
+        return self.last(self.drop(torch.tanh(self.norm(x))))
+
+
+calls: list[int] = []
+
+
+class TestReturnedDelta:
+    @pytest.mark.parametrize("explainer", [DeepLift, DeepLiftShap])
+    @pytest.mark.parametrize("function", [None, lambda m, x, x0: ((x[0] - x0[0]) * m[0],)])
+    @pytest.mark.parametrize("training", [False, True])
+    @pytest.mark.filterwarnings("ignore::deeplift_fast.TrainingModeWarning")
+    @pytest.mark.filterwarnings("ignore::deeplift_fast.InterceptionWarning")
+    def test_runs_nothing_more(self, explainer, function, training):
+        torch.manual_seed(0)
+        model = Counting().double().train(training)
+        before = {key: value.clone() for key, value in model.state_dict().items()}
+        x, x0, counts = normal(4, 6), normal(4, 6, seed=1), []
+        for wanted in (False, True):
+            calls.clear()
+            torch.manual_seed(1)
+            found = explainer(model).attribute(
+                x, x0, 1, return_convergence_delta=wanted, custom_attribution_func=function
+            )
+            counts.append(list(calls))
+        assert counts[0] == counts[1]
+        assert found[1].abs().max() < 1e-12
+        for key, value in model.state_dict().items():
+            assert torch.equal(value, before[key]), key
+
+    def test_is_that_of_what_a_custom_function_made(self):
+        explainer, x = DeepLift(classifier()), normal(5, 6)
+        found, delta = explainer.attribute(
+            x, 0.25, 1, return_convergence_delta=True, custom_attribution_func=lambda m: (m[0] * 2,)
+        )
+        torch.testing.assert_close(delta, explainer.compute_convergence_delta(found, 0.25, x, target=1))
+        assert delta.abs().max() > 1e-3
+        _, deltas = DeepLiftShap(classifier()).attribute(
+            x, x[:2], 1, return_convergence_delta=True, custom_attribution_func=lambda m: (m[0] * 2,)
+        )
+        assert deltas.abs().max() > 1e-3
+
+    @pytest.mark.filterwarnings("ignore::deeplift_fast.TrainingModeWarning")
+    def test_computed_apart_leaves_nothing_behind_and_sees_the_same_draws(self):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6, affine=False), nn.Dropout(0.5), nn.Linear(6, 2))
+        model = model.double()
+        model[1].eval()
+        explainer, x = DeepLift(model), normal(4, 6)
+        found, delta = explainer.attribute(x, target=1, return_convergence_delta=True)
+        before, state = torch.get_rng_state(), model[1].running_mean.clone()
+        model[1].train()
+        explainer.compute_convergence_delta(found, 0, x, target=1)
+        assert torch.equal(model[1].running_mean, state)
+        assert torch.equal(torch.get_rng_state(), before)
+        model[1].eval()
+        assert explainer.compute_convergence_delta(found, 0, x, target=1).abs().max() < 1e-12
+        assert delta.abs().max() < 1e-12

@@ -129,5 +129,31 @@ def test_the_warning_comes_once_with_the_number_of_samples_at_the_callers_line()
 
 def test_an_output_that_does_not_change_gives_zeros_and_no_warning():
     x = torch.randn(3, 4)
-    assert not warnings_of(lambda: attribute(lambda x: torch.ones(3, 2), x, target=0))
-    assert not attribute(lambda x: torch.ones(3, 2), x, target=0).contributions.any()
+    for flat in (lambda x: torch.ones(3, 2) + 0 * x[:, :2], lambda x: torch.sign(x.abs() + 1)[:, :2]):
+        assert not warnings_of(lambda flat=flat: attribute(flat, x, target=0))
+        assert not attribute(flat, x, target=0).contributions.any()
+
+
+BAD = {
+    "NaN at the input": (torch.tensor([[0.0], [2.0], [0.0]]), 1.0, (2, 0)),
+    "NaN at the baseline": (torch.tensor([[1.0], [2.0], [3.0]]), 0.0, (0, 3)),
+    "at both": (torch.tensor([[0.0], [2.0], [3.0]]), torch.tensor([[0.0], [0.0], [1.0]]), (1, 2)),
+}
+
+
+@pytest.mark.parametrize("rules", ["rescale", "complete"])
+@pytest.mark.parametrize("name", BAD)
+def test_outputs_that_are_not_finite_are_counted(name, rules):
+    x, x0, (bad, bad0) = BAD[name]
+    call = warnings_of(lambda: attribute(lambda x: torch.relu(x) / x.abs(), x, x0, 0, rules=rules))
+    found = [str(each.message) for each in call]
+    (message,) = [each for each in found if "not finite" in each]
+    assert f"not finite (NaN or inf) for {bad} of 3 samples at the input and for {bad0} at the baseline" in message
+    assert not any("nan" in each for each in found if each != message)
+
+
+def test_an_infinite_output_is_named_too_and_the_others_keep_their_contributions():
+    x = torch.tensor([[200.0], [1.0]])
+    with pytest.warns(ConvergenceWarning, match="for 1 of 2 samples at the input and for 0 at the baseline"):
+        found = attribute(lambda x: x.exp(), x, 0.0, 0, rules="complete")
+    torch.testing.assert_close(found.contributions[1], found.output[1:] - found.baseline_output[1:])

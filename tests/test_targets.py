@@ -28,6 +28,12 @@ def chosen(output, target):
         (torch.tensor([2, 0], dtype=torch.int32), [2.0, 7.0]),
         (torch.tensor([2, 0], dtype=torch.uint8), [2.0, 7.0]),
         (torch.tensor(1), [5.0, 3.0]),
+        (-1, [2.0, 4.0]),
+        (-3, [1.0, 7.0]),
+        (torch.tensor([-1, 1]), [2.0, 3.0]),
+        ([2, 0], [2.0, 7.0]),
+        ([-2, np.int64(-1)], [5.0, 4.0]),
+        ([(2,), (0,)], [2.0, 7.0]),
         (lambda output: output.sum(1), [8.0, 14.0]),
         (lambda output: output[:, 1:2], [5.0, 3.0]),
     ],
@@ -42,6 +48,9 @@ def test_one_class_dimension(target, expected):
         ((0, 1), [1.0, 13.0]),
         ((np.int64(2), 3), [11.0, 23.0]),
         (torch.tensor([[0, 1], [2, 3]]), [1.0, 23.0]),
+        ((-1, -4), [8.0, 20.0]),
+        ([(0, 1), (2, -1)], [1.0, 23.0]),
+        ([[0, 1], [2, 3]], [1.0, 23.0]),
         (lambda output: output[:, 0, 0], [0.0, 12.0]),
     ],
 )
@@ -49,7 +58,7 @@ def test_two_class_dimensions(target, expected):
     assert chosen(DEEP, target).tolist() == expected
 
 
-@pytest.mark.parametrize("target", [None, 0, torch.tensor([0, 0]), lambda output: output])
+@pytest.mark.parametrize("target", [None, 0, -1, [0, -1], torch.tensor([0, 0]), lambda output: output])
 def test_no_class_dimension(target):
     output = torch.tensor([3.0, 4.0])
     assert chosen(output, target).tolist() == [3.0, 4.0]
@@ -63,13 +72,17 @@ def test_a_single_logit_is_class_0():
     ("output", "target", "error", "message"),
     [
         (OUTPUT, 3, ValueError, "outside the model's output of shape"),
-        (OUTPUT, -1, ValueError, "outside"),
+        (OUTPUT, -4, ValueError, "outside"),
         (OUTPUT, torch.tensor([0, 3]), ValueError, "outside"),
-        (OUTPUT, torch.tensor([0, -1]), ValueError, "outside"),
+        (OUTPUT, torch.tensor([0, -4]), ValueError, "outside"),
         (OUTPUT, True, TypeError, "target is True; accepted: None, an int, a tuple"),
         (OUTPUT, 1.0, TypeError, "target is 1.0"),
         (OUTPUT, "logit", TypeError, "target is 'logit'"),
-        (OUTPUT, [0, 1], TypeError, "accepted"),
+        (OUTPUT, [0, 1.5], TypeError, "one int per sample"),
+        (OUTPUT, [True, False], TypeError, "one int per sample"),
+        (OUTPUT, [], TypeError, "one int per sample"),
+        (DEEP, [(0, 1), (0,)], TypeError, "one tuple of ints per sample"),
+        (OUTPUT, [0, 1, 2], ValueError, r"shape \(3,\); accepted: \(2,\)"),
         (OUTPUT, (), TypeError, "accepted"),
         (OUTPUT, (True,), TypeError, "accepted"),
         (OUTPUT, (0.0,), TypeError, "accepted"),
@@ -108,6 +121,9 @@ def test_a_callable_takes_the_logit_out_of_any_output():
 
 def test_the_target_is_reported():
     x = torch.tensor([[1.0, 2.0], [4.0, 3.0]])
+    assert attribute(lambda x: x, x, target=-1).target.tolist() == [1, 1]
+    assert attribute(lambda x: x, x, target=[0, -1]).target.tolist() == [0, 1]
+    x = torch.tensor([[1.0, 2.0], [4.0, 3.0]])
     assert attribute(lambda x: x, x).target.tolist() == [1, 0]
     assert attribute(lambda x: x, x, target=1).target.tolist() == [1, 1]
     assert attribute(lambda x: x, x, target=1).target.dtype == torch.int64
@@ -134,3 +150,30 @@ def test_a_class_may_be_an_int_of_another_library(given):
     found = targets.class_target(torch.nn.Linear(2, 2), given)
     assert found == 1
     assert type(found) is int
+
+
+class Classifier(torch.nn.Module):
+    """As PyHealth's models say how many logits they have."""
+
+    class dataset:
+        output_processors = ()
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def get_output_size(self):
+        return self.size
+
+
+@pytest.mark.parametrize(
+    ("size", "given", "expected"), [(3, -1, 2), (3, -3, 0), (3, 1, 1), (1, -1, 0), (1, -2, 0), (1, 1, 0)]
+)
+def test_classes_are_counted_from_the_end_too(size, given, expected):
+    assert targets.class_target(Classifier(size), given) == expected
+
+
+@pytest.mark.parametrize(("size", "given"), [(3, 3), (3, -4), (1, 2), (1, -3)])
+def test_a_class_that_is_not_there_is_refused(size, given):
+    with pytest.raises(ValueError, match=f"target_class_idx is {given}; accepted: 0 to"):
+        targets.class_target(Classifier(size), given)

@@ -148,8 +148,8 @@ class Attributor:
         finite = _finite(found)
         if finite.all():
             return self._rows(batch, given, found, probability)
-        reason = "the attribution is not finite"
-        result.failures += [Failure(int(number), reason) for number in batch.numbers[~finite]]
+        reasons = _reasons(found)
+        result.failures += [Failure(int(batch.numbers[row]), reasons[row]) for row in np.flatnonzero(~finite)]
         keep = torch.from_numpy(np.flatnonzero(finite)).to(found.output.device)
         fewer = Batch(batch.group, batch.which[finite])
         given = {key: _rows_of(value, keep, len(finite)) for key, value in given.items()}
@@ -240,6 +240,17 @@ def _finite(found: Attribution) -> np.ndarray:
         finite = finite & contributions.reshape(len(finite), -1).isfinite().all(1)
     result: np.ndarray = finite.cpu().numpy()
     return result
+
+
+def _reasons(found: Attribution) -> list[str]:
+    """By sample, what is to say where its attribution is not finite."""
+    ends = zip(found.output.isfinite().tolist(), found.baseline_output.isfinite().tolist(), strict=True)
+    return [
+        "the attribution is not finite"
+        if at_input and at_baseline
+        else f"the model's output is not finite at the {'baseline' if at_input else 'input'}"
+        for at_input, at_baseline in ends
+    ]
 
 
 def _kept(found: Attribution, keep: Tensor) -> Attribution:

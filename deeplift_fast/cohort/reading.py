@@ -261,9 +261,10 @@ def _ahead(reader: _Reader, parts: Sequence[int], processes: int) -> Iterator[Wi
             prefetch_factor=WINDOWS_AHEAD,
             collate_fn=_as_it_is,
             worker_init_fn=_behind,
-            generator=torch.Generator(),  # a loader draws a seed, which must not be the user's
+            generator=torch.Generator(device="cpu"),  # a loader draws a seed, which must not be the user's
         )
-        return iter(loader)
+        with torch.device("cpu"):  # whatever the default device, the seed is drawn there
+            return iter(loader)
 
 
 def _checked(windows: Iterator[Window | CohortError]) -> Iterator[Window]:

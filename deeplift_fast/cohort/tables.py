@@ -397,7 +397,7 @@ def labels_of(model: Any, batch: Mapping[str, Any], target: Any) -> np.ndarray |
     (key,) = model.label_keys
     if key not in batch or _holds_none(batch[key]):
         return None
-    labels = torch.as_tensor(batch[key]).detach().cpu()
+    labels = torch.as_tensor(batch[key], device="cpu").detach()
     if model.mode == "multilabel":
         labels = labels.gather(1, target.detach().cpu().reshape(-1, 1))
     return numbers(labels.reshape(len(labels)).float())

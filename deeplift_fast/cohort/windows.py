@@ -38,7 +38,7 @@ class Ragged:
         lengths = self.lengths[which]
         begins = np.cumsum(self.lengths)[which] - lengths
         shape = (len(which), int(lengths.max(initial=0)), *self.flat.shape[1:])
-        padded = torch.zeros(shape, dtype=torch.from_numpy(self.flat[:0]).dtype)
+        padded = torch.zeros(shape, dtype=torch.from_numpy(self.flat[:0]).dtype, device="cpu")
         row, column = np.nonzero(np.arange(shape[1]) < lengths[:, None])
         padded.numpy()[row, column] = self.flat[begins[row] + column]
         return padded

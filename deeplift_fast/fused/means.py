@@ -71,7 +71,7 @@ def _differing(baseline: Tensor, mask: Tensor, count: Tensor, padding_counts: bo
         return rows[:, None], where
     alike = not mask.is_floating_point() and not padding_counts and torch.equal(highest * mask, baseline)
     if alike and bool(count.all()):  # one token, and padding
-        return count[:1], torch.zeros(len(count), dtype=torch.int64)
+        return count[:1], torch.zeros(len(count), dtype=torch.int64, device=count.device)
     return count, None
 
 

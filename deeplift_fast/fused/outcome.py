@@ -1,5 +1,6 @@
 """What a call through fused layers computes, apart from what is told of it: that waits for numbers."""
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from deeplift_fast import ops
 from deeplift_fast.attribution import Attribution
-from deeplift_fast.completeness import scaled_by, totals, warn_of_factors, warn_of_missed
+from deeplift_fast.completeness import scaled_by, totals, warn_if_not_finite, warn_of_factors, warn_of_missed
 from deeplift_fast.diagnostics import Tally
 from deeplift_fast.fused.models import FusedModel
 from deeplift_fast.fused.plan import Baselines, Features, run
@@ -68,11 +69,15 @@ class Outcome:
         else:
             later.ask((self.figures,), found.extend)
             later.fetch()
-        count = int(sum(found[2::3]))
+        count, delta = int(sum(found[2::3])), self.delta
+        if not math.isfinite(sum(found[::3])):
+            warn_if_not_finite(self.output, self.baseline_output)
+            finite = self.output.isfinite() & self.baseline_output.isfinite()
+            count, delta = int((~self.fine & finite).sum()), delta.where(finite, 0.0)
         if count and self.scaled:
             warn_of_factors(self.fine, self.output.double() - self.baseline_output.double())
         elif count:
-            warn_of_missed(count, self.delta, tolerance)
+            warn_of_missed(count, delta, tolerance)
         report = self.tally.report_of(sum(found[::3]), sum(found[1::3]))
         report = report.of(self.contributions.values(), self.output, self.baseline_output)
         return Attribution(

@@ -208,7 +208,7 @@ def _run_part(
     later: ReadBack,
 ) -> Part:
     totals: dict[str, Tensor] = {}
-    chosen = torch.empty(0)
+    chosen = torch.empty(0, device=model.device)
     output = baseline_output = chosen
     with torch.inference_mode(False), torch.no_grad():
         for k in range(steps, 0, -1):
@@ -234,9 +234,9 @@ def _target(logits: Tensor, target: int | None) -> Tensor:
     """The class that is explained of each sample, int64 `[batch, 1]`."""
     if target is None:
         return logits.argmax(1, keepdim=True)
-    if not 0 <= target < logits.shape[1]:
+    if not -logits.shape[1] <= target < logits.shape[1]:
         raise ValueError(f"target lies outside the model's output of shape {tuple(logits.shape)}; got {target}")
-    return torch.full((len(logits), 1), target, device=logits.device)
+    return torch.full((len(logits), 1), target % logits.shape[1], device=logits.device)
 
 
 def _at(chosen: Tensor, logits: Pair) -> tuple[Tensor, Tensor]:

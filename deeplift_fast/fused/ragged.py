@@ -36,7 +36,7 @@ class Ragged:
 
     @staticmethod
     def _sorted(order: Tensor, lengths: Tensor) -> "Ragged":
-        steps = torch.arange(int(lengths[0]))
+        steps = torch.arange(int(lengths[0]), device=lengths.device)
         return Ragged(lengths, torch.searchsorted(-lengths, -steps), order)
 
     @staticmethod
@@ -118,7 +118,7 @@ class Ragged:
         """
         assert self.order is not None
         count = len(self.order)
-        leader, alone = torch.full((count,), -1), 0
+        leader, alone = torch.full((count,), -1, device=rows.device), 0
         for _ in range(_TRIES):
             if alone == _ALONE or not bool((leader < 0).any()):
                 break
@@ -127,11 +127,11 @@ class Ragged:
             leader[same] = first
             alone = alone + 1 if int(same.sum()) == 1 else 0
         open_ = leader < 0
-        leader[open_] = torch.arange(count)[open_]
+        leader[open_] = torch.arange(count, device=rows.device)[open_]
         kept, where = leader.unique(return_inverse=True)
         if len(kept) == count:
-            return self, torch.arange(len(rows)), where
-        chosen = torch.zeros(count, dtype=torch.bool)
+            return self, torch.arange(len(rows), device=rows.device), where
+        chosen = torch.zeros(count, dtype=torch.bool, device=rows.device)
         chosen[kept] = True
         return Ragged._sorted(self.order[kept], self.lengths[kept]), chosen[self.place].nonzero().squeeze(1), where
 
@@ -144,4 +144,4 @@ class Ragged:
 
 
 def _everybody(samples: int, steps: int) -> Tensor:
-    return torch.full((steps,), samples)
+    return torch.full((steps,), samples, device="cpu")

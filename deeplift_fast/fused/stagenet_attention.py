@@ -104,8 +104,8 @@ def _spans(steps: Ragged, windows: Windows, mask: Tensor) -> Spans:
     real = windows.real.squeeze(-1)
     asking = real.sum(1)
     starts, queries = (F.pad(counts.cumsum(0), (1, 0)) for counts in (steps.lengths, asking))
-    sample = torch.repeat_interleave(torch.arange(len(real)), steps.lengths)
-    step = torch.arange(len(sample)) - starts[sample]
+    sample = torch.repeat_interleave(torch.arange(len(real), device=real.device), steps.lengths)
+    step = torch.arange(len(sample), device=sample.device) - starts[sample]
     looks = mask.gather(1, steps.step[windows.rows.x])[real]
     pairs = int((steps.lengths * asking).sum())
     return Spans(steps.rows(sample, step), starts, queries, looks, mask[sample, step], pairs)

@@ -18,7 +18,7 @@ class Watched:
         # Few hidden units have no theme. On a GPU looking would take a read-back: only counted changes are seen there.
         self._weights = [weight for weight in weights if weight.numel() and weight.device.type == "cpu"]
         with torch.no_grad():
-            self._factors = [_factors(weight[0].numel(), weight.dtype) for weight in self._weights]
+            self._factors = [_factors(weight[0].numel(), weight) for weight in self._weights]
             self._sums = self._summed()
 
     def is_outdated(self) -> bool:
@@ -34,5 +34,5 @@ class Watched:
         ]
 
 
-def _factors(count: int, dtype: torch.dtype) -> Tensor:
-    return torch.linspace(0.5, 1.5, count, dtype=dtype).sin_()
+def _factors(count: int, like: Tensor) -> Tensor:
+    return torch.linspace(0.5, 1.5, count, dtype=like.dtype, device=like.device).sin_()

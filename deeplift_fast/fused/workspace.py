@@ -28,7 +28,7 @@ def take(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device = _CPU
         fitting = [i for i, buffer in enumerate(_free) if len(buffer) >= size]
         buffer = _free.pop(min(fitting, key=lambda i: len(_free[i]))) if fitting else None
     if buffer is None:
-        buffer = torch.empty(max(size, 64), dtype=torch.uint8)
+        buffer = torch.empty(max(size, 64), dtype=torch.uint8, device=device)
     return buffer[:size].view(dtype).reshape(shape)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeplift_fast.rules.call import Call, is_floating, leaves
+from deeplift_fast.rules.call import Call, is_floating, leaves, whole
 
 Nodes = tuple[tuple[float, float], ...]
 Note = Callable[[Tensor], None]
@@ -54,7 +54,7 @@ class AveragedRule(torch.autograd.Function):
         ctx.call, ctx.nodes, ctx.note = call, nodes, note
         ctx.save_for_backward(*xs, *call.x0s)
         ctx.set_materialize_grads(False)
-        outputs = call.run(*xs)
+        outputs = whole(call.run(*xs), call.actual.floats)
         shape.append(type(outputs))
         if isinstance(outputs, Tensor):
             return outputs

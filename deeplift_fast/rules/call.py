@@ -151,6 +151,20 @@ class Arguments:
         return func(*args, **kwargs)
 
 
+def whole(result: Any, arguments: Iterable[Tensor]) -> Any:
+    """An operation's result, copied where it is a view of memory that no argument holds.
+
+    The model may write to such a result, but autograd refuses it of a view that was made inside of a `Function`.
+    """
+    held = {tensor.untyped_storage().data_ptr() for tensor in arguments}
+
+    def copied(leaf: Any) -> Any:
+        is_own_view = isinstance(leaf, Tensor) and leaf._is_view() and leaf.untyped_storage().data_ptr() not in held
+        return leaf.clone() if is_own_view else leaf
+
+    return copied(result) if isinstance(result, Tensor) else mapped(copied, result)
+
+
 def same_choices(ours: list[Any], theirs: list[Any]) -> bool:
     """Whether masks, indices and numbers are the same in both streams."""
     return len(ours) == len(theirs) and all(a is b or _same(a, b) for a, b in zip(ours, theirs, strict=True))

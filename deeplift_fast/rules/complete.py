@@ -1,14 +1,15 @@
 """The rule set `"complete"`: the rule of every operation, found by its name."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
+from operator import index
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deeplift_fast.rules import attention, composed, distances, norms, recurrent, registry, tables
+from deeplift_fast.rules import attention, composed, distances, grouped, norms, recurrent, registry, tables
 from deeplift_fast.rules.averaged import GRADIENT, MIDPOINT, QUADRATURE, averaged
 from deeplift_fast.rules.call import Arguments, Call, is_floating, named_in_place, out_of_place, shared_name
 from deeplift_fast.rules.elementwise import CLOSED, ClosedRule, ElementwiseRule
@@ -23,7 +24,7 @@ from deeplift_fast.rules.quotient import (
 from deeplift_fast.rules.ruleset import Meeting, Note, draw
 from deeplift_fast.rules.secant import SecantRule
 from deeplift_fast.rules.softmax import LogSoftmaxRule, LogSumExpRule, SoftmaxRule
-from deeplift_fast.rules.winner import amax, max_pool
+from deeplift_fast.rules.winner import amax, cumulative_max, max_pool
 
 _SECANT = {"relu": "relu", "sigmoid": "sigmoid", "tanh": "tanh", "special_expit": "sigmoid", "expit": "sigmoid"}
 _PRODUCTS = frozenset(("mul", "multiply", "rmul"))
@@ -31,9 +32,10 @@ _MATMULS = frozenset(("matmul", "mm", "bmm"))
 _QUOTIENTS = frozenset(("div", "divide", "true_divide", "truediv"))
 _EXPONENTS = {"square": 2, "sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1}
 _CLOSED_POWERS = {exponent: name for name, exponent in _EXPONENTS.items()}
-_SOFTMAX = frozenset(("softmax", "special_softmax"))
+SOFTMAX = frozenset(("softmax", "special_softmax"))
 _LOG_SOFTMAX = frozenset(("log_softmax", "special_log_softmax"))
 _EXTREMES = frozenset(("amax", "amin", "max", "min"))
+_CUMULATIVE = frozenset(("cummax", "cummin"))
 _NORMS = frozenset(("norm", "vector_norm", "linalg_vector_norm", "linalg_norm"))
 _BATCH_NORMS = frozenset(("batch_norm", "native_batch_norm"))
 _CLAMPS: dict[str, Callable[..., Any]] = {
@@ -42,7 +44,7 @@ _CLAMPS: dict[str, Callable[..., Any]] = {
     "clamp_min": composed.clamp_min,
 }
 _CLAMPS["clamp_max"] = composed.clamp_max
-_POOLS = {
+POOLS = {
     f"{prefix}max_pool{n}d{suffix}": n
     for prefix in ("", "adaptive_")
     for n in (1, 2, 3)
@@ -66,6 +68,7 @@ _WRITTEN_OUT: dict[str, Callable[..., Any]] = {
     "minimum": composed.minimum,
     "fmax": composed.maximum,
     "fmin": composed.minimum,
+    "aminmax": composed.aminmax,
     "logaddexp": composed.logaddexp,
     "gumbel_softmax": composed.gumbel_softmax,
     "scaled_dot_product_attention": attention.scaled_dot_product_attention,
@@ -121,6 +124,10 @@ def written_out(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cal
         return composed.complex_abs if isinstance(x, Tensor) and x.is_complex() else None
     if name == "rrelu":
         return composed.rrelu if kwargs.get("training", args[3] if len(args) > 3 else False) else None
+    if name == "scatter":
+        return composed.scatter if kwargs.get("reduce") is not None else None
+    if name == "embedding_bag":
+        return composed.embedding_bag_max if composed.takes_maximum(args, kwargs) else None
     if name == "cross_entropy":
         return composed.cross_entropy if _has_class_indices(args, kwargs) else None
     return _WRITTEN_OUT.get(name)
@@ -234,7 +241,12 @@ def apply(call: Call, note: Note) -> tuple[Any, str]:
     if kind is None and name in _QUOTIENTS and call.argument(3, "rounding_mode") is None:
         return _quotient(call)
     if kind == "bilinear" or (kind is None and name in tables.BILINEAR):
-        return _product(call)
+        return _product(call, note)
+    if kind is None and name in grouped.NAMES and not any(x.is_complex() for x in call.actual.floats):
+        return grouped.reduced(call)
+    of_one = len(call.moved) == 1 and not call.xs[0].is_complex()
+    if kind is None and name in tables.ELEMENTWISE and of_one and name != "prelu":
+        return _elementwise(call), "secant"  # of its second tensor, as an exponent
     if kind == "elementwise" and call.moved == [0]:
         return _elementwise(call), "secant"
     if kind == "gradient" or (kind is None and name in tables.GRADIENT):
@@ -248,7 +260,7 @@ def _by_gradient(call: Call, note: Note) -> tuple[Any, str]:
     return averaged(call, GRADIENT, partial(note, call.name, "gradient")), "gradient"
 
 
-def _product(call: Call) -> tuple[Any, str]:
+def _product(call: Call, note: Note) -> tuple[Any, str]:
     if len(call.moved) == 1:
         return call.as_it_is(), "linear"
     if any(x.is_complex() for x in call.xs):
@@ -264,6 +276,8 @@ def _product(call: Call) -> tuple[Any, str]:
             return ProductRule.apply(a, a0, b, b0, len(inverses) == 2), "midpoint"
         if call.name in _MATMULS and a.dim() >= 2 and b.dim() >= 2 and len(inverses) != 1:
             return MatmulRule.apply(a, a0, b, b0), "midpoint"
+    if len(call.moved) > 2 and call.name in ("einsum", "bilinear"):  # of degree three or more
+        return averaged(call, QUADRATURE, partial(note, call.name, "quadrature")), "quadrature"
     if len(inverses) == 1:
         return InverseBilinearRule.apply(call, inverses[0], *call.xs), "quotient"
     return averaged(call, MIDPOINT), "midpoint"
@@ -293,16 +307,18 @@ def _of_one_tensor(call: Call) -> tuple[Any, str] | None:
         return SecantRule.apply(x, x0, _SECANT[name], "rescale"), "secant"
     if name in tables.ELEMENTWISE or (name in _QUOTIENTS and call.argument(3, "rounding_mode") is not None):
         return _elementwise(call), "secant"
-    if name in _SOFTMAX or name in _LOG_SOFTMAX:
+    if name in SOFTMAX or name in _LOG_SOFTMAX:
         return _softmax(call, x, x0), "log-mean"
     if name == "logsumexp":
         return LogSumExpRule.apply(
             x, x0, _dims(call.argument(1, "dim")), call.argument(2, "keepdim", False)
         ), "log-mean"
-    if name in _POOLS:
+    if name in POOLS:
         return _pooled(call, x, x0), "winner"
     if name in _EXTREMES:
         return _extreme(call, x, x0), "winner"
+    if name in _CUMULATIVE:
+        return _cumulative(call, x, x0), "winner"
     return None
 
 
@@ -330,8 +346,9 @@ def _exponent(call: Call) -> Any:
     return None if any(exponent is x for x in call.xs) else exponent
 
 
-def _dims(dim: int | Iterable[int]) -> tuple[int, ...]:
-    return (dim,) if isinstance(dim, int) else tuple(dim)
+def _dims(dim: Any) -> tuple[int, ...]:
+    """Dimensions from one, in whatever form PyTorch takes an index (NumPy's too), or from several."""
+    return tuple(map(index, dim)) if isinstance(dim, tuple | list) else (index(dim),)
 
 
 def _softmax(call: Call, x: Tensor, x0: Tensor) -> Tensor:
@@ -341,7 +358,7 @@ def _softmax(call: Call, x: Tensor, x0: Tensor) -> Tensor:
     dtype = next((a for a in (*call.actual.args, *call.actual.kwargs.values()) if isinstance(a, torch.dtype)), None)
     if dtype is not None:
         x, x0 = x.to(dtype), x0.to(dtype)
-    rule = SoftmaxRule if call.name in _SOFTMAX else LogSoftmaxRule
+    rule = SoftmaxRule if call.name in SOFTMAX else LogSoftmaxRule
     found: Tensor = rule.apply(x, x0, dim)
     return found
 
@@ -357,6 +374,12 @@ def _extreme(call: Call, x: Tensor, x0: Tensor) -> Any:
     return type(at)((found, at.indices))
 
 
+def _cumulative(call: Call, x: Tensor, x0: Tensor) -> Any:
+    sign, dim = -1 if call.name == "cummin" else 1, call.argument(1, "dim")
+    values, indices = cumulative_max(sign * x, sign * x0, dim)
+    return getattr(torch.return_types, call.name)((sign * values, indices))
+
+
 def _pooled(call: Call, x: Tensor, x0: Tensor) -> Any:
     stem = call.name.removesuffix("_with_indices")
     names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
@@ -366,6 +389,6 @@ def _pooled(call: Call, x: Tensor, x0: Tensor) -> Any:
     if limit == 6 and given.get("stride") in ((), []):
         given["stride"] = None
     pool = partial(getattr(F, stem), return_indices=True, **given)
-    y, at = max_pool(pool, _POOLS[call.name], x, x0)
+    y, at = max_pool(pool, POOLS[call.name], x, x0)
     both = call.name != stem or call.argument(limit, "return_indices", False)
     return (y, at) if both else y

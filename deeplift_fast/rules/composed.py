@@ -51,6 +51,39 @@ def minimum(input: Tensor, other: Tensor) -> Tensor:
     return torch.stack(torch.broadcast_tensors(input, other)).amin(0)
 
 
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The smallest and the largest element."""
+    dims = () if dim is None else (dim,)
+    return torch.return_types.aminmax((input.amin(dims, keepdim), input.amax(dims, keepdim)))  # type: ignore
+
+
+def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None, reduce: str) -> Tensor:
+    """`torch.scatter` with `reduce`: added to what is there, or multiplied with it."""
+    src = value if src is None else src
+    src = src if isinstance(src, Tensor) else torch.full_like(index, src, dtype=input.dtype)
+    return torch.scatter_reduce(input, dim, index, src, {"add": "sum", "multiply": "prod"}[reduce])
+
+
+def takes_maximum(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call of `F.embedding_bag` takes the largest of each bag, from rows that it does not renormalise."""
+    mode, max_norm = (kwargs.get(key, args[i] if len(args) > i else None) for i, key in ((6, "mode"), (3, "max_norm")))
+    return mode == "max" and max_norm is None
+
+
+def embedding_bag_max(
+    input: Tensor, weight: Tensor, offsets: Any = None, *_: Any, padding_idx: int | None = None, **options: Any
+) -> Tensor:
+    """The largest of each bag's rows; 0 for a bag without any."""
+    padding = torch.zeros_like(input, dtype=torch.bool) if padding_idx is None else input == padding_idx % len(weight)
+    rows = F.embedding(input, weight).masked_fill(padding.unsqueeze(-1), -torch.inf)
+    if input.dim() == 2:
+        found = rows.amax(1)
+    else:
+        ends = offsets if options.get("include_last_offset") else F.pad(offsets, (0, 1), value=len(input))
+        found = torch.segment_reduce(rows, "max", offsets=ends)
+    return found.masked_fill(found == -torch.inf, 0.0)
+
+
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """The largest of `input` and `min`, then the smallest of that and `max`, for bounds that are tensors."""
     if min is not None:

@@ -1,5 +1,6 @@
 """Norms, distances and spreads written out in squares, sums and roots."""
 
+from operator import index
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 def _dims(x: Tensor, dim: Any) -> tuple[int, ...]:
     if dim is None:
         return tuple(range(x.dim()))
-    return (dim,) if isinstance(dim, int) else tuple(dim)
+    return tuple(map(index, dim)) if isinstance(dim, tuple | list) else (index(dim),)
 
 
 def vector_norm(

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeplift_fast.rules.call import whole
+
 # Where |Δ| is below this part of 1 + |x|, rounding spoils the quotient more than the midpoint's derivative is off:
 # about the cube root of the dtype's eps.
 _NEAR = {torch.float32: 4e-3, torch.float64: 5e-6}
@@ -32,7 +34,7 @@ class ElementwiseRule(torch.autograd.Function):
             inverse: whether the result is an inverse, see :func:`deeplift_fast.rules.quotient.is_inverse`.
         """
         ctx.inverse = inverse
-        y = f(x)
+        y = whole(f(x), (x,))
         ctx.save_for_backward(_slope(f, x, x0, y, alone))
         return y
 

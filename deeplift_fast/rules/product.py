@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeplift_fast.rules.call import whole
+
 
 class ProductRule(torch.autograd.Function):
     """`a * b`, with `Δ(ab) = Δa·(b + b0)/2 + Δb·(a + a0)/2`."""
@@ -33,7 +35,7 @@ class MatmulRule(torch.autograd.Function):
         """`torch.matmul(a, b)`; leading dimensions broadcast, each operand has its baseline's shape."""
         ctx.shapes = a.shape, b.shape
         ctx.save_for_backward(_mean(a, a0), _mean(b, b0))
-        return torch.matmul(a, b)
+        return whole(torch.matmul(a, b), (a, b))  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, None]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from deeplift_fast.rules import tables
 from deeplift_fast.rules.averaged import vjp
-from deeplift_fast.rules.call import Call
+from deeplift_fast.rules.call import Call, whole
 
 _SCALING = frozenset(("MulBackward0", "DivBackward0"))
 
@@ -131,7 +131,7 @@ class InverseBilinearRule(torch.autograd.Function):
         """
         ctx.call, ctx.index = call, index
         ctx.save_for_backward(*xs, *call.x0s)
-        found: Tensor = call.run(*xs)
+        found: Tensor = whole(call.run(*xs), call.actual.floats)
         return found
 
     @staticmethod

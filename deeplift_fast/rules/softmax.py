@@ -5,6 +5,9 @@ With p and p0 the probabilities in the two streams, `m = (p − p0)/(log p − l
     Δp = m∘(Δz − Δlogsumexp),      Δlogsumexp = Σ (m/Σm)·Δz
 
 hold exactly: the second follows from Σ Δp = 0.
+
+The multipliers of softmax's and log_softmax's arguments sum to zero, as logits may all be shifted at once. Where logits
+move by thousands, rounding in float32 shows in the contributions as if they did not; see :func:`_balanced`.
 """
 
 from typing import Any
@@ -30,7 +33,32 @@ def _softmax(z: Tensor, z0: Tensor, dim: int, log: bool) -> tuple[Tensor, Tensor
 def _shares(mean: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     """`m/Σm`; 0 where a row has no mean (every logit −inf: the softmax itself is NaN there, and stays so)."""
     total = mean.sum(dim, keepdim=True)
-    return torch.where(total > 0, mean / total, 0.0)
+    shares = torch.where(total > 0, mean / total, 0.0)
+    return shares.addcmul_(shares, 1 - shares.sum(dim, keepdim=True))  # they sum to 1, but for one rounding
+
+
+FAR = 1e3  # a change of logits from which on rounding in float32 shows
+
+
+def _moves_far(z: Tensor, z0: Tensor) -> bool:
+    """Whether some logit moves by more than `FAR`; not asked of a GPU, which would have to be waited for."""
+    if z.is_cuda or z.dtype != torch.float32 or not z.numel():
+        return False
+    return bool((z - z0).abs_().nan_to_num_(0.0).max() > FAR)
+
+
+def _balanced(found: Tensor, dim: int) -> Tensor:
+    """Multipliers that sum to zero exactly, in whatever order they are added up.
+
+    They are rounded to multiples of one number in each row, 2⁻²³ or so of the sum of the positive ones: float32 holds
+    every sum of them. What is left of the whole sum goes to the largest.
+    """
+    mass = found.abs().sum(dim, keepdim=True) / 2
+    unit = mass / torch.frexp(mass).mantissa * 2.0**-23
+    unit = torch.where(unit > 0, unit, 1.0)
+    count = (found / unit).round_()
+    largest = found.abs().argmax(dim, keepdim=True)
+    return count.scatter_add_(dim, largest, -count.sum(dim, keepdim=True)).mul_(unit)
 
 
 class SoftmaxRule(torch.autograd.Function):
@@ -40,7 +68,7 @@ class SoftmaxRule(torch.autograd.Function):
     def forward(ctx: Any, z: Tensor, z0: Tensor, dim: int) -> Tensor:
         """`softmax(z, dim)`; `z0` is the baseline's logits, of the same shape."""
         p, mean = _softmax(z, z0, dim, log=False)
-        ctx.dim = dim
+        ctx.dim, ctx.far = dim, _moves_far(z, z0)
         ctx.save_for_backward(mean)
         return p
 
@@ -49,7 +77,8 @@ class SoftmaxRule(torch.autograd.Function):
         """`m∘g − m·(mᵀg)/Σm`."""
         (mean,) = ctx.saved_tensors
         module = ops if gradient.is_cuda else naive
-        return module.log_mean_softmax_backward(gradient, mean, ctx.dim), None, None
+        found = module.log_mean_softmax_backward(gradient, mean, ctx.dim)
+        return _balanced(found, ctx.dim) if ctx.far else found, None, None
 
 
 class LogSoftmaxRule(torch.autograd.Function):
@@ -59,15 +88,17 @@ class LogSoftmaxRule(torch.autograd.Function):
     def forward(ctx: Any, z: Tensor, z0: Tensor, dim: int) -> Tensor:
         """`log_softmax(z, dim)`."""
         log_p, mean = _softmax(z, z0, dim, log=True)
-        ctx.dim = dim
+        ctx.dim, ctx.far = dim, _moves_far(z, z0)
         ctx.save_for_backward(_shares(mean, dim))
         return log_p
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """`g − (m/Σm)·Σg`."""
+        """`g − (m/Σm)·Σg`, without the remainder of its sum, which is zero."""
         (weights,) = ctx.saved_tensors
-        return gradient - weights * gradient.sum(ctx.dim, keepdim=True), None, None
+        found = gradient - weights * gradient.sum(ctx.dim, keepdim=True)
+        found.addcmul_(weights, found.sum(ctx.dim, keepdim=True), value=-1)
+        return _balanced(found, ctx.dim) if ctx.far else found, None, None
 
 
 class LogSumExpRule(torch.autograd.Function):

@@ -76,7 +76,7 @@ BILINEAR = frozenset(
 # Results that jump or choose: no secant is complete, so the gradient at the input serves, and the report names them.
 GRADIENT = frozenset(
     """
-    sort topk kthvalue median nanmedian mode cummax cummin msort quantile nanquantile
+    sort topk kthvalue median nanmedian mode msort quantile nanquantile
     fractional_max_pool2d fractional_max_pool3d fractional_max_pool2d_with_indices fractional_max_pool3d_with_indices
     """.split()
 )

@@ -88,6 +88,26 @@ def amax(x: Tensor, x0: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
     return found.reshape(shape)
 
 
+def cumulative_max(x: Tensor, x0: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """`torch.cummax` with the winner rule: each place has its own pair of winners.
+
+    Args:
+        x: at the input; any shape.
+        x0: at the baseline; the shape of `x`.
+        dim: the dimension along which it goes.
+
+    Returns:
+        The maxima so far, and the indices of the winners at the input.
+    """
+    moved = [t.reshape(t.shape or (1,)).movedim(dim, -1) for t in (x, x0)]
+    rows, rows0 = (t.unsqueeze(0).flatten(0, -2) for t in moved)
+    with torch.no_grad():
+        (y, at), (y0, at0) = rows.cummax(1), rows0.cummax(1)
+    found = WinnerRule.apply(rows, rows0, y, y0, at, at0)
+    maxima, winners = (t.reshape(moved[0].shape).movedim(-1, dim).reshape(x.shape) for t in (found, at))
+    return maxima, winners
+
+
 def _product(x: Tensor, dims: list[int]) -> int:
     size = 1
     for d in dims:

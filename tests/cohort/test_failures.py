@@ -99,7 +99,9 @@ def test_a_result_that_is_not_finite_is_a_failure(tmp_path):
     assert 0 < sum(has) < 23
     done = run(model, data, tmp_path)
     assert done.failures == sum(has)
-    assert {row["reason"] for row in table(tmp_path, "failures").to_pylist()} == {"the attribution is not finite"}
+    assert {row["reason"] for row in table(tmp_path, "failures").to_pylist()} == {
+        "the model's output is not finite at the input"
+    }
     assert np.isfinite(table(tmp_path, "attributions")["attribution"].to_numpy()).all()
 
 

@@ -179,3 +179,14 @@ def test_registered_as_pytorch_expects():
     log_p = [forward(ops, c, stream)[1] for stream in (0, 1)]
     flat = [each for name in names for each in c[name]]
     torch.library.opcheck(op.attention_backward, (c["m"], *flat, c["where"], c["looks"], *log_p, 0.5))
+
+
+@pytest.mark.parametrize("half", [0.0, 0.5])
+@pytest.mark.parametrize("module", [ops, naive])
+def test_an_offset_of_every_row_moves_no_score(module, half):
+    c = case(5, [9, 4], [2, 3], dtype=torch.float32, some_unseen=False)
+    log_p = [forward(ops, c, stream)[1] for stream in (0, 1)]
+    far = {**c, "rows": tuple(rows + 512 for rows in c["rows"])}
+    function = naive_back if module is naive else ops.attention_backward
+    near, found = back(c, log_p, half, function)[0], back(far, log_p, half, function)[0]
+    assert (near - found).abs().max() < 2e-3 * near.abs().max()

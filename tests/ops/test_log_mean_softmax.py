@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplift_fast import ops
-from deeplift_fast.ops import NAMESPACE
+from deeplift_fast.ops import NAMESPACE, naive
 
 
 def numbers(seed, *shape, dtype=torch.float64):
@@ -102,3 +102,12 @@ def test_registered_as_pytorch_expects():
     op = getattr(torch.ops, NAMESPACE)
     torch.library.opcheck(op.log_mean_softmax, (numbers(0, 3, 5), numbers(1, 3, 5), 1, False))
     torch.library.opcheck(op.log_mean_softmax_backward, (numbers(0, 3, 5).mT, numbers(1, 5, 3), 0))
+
+
+@pytest.mark.parametrize("module", [ops, naive])
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_multipliers_sum_to_zero(module, offset):
+    z, z0, g = (numbers(i, 30, 17, dtype=torch.float32) for i in range(3))
+    _, mean = ops.log_mean_softmax(z, z0, 1)
+    m = module.log_mean_softmax_backward(g + offset, mean, 1).double()
+    assert (m.sum(1).abs() <= 1e-7 * m.abs().sum(1)).all()

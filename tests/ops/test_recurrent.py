@@ -188,3 +188,16 @@ def test_registered_as_pytorch_expects(cell):
     torch.library.opcheck(
         KERNELS[1], (h, m_master, k, log_p.exp(), steps.counts, *weights.back, levels, cell, weights.inputs)
     )
+
+
+@pytest.mark.parametrize("implementation", [NAIVE, KERNELS])
+def test_master_gates_shifted_at_once_move_nothing(implementation):
+    levels, units, inputs = 4, 8, 3
+    masters = torch.ones(2 * levels, inputs + 1), torch.ones(2 * levels, units), torch.linspace(-1, 1, 2 * levels)
+    draw = [torch.zeros(4, units, inputs + 1), torch.zeros(4, units, units), torch.zeros(4, units)]
+    weights = pack("stagenet", *draw, inputs, masters, levels)
+    steps, u = rows_of([3, 2], inputs + 1, torch.float32)
+    m_master = rows_of([3, 2], levels, torch.float32, seed=4)[1] + torch.tensor([0.0, 0.0, 0.0, 1e4])
+    m_h = torch.zeros(len(u), weights.units)
+    *_, m_u = through(implementation, weights, steps, u, u, torch.arange(2), steps.counts, "secant", 0.5, m_h, m_master)
+    assert m_u.abs().max() < 1e-6

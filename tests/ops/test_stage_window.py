@@ -184,3 +184,18 @@ def test_registered_as_pytorch_expects():
     m = [each.float() for each in multipliers()]
     arguments = (*m, *fixed["h"], *fixed["places"], fixed["rows"][0], fixed["real"], log_stage, 9, LEVELS, 0.5)
     torch.library.opcheck(torch.ops.deeplift_fast.stage_window_backward, arguments)
+
+
+@pytest.mark.parametrize("module", [torch.ops.deeplift_fast, naive])
+def test_stages_shifted_at_once_move_nothing(module):
+    fixed = case(torch.float32)
+    far = tuple(each + 512 for each in fixed["h"])
+    log_stage = ops.stage_window(**fixed)[3]
+    _, mean, last = (each.float() for each in multipliers())
+    _, m_master = module.stage_window_backward(
+        torch.zeros(3, WINDOW, LEVELS * CHUNK), mean, last, *far, *fixed["places"], fixed["rows"][0], fixed["real"],
+        log_stage, len(fixed["log_p"][0]), LEVELS, 0.5,
+    )  # fmt: skip
+    first = fixed["rows"][0][0, 0]  # the distance of a window's first step is in each of its stages
+    assert fixed["real"][0].all()
+    assert m_master[first].abs().max() < 1e-6 * m_master.abs().max()

@@ -1,8 +1,9 @@
 """`rules="complete"`: `Σ m·Δx = Δy` for every operation, whatever its form."""
 
+import numpy as np
 import pytest
 import torch
-from rule_cases import CALLS, ELEMENTWISE, LINEAR, MIXING, PRODUCTS, QUADRATURE, SOFTMAX
+from rule_cases import CALLS, ELEMENTWISE, LINEAR, MIXING, PRODUCTS, QUADRATURE, SOFTMAX, positive
 
 from deeplift_fast import attribute
 
@@ -154,3 +155,86 @@ def test_further_arguments_are_repeated_with_the_segments():
     expected = attribute(model, normal(0), normal(1), **options)
     found = attribute(model, normal(0), normal(1), segments_at_once=4, **options)
     torch.testing.assert_close(found.contributions, expected.contributions)
+
+
+@pytest.mark.filterwarnings("ignore::deeplift_fast.InterceptionWarning")
+@pytest.mark.parametrize("name", CALLS)
+def test_results_may_be_written_to(name):
+    def written(x):
+        return CALLS[name](x).mul_(2.0)
+
+    x, x0 = normal(0), normal(1)
+    try:
+        mixed(written)(x.clone().requires_grad_())
+    except RuntimeError:
+        pytest.skip("PyTorch itself hands out what may not be written to")
+    found = complete(written, x, x0)
+    assert found.convergence_delta.abs().max() <= 1e-10 * max(1, float(found.output.abs().max()))
+
+
+VIEWS = {
+    "einsum of two": lambda x: torch.einsum("bij,bkj->bki", x, x.exp()),
+    "einsum, a path": lambda x: torch.einsum("bij,bkj,bkl->bil", x, x, x),
+    "matrices on the left": lambda x: torch.matmul(x[:, 0], x.mT),
+    "matmul of many by one": lambda x: torch.matmul(x.unsqueeze(1), x[:, None].mT),
+    "tensordot": lambda x: torch.stack([torch.tensordot(each, each, dims=([1], [1])) for each in x]),
+    "bilinear": lambda x: torch.nn.functional.bilinear(x, x.flip(1), torch.ones(2, 6, 6, dtype=x.dtype)),
+    "kron": lambda x: torch.stack([torch.kron(each, each) for each in x]),
+    "a convolution without a batch": lambda x: torch.stack(
+        [torch.nn.functional.conv1d(each, each[:, None, :2], groups=4).mul_(3.0) for each in x]
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::deeplift_fast.InterceptionWarning")
+@pytest.mark.parametrize("fill", ["masked_fill_", "add_", "setitem"])
+@pytest.mark.parametrize("name", VIEWS)
+def test_products_may_be_written_to_in_place(name, fill):
+    def model(x):
+        y = VIEWS[name](x)
+        if fill == "masked_fill_":
+            y.masked_fill_(torch.arange(y.shape[-1]) > 1, 0.5)
+        elif fill == "add_":
+            y.add_(x.mean())
+        else:
+            y[..., 0] = x.exp().sum()
+        return y
+
+    assert complete(model, normal(0), normal(1)).convergence_delta.abs().max() < 1e-9
+
+
+EXPONENT = torch.tensor([1.0, 2.0, 3.0, 0.5, 2.0, 2.0], dtype=torch.float64)
+OPTIONS = {
+    "exponents": lambda x: positive(x) ** EXPONENT,
+    "whole exponents": lambda x: x ** torch.tensor([1, 2, 3, 4, 5, 6]),
+    "an exponent of 2 in a tensor": lambda x: x ** torch.tensor(2.0, dtype=x.dtype),
+    "pow": lambda x: torch.pow(positive(x), exponent=EXPONENT),
+    "pow_": lambda x: positive(x).pow_(EXPONENT),
+    "float_power": lambda x: torch.float_power(positive(x), EXPONENT),
+    "a number to the x": lambda x: torch.pow(2, x),
+    "numbers to the x": lambda x: EXPONENT**x,
+    "numbers to the x, in a function": lambda x: torch.pow(EXPONENT, x),
+    "remainder of numbers": lambda x: torch.remainder(x, EXPONENT),
+    "clamp between numbers in tensors": lambda x: x.clamp(torch.tensor(-0.3), torch.tensor(0.4)),
+    "xlogy": lambda x: torch.special.xlogy(EXPONENT, positive(x)),
+    "a temperature in a tensor": lambda x: torch.nn.functional.gumbel_softmax(x, torch.tensor(0.7), dim=-1),
+    "lerp by weights": lambda x: torch.lerp(x.exp(), x, EXPONENT),
+    "a dimension of NumPy": lambda x: x.amax(np.int64(1)) + x.logsumexp(np.int64(1)) + x.var(np.int64(1)),
+    "a norm over a dimension of NumPy": lambda x: torch.linalg.vector_norm(x, 2, np.int64(1)),
+    "einsum of three, by numbers": lambda x: torch.einsum(x, [0, 1, 2], x.exp(), [0, 3, 2], x, [0, 3, 4], [0, 1, 4]),
+    "bilinear with a weight that moves": lambda x: torch.stack(
+        [
+            torch.nn.functional.bilinear(each, each.exp(), each[None, :, :4].repeat(2, 1, 1)[:, :4])
+            for each in x[..., :4]
+        ]
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::deeplift_fast.InterceptionWarning")
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_may_be_tensors(name):
+    found = complete(OPTIONS[name], normal(0), normal(1))
+    change = found.output - found.baseline_output
+    assert found.convergence_delta.abs().max() < 1e-10 * max(1, float(change.abs().max()))
+    assert change.abs().max() > 0

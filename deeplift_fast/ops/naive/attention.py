@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from deeplift_fast.ops.naive.log_mean_softmax import softmax_back
 from deeplift_fast.ops.requirements import computed, require_ends, require_within
 
 
@@ -127,8 +128,7 @@ def attention_backward(
     p_mean, h = torch.lerp(found.exp(), found0.exp(), half), log_mean(found, found0) if half else found.exp()
     h = h * looks[grid.queries][:, None, None]
     g = torch.einsum("shqd,snd->snhq", arriving, b_mean)
-    total = h.sum(1, keepdim=True)
-    m_scores = h * (g - (h * g).sum(1, keepdim=True) / torch.where(total > 0, total, 1))
+    m_scores = softmax_back(g, h, 1)
     of_rows = torch.einsum("snhq,shqd->snd", p_mean, arriving) + torch.einsum("snhq,shqd->snd", m_scores, a_mean)
     of_asked = torch.einsum("snhq,snd->hsqd", m_scores, b_mean)
     m_rows[index[grid.rows[grid.row_real]]] = of_rows[grid.row_real]

@@ -61,7 +61,7 @@ def _layers(steps: list[int], samples: int) -> Iterator[tuple[slice, Tensor]]:
     """Each layer's rows, and its samples at each step."""
     for i, count in enumerate(steps):
         first = i * steps[0] * samples
-        yield slice(first, first + count * samples), torch.full((count,), samples)
+        yield slice(first, first + count * samples), torch.full((count,), samples, device="cpu")
 
 
 def _parts(x: Tensor, units: int) -> tuple[Tensor, Tensor]:

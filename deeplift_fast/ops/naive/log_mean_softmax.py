@@ -4,6 +4,9 @@ With p and p0 the probabilities in the two streams, `m = (p − p0)/(log p − l
 softmax's Jacobian with m in the place of p takes a multiplier g to
 
     m∘g − m·(mᵀg)/Σm
+
+That sums to zero, as logits may all be shifted at once. What rounding leaves of the sum is taken off in the same
+shares: with logits of 1e6 it would be a million times as large in the contributions.
 """
 
 import torch
@@ -22,11 +25,15 @@ def log_mean_softmax(z: Tensor, z0: Tensor, dim: int, log: bool) -> tuple[Tensor
 
 def log_mean_softmax_backward(g: Tensor, mean: Tensor, dim: int) -> Tensor:
     """See :func:`deeplift_fast.ops.log_mean_softmax_backward`."""
-    wide, m = g.to(computed(g.dtype)), mean.to(computed(g.dtype))
-    total = m.sum(dim, keepdim=True)
-    weighted = (m * wide).contiguous()
-    average = weighted.sum(dim, keepdim=True) / torch.where(total > 0, total, 1.0)
-    return weighted.addcmul_(m, average, value=-1).to(g.dtype)
+    return softmax_back(g.to(computed(g.dtype)), mean.to(computed(g.dtype)), dim).contiguous().to(g.dtype)
+
+
+def softmax_back(g: Tensor, mean: Tensor, dim: int) -> Tensor:
+    """`m∘g − m·(mᵀg)/Σm`, without a remainder; 0 where every `m` along `dim` is 0."""
+    total = mean.sum(dim, keepdim=True)
+    share = mean / torch.where(total > 0, total, 1.0)
+    found = mean * (g - (share * g).sum(dim, keepdim=True))
+    return found.addcmul_(share, found.sum(dim, keepdim=True), value=-1)
 
 
 def log_mean(log_p: Tensor, log_p0: Tensor) -> Tensor:

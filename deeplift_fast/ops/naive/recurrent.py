@@ -17,6 +17,7 @@ logarithmic means (or the probabilities), `m∘g − m·(mᵀg)/Σm`.
 import torch
 from torch import Tensor
 
+from deeplift_fast.ops.naive.log_mean_softmax import softmax_back
 from deeplift_fast.ops.naive.secant import secant
 
 State = tuple[Tensor, Tensor]
@@ -256,5 +257,4 @@ def _masters_back(m_forget: Tensor, m_input: Tensor, m_master: Tensor, shares: T
     forget = m_forget.unflatten(1, (levels, -1)).sum(-1) + m_master
     into = m_input.unflatten(1, (levels, -1)).sum(-1).cumsum(-1)
     g = torch.stack([forget.flip(-1).cumsum(-1).flip(-1), into], 1)
-    m = shares.reshape(-1, 2, levels)
-    return (m * (g - (m * g).sum(-1, keepdim=True) / m.sum(-1, keepdim=True))).flatten(1)
+    return softmax_back(g, shares.reshape(-1, 2, levels), -1).flatten(1)

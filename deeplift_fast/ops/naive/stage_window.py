@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.ops.naive.attention import log_mean
+from deeplift_fast.ops.naive.log_mean_softmax import softmax_back
 
 
 def stage_window(
@@ -61,8 +62,7 @@ def stage_window_backward(
         seen = torch.lerp(seen, _window(h0, places0, real, levels, hidden), half)
         stage, share = torch.lerp(stage, log_stage[1].exp(), half), log_mean(*log_stage)
     m = m_local + (m_mean / window).unsqueeze(1)
-    g = share * (m * seen).sum(-1)
-    g = g - share * (g.sum(-1, keepdim=True) / share.sum(-1, keepdim=True))
+    g = softmax_back((m * seen).sum(-1), share, -1)
     m_distance = g.flip(-1).cumsum(-1).flip(-1)
     m = m * stage.unsqueeze(-1)
     m[:, -1] += m_last

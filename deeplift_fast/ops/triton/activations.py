@@ -61,6 +61,14 @@ def log_mean(a: tl.tensor, b: tl.tensor, HALF: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
+def softmax_back(g: tl.tensor, share: tl.tensor) -> tl.tensor:
+    """`share∘g − share·Σ share·g/Σ share` of one row, without what rounding leaves of its sum, which is zero."""
+    total = tl.sum(share, 0)
+    centred = g - tl.sum(share * g, 0) / total
+    return share * (centred - tl.sum(share * centred, 0) / total)
+
+
+@triton.jit
 def relu(a: tl.tensor, b: tl.tensor) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """relu at the input and at the baseline, and its secant."""
     # Not tl.maximum and tl.minimum: they drop NaN.

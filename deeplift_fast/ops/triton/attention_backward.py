@@ -1,10 +1,11 @@
 """Multipliers of attention's queries and rows, as two Triton kernels.
 
 The first, a program for each query and head, reads both streams' rows once: it finds the multipliers of the queries,
-and for the second leaves each score's `m·b̄` and their averages. With h the shares of the softmax's Jacobian, the
-query's multiplier `Σ h·(g − Σ h·g/Σ h)·b̄` is a covariance of g and b̄, and is gathered as one, without cancellation
-(West 1979, "Updating Mean and Variance Estimates: An Improved Method"). The second kernel, a program for some rows,
-adds up their multipliers over the queries of their samples in one order: no atomics.
+and for the second leaves each score's `m·b̄`, less that of the sample's first row, and their averages. With h the
+shares of the softmax's Jacobian, the query's multiplier `Σ h·(g − Σ h·g/Σ h)·b̄` is a covariance of g and b̄, and is
+gathered as one, without cancellation (West 1979, "Updating Mean and Variance Estimates: An Improved Method"). The
+second kernel, a program for some rows, adds up their multipliers over the queries of their samples in one order: no
+atomics.
 """
 
 import torch
@@ -113,6 +114,16 @@ def _queries_kernel(
     pair, pair0 = (tl.load(offsets + sample) * heads + in_sample), (tl.load(offsets0 + other) * heads + in_sample)
     stride = heads * asking
 
+    # Scores are taken from the first row's on, which the softmax does not feel: its averages are rounded to what scores
+    # differ by, and not to what they have in common.
+    some = (column < width) & (count > 0)
+    origin = tl.load(index + first, mask=count > 0, other=0) * width
+    of_first = widened(tl.load(rows + (origin + column), mask=some, other=0.0))
+    if HALF != 0:
+        origin0 = tl.load(index0 + first0, mask=count > 0, other=0) * width
+        of_first = midpoint(of_first, widened(tl.load(rows0 + (origin0 + column), mask=some, other=0.0)), HALF)
+    pivot = tl.sum(g * of_first, 0)
+
     # Each lane of the tile has the weight, averages and covariance of its own rows: nothing crosses lanes till the end.
     weight, average = tl.zeros([ROWS], g.dtype), tl.zeros([ROWS], g.dtype)
     centre, covariance = tl.zeros([ROWS, WIDTH], g.dtype), tl.zeros([ROWS, WIDTH], g.dtype)
@@ -130,7 +141,7 @@ def _queries_kernel(
             b = midpoint(b, b0, HALF)
             log0 = tl.load(log_p0 + (pair0 + row * stride), mask=real, other=float("-inf"))
         share = tl.where(looking, log_mean(log, log0, HALF), 0.0)
-        score = tl.sum(g[None, :] * b, 1)
+        score = tl.sum(g[None, :] * b, 1) - pivot
         tl.store(arriving + (pair + row * stride), score, mask=real)
         before = weight
         weight += share
@@ -140,8 +151,11 @@ def _queries_kernel(
         average += part * rise
         centre += part[:, None] * drift
     shares = tl.sum(weight, 0)
-    overall = tl.sum(weight * average, 0) / tl.where(shares > 0, shares, 1.0)
-    covariance += (weight * (average - overall))[:, None] * centre
+    shares = tl.where(shares > 0, shares, 1.0)
+    overall = tl.sum(weight * average, 0) / shares
+    apart = weight * (average - overall)
+    apart -= weight * (tl.sum(apart, 0) / shares)  # their sum is zero, and the centres may lie far from it
+    covariance += apart[:, None] * centre
     tl.store(m_asked + (place * width + column), tl.sum(covariance, 0), mask=column < width)
     tl.store(averages + place, overall)
 

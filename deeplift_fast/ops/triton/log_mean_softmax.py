@@ -1,6 +1,6 @@
 """Softmax with the logarithmic means of both streams' probabilities, and its multipliers, as two Triton kernels.
 
-Rows of any length: the first walk along a row finds its sums, the second, which the cache serves, its results.
+Rows of any length: the first walk along a row finds its sums, further ones, which the cache serves, its results.
 """
 
 import torch
@@ -120,11 +120,20 @@ def _backward_kernel(
         weighted += mean * widened(tl.load(g_pointer + place, mask=inside, other=0.0))
         means += mean
     total = tl.sum(means, 1)
-    average = tl.sum(weighted, 1) / tl.where(total > 0, total, 1.0)
+    total = tl.where(total > 0, total, 1.0)
+    average = tl.sum(weighted, 1) / total
+    rest = tl.zeros([ROWS, COLUMNS], dtype)  # what rounding leaves of a sum that is zero
+    for first in range(0, size, COLUMNS):
+        column = first + tl.arange(0, COLUMNS)
+        inside = real & (column < size)[None, :]
+        place = row[:, None] * size + column[None, :]
+        mean = widened(tl.load(mean_pointer + place, mask=inside, other=0.0))
+        rest += mean * (widened(tl.load(g_pointer + place, mask=inside, other=0.0)) - average[:, None])
+    less = tl.sum(rest, 1) / total
     for first in range(0, size, COLUMNS):
         column = first + tl.arange(0, COLUMNS)
         inside = real & (column < size)[None, :]
         place = row[:, None] * size + column[None, :]
         mean = widened(tl.load(mean_pointer + place, mask=inside, other=0.0))
         g = widened(tl.load(g_pointer + place, mask=inside, other=0.0))
-        tl.store(out_pointer + place, mean * (g - average[:, None]), mask=inside)
+        tl.store(out_pointer + place, mean * (g - average[:, None] - less[:, None]), mask=inside)

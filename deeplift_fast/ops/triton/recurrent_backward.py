@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deeplift_fast.ops.memory import adjoined
 from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS, GATES
+from deeplift_fast.ops.triton.activations import softmax_back
 from deeplift_fast.ops.triton.recurrent import ALIGNED, cells_of, elements_of, tile
 from deeplift_fast.ops.triton.recurrent_cells import read
 
@@ -199,8 +200,8 @@ def stagenet_backward_kernel(
     g_into = tl.sum(tl.where(up, into[None, :], 0.0), 1)
     share = shares + row * 2 * levels + level
     past = to + 4 * units + level
-    tl.store(past, _softmax_back(g_forget, read(share, there)), mask=there)
-    tl.store(past + levels, _softmax_back(g_into, read(share + levels, there)), mask=there)
+    tl.store(past, softmax_back(g_forget, read(share, there)), mask=there)
+    tl.store(past + levels, softmax_back(g_into, read(share + levels, there)), mask=there)
 
 
 @triton.jit
@@ -214,9 +215,3 @@ def _four_gates_back(
     tl.store(to + 2 * units, m_h * read(k, inside), mask=inside)
     tl.store(to + 3 * units, c * read(k + 5 * units, inside), mask=inside)
     return c
-
-
-@triton.jit
-def _softmax_back(g: tl.tensor, share: tl.tensor) -> tl.tensor:
-    """The log-mean rule; a share is 0 where there is no level."""
-    return share * (g - tl.sum(share * g, 0) / tl.sum(share, 0))

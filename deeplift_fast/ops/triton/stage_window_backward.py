@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from deeplift_fast.ops.triton.activations import exponential, log_mean, midpoint
+from deeplift_fast.ops.triton.activations import exponential, log_mean, midpoint, softmax_back
 from deeplift_fast.ops.triton.recurrent_cells import read
 from deeplift_fast.ops.triton.stage_window import window_tile
 
@@ -98,8 +98,7 @@ def _kernel(
         m_stage += tl.sum(tl.where(mask, m * x, 0.0), 1)
         m = m * stage + tl.where(at_end, read(m_last + sample * hidden + to, some)[None, :], 0.0)
         tl.store(m_h + place + of_h, m, mask=mask)
-    weighted = tl.sum(share * m_stage, 0) / tl.sum(share, 0)
-    g = tl.where(inside, share * (m_stage - weighted), 0.0)
+    g = tl.where(inside, softmax_back(m_stage, share), 0.0)
     # The distances add up from step to step.
     m_distance = tl.sum(tl.where(step[:, None] >= step[None, :], g[:, None], 0.0), 0)
     kind = tl.arange(0, LEVELS)[None, :]

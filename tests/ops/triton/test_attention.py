@@ -129,3 +129,17 @@ def test_pair_offsets(samples):
     ends = [torch.nn.functional.pad(each.cumsum(0), (1, 0)) for each in (rows, asking)]
     expected = torch.nn.functional.pad((rows * asking).cumsum(0), (1, 0))
     assert launched(pair_offsets, *ends).equal(expected)
+
+
+def test_an_offset_of_every_row_moves_no_score():
+    stream, masks, m, where = case(5, [9, 4], [2, 3], dtype=torch.float32, some_unseen=False)
+    pairs = 9 * 2 + 4 * 3
+    logs = [launched(attention, *(each[name] for name in NAMES), *masks, pairs)[1] for each in stream]
+
+    def multipliers(offset):
+        far = [{**each, "rows": each["rows"] + offset} for each in stream]
+        flat = [each[name] for name in NAMES for each in far]
+        return launched(attention_backward, m, *flat, where, masks[0], *logs, 0.5)[0]
+
+    near = multipliers(0)
+    assert (near - multipliers(512)).abs().max() < 2e-3 * near.abs().max()
