@@ -316,3 +316,23 @@ def test_an_untrained_baseline_is_warned_of_once(lanes, tmp_path):
             attributed(model, data, tmp_path / "out", interpreter=interpreter)
         attributed(model, data, tmp_path / "again", interpreter=interpreter)
     assert [each.filename for each in caught if each.category is BaselineWarning] == [__file__]
+
+
+@pytest.mark.parametrize("as_tensors", [True, False])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_flags_of_the_samples_travel_through_windows_and_batches(as_tensors, in_memory, tmp_path):
+    samples = raw(12, {"codes": 0, "labs": 0})
+    for i, each in enumerate(samples):
+        values = np.array(each["labs"][1])
+        flags = np.random.default_rng(i).random(values.shape) < 0.7
+        values[~flags] = 0
+        values[:, i % 3] *= i > 5  # zeros, some of them measured
+        each["labs"] = (each["labs"][0], values.tolist())
+        each["labs_measured"] = torch.from_numpy(flags) if as_tensors else flags
+    data, model = cohort("StageNet", samples=samples, in_memory=in_memory)
+    typical = baselines.typical(data)
+    plain = [{key: value for key, value in data[i].items() if key != "labs_measured"} for i in range(12)]
+    assert typical != baselines.typical(plain, processors=data.input_processors)
+    attributed(model, data, tmp_path, baseline="typical", budget=40)
+    assert manifest(tmp_path)["identity"]["baseline"] == typical.name
+    assert_is_each_samples_own(model, data, tmp_path, typical)
