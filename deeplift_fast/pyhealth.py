@@ -263,10 +263,8 @@ class DeepLift(BaseInterpreter):
             ]
             found = several_baselines.mean(each_found) if chosen.several else each_found[0]
         name = chosen.name if only is None else f"{chosen.name}, where at_baseline says"
-        report = replace(found.report, baseline=name)
-        # On a GPU what the report holds is summed when it is asked for: here nobody waits.
-        self._report = report if found.output.is_cuda else report.settled()
-        return replace(found, report=report, baseline=name)
+        self._report = replace(found.report, baseline=name)
+        return replace(found, report=self._report, baseline=name)
 
     def _warn_of_untrained(self, given: Baselines) -> None:
         """Warn, once, where nobody chose the baseline of tokens; `given` is what a call was given."""
