@@ -89,7 +89,8 @@ def attribute_cohort(
         dataset: a PyHealth `SampleDataset` (on disk or in memory), any dataset of processed samples with `len` and
             integer indices, a `DataLoader`, or an iterable of batches or of processed samples. A loader that gives a
             PyHealth dataset in order stands for the dataset; other batches are taken as they come.
-        out: the output folder, made where it is missing, or a URL that fsspec knows.
+        out: the output folder, made where it is missing, or a URL that fsspec knows, whose bucket must be there; `~` is
+            the home folder.
         baseline: `None` for the interpreter's default; or by feature key, a number, or a tensor of one step's shape.
         target_class_idx: the class to explain; `None` for the predicted one.
         budget: padded steps (samples times the longest sequence) per batch; `None` to find it under `memory`. It is
@@ -140,7 +141,7 @@ def attribute_cohort(
                     "a reading process died, perhaps for lack of memory; what is written is kept: run the same again "
                     "to go on, with read_ahead=0 if it dies again"
                 ) from error
-        return run.cohort(str(out), time.perf_counter() - started)
+        return run.cohort(store.shown, time.perf_counter() - started)
 
 
 class _Run:
