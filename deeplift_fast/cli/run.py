@@ -83,7 +83,9 @@ def run(
             print(_json_line(cohort) if log_json else _line(cohort))
         if cohort.failures:
             if not log_json:  # whose last line has their number
-                failed = f"{cohort.failures:,} sample(s) could not be attributed; {out}/failures.parquet says why"
+                failed = (
+                    f"{cohort.failures:,} sample(s) could not be attributed; {cohort.out}/failures.parquet says why"
+                )
                 teller.error(failed, SOME_FAILED)
             raise typer.Exit(SOME_FAILED)
 

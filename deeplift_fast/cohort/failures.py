@@ -20,6 +20,7 @@ from deeplift_fast.cohort.windows import Group, Parts
 from deeplift_fast.features import PAD
 
 NAME = "failures.parquet"
+MOST_BYTES = 1 << 30
 FAILURES = pa.schema({"sample": pa.int64(), "part": pa.int32(), "reason": pa.string()})
 
 
@@ -65,7 +66,7 @@ def describe(error: Exception, given: dict[str, Any], model: Any) -> str:
 
 def read(store: Store) -> pa.Table:
     """The failures written before; none where the file is missing or damaged, so that their parts are done again."""
-    content = store.read(NAME)
+    content = store.read(NAME, MOST_BYTES)
     if content is None:
         return FAILURES.empty_table()
     try:

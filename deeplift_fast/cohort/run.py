@@ -91,7 +91,8 @@ def attribute_cohort(
         dataset: a PyHealth `SampleDataset` (on disk or in memory), any dataset of processed samples with `len` and
             integer indices, a `DataLoader`, or an iterable of batches or of processed samples. A loader that gives a
             PyHealth dataset in order stands for the dataset; other batches are taken as they come.
-        out: the output folder, made where it is missing, or a URL that fsspec knows.
+        out: the output folder, made where it is missing, or a URL that fsspec knows, whose bucket must be there; `~`
+            is the home folder.
         baseline: what samples are compared with; `None` for the interpreter's own. As for `DeepLift.attribute`, but for
             tensors of a batch's shape: a name (`"removed"`, `"unk"`, or `"typical"`, which is fitted on a part of
             `dataset`; see `deeplift_fast.baselines.typical`), an object from `deeplift_fast.baselines`, by feature key
@@ -149,7 +150,7 @@ def attribute_cohort(
                     "a reading process died, perhaps for lack of memory; what is written is kept: run the same again "
                     "to go on, with read_ahead=0 if it dies again"
                 ) from error
-        return run.cohort(str(out), time.perf_counter() - started)
+        return run.cohort(store.shown, time.perf_counter() - started)
 
 
 class _Run:

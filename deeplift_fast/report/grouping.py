@@ -10,6 +10,8 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as pa_csv
 
+from deeplift_fast.home import expanded
+from deeplift_fast.printable import printable
 from deeplift_fast.report.errors import SummaryError
 
 MOST_GROUPS = 50
@@ -106,7 +108,7 @@ def read_grouping(given: str) -> Grouping:
     path, _, column = given.rpartition(":")
     if not path or not column:
         raise SummaryError(f"--by is {given!r}; accepted: FILE.csv:COLUMN")
-    table, key = _read_columns(Path(path), column)
+    table, key = _read_columns(expanded(path, "--by"), column)
     rows = table.to_pandas().drop_duplicates()
     if rows["key"].duplicated().any():
         count = rows.loc[rows["key"].duplicated(), "key"].nunique()
@@ -136,7 +138,7 @@ def _read_columns(path: Path, column: str) -> tuple[pa.Table, str]:
             wanted = ", ".join(name for accepted in _KEYS.values() for name in accepted)
             raise SummaryError(f"--by: {path} has no column that names samples; accepted: one of {wanted}")
         if column not in names:
-            raise SummaryError(f"--by: {path} has no column {column!r}; it has {', '.join(names)}")
+            raise SummaryError(f"--by: {path} has no column {column!r}; it has {', '.join(map(printable, names))}")
         key, name = found[0]
         types = pa_csv.ConvertOptions(
             column_types={name: pa.string(), column: pa.string()}, include_columns=[name, column]
