@@ -4,7 +4,8 @@
 
     sample             int64       number of the sample, counted from 0 through all batches
     patient_id         dictionary  as the batch names it
-    visit_id           dictionary  as the batch names it; null where samples have none
+    visit_id           dictionary  the batch's visit_id, or else its hadm_id, admission_id or record_id; null where
+                                   samples have none
     target             int64       index of the logit explained
     output             float32     that logit at the input
     baseline_output    float32     that logit at the baseline
@@ -51,6 +52,7 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.attribution import Attribution
+from deeplift_fast.cohort.identifiers import of_batch
 from deeplift_fast.features import Feature, measured, read_features
 
 BASELINE, RULES = "deeplift_fast.baseline", "deeplift_fast.rules"
@@ -108,7 +110,7 @@ def samples_table(
         A table with the schema `SAMPLES`.
 
     Raises:
-        ValueError: if the model is multiclass and `probability` is `None`.
+        ValueError: if the model is multiclass and `probability` is `None`, or identifiers are not one per sample.
     """
     target = numbers(found.target)
     rows = np.arange(len(target))
@@ -117,8 +119,7 @@ def samples_table(
     return pa.table(
         {
             "sample": first_sample + rows,
-            "patient_id": _identifiers(batch, "patient_id", rows),
-            "visit_id": _identifiers(batch, "visit_id", rows),
+            **_identifiers(batch, len(target), rows),
             "target": target,
             "output": numbers(found.output),
             "baseline_output": numbers(found.baseline_output),
@@ -261,8 +262,7 @@ def _feature_table(
     return pa.table(
         {
             "sample": first_sample + rows.sample.astype(np.int64),
-            "patient_id": _identifiers(batch, "patient_id", rows.sample),
-            "visit_id": _identifiers(batch, "visit_id", rows.sample),
+            **_identifiers(batch, len(feature.value), rows.sample),
             "feature": dictionary(np.zeros(len(rows.sample), np.int32), [feature.key]),
             "step": rows.step,
             "slot": rows.slot,
@@ -351,12 +351,13 @@ def _tokens(tokens: np.ndarray, vocabulary: Mapping[Any, int]) -> pa.DictionaryA
     return dictionary(which, [texts.get(int(token), str(token)) for token in used])
 
 
-def _identifiers(batch: Mapping[str, Any], key: str, rows: np.ndarray) -> pa.Array:
-    if key not in batch:
-        return pa.nulls(len(rows), _TEXT)
-    # Several samples may share a patient.
-    names, which = np.unique(np.array([str(name) for name in batch[key]], dtype=object), return_inverse=True)
-    return dictionary(which[rows], names.tolist())
+def _identifiers(batch: Mapping[str, Any], size: int, rows: np.ndarray) -> dict[str, pa.Array]:
+    """The columns of identifiers, for rows of the batch's samples, int64 `[rows]`."""
+    found = {}
+    for column, texts in of_batch(batch, size).items():
+        known = pa.array(texts, pa.string()).dictionary_encode()  # several samples may share a patient
+        found[column] = pa.DictionaryArray.from_arrays(known.indices.take(pa.array(rows)), known.dictionary)
+    return found
 
 
 def dictionary(indices: np.ndarray, texts: list[str]) -> pa.DictionaryArray:
