@@ -6,7 +6,8 @@ identity   object   what the numbers depend on; a run with another identity does
     interpreter    rules, steps, use_embeddings, fuse
     target         the class explained; null for the predicted one
     baseline       its name, with digests of its numbers ("default", or a digest, before baselines had names)
-    model          class, and weights: a digest of parameters and buffers
+    model          class, weights: a digest of parameters and buffers, and modules: by path, their class, plain
+                   attributes and hooks (`deeplift_fast.cohort.module_texts`)
     dataset        class, length (null where only reading tells), input_schema, output_schema, processors: a digest
                    of what they learned, content: a digest of some of its samples
     part_samples   samples per part: part k holds the samples from k·part_samples on
@@ -16,6 +17,7 @@ budget     int      padded steps per batch; null until the first part
 limit      int      samples asked for by the last run; null for all
 total      int      samples of the dataset, or the limit, or those in parts where they are more; null until known
 finished   bool     whether every sample asked for is in a part
+outputs    list     logits of some samples, by which a model is told from another one; null for a model that is random
 parts      object   by number of the part: begin, end (samples [begin, end)), samples (attributed), failures, rows
                     (of attributions), budget, seconds, and files: by name, bytes and sha256
 """
@@ -34,12 +36,15 @@ from deeplift_fast.cohort.manifest_content import (
     MOST_BYTES,
     check_files,
     check_identity,
+    check_outputs,
     check_parts,
     is_count,
     is_duration,
     parsed,
     quoted,
 )
+from deeplift_fast.cohort.module_texts import of_modules
+from deeplift_fast.cohort.outputs import Outputs
 from deeplift_fast.cohort.store import Store
 from deeplift_fast.given_baselines import NAMES, default_name
 from deeplift_fast.printable import printable
@@ -86,6 +91,7 @@ class Manifest:
     limit: int | None = None
     total: int | None = None
     finished: bool = False
+    outputs: Outputs | None = None
     parts: dict[int, Part] = field(default_factory=dict)
 
     def save(self, store: Store) -> None:
@@ -137,13 +143,14 @@ def _manifest(found: dict[str, Any]) -> Manifest:
     """
     if found.pop("format", None) != FORMAT:
         raise ValueError(f"its format is not {FORMAT}")
-    _require_names(found, Manifest, "it", optional={"budget", "limit", "total", "finished"})
+    _require_names(found, Manifest, "it", optional={"budget", "limit", "total", "finished", "outputs"})
     check_identity(found["identity"])
     for name in ("budget", "limit", "total"):
         if found.get(name) is not None and not is_count(found[name]):
             raise ValueError(f"{name} is {quoted(found[name])}")
     if not isinstance(found["device"], str) or not isinstance(found.get("finished", False), bool):
         raise ValueError("device or finished is of another type")
+    check_outputs(found.get("outputs"))
     size = found["identity"].get("part_samples")
     check_parts(found["parts"], lambda number, part: _check_part(number, part, size))
     return Manifest(**found | {"parts": {int(number): Part(**part) for number, part in found["parts"].items()}})
@@ -196,7 +203,11 @@ def identity_of(
         "interpreter": {name: getattr(interpreter, name) for name in ("rules", "steps", "use_embeddings", "fuse")},
         "target": target,
         "baseline": baseline,
-        "model": {"class": f"{type(model).__module__}.{type(model).__qualname__}", "weights": of_weights(model)},
+        "model": {
+            "class": f"{type(model).__module__}.{type(model).__qualname__}",
+            "weights": of_weights(model),
+            "modules": of_modules(model),
+        },
         "dataset": dataset,
         "part_samples": part_samples,
         "dimensions": digest(dimensions) if dimensions else "none",

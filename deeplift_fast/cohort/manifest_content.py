@@ -102,6 +102,22 @@ def check_identity(identity: Any) -> None:
         raise ValueError(f"identity is nested more than {_DEEPEST} levels deep")
 
 
+def check_outputs(outputs: Any) -> None:
+    """Raise unless this is a list of lists of numbers, some of them perhaps null.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    each = outputs if isinstance(outputs, list) else [None if outputs is None else outputs]
+    for logits in each:
+        if logits is not None and not (isinstance(logits, list) and all(map(_is_finite, logits))):
+            raise ValueError(f"outputs holds {quoted(logits)}")
+
+
+def _is_finite(number: Any) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+
+
 def is_count(number: Any, least: int = 0) -> bool:
     """Whether this is an integer that counts something."""
     return isinstance(number, int) and not isinstance(number, bool) and least <= number < _MOST

@@ -22,7 +22,7 @@ from deeplift_fast.cohort.entries import regular, taken
 from deeplift_fast.cohort.errors import CohortError, is_reader_death
 from deeplift_fast.cohort.hashing import digest, of_processors
 from deeplift_fast.cohort.identifiers import FIELDS
-from deeplift_fast.cohort.windows import Window, window_of, windows_of
+from deeplift_fast.cohort.windows import Group, PaddedGroup, Window, window_of, windows_of
 
 LOOKED_AT = 16
 """Samples whose content identifies a dataset, spread evenly over it."""
@@ -45,6 +45,9 @@ class Source(Protocol):
 
     def identity(self) -> dict[str, Any]:
         """What tells the samples from others: class, length, schemas, processors and content, as texts and numbers."""
+
+    def looked_at(self) -> Sequence[Group]:
+        """Some of the samples: those by whose content they are recognised, or the first of a batch."""
 
     def windows(self, parts: Callable[[int], bool], part_samples: int, read_ahead: int | None) -> Iterator[Window]:
         """The windows of the parts wanted, in order.
@@ -74,13 +77,21 @@ class DatasetSource:
 
     def identity(self) -> dict[str, Any]:
         """As :meth:`Source.identity`."""
-        spread = np.unique(np.linspace(0, self.length - 1, min(LOOKED_AT, self.length)).astype(np.int64))
         return {
             "class": _class(self.dataset),
             "length": self.length,
             **_schemas(self.dataset, self._model),
-            "content": digest([sample_of(self.dataset, int(index)) for index in spread]),
+            "content": digest(self._spread()),
         }
+
+    def looked_at(self) -> Sequence[Group]:
+        """As :meth:`Source.looked_at`."""
+        return window_of(self._spread(), 0, 0).groups
+
+    def _spread(self) -> list[Mapping[str, Any]]:
+        """Samples spread evenly over the dataset."""
+        spread = np.unique(np.linspace(0, self.length - 1, min(LOOKED_AT, self.length)).astype(np.int64))
+        return [sample_of(self.dataset, int(index)) for index in spread]
 
     def windows(self, parts: Callable[[int], bool], part_samples: int, read_ahead: int | None) -> Iterator[Window]:
         """As :meth:`Source.windows`."""
@@ -145,6 +156,17 @@ class BatchSource:
             **_schemas(None, self._model),
             "content": digest(self._first),
         }
+
+    def looked_at(self) -> Sequence[Group]:
+        """As :meth:`Source.looked_at`."""
+        self._begin()
+        if not self._first:
+            return []
+        if _is_sample(self._first[0], self._model):
+            return window_of(self._first, 0, 0).groups
+        size, batch = self._regular(self._first[0], 0)
+        few = np.arange(min(size, LOOKED_AT))
+        return [PaddedGroup(few, {key: taken(value, few) for key, value in batch.items()})]
 
     def windows(self, parts: Callable[[int], bool], part_samples: int, read_ahead: int | None) -> Iterator[Window]:
         """As :meth:`Source.windows`; what belongs to parts that are not wanted is read and dropped."""

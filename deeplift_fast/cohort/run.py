@@ -16,6 +16,7 @@ from deeplift_fast.cohort.by_index import by_index
 from deeplift_fast.cohort.cohort_baseline import fitted
 from deeplift_fast.cohort.errors import CohortError, is_reader_death
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
+from deeplift_fast.cohort.outputs import check_same_outputs, coarsest, outputs_of
 from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
 from deeplift_fast.cohort.progress import Progress, check_kind
 from deeplift_fast.cohort.reading import BatchSource, DatasetSource, Source, open_source
@@ -183,6 +184,9 @@ class _Run:
             self._refuse_foreign()
             found = Manifest(self._identity, self.attributor.model.device.type)
         check_same(found, self._identity, self.store.shown, self.source.read_once)
+        outputs = outputs_of(self.attributor.interpreter, self.source.looked_at())
+        check_same_outputs(found.outputs, outputs, self.store.shown, coarsest(self.attributor.model))
+        found.outputs = outputs if found.outputs is None else found.outputs
         failed = failures.read(self.store)
         of_part = failures.counted(failed)
         found.parts = {
