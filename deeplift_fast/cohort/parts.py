@@ -206,6 +206,7 @@ def _parquet(table: pa.Table) -> pa.Buffer:
         write_batch_size=ENCODED_AT_ONCE,
         use_dictionary=encoded,
         column_encoding={"sample": "DELTA_BINARY_PACKED"},
+        write_page_checksum=True,
         write_statistics=[name for name in table.column_names if name in _WITH_STATISTICS],
     )
     return sink.getvalue()

@@ -188,9 +188,10 @@ class CohortWriter:
         self._group_rows = group_rows
         self._baselines: dict[str, None] = {}  # a set, in the order in which they came
         self._pending: dict[str, list[pa.Table]] = {"samples": [], "attributions": []}
+        written: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
         self._files = {
-            "samples": pq.ParquetWriter(folder / "samples.parquet", SAMPLES, compression="zstd"),
-            "attributions": pq.ParquetWriter(folder / "attributions.parquet", ATTRIBUTIONS, compression="zstd"),
+            "samples": pq.ParquetWriter(folder / "samples.parquet", SAMPLES, **written),
+            "attributions": pq.ParquetWriter(folder / "attributions.parquet", ATTRIBUTIONS, **written),
         }
 
     def __enter__(self) -> Self:

@@ -79,8 +79,9 @@ def feature_statistics(cohort: CohortFolder) -> tuple[pd.DataFrame, pd.DataFrame
         absolute attribution per row), among others.
     """
     statistics = Statistics([WellScaled(), EVERYONE], replicates=1)
+    columns = sorted(statistics.columns())
     for part in cohort.parts:
-        statistics.add(cohort, part)
+        statistics.add(cohort, part, cohort.samples(part, columns).sort_by("sample"))
     table = statistics.table()
     return table[table["grouping"] == WellScaled.name], table[table["grouping"] == EVERYONE.name]
 

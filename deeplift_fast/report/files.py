@@ -64,7 +64,9 @@ def write_parquet(summary: Summary, path: Path) -> None:
     Raises:
         SummaryError: if it cannot be written, or is one of the cohort's own files.
     """
-    _written(summary, path, lambda file: pq.write_table(_arrow(summary), file, compression="zstd"))
+    _written(
+        summary, path, lambda file: pq.write_table(_arrow(summary), file, compression="zstd", write_page_checksum=True)
+    )
 
 
 def write_json(summary: Summary, path: Path) -> None:

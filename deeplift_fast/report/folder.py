@@ -1,9 +1,11 @@
 """The output folder of a cohort, read while it grows: only parts that its manifest names are looked at."""
 
-import os
+import contextlib
+import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -71,43 +73,47 @@ class CohortFolder:
         return None if total is None else -(-int(total) // int(self.manifest["identity"]["part_samples"]))
 
     def samples(self, part: int, columns: Sequence[str]) -> pa.Table:
-        """Columns of a part's samples.
+        """Columns of a part's samples; the file is read and its checksum verified each time.
 
         Raises:
             SummaryError: if the file is missing or damaged.
         """
         name = file_name("samples", part)
-        with self._open(name, part) as file:
-            try:
-                return pq.ParquetFile(file).read(list(columns))
-            except (pa.ArrowException, OSError) as error:
-                raise self._damaged(name) from error
+        content = self._content(name, part)
+        with self._telling(name):
+            return _file(content, columns).read(list(columns))
 
     def attributions(self, part: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Columns of a part's attributions, `BATCH_ROWS` rows at a time.
+        """Columns of a part's attributions, `BATCH_ROWS` rows at a time; memory holds the file as it is, compressed.
 
         Raises:
             SummaryError: if the file is missing or damaged.
         """
         name = file_name("attributions", part)
-        with self._open(name, part) as file:
-            try:
-                yield from pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=list(columns))
-            except (pa.ArrowException, OSError) as error:
-                raise self._damaged(name) from error
+        content = self._content(name, part)
+        with self._telling(name):
+            yield from _file(content, columns).iter_batches(BATCH_ROWS, columns=list(columns))
 
     def failures(self) -> dict[str, int]:
-        """How many samples of the finished parts failed, by reason."""
+        """How many samples of the finished parts failed, by reason.
+
+        Raises:
+            SummaryError: if the file is missing or damaged: it holds other numbers of failures than the manifest has.
+        """
         try:
-            with self._opened(FAILURES) as file:
-                table = pq.ParquetFile(file).read(["part", "reason"])
-                table = table.cast(pa.schema({"part": pa.int32(), "reason": pa.string()}))
-        except FileNotFoundError:
+            content = self._store.read(FAILURES, MOST_BYTES)
+        except CohortError as error:
+            raise SummaryError(str(error)) from error
+        if content is None and any(map(self._failed, self.parts)):
+            raise self._missing(FAILURES, f"though {MANIFEST} says that samples failed")
+        if content is None:
             return {}
-        except (pa.ArrowException, OSError, ValueError) as error:
-            if isinstance(error, SummaryError):
-                raise
-            raise self._damaged(FAILURES) from error
+        with self._telling(FAILURES):
+            table = _file(content, ("part", "reason")).read(["part", "reason"])
+            table = table.cast(pa.schema({"part": pa.int32(), "reason": pa.string()}))
+        counts = Counter(table["part"].to_pylist())
+        if any(self._failed(part) not in (None, counts[part]) for part in self.parts):
+            raise self._damaged(FAILURES)
         counted = table.filter(pa.compute.is_in(table["part"], pa.array(self.parts, pa.int32())))
         found = counted["reason"].value_counts().to_pylist()
         return {row["values"]: row["counts"] for row in sorted(found, key=lambda row: -row["counts"])}
@@ -120,27 +126,37 @@ class CohortFolder:
             return False
         return all(now.get(str(part)) == self.manifest["parts"][str(part)] for part in self.parts)
 
-    def _open(self, name: str, part: int) -> BinaryIO:
-        """Opens a file of a part, which has the bytes that the manifest says."""
+    def _failed(self, part: int) -> int | None:
+        """How many samples of a part failed, as the manifest says; `None` where it does not."""
+        count: int | None = self.manifest["parts"][str(part)].get("failures")
+        return count
+
+    def _content(self, name: str, part: int) -> bytes:
+        """What a file of a part holds, which is what the manifest says that was written."""
         about = self.manifest["parts"][str(part)].get("files", {}).get(name)
         if about is None:
             raise self._missing(name, f"and {MANIFEST} does not name it, though it names part {part}")
         try:
-            file = self._opened(name)
+            if about.get("bytes") not in (None, self._store.size(name)):
+                self._store.open(name).close()  # raises where there is none
+                raise self._damaged(name)
+            with self._store.open(name) as file:
+                content = file.read()
         except FileNotFoundError as error:
             raise self._missing(name, f"though {MANIFEST} names it") from error
-        found = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        if about.get("bytes") not in (None, found):
-            file.close()
-            raise self._damaged(name)
-        return file
-
-    def _opened(self, name: str) -> BinaryIO:
-        try:
-            return self._store.open(name)
         except CohortError as error:
             raise SummaryError(str(error)) from error
+        if about.get("sha256") not in (None, hashlib.sha256(content).hexdigest()):
+            raise self._damaged(name)
+        return content
+
+    @contextlib.contextmanager
+    def _telling(self, name: str) -> Iterator[None]:
+        """Errors of reading a table as what they are: a damaged file."""
+        try:
+            yield
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            raise self._damaged(name) from error
 
     def _read_manifest(self) -> dict[str, Any]:
         try:
@@ -178,6 +194,19 @@ class CohortFolder:
             f"{self._store.shown}/{name} is damaged: it is not what was written; run the cohort again with the same "
             "command: it writes damaged parts anew"
         )
+
+
+def _file(content: bytes, columns: Sequence[str]) -> pq.ParquetFile:
+    """A Parquet file with these columns, whose pages are as they were written.
+
+    Raises:
+        KeyError: if it lacks one.
+    """
+    file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+    for name in columns:
+        if name not in file.schema_arrow.names:
+            raise KeyError(name)
+    return file
 
 
 def _check(manifest: Mapping[str, Any]) -> None:

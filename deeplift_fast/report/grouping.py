@@ -45,13 +45,13 @@ class Cut(Protocol):
 
 @dataclass(frozen=True)
 class Grouping:
-    """Groups by a label, or by a column of a CSV file.
+    """Groups by a column of a CSV file, or everyone.
 
     Attributes:
-        name: what the groups differ in, such as `"label"` or the column's name.
-        key: column of `samples` that decides, `"label"`, `"patient_id"` or `"visit_id"`; `None`: all are one group.
+        name: what the groups differ in, such as the column's name.
+        key: column of `samples` that decides, `"patient_id"` or `"visit_id"`; `None`: all are one group.
         groups: names of the groups.
-        members: for a column of a CSV file, which identifier is in which group, int64; else `None`.
+        members: which identifier is in which group, int64; `None` where all are one group.
     """
 
     name: str
@@ -73,13 +73,9 @@ class Grouping:
         Returns:
             int64 `[samples]`, an index into `groups`; −1 for a sample in none of them.
         """
-        if self.key is None:
+        if self.key is None or self.members is None:
             return np.zeros(len(samples), dtype=np.int64)
         column = samples[self.key]
-        if self.members is None:
-            labels = column.to_numpy(zero_copy_only=False)
-            index = pd.Index(self.groups).get_indexer(pd.Index([_label_text(label) for label in labels]))
-            return np.asarray(index, dtype=np.int64)
         place = self.members.index.get_indexer(pd.Index(column.cast(pa.string()).to_pandas()))
         found = self.members.to_numpy()[place]
         return np.where(place < 0, self.groups.index(UNLISTED), found)
@@ -88,11 +84,37 @@ class Grouping:
 EVERYONE = Grouping("overall", None, ("all",))
 
 
-def by_label(labels: set[float]) -> Grouping | None:
-    """Groups by label; `None` where there are no labels, or too many to be classes."""
-    if not labels or len(labels) > MOST_GROUPS:
-        return None
-    return Grouping("label", "label", tuple(_label_text(label) for label in sorted(labels)))
+class ByLabel:
+    """Groups by label, which show as parts are read; none where there are too many to be classes."""
+
+    name, columns = "label", ("label",)
+
+    def __init__(self) -> None:
+        self._places: dict[float, int] = {}
+        self.too_many = False
+        """Whether there are more than `MOST_GROUPS`; nobody is in a group from then on."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """As :attr:`Cut.groups`, in the order in which they were met."""
+        return tuple(f"{label:g}" for label in self._places)
+
+    @property
+    def ordered(self) -> tuple[str, ...]:
+        """The groups in the order in which they are shown; none where there are too many."""
+        return () if self.too_many else tuple(f"{label:g}" for label in sorted(self._places))
+
+    def assign(self, samples: pa.Table) -> np.ndarray:
+        """As :meth:`Cut.assign`; a sample without a label is in no group."""
+        labels = samples["label"].to_numpy(zero_copy_only=False).astype(np.float64)
+        known, place = np.unique(labels, return_inverse=True)
+        numbers = np.array([-1 if np.isnan(label) else self._place(float(label)) for label in known], dtype=np.int64)
+        return numbers[place] if len(labels) else np.zeros(0, np.int64)
+
+    def _place(self, label: float) -> int:
+        if label not in self._places and len(self._places) == MOST_GROUPS:
+            self.too_many = True
+        return -1 if self.too_many else self._places.setdefault(label, len(self._places))
 
 
 def read_grouping(given: str) -> Grouping:
@@ -149,7 +171,3 @@ def _read_columns(path: Path, column: str) -> tuple[pa.Table, str]:
         raise SummaryError(f"--by: {path} cannot be read as CSV") from error
     keys, groups = table.column(0), table.column(1 if column != name else 0)
     return pa.table({"key": keys, "group": groups}), key
-
-
-def _label_text(label: float | None) -> str:
-    return "(none)" if label is None or label != label else f"{label:g}"

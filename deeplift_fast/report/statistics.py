@@ -59,24 +59,29 @@ class Statistics:
         self._replicate_sums = np.zeros((0, replicates), dtype=np.float32)
         self._replicate_counts = np.zeros((0, replicates), dtype=np.float32)
 
-    def add(self, folder: CohortFolder, part: int) -> np.ndarray:
+    def columns(self) -> set[str]:
+        """Columns of `samples` that :meth:`add` reads."""
+        return {"sample", "patient_id"}.union(*(grouping.columns for grouping in self._groupings))
+
+    def add(self, folder: CohortFolder, part: int, samples: pa.Table) -> np.ndarray:
         """Adds a finished part.
 
+        Args:
+            folder: the cohort.
+            part: the part's number.
+            samples: its samples, in the order of their numbers, with :meth:`columns`.
+
         Returns:
-            `Σ|attribution|` of each of its samples, float64 `[samples]`, in the order of their numbers.
+            `Σ|attribution|` of each of its samples, float64 `[samples]`.
 
         Raises:
-            SummaryError: if its files are missing, damaged, or do not fit each other.
+            SummaryError: if its attributions are missing, damaged, or do not fit the samples.
         """
-        columns = {"sample", "patient_id"}.union(*(grouping.columns for grouping in self._groupings))
-        samples = folder.samples(part, sorted(columns))
-        order = np.argsort(samples["sample"].to_numpy())
-        samples = samples.take(order)
         cells = self._read_cells(folder, part, samples["sample"].to_numpy())
         hashes = _patient_hashes(samples)
         for number, grouping in enumerate(self._groupings):
             self._add_grouping(number, grouping.assign(samples)[cells["sample"]], cells, hashes)
-        return np.bincount(cells["sample"], cells["abs"], len(order))
+        return np.bincount(cells["sample"], cells["abs"], len(samples))
 
     def table(self) -> pd.DataFrame:
         """One row per group and code or dimension, with the columns `COLUMNS`, in no particular order.

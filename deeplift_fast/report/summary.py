@@ -2,17 +2,18 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from deeplift_fast.report.bootstrap import REPLICATES
-from deeplift_fast.report.cancellation import Ratios
-from deeplift_fast.report.completeness import Completeness, completeness
+from deeplift_fast.report.cancellation import Kept, ratios
+from deeplift_fast.report.completeness import COLUMNS, Completeness, completeness
 from deeplift_fast.report.errors import SummaryError
 from deeplift_fast.report.folder import CohortFolder
-from deeplift_fast.report.grouping import EVERYONE, MOST_GROUPS, UNLISTED, Grouping, by_label
+from deeplift_fast.report.grouping import EVERYONE, MOST_GROUPS, UNLISTED, ByLabel, Cut, Grouping
 from deeplift_fast.report.statistics import Statistics
 from deeplift_fast.report.titles import Titles
 
@@ -75,9 +76,9 @@ def summarise(
 ) -> Summary:
     """Summarises a finished or a running cohort.
 
-    Streams over the finished parts: memory holds one part's samples, some rows of its attributions, and sums for each
-    group and code (see `deeplift_fast.report.statistics`). Of more than a million samples one number each goes to a
-    temporary file.
+    Reads each finished part once and verifies its checksums: memory holds one part's files as they are, its samples,
+    some rows of its attributions, and sums for each group and code (see `deeplift_fast.report.statistics`). Of more
+    than a million samples two numbers each go to temporary files.
 
     Args:
         out: the cohort's folder, a path or an fsspec URL.
@@ -109,17 +110,18 @@ def _summarised(
     folder: CohortFolder, by: Sequence[Grouping], titles: Titles | None, replicates: int, seed: int
 ) -> Summary:
     """The summary of a folder, of which parts may change meanwhile."""
-    found = completeness(folder)
-    labels, too_many = _labels(folder)
-    groupings = [grouping for grouping in (EVERYONE, by_label(labels), *by) if grouping is not None]
+    totals, labels = completeness(folder), ByLabel()
+    groupings: list[Cut] = [EVERYONE, labels, *by]
     statistics = Statistics(groupings, replicates, seed)
-    with Ratios() as ratios:
+    columns = sorted(statistics.columns().union(COLUMNS))
+    with Kept() as deltas, Kept() as cancellations:
         for part in folder.parts:
-            ratios.add(folder, part, statistics.add(folder, part))
-        median, p90 = ratios.quantiles(0.5, 0.9)
-    found = replace(found, median_cancellation=median, p90_cancellation=p90)
+            samples = folder.samples(part, columns).sort_by("sample")
+            deltas.add(totals.add(samples))
+            cancellations.add(ratios(samples, statistics.add(folder, part, samples)))
+        found = totals.found(*deltas.quantiles(0.5), *cancellations.quantiles(0.5, 0.9))
     table = _ordered(statistics.table(), groupings)
-    notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if too_many else []
+    notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if labels.too_many else []
     notes += [f"no sample's {grouping.key} is in the file of {grouping.name}" for grouping in _unmet(by, table)]
     if titles is not None:
         notes += _describe(table, titles)
@@ -128,19 +130,12 @@ def _summarised(
     return Summary(folder.out, folder.rules, folder.baseline, found, table, titles is not None, tuple(notes))
 
 
-def _labels(folder: CohortFolder) -> tuple[set[float], bool]:
-    """The labels that occur, and whether there are too many for groups (then none is given)."""
-    labels: set[float] = set()
-    for part in folder.parts:
-        labels.update(folder.samples(part, ["label"])["label"].drop_null().unique().to_pylist())
-        if len(labels) > MOST_GROUPS:
-            return set(), True
-    return labels, False
-
-
-def _ordered(table: pd.DataFrame, groupings: Sequence[Grouping]) -> pd.DataFrame:
+def _ordered(table: pd.DataFrame, groupings: Sequence[Cut]) -> pd.DataFrame:
     """Rows by grouping and group, and within a group the largest mean |attribution| first."""
-    place = {(g.name, group): number for number, (g, group) in enumerate((g, n) for g in groupings for n in g.groups)}
+    shown = ((g.name, group) for g in groupings for group in (g.ordered if isinstance(g, ByLabel) else g.groups))
+    place = {key: number for number, key in enumerate(shown)}
+    known = [key in place for key in zip(table["grouping"], table["group"], strict=True)]
+    table = table[np.array(known, bool)]
     rank = [place[key] for key in zip(table["grouping"], table["group"], strict=True)]
     keys = table.assign(rank=rank).sort_values(
         ["rank", "kind", "mean_abs", "feature", "code"], ascending=[True, True, False, True, True]
