@@ -24,9 +24,10 @@ and within a feature sample by sample:
                                    where values are nested deeper, row-major over all axes but the last
     slot               int32       place within the step: in the visit's list of codes, or the dimension of the
                                    vector; 0 where a step holds a single value
-    code               dictionary  text of the token, or name of the dimension; null where neither is known
+    code               dictionary  text of the token, or name of the dimension (of a multi-hot feature the category's);
+                                   null where neither is known
     time               float32     time of the step as the model is given it; null for a feature without times
-    value              float32     the value; null for tokens, and where nothing was measured
+    value              float32     the value; null for tokens, and in a cohort's tables where nothing was measured
     attribution        float32     contribution to the target logit, in units of the logit
 
 Dictionaries hold strings.
@@ -53,7 +54,7 @@ from torch import Tensor
 
 from deeplift_fast.attribution import Attribution
 from deeplift_fast.cohort.identifiers import of_batch
-from deeplift_fast.features import Feature, measured, read_features
+from deeplift_fast.features import Feature, kind_of, measured, read_features
 
 BASELINE, RULES = "deeplift_fast.baseline", "deeplift_fast.rules"
 """Keys of the files' metadata."""
@@ -256,6 +257,7 @@ def _feature_table(
 ) -> pa.Table:
     rows = feature_rows(feature, processor, contributions, recorded)
     check_names(feature, processor, names)
+    names = names_of(processor, names)
     if rows.token is not None:
         code = _tokens(rows.token, getattr(processor, "code_vocab", {}))
     else:
@@ -317,6 +319,17 @@ def feature_rows(feature: Feature, processor: Any, contributions: Tensor, record
     value = None if feature.is_token else numbers(recorded).reshape(grid)[real]
     attribution = numbers(contributions).reshape(grid)[real].astype(np.float32, copy=False)
     return FeatureRows(sample, step, slot, token, _times(times, grid, sample, step), value, attribution)
+
+
+def names_of(processor: Any, given: Sequence[str] | None) -> Sequence[str] | None:
+    """Names of a feature's dimensions: those given, or the categories of a multi-hot feature, or `None`."""
+    if given is not None:
+        return [str(name) for name in given]
+    if kind_of(type(processor)) != "multi_hot":
+        return None
+    vocabulary = getattr(processor, "label_vocab", None) or getattr(processor, "code_vocab", {})
+    texts = {int(index): str(text) for text, index in vocabulary.items()}
+    return [texts.get(index, str(index)) for index in range(1 + max(texts, default=-1))]
 
 
 def check_names(feature: Feature, processor: Any, names: Sequence[str] | None) -> None:

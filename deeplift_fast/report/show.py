@@ -122,4 +122,7 @@ def _description(row: Any) -> Text:
 
 def _notes(summary: Summary) -> Iterator[str]:
     yield from summary.notes
-    yield "means are over attributions (a code twice in a visit counts twice), in logits; intervals are over patients"
+    yield (
+        "means are over attributions (a code twice in a visit counts twice, a value counts where it was measured), in "
+        "logits; intervals are over patients"
+    )

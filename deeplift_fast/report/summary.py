@@ -36,7 +36,8 @@ class Summary:
         rules: its rule set.
         baseline: what its contributions are relative to, as the manifest names it.
         completeness: totals over samples.
-        table: one row per grouping, group, feature and code or dimension; the columns of
+        table: one row per grouping, group, feature and code or dimension; where samples have several targets, each
+            group holds one of them, and the grouping "target" stands for "overall". The columns are
             `deeplift_fast.report.statistics.COLUMNS`, then `description` (text or null) and `ambiguous` (bool: several
             dictionary entries fit).
         described: whether dictionaries were given.
@@ -121,8 +122,14 @@ def _summarised(
             cancellations.add(ratios(samples, statistics.add(folder, part, samples)))
         found = totals.found(*deltas.quantiles(0.5), *cancellations.quantiles(0.5, 0.9))
     table = _ordered(statistics.table(), groupings)
+    several = table["target"].nunique() > 1
+    if statistics.targets > MOST_GROUPS:
+        table = table[:0]
+    unmet = _unmet(by, table)
+    table = _by_target(table) if several else table.drop(columns="target")
     notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if labels.too_many else []
-    notes += [f"no sample's {grouping.key} is in the file of {grouping.name}" for grouping in _unmet(by, table)]
+    notes += [f"no sample's {grouping.key} is in the file of {grouping.name}" for grouping in unmet]
+    notes += _target_notes(statistics.targets)
     if titles is not None:
         notes += _describe(table, titles)
     else:
@@ -131,16 +138,36 @@ def _summarised(
 
 
 def _ordered(table: pd.DataFrame, groupings: Sequence[Cut]) -> pd.DataFrame:
-    """Rows by grouping and group, and within a group the largest mean |attribution| first."""
+    """Rows by grouping, group and target, and within these the largest mean |attribution| first."""
     shown = ((g.name, group) for g in groupings for group in (g.ordered if isinstance(g, ByLabel) else g.groups))
     place = {key: number for number, key in enumerate(shown)}
     known = [key in place for key in zip(table["grouping"], table["group"], strict=True)]
     table = table[np.array(known, bool)]
     rank = [place[key] for key in zip(table["grouping"], table["group"], strict=True)]
     keys = table.assign(rank=rank).sort_values(
-        ["rank", "kind", "mean_abs", "feature", "code"], ascending=[True, True, False, True, True]
+        ["rank", "target", "kind", "mean_abs", "feature", "code"], ascending=[True, True, True, False, True, True]
     )
     return keys.drop(columns="rank").reset_index(drop=True)
+
+
+def _by_target(table: pd.DataFrame) -> pd.DataFrame:
+    """Groups that hold one target each: those of everyone are named by the target alone."""
+    targets = table["target"].astype(str)
+    everyone = table["grouping"] == EVERYONE.name
+    group = table["group"].where(everyone, table["group"] + ", target = " + targets).where(~everyone, targets)
+    return table.assign(grouping=table["grouping"].where(~everyone, "target"), group=group).drop(columns="target")
+
+
+def _target_notes(targets: int) -> list[str]:
+    """What to say of samples that explain different logits."""
+    if targets > MOST_GROUPS:
+        return [
+            f"targets take more than {MOST_GROUPS} values, and attributions to different logits cannot be averaged: "
+            "explain one class, with --target"
+        ]
+    if targets > 1:
+        return [f"samples explain {targets} different targets; each has averages of its own"]
+    return []
 
 
 def _unmet(by: Sequence[Grouping], table: pd.DataFrame) -> list[Grouping]:

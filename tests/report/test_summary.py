@@ -22,6 +22,8 @@ def naive(found, rows, grouping="overall", group=None):
     rows = rows.assign(
         group=rows["sample"].map(group), size=rows["attribution"].abs(), positive=rows["attribution"] > 0
     )
+    valued = rows.groupby("feature")["value"].transform(lambda values: values.notna().any())
+    rows = rows[rows["value"].notna() | ~valued]  # of values those that were measured
     rows["code"] = rows["code"].astype(object).where(rows["code"].notna(), "dimension " + rows["slot"].astype(str))
     grouped = rows.groupby(["group", "feature", "code"])
     table = grouped.agg(
