@@ -135,6 +135,8 @@ def _line(cohort: "Cohort") -> str:
     spent = {"reading": cohort.reading, "attribution": cohort.attribution, "writing": cohort.writing}
     shares = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in spent.items())
     done = f"{cohort.samples:,} sample(s) attributed, in {cohort.parts:,} part(s)"
+    if not cohort.attribution:  # no second of it: no part was left
+        done = f"nothing to do: {cohort.samples:,} sample(s), in {cohort.parts:,} part(s), were attributed before"
     return f"{cohort.out}: {done}; this run took {cohort.seconds:.1f} s ({shares})"
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.identifiers import FIELDS
+from deeplift_fast.cohort.odd_tensors import Unusable, has_plain_memory, usable
 from deeplift_fast.measured_flags import flags_key
 
 _ACCEPTED = "accepted: a tensor, array, list or tuple with one entry per sample"
@@ -52,7 +53,17 @@ def regular(batch: Mapping[str, Any], model: Any, where: str) -> tuple[int, dict
     odd = [f"{name} has {length}" for name, length in of_all.items() if length != size]
     if odd:
         raise CohortError(f"{where} has {size} samples by most of its entries, but {', '.join(odd)}; {_ACCEPTED}")
-    return size, found
+    dtypes = {parameter.dtype for parameter in model.parameters()}
+    return size, {name: _usable(value, size, dtypes) for name, value in found.items()}
+
+
+def _usable(value: Any, size: int, dtypes: set[torch.dtype]) -> Any:
+    """An entry as it is, or what stands for each sample where it holds odd tensors; the model's dtypes are not odd."""
+    parts = value if isinstance(value, tuple) else (value,)
+    if all(isinstance(part, Tensor) and has_plain_memory(part) and part.dtype in dtypes for part in parts):
+        return value
+    found = usable(value)
+    return [found] * size if isinstance(found, Unusable) else value
 
 
 def taken(value: Any, which: np.ndarray) -> Any:
@@ -99,6 +110,8 @@ def _regular(value: Any, is_feature: bool, is_listed: bool) -> Any:
 def _lengths(name: str, value: Any, inside: str = "") -> dict[str, int]:
     """By name, the lengths of an entry of a regular batch, or of its parts where there are several."""
     shown = f"{name!r}{inside}"
+    if isinstance(value, Tensor) and value.is_nested:
+        return {shown: value.size(0)}  # it has no len
     if isinstance(value, Tensor | np.ndarray):
         return {shown: len(value)} if value.ndim else {}
     if isinstance(value, list):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from deeplift_fast.cohort.entries import taken
 from deeplift_fast.cohort.identifiers import IDENTIFIERS, of_batch, of_sample
+from deeplift_fast.cohort.odd_tensors import Unusable, oddity, usable
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,9 @@ class Group(Protocol):
     def values(self, key: str) -> list["Parts"]:
         """The tensors of a field, and which sample each of their rows belongs to."""
 
+    def unusable(self, key: str) -> list[tuple[int, str]]:
+        """Places of samples whose field cannot be used, and what is odd about it."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -113,6 +117,10 @@ class RaggedGroup:
             for part in _ragged(self.fields.get(key))
         ]
 
+    def unusable(self, key: str) -> list[tuple[int, str]]:
+        """As :meth:`Group.unusable`."""
+        return _unusable(self.fields.get(key))
+
 
 @dataclass(frozen=True)
 class PaddedGroup:
@@ -139,8 +147,12 @@ class PaddedGroup:
         return [
             Parts(part.detach().cpu().numpy(), every, None)
             for part in _tensors(self.given.get(key))
-            if part.dtype not in (torch.bfloat16,)
+            if oddity(part) is None
         ]
+
+    def unusable(self, key: str) -> list[tuple[int, str]]:
+        """As :meth:`Group.unusable`."""
+        return _unusable(self.given.get(key))
 
 
 @dataclass(frozen=True)
@@ -170,6 +182,7 @@ def window_of(samples: Sequence[Mapping[str, Any]], part: int, begin: int) -> Wi
         part: number of the part.
         begin: number of the first sample.
     """
+    samples = [{key: usable(value) for key, value in sample.items()} for sample in samples]
     grouped: dict[tuple, list[int]] = {}
     for place, sample in enumerate(samples):
         grouped.setdefault(_signature(sample), []).append(place)
@@ -223,7 +236,7 @@ def _kind(value: Any) -> Any:
         return value.dtype, value.dim(), value.shape[1:]
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Tensor):
         return _kind(value[0]), _kind(value[1])
-    return "time" if value is None else "other"
+    return "time" if value is None else "unusable" if isinstance(value, Unusable) else "other"
 
 
 def _field(values: list[Any]) -> Field:
@@ -243,6 +256,11 @@ def _joined(tensors: list[Tensor]) -> Ragged:
     if tensors[0].dim() == 0:
         return Ragged(torch.stack(tensors).numpy(force=True), None)
     return Ragged(torch.cat(tensors).numpy(force=True), np.array([len(each) for each in tensors], np.int64))
+
+
+def _unusable(field: Any) -> list[tuple[int, str]]:
+    each = enumerate(field) if isinstance(field, list) else ()
+    return [(place, value.reason) for place, value in each if isinstance(value, Unusable)]
 
 
 def _ragged(field: Field | None) -> list[Ragged]:

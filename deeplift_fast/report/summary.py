@@ -128,7 +128,7 @@ def _summarised(
     unmet = _unmet(by, table)
     table = _by_target(table) if several else table.drop(columns="target")
     notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if labels.too_many else []
-    notes += [f"no sample's {grouping.key} is in the file of {grouping.name}" for grouping in unmet]
+    notes += [f"no sample's {' or '.join(grouping.keys)} is in the file of {grouping.name}" for grouping in unmet]
     notes += _target_notes(statistics.targets)
     if titles is not None:
         notes += _describe(table, titles)

@@ -81,6 +81,9 @@ def test_a_cohort_is_attributed_in_two_goes_and_summed_up(here, capsys):
     told = capsys.readouterr()
     assert "119 sample(s) attributed, in 3 part(s)" in told.out
     assert "1 sample(s) could not be attributed; out/failures.parquet says why" in told.err
+    assert cli.main(RUN) == 3
+    again = capsys.readouterr().out
+    assert "out: nothing to do: 119 sample(s), in 3 part(s), were attributed before" in again
     assert len(pd.read_parquet("out/samples")) == 119
     assert cli.main(["summary", "out", "--json", "t.json"]) == 0
     told_too = capsys.readouterr()
