@@ -15,10 +15,14 @@ from typing import Annotated, Any, Literal, TextIO
 
 import typer
 
+from deeplift_fast.cli.termination import termination_raised
+from deeplift_fast.printable import printable_lines
+
 UNEXPECTED = 1
 BAD_INPUT = 2
 SOME_FAILED = 3
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+TERMINATED = 143  # 128 + SIGTERM
 
 SHOWN_BY_DEBUG = "--debug shows the rest, which may quote patients' data"
 
@@ -27,7 +31,7 @@ Style = Literal["text", "json", "errors"]
 
 EPILOGUE = (
     "Exit codes: 0 done; 1 a package is missing, or an unexpected error; 2 bad usage or input; "
-    "3 finished, but some samples could not be attributed; 130 interrupted."
+    "3 finished, but some samples could not be attributed; 130 interrupted; 143 terminated."
 )
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, which may quote patients' data.")]
@@ -79,7 +83,7 @@ class Teller:
         if self._style == "json":
             print(json.dumps({"event": event, "message": message, **more}), file=file, flush=True)
         else:
-            print(f"deeplift-fast: {message}", file=file, flush=True)
+            print(f"deeplift-fast: {printable_lines(message)}", file=file, flush=True)
 
 
 @contextmanager
@@ -99,17 +103,20 @@ def told(debug: bool, extra: str, kept: str, style: Style = "text") -> Iterator[
         typer.Exit: with the exit code.
     """
     teller = Teller(style, debug)
-    try:
-        with noted(teller):
-            yield teller
-    except typer.Exit:
-        raise
-    except (KeyboardInterrupt, Exception) as error:
-        if debug:
-            traceback.print_exc()
-        message, code = _end(error, debug, extra, kept)
-        teller.error(message, code)
-        raise typer.Exit(code) from error
+    with termination_raised() as termination:
+        try:
+            with noted(teller):
+                yield teller
+        except typer.Exit:
+            raise
+        except (KeyboardInterrupt, Exception) as error:
+            if debug:
+                traceback.print_exc()
+            message, code = _end(error, debug, extra, kept)
+            if termination.came:
+                message, code = f"terminated; {kept}", TERMINATED
+            teller.error(message, code)
+            raise typer.Exit(code) from error
 
 
 def _end(error: BaseException, debug: bool, extra: str, kept: str) -> tuple[str, int]:

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from deeplift_fast.cli.outcome import SHOWN_BY_DEBUG, place
+from deeplift_fast.home import expanded
 
 ACCEPTED = "accepted: module:function or file.py:function, of a function that returns (model, dataset)"
 
@@ -53,7 +54,7 @@ def _find_function(given: str) -> Callable[[], Any]:
     if not where or not name.isidentifier():
         raise RecipeError(f"RECIPE is {given!r}; {ACCEPTED}")
     try:
-        module = _load_file(Path(where)) if where.endswith(".py") or "/" in where else _load_module(where)
+        module = _load_file(expanded(where, "RECIPE")) if where.endswith(".py") or "/" in where else _load_module(where)
     except RecipeError:
         raise
     except (Exception, SystemExit) as error:

@@ -83,7 +83,9 @@ def run(
             print(_json_line(cohort) if log_json else _line(cohort))
         if cohort.failures:
             if not log_json:  # whose last line has their number
-                failed = f"{cohort.failures:,} sample(s) could not be attributed; {out}/failures.parquet says why"
+                failed = (
+                    f"{cohort.failures:,} sample(s) could not be attributed; {cohort.out}/failures.parquet says why"
+                )
                 teller.error(failed, SOME_FAILED)
             raise typer.Exit(SOME_FAILED)
 
@@ -133,6 +135,8 @@ def _line(cohort: "Cohort") -> str:
     spent = {"reading": cohort.reading, "attribution": cohort.attribution, "writing": cohort.writing}
     shares = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in spent.items())
     done = f"{cohort.samples:,} sample(s) attributed, in {cohort.parts:,} part(s)"
+    if not cohort.attribution:  # no second of it: no part was left
+        done = f"nothing to do: {cohort.samples:,} sample(s), in {cohort.parts:,} part(s), were attributed before"
     return f"{cohort.out}: {done}; this run took {cohort.seconds:.1f} s ({shares})"
 
 

@@ -23,8 +23,17 @@ def summary(
         list[str] | None,
         typer.Option(
             metavar="FILE.csv:COLUMN",
-            help="Group by a column too; the file names samples by visit_id, hadm_id, patient_id or subject_id. "
+            help="Group by a column too; the file names samples by visit_id, hadm_id, admission_id, record_id, "
+            "patient_id, subject_id or what --key says. "
             "May be given several times.",
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The column of the files of --by that names samples, where it has another name, such as "
+            "patientunitstayid or person_id.",
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Rows of each table shown.")] = 15,
@@ -49,7 +58,7 @@ def summary(
         from deeplift_fast.report.grouping import read_grouping
         from deeplift_fast.report.show import show
 
-        found = summarise(folder, [read_grouping(given) for given in by or ()], mimic_root)
+        found = summarise(folder, [read_grouping(given, key) for given in by or ()], mimic_root)
         for path, write in ((csv, write_csv), (parquet, write_parquet), (json, write_json)):
             if path is not None:
                 write(found, path)

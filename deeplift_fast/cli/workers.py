@@ -5,9 +5,11 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from deeplift_fast.cli.outcome import Teller, noted
+from deeplift_fast.temporary import temporary_folder
 
 LOOPBACK = "127.0.0.1"
 
@@ -36,9 +38,9 @@ def local_client(workers: int, device: str | None, debug: bool = False) -> Itera
     here = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:0"}
     scheduler = {"cls": Scheduler, "options": here | {"port": 0, "dashboard": False}}
     # Dask moves what does not fit to this folder: it must be private, and go.
-    with tempfile.TemporaryDirectory(prefix="deeplift-fast-") as folder:
+    with temporary_folder(Path(tempfile.gettempdir()), "deeplift-fast-") as folder:
         level = logging.ERROR if debug else logging.CRITICAL  # of tasks that fail Dask logs the error's words
-        options = here | {"nthreads": 1, "memory_limit": 0, "local_directory": folder, "silence_logs": level}
+        options = here | {"nthreads": 1, "memory_limit": 0, "local_directory": str(folder), "silence_logs": level}
         if not debug:
             options["preload"] = [__name__]
         specification = {

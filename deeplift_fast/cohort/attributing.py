@@ -14,6 +14,7 @@ from deeplift_fast.attribution import Attribution
 from deeplift_fast.cohort import failures
 from deeplift_fast.cohort.batching import Batch, cut
 from deeplift_fast.cohort.cohort_baseline import CohortBaseline
+from deeplift_fast.cohort.entries import taken
 from deeplift_fast.cohort.errors import CohortError, is_reader_death
 from deeplift_fast.cohort.failures import Failure
 from deeplift_fast.cohort.memory import is_out_of_memory
@@ -152,7 +153,7 @@ class Attributor:
         result.failures += [Failure(int(batch.numbers[row]), reasons[row]) for row in np.flatnonzero(~finite)]
         keep = torch.from_numpy(np.flatnonzero(finite)).to(found.output.device)
         fewer = Batch(batch.group, batch.which[finite])
-        given = {key: _rows_of(value, keep, len(finite)) for key, value in given.items()}
+        given = {key: taken(value, np.flatnonzero(finite)) for key, value in given.items()}
         return self._rows(fewer, given, _kept(found, keep), None if probability is None else probability[keep])
 
     def _rows(
@@ -262,14 +263,6 @@ def _kept(found: Attribution, keep: Tensor) -> Attribution:
         baseline_output=found.baseline_output[keep],
         target=found.target[keep] if isinstance(found.target, Tensor) else found.target,
     )
-
-
-def _rows_of(value: Any, keep: Tensor, size: int) -> Any:
-    if isinstance(value, Tensor) and value.dim() and len(value) == size:
-        return value[keep.to(value.device)]
-    if isinstance(value, tuple):
-        return tuple(_rows_of(item, keep, size) for item in value)
-    return [value[int(place)] for place in keep] if isinstance(value, list) and len(value) == size else value
 
 
 def _free_memory(device: torch.device) -> None:

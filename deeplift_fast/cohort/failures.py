@@ -15,11 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor, nn
 
+from deeplift_fast.cohort.odd_tensors import Unusable
 from deeplift_fast.cohort.store import Store
 from deeplift_fast.cohort.windows import Group, Parts
 from deeplift_fast.features import PAD
 
 NAME = "failures.parquet"
+MOST_BYTES = 1 << 30
 FAILURES = pa.schema({"sample": pa.int64(), "part": pa.int32(), "reason": pa.string()})
 
 
@@ -49,6 +51,8 @@ def check(group: Group, model: Any) -> tuple[np.ndarray, list[Failure]]:
     reasons: dict[int, str] = {}
     for key in model.feature_keys:
         tokens = bool(model.dataset.input_processors[key].is_token())
+        for place, reason in group.unusable(key):
+            reasons.setdefault(place, f"feature {key!r} is {reason}")
         for part in group.values(key):
             for place, reason in _wrong(key, part, model, tokens, len(group.numbers)):
                 reasons.setdefault(place, reason)
@@ -65,7 +69,7 @@ def describe(error: Exception, given: dict[str, Any], model: Any) -> str:
 
 def read(store: Store) -> pa.Table:
     """The failures written before; none where the file is missing or damaged, so that their parts are done again."""
-    content = store.read(NAME)
+    content = store.read(NAME, MOST_BYTES)
     if content is None:
         return FAILURES.empty_table()
     try:
@@ -148,6 +152,8 @@ def _layer(model: Any, key: str) -> nn.Module | None:
 
 
 def _kind(value: Any) -> str:
+    if isinstance(value, Unusable):
+        return value.reason
     if isinstance(value, Tensor):
         last = f", {value.shape[-1]} per step" if value.dim() > 2 else ""
         return f"{value.dim() - 1}-d {str(value.dtype).removeprefix('torch.')}{last}"

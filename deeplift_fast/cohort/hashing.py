@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deeplift_fast.cohort.odd_tensors import has_plain_memory
+
 SHORT = 12
 """Characters of a digest that are shown to people."""
 
@@ -39,8 +41,10 @@ def of_processors(processors: Mapping[str, Any]) -> str:
 
 
 def _feed(hasher: Any, thing: Any) -> None:
-    if isinstance(thing, Tensor):
-        _feed_array(hasher, thing.detach().cpu())
+    if isinstance(thing, Tensor) and not has_plain_memory(thing):
+        hasher.update(f"tensor {thing.dtype} {thing.layout} {thing.device.type} {thing.is_nested} ".encode())
+    elif isinstance(thing, Tensor):
+        _feed_array(hasher, thing.detach().cpu().resolve_conj().resolve_neg())
     elif isinstance(thing, np.ndarray | np.generic) and thing.dtype != object:
         _feed_array(hasher, np.asarray(thing))
     elif isinstance(thing, Mapping):

@@ -55,9 +55,8 @@ def held(store: Store) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _held_by_system(store: LocalStore, owner: dict[str, Any]) -> Iterator[None]:
-    path = store.folder / NAME
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666 if store.shared else 0o600)
+        handle = store.descriptor(NAME)
     except OSError as error:
         raise CohortError(
             f"out is {store.shown}, where {NAME} cannot be written ({error.strerror}); choose one that you may write"

@@ -6,7 +6,8 @@ identity   object   what the numbers depend on; a run with another identity does
     interpreter    rules, steps, use_embeddings, fuse
     target         the class explained; null for the predicted one
     baseline       its name, with digests of its numbers ("default", or a digest, before baselines had names)
-    model          class, and weights: a digest of parameters and buffers
+    model          class, weights: a digest of parameters and buffers, and modules: by path, their class, plain
+                   attributes and hooks (`deeplift_fast.cohort.module_texts`)
     dataset        class, length (null where only reading tells), input_schema, output_schema, processors: a digest
                    of what they learned, content: a digest of some of its samples
     part_samples   samples per part: part k holds the samples from k·part_samples on
@@ -16,24 +17,43 @@ budget     int      padded steps per batch; null until the first part
 limit      int      samples asked for by the last run; null for all
 total      int      samples of the dataset, or the limit, or those in parts where they are more; null until known
 finished   bool     whether every sample asked for is in a part
+outputs    list     logits of some samples, by which a model is told from another one; null for a model that is random
 parts      object   by number of the part: begin, end (samples [begin, end)), samples (attributed), failures, rows
                     (of attributions), budget, seconds, and files: by name, bytes and sha256
 """
 
-import hashlib
 import json
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.hashing import SHORT, digest, of_weights
+from deeplift_fast.cohort.manifest_content import (
+    FOLDERS,
+    MOST_BYTES,
+    check_files,
+    check_identity,
+    check_outputs,
+    check_parts,
+    is_count,
+    is_duration,
+    parsed,
+    quoted,
+)
+from deeplift_fast.cohort.module_texts import of_modules
+from deeplift_fast.cohort.outputs import Outputs
 from deeplift_fast.cohort.store import Store
 from deeplift_fast.given_baselines import NAMES, default_name
+from deeplift_fast.printable import printable
+
+__all__ = ["FOLDERS", "FORMAT", "NAME", "Manifest", "Part", "check_same", "identity_of", "is_intact", "load"]
 
 NAME = "manifest.json"
 FORMAT = 1
-FOLDERS = ("attributions", "samples")
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -71,6 +91,7 @@ class Manifest:
     limit: int | None = None
     total: int | None = None
     finished: bool = False
+    outputs: Outputs | None = None
     parts: dict[int, Part] = field(default_factory=dict)
 
     def save(self, store: Store) -> None:
@@ -102,36 +123,65 @@ def load(store: Store) -> Manifest | None:
     Raises:
         CohortError: if it cannot be read.
     """
-    content = store.read(NAME)
+    content = store.read(NAME, MOST_BYTES)
     if content is None:
         return None
     try:
-        found = json.loads(content)
-        if found.pop("format") != FORMAT:
-            raise ValueError("format")
-        parts = {int(number): _checked(Part(**part)) for number, part in found.pop("parts").items()}
-        if not isinstance(found["identity"], dict) or not isinstance(found["budget"], int | None):
-            raise TypeError("identity, budget")
-        return Manifest(**found, parts=parts)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _manifest(parsed(content))
+    except ValueError as error:
         raise CohortError(
-            f"{NAME} in {store.shown} cannot be read ({type(error).__name__}); it is no manifest of this version: "
-            "choose another folder, or start over with force"
+            f"{NAME} in {store.shown} cannot be read ({error}); it is no manifest of this version: choose another "
+            "folder, or start over with force"
         ) from None
 
 
-def _checked(part: Part) -> Part:
-    """A part as it was read.
+def _manifest(found: dict[str, Any]) -> Manifest:
+    """A manifest of what was read.
 
     Raises:
-        KeyError, TypeError, AttributeError: if a field has another type.
+        ValueError: naming the field that is missing, unknown or of another kind.
     """
-    numbers = (part.begin, part.end, part.samples, part.failures, part.rows, part.budget)
-    if not all(isinstance(number, int) for number in numbers):
-        raise TypeError("part")
-    for about in part.files.values():
-        _ = about["bytes"], about["sha256"]
-    return part
+    if found.pop("format", None) != FORMAT:
+        raise ValueError(f"its format is not {FORMAT}")
+    _require_names(found, Manifest, "it", optional={"budget", "limit", "total", "finished", "outputs"})
+    check_identity(found["identity"])
+    for name in ("budget", "limit", "total"):
+        if found.get(name) is not None and not is_count(found[name]):
+            raise ValueError(f"{name} is {quoted(found[name])}")
+    if not isinstance(found["device"], str) or not isinstance(found.get("finished", False), bool):
+        raise ValueError("device or finished is of another type")
+    check_outputs(found.get("outputs"))
+    size = found["identity"].get("part_samples")
+    check_parts(found["parts"], lambda number, part: _check_part(number, part, size))
+    return Manifest(**found | {"parts": {int(number): Part(**part) for number, part in found["parts"].items()}})
+
+
+def _check_part(number: int, part: Mapping[str, Any], size: Any) -> None:
+    """Raise ValueError unless a part has its fields, and its place among parts of `size` samples."""
+    _require_names(part, Part, f"part {number}")
+    for name in ("begin", "end", "samples", "failures", "rows", "budget"):
+        if not is_count(part[name]):
+            raise ValueError(f"part {number}: {name} is {quoted(part[name])}")
+    if not is_duration(part["seconds"]):
+        raise ValueError(f"part {number}: seconds is {quoted(part['seconds'])}")
+    begin, end = part["begin"], part["end"]
+    # With another size than this run's, or none that is one, the identities differ, which is told then.
+    if end < begin or (is_count(size, 1) and (begin != number * size or end > begin + size)):
+        raise ValueError(f"part {number} holds the samples from {begin} to {end}, which are not its own")
+    check_files(number, part["files"])
+    for about in part["files"].values():
+        if "bytes" not in about or not _DIGEST.fullmatch(str(about.get("sha256"))):
+            raise ValueError(f"part {number}: a file lacks its bytes or sha256")
+
+
+def _require_names(
+    found: Mapping[str, Any], of: type, where: str, optional: set[str] | frozenset = frozenset()
+) -> None:
+    known = {each.name for each in fields(of)}
+    for name in sorted(known - optional - found.keys()):
+        raise ValueError(f"{where} has no {name}")
+    for name in sorted(found.keys() - known):
+        raise ValueError(f"{where} has the unknown field {quoted(name)}")
 
 
 def identity_of(
@@ -153,7 +203,11 @@ def identity_of(
         "interpreter": {name: getattr(interpreter, name) for name in ("rules", "steps", "use_embeddings", "fuse")},
         "target": target,
         "baseline": baseline,
-        "model": {"class": f"{type(model).__module__}.{type(model).__qualname__}", "weights": of_weights(model)},
+        "model": {
+            "class": f"{type(model).__module__}.{type(model).__qualname__}",
+            "weights": of_weights(model),
+            "modules": of_modules(model),
+        },
         "dataset": dataset,
         "part_samples": part_samples,
         "dimensions": digest(dimensions) if dimensions else "none",
@@ -175,7 +229,9 @@ def check_same(found: Manifest, identity: dict[str, Any], shown: str, read_once:
     before, now = _flat(found.identity), _flat(identity)
     differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     if differing:
-        lines = [f"  {key}: {_shown(before.get(key))} there, {_shown(now.get(key))} now" for key in differing]
+        lines = [
+            f"  {printable(key)}: {_shown(before.get(key))} there, {_shown(now.get(key))} now" for key in differing
+        ]
         raise CohortError(
             f"out is {shown}, which holds the attributions of another run; what differs:\n"
             + "\n".join(lines)
@@ -202,14 +258,11 @@ def _goes_on(before: dict[str, Any], now: dict[str, Any], differing: list[str]) 
 
 
 def is_intact(part: Part, store: Store) -> bool:
-    """Whether a part's files are there with the size and checksum that they were written with."""
-    for name, about in part.files.items():
-        if store.size(name) != about["bytes"]:
-            return False
-        content = store.read(name)
-        if content is None or hashlib.sha256(content).hexdigest() != about["sha256"]:
-            return False
-    return True
+    """Whether both files of a part are there with the size and checksum that they were written with."""
+    return len(part.files) == len(FOLDERS) and all(
+        store.size(name) == about["bytes"] and store.digest(name) == about["sha256"]
+        for name, about in part.files.items()
+    )
 
 
 def _version(name: str) -> str | None:

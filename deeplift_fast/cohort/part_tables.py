@@ -23,10 +23,11 @@ from deeplift_fast.cohort.tables import (
     feature_rows,
     floats,
     labels_of,
+    names_of,
     numbers,
     probabilities,
 )
-from deeplift_fast.features import Feature, read_features
+from deeplift_fast.features import Feature, measured, read_features
 
 _NO_TEXT = -1
 
@@ -51,8 +52,8 @@ class Texts:
                 vocabulary = {int(index): str(text) for text, index in getattr(processor, "code_vocab", {}).items()}
                 size = 1 + max(vocabulary, default=-1)
                 self._add(key, [vocabulary.get(index, str(index)) for index in range(size)])
-            elif (dimensions or {}).get(key) is not None:
-                self._add(key, [str(name) for name in (dimensions or {})[key]])
+            elif (names := names_of(processor, (dimensions or {}).get(key))) is not None:
+                self._add(key, list(names))
 
     def numbers(self, key: str, rows: FeatureRows) -> np.ndarray:
         """The text of each row as a number for :meth:`dictionary`, int32; -1 where there is none."""
@@ -75,6 +76,8 @@ class Texts:
         counts = np.bincount(which + 1, minlength=len(self._array) + 1)  # -1 comes first
         used = counts[1:] > 0
         place = np.cumsum(used, dtype=np.int32) - 1
+        if not used.any():
+            return pa.nulls(len(which), pa.dictionary(pa.int32(), pa.string()))
         mask = which == _NO_TEXT if counts[0] else None
         indices = pa.array(place.take(which, mode="clip"), pa.int32(), mask=mask)
         return pa.DictionaryArray.from_arrays(indices, self._array.take(pa.array(np.flatnonzero(used))))
@@ -264,6 +267,9 @@ def _repeated(column: pa.DictionaryArray, counts: np.ndarray) -> pa.DictionaryAr
 
 
 def _recorded(feature: Feature, processor: Any) -> Tensor:
-    """The values to record: in the units of the source where the processor can tell."""
+    """The values to record, NaN where nothing was measured: in the units of the source where the processor can tell."""
+    if feature.is_token:
+        return feature.value
     in_units = getattr(processor, "in_units", None)
-    return in_units(feature.value) if callable(in_units) and not feature.is_token else feature.value
+    values: Tensor = in_units(feature.value) if callable(in_units) else feature.value
+    return values.masked_fill(~measured(feature), float("nan"))

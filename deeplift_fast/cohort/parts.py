@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from deeplift_fast.cohort import failures
 from deeplift_fast.cohort.attributing import Attributor, PartResult
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, Part
+from deeplift_fast.cohort.manifest_content import file_name
 from deeplift_fast.cohort.part_tables import part_tables
 from deeplift_fast.cohort.store import TEMPORARY, Store
 
@@ -28,11 +29,6 @@ _PART = re.compile(r"part-\d{6,}\.parquet")
 # Small integers as they are are as short after compression, and quicker, than their dictionary.
 _DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "time", "target")
 _WITH_STATISTICS = ("sample",)  # the others are in no order that would let a reader skip row groups
-
-
-def file_name(folder: str, part: int) -> str:
-    """Name of a part's file in one of the folders."""
-    return f"{folder}/part-{part:06d}.parquet"
 
 
 def write_files(store: Store, result: PartResult, attributor: Attributor, seconds: float) -> Part:
@@ -210,6 +206,7 @@ def _parquet(table: pa.Table) -> pa.Buffer:
         write_batch_size=ENCODED_AT_ONCE,
         use_dictionary=encoded,
         column_encoding={"sample": "DELTA_BINARY_PACKED"},
+        write_page_checksum=True,
         write_statistics=[name for name in table.column_names if name in _WITH_STATISTICS],
     )
     return sink.getvalue()

@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
+from deeplift_fast.cohort.entries import regular, taken
 from deeplift_fast.cohort.errors import CohortError, is_reader_death
 from deeplift_fast.cohort.hashing import digest, of_processors
-from deeplift_fast.cohort.windows import IDENTIFIERS, Window, batch_size, taken, window_of, windows_of
+from deeplift_fast.cohort.identifiers import FIELDS
+from deeplift_fast.cohort.windows import Group, PaddedGroup, Window, window_of, windows_of
 
 LOOKED_AT = 16
 """Samples whose content identifies a dataset, spread evenly over it."""
@@ -43,6 +45,9 @@ class Source(Protocol):
 
     def identity(self) -> dict[str, Any]:
         """What tells the samples from others: class, length, schemas, processors and content, as texts and numbers."""
+
+    def looked_at(self) -> Sequence[Group]:
+        """Some of the samples: those by whose content they are recognised, or the first of a batch."""
 
     def windows(self, parts: Callable[[int], bool], part_samples: int, read_ahead: int | None) -> Iterator[Window]:
         """The windows of the parts wanted, in order.
@@ -72,13 +77,21 @@ class DatasetSource:
 
     def identity(self) -> dict[str, Any]:
         """As :meth:`Source.identity`."""
-        spread = np.unique(np.linspace(0, self.length - 1, min(LOOKED_AT, self.length)).astype(np.int64))
         return {
             "class": _class(self.dataset),
             "length": self.length,
             **_schemas(self.dataset, self._model),
-            "content": digest([sample_of(self.dataset, int(index)) for index in spread]),
+            "content": digest(self._spread()),
         }
+
+    def looked_at(self) -> Sequence[Group]:
+        """As :meth:`Source.looked_at`."""
+        return window_of(self._spread(), 0, 0).groups
+
+    def _spread(self) -> list[Mapping[str, Any]]:
+        """Samples spread evenly over the dataset."""
+        spread = np.unique(np.linspace(0, self.length - 1, min(LOOKED_AT, self.length)).astype(np.int64))
+        return [sample_of(self.dataset, int(index)) for index in spread]
 
     def windows(self, parts: Callable[[int], bool], part_samples: int, read_ahead: int | None) -> Iterator[Window]:
         """As :meth:`Source.windows`."""
@@ -127,7 +140,7 @@ class BatchSource:
         """As :meth:`Source.identity`; reads the first batch.
 
         Raises:
-            CohortError: if an iterator has no batches, or none left.
+            CohortError: if an iterator has no batches, or none left; if the first batch is none.
         """
         self._begin()
         if self.read_once and not self._first:
@@ -135,12 +148,25 @@ class BatchSource:
                 f"dataset is a {type(self._batches).__name__} with no batches left; an iterator can be read once: make "
                 "it anew, from its first batch, for each run"
             )
+        if self._first and not _is_sample(self._first[0], self._model):
+            self._regular(self._first[0], 0)  # before anything is written
         return {
             "class": _class(self._batches),
             "length": None,
             **_schemas(None, self._model),
             "content": digest(self._first),
         }
+
+    def looked_at(self) -> Sequence[Group]:
+        """As :meth:`Source.looked_at`."""
+        self._begin()
+        if not self._first:
+            return []
+        if _is_sample(self._first[0], self._model):
+            return window_of(self._first, 0, 0).groups
+        size, batch = self._regular(self._first[0], 0)
+        few = np.arange(min(size, LOOKED_AT))
+        return [PaddedGroup(few, {key: taken(value, few) for key, value in batch.items()})]
 
     def windows(self, parts: Callable[[int], bool], part_samples: int, read_ahead: int | None) -> Iterator[Window]:
         """As :meth:`Source.windows`; what belongs to parts that are not wanted is read and dropped."""
@@ -179,22 +205,25 @@ class BatchSource:
         self._begin()
         assert self._begun is not None
         seen = 0
-        for batch in chain(self._first, self._begun):
+        for number, given in enumerate(chain(self._first, self._begun)):
             self._first = []
-            size = batch_size(batch, self._model.feature_keys) if isinstance(batch, Mapping) else None
-            if size is None:
-                raise CohortError(
-                    f"the dataset yields a {type(batch).__name__} without the model's features; accepted: batches as "
-                    f"PyHealth's loader gives them, dicts with {list(self._model.feature_keys)}"
-                )
+            size, batch = self._regular(given, number)
             if self._limit is not None and seen + size > self._limit:
                 few = np.arange(self._limit - seen)
-                batch, size = {key: taken(value, few, size) for key, value in batch.items()}, len(few)
+                batch, size = {key: taken(value, few) for key, value in batch.items()}, len(few)
             seen += size
             if size:
                 yield size, batch
             if seen == self._limit:
                 return
+
+    def _regular(self, given: Any, number: int) -> tuple[int, dict[str, Any]]:
+        if not isinstance(given, Mapping):
+            raise CohortError(
+                f"the dataset yields a {type(given).__name__}; accepted: batches as PyHealth's loader gives them, "
+                f"dicts with {list(self._model.feature_keys)}"
+            )
+        return regular(given, self._model, f"batch {number} of the dataset")
 
 
 def open_source(dataset: Any, model: Any, limit: int | None = None) -> Source:
@@ -350,11 +379,27 @@ def _holds_batches(dataset: Any, model: Any) -> bool:
 
 
 def _is_batch(given: Mapping[str, Any], model: Any) -> bool:
-    if any(isinstance(given.get(name), list | tuple) for name in IDENTIFIERS):
+    if any(_is_listed(given.get(name)) for name in FIELDS):
         return True
     processors = {**model.dataset.input_processors, **model.dataset.output_processors}
     known = ((given.get(key), _dimensions(processor, 3)) for key, processor in processors.items())
-    return any(isinstance(value, Tensor) and value.dim() > most for value, most in known)
+    return any(_has_more(value, most) for value, most in known)
+
+
+def _is_listed(identifiers: Any) -> bool:
+    """Whether these are several identifiers rather than one."""
+    return (
+        not isinstance(identifiers, str | bytes)
+        and getattr(identifiers, "shape", None) != ()
+        and (isinstance(identifiers, Sequence) or hasattr(identifiers, "__array__"))
+    )
+
+
+def _has_more(value: Any, most: int) -> bool:
+    """Whether a feature has more dimensions than a sample's: its tensor, or the first, the times, of a pair."""
+    if isinstance(value, tuple) and value and isinstance(value[0], Tensor):
+        return value[0].dim() > 1
+    return isinstance(value, Tensor) and value.dim() > most
 
 
 def _is_sample(given: Any, model: Any) -> bool:
@@ -362,7 +407,7 @@ def _is_sample(given: Any, model: Any) -> bool:
     if not isinstance(given, Mapping) or _is_batch(given, model):
         return False
     known = ((given.get(key), _dimensions(each, -1)) for key, each in model.dataset.input_processors.items())
-    return any(isinstance(given.get(name), str | int) for name in IDENTIFIERS) or any(
+    return any(isinstance(given.get(name), str | int) for name in FIELDS) or any(
         isinstance(value, Tensor) and value.dim() == dimensions for value, dimensions in known
     )
 

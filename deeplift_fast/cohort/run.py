@@ -16,6 +16,7 @@ from deeplift_fast.cohort.by_index import by_index
 from deeplift_fast.cohort.cohort_baseline import fitted
 from deeplift_fast.cohort.errors import CohortError, is_reader_death
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
+from deeplift_fast.cohort.outputs import check_same_outputs, coarsest, outputs_of
 from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
 from deeplift_fast.cohort.progress import Progress, check_kind
 from deeplift_fast.cohort.reading import BatchSource, DatasetSource, Source, open_source
@@ -91,7 +92,8 @@ def attribute_cohort(
         dataset: a PyHealth `SampleDataset` (on disk or in memory), any dataset of processed samples with `len` and
             integer indices, a `DataLoader`, or an iterable of batches or of processed samples. A loader that gives a
             PyHealth dataset in order stands for the dataset; other batches are taken as they come.
-        out: the output folder, made where it is missing, or a URL that fsspec knows.
+        out: the output folder, made where it is missing, or a URL that fsspec knows, whose bucket must be there; `~`
+            is the home folder.
         baseline: what samples are compared with; `None` for the interpreter's own. As for `DeepLift.attribute`, but for
             tensors of a batch's shape: a name (`"removed"`, `"unk"`, or `"typical"`, which is fitted on a part of
             `dataset`; see `deeplift_fast.baselines.typical`), an object from `deeplift_fast.baselines`, by feature key
@@ -149,7 +151,7 @@ def attribute_cohort(
                     "a reading process died, perhaps for lack of memory; what is written is kept: run the same again "
                     "to go on, with read_ahead=0 if it dies again"
                 ) from error
-        return run.cohort(str(out), time.perf_counter() - started)
+        return run.cohort(store.shown, time.perf_counter() - started)
 
 
 class _Run:
@@ -182,6 +184,9 @@ class _Run:
             self._refuse_foreign()
             found = Manifest(self._identity, self.attributor.model.device.type)
         check_same(found, self._identity, self.store.shown, self.source.read_once)
+        outputs = outputs_of(self.attributor.interpreter, self.source.looked_at())
+        check_same_outputs(found.outputs, outputs, self.store.shown, coarsest(self.attributor.model))
+        found.outputs = outputs if found.outputs is None else found.outputs
         failed = failures.read(self.store)
         of_part = failures.counted(failed)
         found.parts = {

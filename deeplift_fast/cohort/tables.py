@@ -4,7 +4,8 @@
 
     sample             int64       number of the sample, counted from 0 through all batches
     patient_id         dictionary  as the batch names it
-    visit_id           dictionary  as the batch names it; null where samples have none
+    visit_id           dictionary  the batch's visit_id, or else its hadm_id, admission_id or record_id; null where
+                                   samples have none
     target             int64       index of the logit explained
     output             float32     that logit at the input
     baseline_output    float32     that logit at the baseline
@@ -23,9 +24,10 @@ and within a feature sample by sample:
                                    where values are nested deeper, row-major over all axes but the last
     slot               int32       place within the step: in the visit's list of codes, or the dimension of the
                                    vector; 0 where a step holds a single value
-    code               dictionary  text of the token, or name of the dimension; null where neither is known
+    code               dictionary  text of the token, or name of the dimension (of a multi-hot feature the category's);
+                                   null where neither is known
     time               float32     time of the step as the model is given it; null for a feature without times
-    value              float32     the value; null for tokens, and where nothing was measured
+    value              float32     the value; null for tokens, and in a cohort's tables where nothing was measured
     attribution        float32     contribution to the target logit, in units of the logit
 
 Dictionaries hold strings.
@@ -51,7 +53,8 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.attribution import Attribution
-from deeplift_fast.features import Feature, measured, read_features
+from deeplift_fast.cohort.identifiers import of_batch
+from deeplift_fast.features import Feature, kind_of, measured, read_features
 
 BASELINE, RULES = "deeplift_fast.baseline", "deeplift_fast.rules"
 """Keys of the files' metadata."""
@@ -108,7 +111,7 @@ def samples_table(
         A table with the schema `SAMPLES`.
 
     Raises:
-        ValueError: if the model is multiclass and `probability` is `None`.
+        ValueError: if the model is multiclass and `probability` is `None`, or identifiers are not one per sample.
     """
     target = numbers(found.target)
     rows = np.arange(len(target))
@@ -117,8 +120,7 @@ def samples_table(
     return pa.table(
         {
             "sample": first_sample + rows,
-            "patient_id": _identifiers(batch, "patient_id", rows),
-            "visit_id": _identifiers(batch, "visit_id", rows),
+            **_identifiers(batch, len(target), rows),
             "target": target,
             "output": numbers(found.output),
             "baseline_output": numbers(found.baseline_output),
@@ -187,9 +189,10 @@ class CohortWriter:
         self._group_rows = group_rows
         self._baselines: dict[str, None] = {}  # a set, in the order in which they came
         self._pending: dict[str, list[pa.Table]] = {"samples": [], "attributions": []}
+        written: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
         self._files = {
-            "samples": pq.ParquetWriter(folder / "samples.parquet", SAMPLES, compression="zstd"),
-            "attributions": pq.ParquetWriter(folder / "attributions.parquet", ATTRIBUTIONS, compression="zstd"),
+            "samples": pq.ParquetWriter(folder / "samples.parquet", SAMPLES, **written),
+            "attributions": pq.ParquetWriter(folder / "attributions.parquet", ATTRIBUTIONS, **written),
         }
 
     def __enter__(self) -> Self:
@@ -254,6 +257,7 @@ def _feature_table(
 ) -> pa.Table:
     rows = feature_rows(feature, processor, contributions, recorded)
     check_names(feature, processor, names)
+    names = names_of(processor, names)
     if rows.token is not None:
         code = _tokens(rows.token, getattr(processor, "code_vocab", {}))
     else:
@@ -261,8 +265,7 @@ def _feature_table(
     return pa.table(
         {
             "sample": first_sample + rows.sample.astype(np.int64),
-            "patient_id": _identifiers(batch, "patient_id", rows.sample),
-            "visit_id": _identifiers(batch, "visit_id", rows.sample),
+            **_identifiers(batch, len(feature.value), rows.sample),
             "feature": dictionary(np.zeros(len(rows.sample), np.int32), [feature.key]),
             "step": rows.step,
             "slot": rows.slot,
@@ -318,6 +321,17 @@ def feature_rows(feature: Feature, processor: Any, contributions: Tensor, record
     return FeatureRows(sample, step, slot, token, _times(times, grid, sample, step), value, attribution)
 
 
+def names_of(processor: Any, given: Sequence[str] | None) -> Sequence[str] | None:
+    """Names of a feature's dimensions: those given, or the categories of a multi-hot feature, or `None`."""
+    if given is not None:
+        return [str(name) for name in given]
+    if kind_of(type(processor)) != "multi_hot":
+        return None
+    vocabulary = getattr(processor, "label_vocab", None) or getattr(processor, "code_vocab", {})
+    texts = {int(index): str(text) for text, index in vocabulary.items()}
+    return [texts.get(index, str(index)) for index in range(1 + max(texts, default=-1))]
+
+
 def check_names(feature: Feature, processor: Any, names: Sequence[str] | None) -> None:
     """Raise `ValueError` unless there is one name per dimension of a feature of values."""
     size = _grid(feature, timed="time" in processor.schema())[2]
@@ -351,12 +365,13 @@ def _tokens(tokens: np.ndarray, vocabulary: Mapping[Any, int]) -> pa.DictionaryA
     return dictionary(which, [texts.get(int(token), str(token)) for token in used])
 
 
-def _identifiers(batch: Mapping[str, Any], key: str, rows: np.ndarray) -> pa.Array:
-    if key not in batch:
-        return pa.nulls(len(rows), _TEXT)
-    # Several samples may share a patient.
-    names, which = np.unique(np.array([str(name) for name in batch[key]], dtype=object), return_inverse=True)
-    return dictionary(which[rows], names.tolist())
+def _identifiers(batch: Mapping[str, Any], size: int, rows: np.ndarray) -> dict[str, pa.Array]:
+    """The columns of identifiers, for rows of the batch's samples, int64 `[rows]`."""
+    found = {}
+    for column, texts in of_batch(batch, size).items():
+        known = pa.array(texts, pa.string()).dictionary_encode()  # several samples may share a patient
+        found[column] = pa.DictionaryArray.from_arrays(known.indices.take(pa.array(rows)), known.dictionary)
+    return found
 
 
 def dictionary(indices: np.ndarray, texts: list[str]) -> pa.DictionaryArray:

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-IDENTIFIERS = ("patient_id", "visit_id")
+from deeplift_fast.cohort.entries import taken
+from deeplift_fast.cohort.identifiers import IDENTIFIERS, of_batch, of_sample
+from deeplift_fast.cohort.odd_tensors import Unusable, oddity, usable
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ class Group(Protocol):
     def values(self, key: str) -> list["Parts"]:
         """The tensors of a field, and which sample each of their rows belongs to."""
 
+    def unusable(self, key: str) -> list[tuple[int, str]]:
+        """Places of samples whose field cannot be used, and what is odd about it."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -112,10 +117,14 @@ class RaggedGroup:
             for part in _ragged(self.fields.get(key))
         ]
 
+    def unusable(self, key: str) -> list[tuple[int, str]]:
+        """As :meth:`Group.unusable`."""
+        return _unusable(self.fields.get(key))
+
 
 @dataclass(frozen=True)
 class PaddedGroup:
-    """A batch as a loader gave it."""
+    """A batch as a loader gave it, in the regular form of :func:`deeplift_fast.cohort.entries.regular`."""
 
     numbers: np.ndarray
     given: Mapping[str, Any]
@@ -130,7 +139,7 @@ class PaddedGroup:
         """As :meth:`Group.batch`."""
         if np.array_equal(which, np.arange(len(self.numbers))):
             return dict(self.given)
-        return {key: taken(value, which, len(self.numbers)) for key, value in self.given.items()}
+        return {key: taken(value, which) for key, value in self.given.items()}
 
     def values(self, key: str) -> list[Parts]:
         """As :meth:`Group.values`."""
@@ -138,8 +147,12 @@ class PaddedGroup:
         return [
             Parts(part.detach().cpu().numpy(), every, None)
             for part in _tensors(self.given.get(key))
-            if len(part) == len(every) and part.dtype not in (torch.bfloat16,)
+            if oddity(part) is None
         ]
+
+    def unusable(self, key: str) -> list[tuple[int, str]]:
+        """As :meth:`Group.unusable`."""
+        return _unusable(self.given.get(key))
 
 
 @dataclass(frozen=True)
@@ -151,7 +164,7 @@ class Window:
         begin: number of its first sample.
         end: one more than that of its last.
         groups: the samples; each is in one of them.
-        identifiers: by name of :data:`IDENTIFIERS`, a text or `None` per sample, in the dataset's order.
+        identifiers: by column of :data:`IDENTIFIERS`, a text or `None` per sample, in the dataset's order.
     """
 
     part: int
@@ -169,6 +182,7 @@ def window_of(samples: Sequence[Mapping[str, Any]], part: int, begin: int) -> Wi
         part: number of the part.
         begin: number of the first sample.
     """
+    samples = [{key: usable(value) for key, value in sample.items()} for sample in samples]
     grouped: dict[tuple, list[int]] = {}
     for place, sample in enumerate(samples):
         grouped.setdefault(_signature(sample), []).append(place)
@@ -177,7 +191,8 @@ def window_of(samples: Sequence[Mapping[str, Any]], part: int, begin: int) -> Wi
         few = samples if len(grouped) == 1 else [samples[place] for place in places]
         numbers = begin + np.array(places, np.int64)
         groups.append(RaggedGroup(numbers, {key: _field([each[key] for each in few]) for key in few[0]}))
-    identifiers = {name: [_text(sample.get(name)) for sample in samples] for name in IDENTIFIERS}
+    names = [of_sample(sample) for sample in samples]
+    identifiers = {column: [each[column] for each in names] for column in IDENTIFIERS}
     return Window(part, begin, begin + len(samples), groups, identifiers)
 
 
@@ -185,7 +200,7 @@ def windows_of(batches: Iterator[tuple[int, Mapping[str, Any]]], part_samples: i
     """Windows of batches as they come, cut where a part ends.
 
     Args:
-        batches: number of samples and batch, one after the other.
+        batches: number of samples and batch in regular form, one after the other.
         part_samples: samples per part.
     """
     begin = number = 0
@@ -196,7 +211,7 @@ def windows_of(batches: Iterator[tuple[int, Mapping[str, Any]]], part_samples: i
             count = min(size - first, begin + part_samples - number)
             which = np.arange(first, first + count)
             whole = count == size
-            given = batch if whole else {key: taken(value, which, size) for key, value in batch.items()}
+            given = batch if whole else {key: taken(value, which) for key, value in batch.items()}
             pieces.append(PaddedGroup(np.arange(number, number + count), given))
             first, number = first + count, number + count
             if number == begin + part_samples:
@@ -206,34 +221,9 @@ def windows_of(batches: Iterator[tuple[int, Mapping[str, Any]]], part_samples: i
         yield _window_of_pieces(pieces, begin, number, part_samples)
 
 
-def batch_size(batch: Mapping[str, Any], keys: Sequence[str]) -> int | None:
-    """Number of samples of a batch: the first dimension of its features; `None` where they have none."""
-    for key in keys:
-        for tensor in _tensors(batch.get(key)):
-            if tensor.dim():
-                return len(tensor)
-    return None
-
-
-def taken(value: Any, which: np.ndarray, size: int) -> Any:
-    """Some samples of a batch's field: rows of tensors (in tuples too) and items of lists of the batch's size."""
-    if isinstance(value, Tensor):
-        return value[torch.from_numpy(which).to(value.device)] if value.dim() and len(value) == size else value
-    if isinstance(value, tuple):
-        return tuple(taken(item, which, size) for item in value)
-    if isinstance(value, list) and len(value) == size:
-        return [value[place] for place in which]
-    return value
-
-
 def _window_of_pieces(pieces: list[PaddedGroup], begin: int, end: int, part_samples: int) -> Window:
-    identifiers = {}
-    for name in IDENTIFIERS:
-        texts: list[str | None] = []
-        for piece in pieces:
-            given = piece.given.get(name)
-            texts += [None] * len(piece.numbers) if given is None else map(_text, given)
-        identifiers[name] = texts
+    names = [of_batch(piece.given, len(piece.numbers)) for piece in pieces]
+    identifiers = {column: [text for each in names for text in each[column]] for column in IDENTIFIERS}
     return Window(begin // part_samples, begin, end, pieces, identifiers)
 
 
@@ -246,7 +236,7 @@ def _kind(value: Any) -> Any:
         return value.dtype, value.dim(), value.shape[1:]
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Tensor):
         return _kind(value[0]), _kind(value[1])
-    return "time" if value is None else "other"
+    return "time" if value is None else "unusable" if isinstance(value, Unusable) else "other"
 
 
 def _field(values: list[Any]) -> Field:
@@ -268,6 +258,11 @@ def _joined(tensors: list[Tensor]) -> Ragged:
     return Ragged(torch.cat(tensors).numpy(force=True), np.array([len(each) for each in tensors], np.int64))
 
 
+def _unusable(field: Any) -> list[tuple[int, str]]:
+    each = enumerate(field) if isinstance(field, list) else ()
+    return [(place, value.reason) for place, value in each if isinstance(value, Unusable)]
+
+
 def _ragged(field: Field | None) -> list[Ragged]:
     parts = field if isinstance(field, tuple) else (field,)
     return [part for part in parts if isinstance(part, Ragged)]
@@ -281,11 +276,3 @@ def _padded(field: Field, which: np.ndarray) -> Any:
 
 def _tensors(value: Any) -> list[Tensor]:
     return [part for part in (value if isinstance(value, tuple | list) else (value,)) if isinstance(part, Tensor)]
-
-
-def _text(name: Any) -> str | None:
-    if name is None:
-        return None
-    text = str(name.item() if isinstance(name, Tensor) and name.numel() == 1 else name)
-    # What no UTF-8 says, such as a half of a surrogate pair, Parquet cannot hold.
-    return text if text.isascii() else text.encode(errors="backslashreplace").decode()

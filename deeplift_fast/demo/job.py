@@ -4,12 +4,13 @@ import shutil
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeplift_fast.demo.errors import DemoError
 from deeplift_fast.demo.output import check_out, private, replaced
+from deeplift_fast.home import expanded
 
 if TYPE_CHECKING:
     from deeplift_fast.baselines import Baseline
@@ -74,6 +75,7 @@ def run(options: DemoOptions, settings: "Settings | None" = None) -> int:
         NotImplementedError: for a rule set that is not there yet.
     """
     started = time.perf_counter()
+    options = _with_home(options)
     _check(options)
     with private(), replaced(options.out, options.force, *_OUT) as folder:
         # Imported late: PyHealth takes seconds, which a wrong option should not cost.
@@ -85,6 +87,12 @@ def run(options: DemoOptions, settings: "Settings | None" = None) -> int:
         (folder / "report.txt").write_text(report + "\n", encoding="utf-8")
     print(report)
     return SOME_FAILED if failures else 0
+
+
+def _with_home(options: DemoOptions) -> DemoOptions:
+    """Options whose folders may begin with `~`."""
+    mimic = None if options.mimic_root is None else expanded(options.mimic_root, "--mimic-root")
+    return replace(options, out=expanded(options.out, "--out"), mimic_root=mimic)
 
 
 def _check(options: DemoOptions) -> None:

@@ -2,12 +2,13 @@
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deeplift_fast.demo.errors import DemoError
+from deeplift_fast.temporary import temporary_folder
+
+_OLD = "old"
 
 
 def check_out(out: Path, force: bool, marks: Sequence[str], what: str, option: str) -> None:
@@ -43,7 +44,9 @@ def private() -> Iterator[None]:
 
 @contextlib.contextmanager
 def replaced(out: Path, force: bool, marks: Sequence[str], what: str, option: str) -> Iterator[Path]:
-    """A temporary folder beside `out`, which takes its place on success and is removed on failure.
+    """A folder that takes the place of `out` on success and is removed on failure.
+
+    It is in a temporary folder beside `out`. Those that killed runs left there are removed first.
 
     Args:
         out: as in `check_out`, as the others are.
@@ -55,20 +58,24 @@ def replaced(out: Path, force: bool, marks: Sequence[str], what: str, option: st
     Raises:
         DemoError: as `check_out` does, or if nothing can be written there.
     """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{out.name}.tmp-", dir=out.parent))
-    except OSError as error:
-        raise DemoError(f"cannot write to {out.parent}: {error}; choose another folder with {option}") from error
-    try:
+    with contextlib.ExitStack() as until:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            beside = until.enter_context(
+                temporary_folder(out.parent, f"{out.name}.tmp-", lambda left: _put_back(left, out))
+            )
+            folder = beside / "new"
+            folder.mkdir()
+        except OSError as error:
+            raise DemoError(f"cannot write to {out.parent}: {error}; choose another folder with {option}") from error
         yield folder
         check_out(out, force, marks, what, option)  # it may have appeared meanwhile
         if out.exists():
-            old = folder.with_name(folder.name + "-old")
-            out.rename(old)
-            folder.rename(out)
-            shutil.rmtree(old)
-        else:
-            folder.rename(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            out.rename(beside / _OLD)
+        folder.rename(out)
+
+
+def _put_back(left: Path, out: Path) -> None:
+    """The earlier result, where a run was killed after it moved that away and before it put its own there."""
+    if (left / _OLD).is_dir() and not out.exists():
+        (left / _OLD).rename(out)

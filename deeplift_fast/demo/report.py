@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from deeplift_fast.baselines import Baseline
 from deeplift_fast.demo.planted import Planted
 from deeplift_fast.demo.speed import Speed
+from deeplift_fast.printable import printable
 from deeplift_fast.report.completeness import LARGEST_FACTOR, TOLERANCE, misscaled
 from deeplift_fast.report.errors import SummaryError
 from deeplift_fast.report.folder import CohortFolder
@@ -78,8 +79,9 @@ def feature_statistics(cohort: CohortFolder) -> tuple[pd.DataFrame, pd.DataFrame
         absolute attribution per row), among others.
     """
     statistics = Statistics([WellScaled(), EVERYONE], replicates=1)
+    columns = sorted(statistics.columns())
     for part in cohort.parts:
-        statistics.add(cohort, part)
+        statistics.add(cohort, part, cohort.samples(part, columns).sort_by("sample"))
     table = statistics.table()
     return table[table["grouping"] == WellScaled.name], table[table["grouping"] == EVERYONE.name]
 
@@ -160,7 +162,7 @@ def read_titles(mimic: Path, codes: set[str]) -> dict[str, str]:
     except SummaryError:
         return {}
     found = {code: titles.find("icd_codes", code) for code in codes}
-    return {code: title.text for code, title in found.items() if title is not None}
+    return {code: printable(title.text) for code, title in found.items() if title is not None}
 
 
 def area_under_roc(positive: np.ndarray, score: np.ndarray) -> float | None:
@@ -220,7 +222,7 @@ def _code_table(codes: pd.DataFrame, titles: dict[str, str], planted: Planted | 
     """One line per code; the index of `codes` is its rank, counted from 0."""
     lines = [f"  rank  code       mean  samples  {_mark_heading(planted)}title"]
     for rank, row in codes.iterrows():
-        numbers = f"{row['code']:8} {row['mean']:+6.3f}  {row['samples']:7,d}"
+        numbers = f"{printable(row['code']):8} {row['mean']:+6.3f}  {row['samples']:7,d}"
         line = f"  {rank + 1:4d}  {numbers}  {_mark(planted, row['code'])}{titles.get(row['code'], '')}"
         lines.append((line if len(line) <= WIDTH else line[: WIDTH - 1] + "…").rstrip())
     return lines
@@ -236,7 +238,7 @@ def _lab_lines(labs: pd.DataFrame, planted: Planted | None) -> list[str]:
     for rank, row in labs.iterrows():
         mark = _mark(planted, row["code"])
         numbers = f"{row['mean_abs']:8.4f}  {row['mean']:+8.4f}"
-        lines.append(f"  {rank + 1:4d}  {row['code']:12}  {numbers}  {mark}".rstrip())
+        lines.append(f"  {rank + 1:4d}  {printable(row['code']):12}  {numbers}  {mark}".rstrip())
     return lines
 
 

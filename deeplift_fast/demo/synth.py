@@ -5,6 +5,7 @@ from pathlib import Path
 from deeplift_fast.demo.errors import DemoError
 from deeplift_fast.demo.hospital import write_hospital
 from deeplift_fast.demo.output import check_out, private, replaced
+from deeplift_fast.home import expanded
 
 _OUT = (("hosp/labevents.csv.gz",), "a hospital", "DIR")
 
@@ -25,6 +26,7 @@ def write_new_hospital(folder: Path, patients: int, seed: int, force: bool = Fal
         raise DemoError(f"--patients is {patients}; accepted: 1 or more")
     if seed < 0:
         raise DemoError(f"--seed is {seed}; accepted: 0 or more")
+    folder = expanded(folder, "DIR")
     check_out(folder, force, *_OUT)
     with private(), replaced(folder, force, *_OUT) as beside:
         try:

@@ -6,17 +6,30 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+import pyarrow as pa
 
 from deeplift_fast.report.completeness import streaming_quantiles
-from deeplift_fast.report.folder import CohortFolder
 
-# Bytes of ratios held in memory (a million samples); more go to a temporary file.
+# Bytes of numbers held in memory (a million samples); more go to a temporary file.
 _HELD = 1 << 22
 _PIECE = 1 << 18
 
 
-class Ratios:
-    """Each sample's ratio, gathered part by part; a context manager, whose end forgets them."""
+def ratios(samples: pa.Table, sizes: np.ndarray) -> np.ndarray:
+    """Each sample's ratio, float32; those that are NaN (nothing changed and nothing was attributed) are left out.
+
+    Args:
+        samples: `output` and `baseline_output` of a part's samples.
+        sizes: `Σ|attribution|` of each, `[samples]`.
+    """
+    change = samples["output"].to_numpy().astype(np.float64) - samples["baseline_output"].to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        found = (sizes / np.abs(change)).astype(np.float32)
+    return found[~np.isnan(found)]
+
+
+class Kept:
+    """Numbers of samples, gathered part by part for their quantiles; a context manager, whose end forgets them."""
 
     def __init__(self) -> None:
         self._kept = tempfile.SpooledTemporaryFile(_HELD)  # noqa: SIM115 (closed by __exit__)
@@ -27,25 +40,12 @@ class Ratios:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._kept.close()
 
-    def add(self, folder: CohortFolder, part: int, sizes: np.ndarray) -> None:
-        """Add a part's samples; those whose ratio is NaN (nothing changed and nothing was attributed) are left out.
-
-        Args:
-            folder: the cohort.
-            part: the part's number.
-            sizes: `Σ|attribution|` of its samples, `[samples]`, in the order of their numbers.
-
-        Raises:
-            SummaryError: if the part's file is missing or damaged.
-        """
-        table = folder.samples(part, ("sample", "output", "baseline_output")).sort_by("sample")
-        change = table["output"].to_numpy().astype(np.float64) - table["baseline_output"].to_numpy()
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            ratios = (sizes / np.abs(change)).astype(np.float32)
-        self._kept.write(ratios[~np.isnan(ratios)].tobytes())
+    def add(self, numbers: np.ndarray) -> None:
+        """Add numbers that are not negative, float32."""
+        self._kept.write(numbers.tobytes())
 
     def quantiles(self, *shares: float) -> list[float]:
-        """The quantiles at `shares`, interpolated linearly; NaN where there is no sample."""
+        """The quantiles at `shares`, interpolated linearly; NaN where there is no number."""
         return streaming_quantiles(self._pieces, shares)
 
     def _pieces(self) -> Iterator[np.ndarray]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from deeplift_fast.report.folder import CohortFolder
 
@@ -14,7 +15,8 @@ TOLERANCE = 0.01
 LARGEST_FACTOR = 10.0
 """A larger rescaling factor than this misleads."""
 
-_COLUMNS = ("output", "baseline_output", "convergence_delta")
+COLUMNS = ("output", "baseline_output", "convergence_delta")
+"""Columns of `samples` that totals are made of."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Completeness:
     failures: dict[str, int]
     parts: int
     parts_in_all: int | None
-    median_cancellation: float = math.nan
-    p90_cancellation: float = math.nan
+    median_cancellation: float
+    p90_cancellation: float
 
 
 def misscaled(output: np.ndarray, baseline_output: np.ndarray, convergence_delta: np.ndarray) -> np.ndarray:
@@ -66,37 +68,53 @@ def misscaled(output: np.ndarray, baseline_output: np.ndarray, convergence_delta
     return (change * raw < 0) | (np.abs(change) > LARGEST_FACTOR * np.abs(raw))
 
 
-def completeness(folder: CohortFolder) -> Completeness:
-    """Reads the samples of every finished part, twice; memory holds one part.
+class Totals:
+    """Totals that grow part by part.
+
+    Args:
+        folder: the cohort, whose failures are read.
 
     Raises:
-        SummaryError: if a part is missing or damaged.
+        SummaryError: if `failures.parquet` is missing or damaged.
     """
-    samples = within = bent = 0
-    largest = 0.0
-    for part in folder.parts:
-        table = folder.samples(part, _COLUMNS)
-        output, baseline, delta = (table[name].to_numpy() for name in _COLUMNS)
+
+    def __init__(self, folder: CohortFolder) -> None:
+        self._failures = folder.failures()
+        self._parts, self._parts_in_all = len(folder.parts), folder.expected
+        self._samples = self._within = self._bent = 0
+        self._largest = 0.0
+
+    def add(self, samples: pa.Table) -> np.ndarray:
+        """Adds a part's samples, with the columns `COLUMNS`; returns |convergence delta| of each, float32."""
+        output, baseline, delta = (samples[name].to_numpy() for name in COLUMNS)
         change = np.abs(output.astype(np.float64) - baseline)
-        samples += len(delta)
-        within += int((np.abs(delta) <= TOLERANCE * change).sum())
-        bent += int(misscaled(output, baseline, delta).sum())
-        largest = max(largest, float(np.abs(delta).max(initial=0.0)))
+        sizes = np.abs(delta)
+        self._samples += len(delta)
+        self._within += int((sizes <= TOLERANCE * change).sum())
+        self._bent += int(misscaled(output, baseline, delta).sum())
+        self._largest = max(self._largest, float(sizes.max(initial=0.0)))
+        return sizes.astype(np.float32, copy=False)
 
-    def deltas() -> Iterable[np.ndarray]:
-        return (np.abs(folder.samples(p, _COLUMNS[-1:])[_COLUMNS[-1]].to_numpy()) for p in folder.parts)
+    def found(self, median_delta: float, median_cancellation: float, p90_cancellation: float) -> Completeness:
+        """The totals, with quantiles that were found elsewhere."""
+        nothing, count = math.nan, self._samples
+        return Completeness(
+            samples=count,
+            complete=self._within / count if count else nothing,
+            median_delta=median_delta,
+            max_delta=self._largest if count else nothing,
+            misscaled=self._bent / count if count else nothing,
+            failures=self._failures,
+            parts=self._parts,
+            parts_in_all=self._parts_in_all,
+            median_cancellation=median_cancellation,
+            p90_cancellation=p90_cancellation,
+        )
 
-    nothing = float("nan")
-    return Completeness(
-        samples=samples,
-        complete=within / samples if samples else nothing,
-        median_delta=streaming_median(deltas),
-        max_delta=largest if samples else nothing,
-        misscaled=bent / samples if samples else nothing,
-        failures=folder.failures(),
-        parts=len(folder.parts),
-        parts_in_all=folder.expected,
-    )
+
+def completeness(folder: CohortFolder) -> Totals:
+    """The totals of a folder, before any part is added."""
+    return Totals(folder)
 
 
 def streaming_median(pieces: Callable[[], Iterable[np.ndarray]]) -> float:

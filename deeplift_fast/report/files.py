@@ -1,21 +1,23 @@
 """A summary as files: the table as CSV or Parquet, everything as JSON."""
 
-import contextlib
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 from pyarrow import csv as pa_csv
 
+from deeplift_fast.cohort.store import LocalStore, open_store
+from deeplift_fast.home import expanded
+from deeplift_fast.printable import cell
 from deeplift_fast.report.errors import SummaryError
 from deeplift_fast.report.summary import Summary
+from deeplift_fast.temporary import temporary_file
 
 SCHEMA = pa.schema(
     {
@@ -43,13 +45,17 @@ OWN = {"attributions", "samples", "manifest.json", "failures.parquet", ".lock"}
 """What a run keeps in its folder: no summary goes there."""
 
 
+ROOT = 0
+"""The user whose links may lead anywhere: the system's own."""
+
+
 def write_csv(summary: Summary, path: Path) -> None:
-    """Writes the table as CSV, null as an empty field.
+    """Writes the table as CSV, null as an empty field; texts as :func:`deeplift_fast.printable.cell` makes them.
 
     Raises:
         SummaryError: if it cannot be written, or is one of the cohort's own files.
     """
-    _written(summary, path, lambda file: pa_csv.write_csv(_arrow(summary), file))
+    _written(summary, path, lambda file: pa_csv.write_csv(_cells(_arrow(summary)), file))
 
 
 def write_parquet(summary: Summary, path: Path) -> None:
@@ -58,7 +64,9 @@ def write_parquet(summary: Summary, path: Path) -> None:
     Raises:
         SummaryError: if it cannot be written, or is one of the cohort's own files.
     """
-    _written(summary, path, lambda file: pq.write_table(_arrow(summary), file, compression="zstd"))
+    _written(
+        summary, path, lambda file: pq.write_table(_arrow(summary), file, compression="zstd", write_page_checksum=True)
+    )
 
 
 def write_json(summary: Summary, path: Path) -> None:
@@ -90,42 +98,53 @@ def _is_not_finite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
+def _cells(table: pa.Table) -> pa.Table:
+    """A table whose texts are safe to open in a spreadsheet."""
+    for place, field in enumerate(table.schema):
+        if field.type == pa.string():
+            texts = [None if text is None else cell(text) for text in table.column(place).to_pylist()]
+            table = table.set_column(place, field, pa.array(texts, pa.string()))
+    return table
+
+
 def _is_the_cohorts(out: str, path: Path) -> bool:
     """Whether `path` is what the run itself wrote or will write into its folder."""
-    files, root = fsspec.core.url_to_fs(out)
-    folder, found = Path(root).resolve(), path.resolve()
-    if not isinstance(files, LocalFileSystem) or folder not in found.parents:
+    store = open_store(out)
+    if not isinstance(store, LocalStore):
         return False
-    return found.relative_to(folder).parts[0] in OWN
+    folder, found = store.folder.resolve(), path.resolve()
+    return folder in found.parents and found.relative_to(folder).parts[0] in OWN
 
 
-def _written(summary: Summary, path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Write beside `path` and rename, so that a reader never meets half a file; what is no file is written to itself.
+def _written(summary: Summary, given: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Write beside a path and rename, so that a reader never meets half a file; what is no file is written to itself.
 
     For the owner alone: rows of few samples are nearly one patient's data.
     """
-    if _is_the_cohorts(summary.out, path):
-        raise SummaryError(
-            f"{path} belongs to the cohort that is summed up; nothing was written to it; give another path"
-        )
     try:
+        path = expanded(given, "path")
+        if _is_the_cohorts(summary.out, path):
+            raise SummaryError(
+                f"{path} belongs to the cohort that is summed up; nothing was written to it; give another path"
+            )
         if path.exists() and (path.is_symlink() or not path.is_file()):  # such as /dev/stdout, a pipe, or a folder
+            _require_own_link(path)
             with path.open("wb") as file:
                 write(file)
         else:
             _replaced(path, write)
     except OSError as error:
-        raise SummaryError(f"{path} cannot be written ({error.strerror}); give another path") from error
+        raise SummaryError(f"{given} cannot be written ({error.strerror}); give another path") from error
+
+
+def _require_own_link(path: Path) -> None:
+    """A link that another user planted leads to a file that is not meant."""
+    if path.is_symlink() and path.lstat().st_uid not in (ROOT, os.geteuid()):
+        raise SummaryError(f"{path} is a link of another user, which is not followed; give another path")
 
 
 def _replaced(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.touch(mode=0o600)
-        with beside.open("wb") as file:
-            write(file)
+    with temporary_file(path.parent) as (beside, file):
+        write(file)
+        file.flush()
         beside.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise

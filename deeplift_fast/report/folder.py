@@ -1,16 +1,30 @@
 """The output folder of a cohort, read while it grows: only parts that its manifest names are looked at."""
 
-import json
-import os
-from collections.abc import Iterator, Sequence
+import contextlib
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.cohort.manifest_content import (
+    MOST_BYTES,
+    check_files,
+    check_identity,
+    check_parts,
+    file_name,
+    is_count,
+    parsed,
+    quoted,
+)
+from deeplift_fast.cohort.store import open_store
 from deeplift_fast.report.errors import SummaryError
+
+MANIFEST, FAILURES = "manifest.json", "failures.parquet"
 
 BATCH_ROWS = 1 << 17
 """Attribution rows held at a time."""
@@ -24,7 +38,7 @@ class CohortFolder:
     The manifest is read once: parts that are finished later do not show.
 
     Args:
-        out: the folder, a path or an fsspec URL.
+        out: the folder, a path in which `~` is the home folder, or an fsspec URL.
 
     Raises:
         SummaryError: if there is no manifest, or it is not one.
@@ -33,8 +47,8 @@ class CohortFolder:
     def __init__(self, out: str | Path) -> None:
         self.out = str(out)
         try:
-            self._files, self._root = fsspec.core.url_to_fs(self.out)
-        except (ImportError, ValueError, OSError) as error:
+            self._store = open_store(out)
+        except CohortError as error:
             raise SummaryError(
                 f"{self.out} cannot be opened ({error}); give a folder, or a URL that fsspec knows"
             ) from error
@@ -59,40 +73,47 @@ class CohortFolder:
         return None if total is None else -(-int(total) // int(self.manifest["identity"]["part_samples"]))
 
     def samples(self, part: int, columns: Sequence[str]) -> pa.Table:
-        """Columns of a part's samples.
+        """Columns of a part's samples; the file is read and its checksum verified each time.
 
         Raises:
             SummaryError: if the file is missing or damaged.
         """
-        with self._open("samples", part) as (name, file):
-            try:
-                return pq.ParquetFile(file).read(list(columns))
-            except (pa.ArrowException, OSError) as error:
-                raise _damaged(name) from error
+        name = file_name("samples", part)
+        content = self._content(name, part)
+        with self._telling(name):
+            return _file(content, columns).read(list(columns))
 
     def attributions(self, part: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Columns of a part's attributions, `BATCH_ROWS` rows at a time.
+        """Columns of a part's attributions, `BATCH_ROWS` rows at a time; memory holds the file as it is, compressed.
 
         Raises:
             SummaryError: if the file is missing or damaged.
         """
-        with self._open("attributions", part) as (name, file):
-            try:
-                yield from pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=list(columns))
-            except (pa.ArrowException, OSError) as error:
-                raise _damaged(name) from error
+        name = file_name("attributions", part)
+        content = self._content(name, part)
+        with self._telling(name):
+            yield from _file(content, columns).iter_batches(BATCH_ROWS, columns=list(columns))
 
     def failures(self) -> dict[str, int]:
-        """How many samples of the finished parts failed, by reason."""
-        path = f"{self._root}/failures.parquet"
-        if not self._files.exists(path):
-            return {}
+        """How many samples of the finished parts failed, by reason.
+
+        Raises:
+            SummaryError: if the file is missing or damaged: it holds other numbers of failures than the manifest has.
+        """
         try:
-            with self._files.open(path, "rb") as file:
-                table = pq.ParquetFile(file).read(["part", "reason"])
-                table = table.cast(pa.schema({"part": pa.int32(), "reason": pa.string()}))
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise _damaged(path) from error
+            content = self._store.read(FAILURES, MOST_BYTES)
+        except CohortError as error:
+            raise SummaryError(str(error)) from error
+        if content is None and any(map(self._failed, self.parts)):
+            raise self._missing(FAILURES, f"though {MANIFEST} says that samples failed")
+        if content is None:
+            return {}
+        with self._telling(FAILURES):
+            table = _file(content, ("part", "reason")).read(["part", "reason"])
+            table = table.cast(pa.schema({"part": pa.int32(), "reason": pa.string()}))
+        counts = Counter(table["part"].to_pylist())
+        if any(self._failed(part) not in (None, counts[part]) for part in self.parts):
+            raise self._damaged(FAILURES)
         counted = table.filter(pa.compute.is_in(table["part"], pa.array(self.parts, pa.int32())))
         found = counted["reason"].value_counts().to_pylist()
         return {row["values"]: row["counts"] for row in sorted(found, key=lambda row: -row["counts"])}
@@ -105,77 +126,98 @@ class CohortFolder:
             return False
         return all(now.get(str(part)) == self.manifest["parts"][str(part)] for part in self.parts)
 
-    def _open(self, table: str, part: int) -> "_Opened":
-        name = f"{table}/part-{part:06d}.parquet"
-        about = self.manifest["parts"][str(part)].get("files", {}).get(name, {})
-        return _Opened(self._files, f"{self._root}/{name}", about.get("bytes"))
+    def _failed(self, part: int) -> int | None:
+        """How many samples of a part failed, as the manifest says; `None` where it does not."""
+        count: int | None = self.manifest["parts"][str(part)].get("failures")
+        return count
+
+    def _content(self, name: str, part: int) -> bytes:
+        """What a file of a part holds, which is what the manifest says that was written."""
+        about = self.manifest["parts"][str(part)].get("files", {}).get(name)
+        if about is None:
+            raise self._missing(name, f"and {MANIFEST} does not name it, though it names part {part}")
+        try:
+            if about.get("bytes") not in (None, self._store.size(name)):
+                self._store.open(name).close()  # raises where there is none
+                raise self._damaged(name)
+            with self._store.open(name) as file:
+                content = file.read()
+        except FileNotFoundError as error:
+            raise self._missing(name, f"though {MANIFEST} names it") from error
+        except CohortError as error:
+            raise SummaryError(str(error)) from error
+        if about.get("sha256") not in (None, hashlib.sha256(content).hexdigest()):
+            raise self._damaged(name)
+        return content
+
+    @contextlib.contextmanager
+    def _telling(self, name: str) -> Iterator[None]:
+        """Errors of reading a table as what they are: a damaged file."""
+        try:
+            yield
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            raise self._damaged(name) from error
 
     def _read_manifest(self) -> dict[str, Any]:
-        path = f"{self._root}/manifest.json"
         try:
-            with self._files.open(path, "rb") as file:
-                manifest = json.load(file)
-        except FileNotFoundError as error:
+            content = self._store.read(MANIFEST, MOST_BYTES)
+        except CohortError as error:
+            raise SummaryError(str(error)) from error
+        if content is None:
             raise SummaryError(
-                f"{self.out} holds no manifest.json; accepted: the folder that `deeplift-fast run --out` or "
+                f"{self.out} holds no {MANIFEST}; accepted: the folder that `deeplift-fast run --out` or "
                 "attribute_cohort wrote, finished or not"
-            ) from error
-        except (OSError, ValueError) as error:
-            raise SummaryError(f"{path} cannot be read ({type(error).__name__}); is it a cohort's?") from error
-        if not isinstance(manifest, dict) or not manifest.keys() >= _NEEDED:
+            )
+        path = f"{self._store.shown}/{MANIFEST}"
+        try:
+            manifest = parsed(content)
+        except ValueError as error:
+            raise SummaryError(f"{path} cannot be read ({error}); is it a cohort's?") from error
+        if not manifest.keys() >= _NEEDED:
             raise SummaryError(f"{path} is not a cohort's manifest: it lacks one of {', '.join(sorted(_NEEDED))}")
-        if not _is_sound(manifest):
-            raise SummaryError(f"{path} is not a cohort's manifest: its fields have other types")
+        try:
+            _check(manifest)
+        except ValueError as error:
+            raise SummaryError(
+                f"{path} is not a cohort's manifest: its fields have other types or values ({error})"
+            ) from error
         return manifest
 
+    def _missing(self, name: str, why: str) -> SummaryError:
+        return SummaryError(
+            f"{self._store.shown}/{name} is missing, {why}; run the cohort again with the same command: it writes what "
+            "is missing"
+        )
 
-def _is_sound(manifest: dict[str, Any]) -> bool:
-    """Whether the fields that are looked at have their types."""
-    try:
-        identity, total, parts = manifest["identity"], manifest["total"], manifest["parts"]
-        files = [about for part in parts.values() for about in part.get("files", {}).values()]
-        named = all(int(part) >= 0 for part in parts) and all(isinstance(about, dict) for about in files)
-        rules, size = identity["interpreter"]["rules"], identity["part_samples"]
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return False
-    return named and isinstance(rules, str) and isinstance(size, int) and isinstance(total, int | None) and size > 0
+    def _damaged(self, name: str) -> SummaryError:
+        return SummaryError(
+            f"{self._store.shown}/{name} is damaged: it is not what was written; run the cohort again with the same "
+            "command: it writes damaged parts anew"
+        )
 
 
-class _Opened:
-    """A file of a part, opened; a context manager that gives its name and the file.
+def _file(content: bytes, columns: Sequence[str]) -> pq.ParquetFile:
+    """A Parquet file with these columns, whose pages are as they were written.
 
-    Args:
-        files: the file system.
-        name: the file.
-        size: its bytes; `None` where nobody knows.
+    Raises:
+        KeyError: if it lacks one.
     """
-
-    def __init__(self, files: Any, name: str, size: int | None) -> None:
-        self._name = name
-        try:
-            self._file = files.open(name, "rb")
-        except FileNotFoundError as error:
-            raise SummaryError(
-                f"{name} is missing, though the manifest names it; run the cohort again with the same command: it "
-                "writes what is missing"
-            ) from error
-        except OSError as error:
-            raise SummaryError(f"{name} cannot be read ({error.strerror or type(error).__name__})") from error
-        found = self._file.seek(0, os.SEEK_END)
-        self._file.seek(0)
-        if size not in (None, found):
-            self._file.close()
-            raise _damaged(name)
-
-    def __enter__(self) -> tuple[str, Any]:
-        return self._name, self._file
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+    for name in columns:
+        if name not in file.schema_arrow.names:
+            raise KeyError(name)
+    return file
 
 
-def _damaged(name: str) -> SummaryError:
-    return SummaryError(
-        f"{name} is damaged: it is not what was written; run the cohort again with the same command: it writes "
-        "damaged parts anew"
-    )
+def _check(manifest: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the fields that are looked at have their types."""
+    identity, total = manifest["identity"], manifest["total"]
+    check_identity(identity)
+    if total is not None and not is_count(total):
+        raise ValueError(f"total is {quoted(total)}")
+    if not is_count(identity.get("part_samples"), 1):
+        raise ValueError(f"part_samples is {quoted(identity.get('part_samples'))}")
+    interpreter = identity.get("interpreter")
+    if not isinstance(interpreter, dict) or not isinstance(interpreter.get("rules"), str):
+        raise ValueError("interpreter has no rules")
+    check_parts(manifest["parts"], lambda number, part: check_files(number, part.get("files", {})))

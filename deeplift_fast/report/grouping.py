@@ -1,6 +1,7 @@
 """Groups of samples: everyone, those with the same label, those with the same entry in a column of a CSV file."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +11,9 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as pa_csv
 
+from deeplift_fast.cohort.identifiers import IDENTIFIERS
+from deeplift_fast.home import expanded
+from deeplift_fast.printable import printable
 from deeplift_fast.report.errors import SummaryError
 
 MOST_GROUPS = 50
@@ -18,8 +22,11 @@ MOST_GROUPS = 50
 UNLISTED = "(not in the file)"
 EMPTY = "(empty)"
 
-# The keys of samples, and how MIMIC-IV names them; the finer one first.
-_KEYS = {"visit_id": ("visit_id", "hadm_id"), "patient_id": ("patient_id", "subject_id")}
+# The keys of samples, and how data sets name them; the finer one first.
+_KEYS = {
+    "visit_id": IDENTIFIERS["visit_id"],
+    "patient_id": (*IDENTIFIERS["patient_id"], "subject_id"),
+}
 
 
 class Cut(Protocol):
@@ -41,64 +48,103 @@ class Cut(Protocol):
         """The group of each sample: int64 `[samples]`, an index into `groups`; −1 for a sample in none of them."""
 
 
-@dataclass(frozen=True)
+def _same_groups(found: Mapping[str, np.ndarray], members: pd.Series) -> bool:
+    """Whether samples are in the same groups, whichever of their columns is looked up."""
+    first, *others = (np.where(place < 0, -1, members.to_numpy()[place]) for place in found.values())
+    return all(np.array_equal(first, other) for other in others)
+
+
+@dataclass(eq=False)
 class Grouping:
-    """Groups by a label, or by a column of a CSV file.
+    """Groups by a column of a CSV file, or everyone.
 
     Attributes:
-        name: what the groups differ in, such as `"label"` or the column's name.
-        key: column of `samples` that decides, `"label"`, `"patient_id"` or `"visit_id"`; `None`: all are one group.
+        name: what the groups differ in, such as the column's name.
+        keys: columns of `samples` of which one decides, that of which more are listed; none where all are one group.
         groups: names of the groups.
-        members: for a column of a CSV file, which identifier is in which group, int64; else `None`.
+        members: which identifier is in which group, int64; `None` where all are one group.
     """
 
     name: str
-    key: str | None
+    keys: tuple[str, ...]
     groups: tuple[str, ...]
     members: pd.Series | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """As :attr:`Cut.columns`."""
-        return () if self.key is None else (self.key,)
+        return self.keys
 
     def assign(self, samples: pa.Table) -> np.ndarray:
         """The group of each sample.
 
         Args:
-            samples: rows of `samples`, with the column `key`.
+            samples: rows of `samples`, with the columns `keys`.
 
         Returns:
             int64 `[samples]`, an index into `groups`; −1 for a sample in none of them.
         """
-        if self.key is None:
-            return np.zeros(len(samples), dtype=np.int64)
-        column = samples[self.key]
         if self.members is None:
-            labels = column.to_numpy(zero_copy_only=False)
-            index = pd.Index(self.groups).get_indexer(pd.Index([_label_text(label) for label in labels]))
-            return np.asarray(index, dtype=np.int64)
-        place = self.members.index.get_indexer(pd.Index(column.cast(pa.string()).to_pandas()))
-        found = self.members.to_numpy()[place]
-        return np.where(place < 0, self.groups.index(UNLISTED), found)
+            return np.zeros(len(samples), dtype=np.int64)
+        found = {key: self.members.index.get_indexer(pd.Index(samples[key].cast(pa.string()).to_pandas()))
+                 for key in self.keys}  # fmt: skip
+        listed = {key: int((place >= 0).sum()) for key, place in found.items()}
+        best = max(listed, key=lambda key: listed[key])
+        if len(self.keys) > 1 and listed[best]:
+            if list(listed.values()).count(listed[best]) > 1 and not _same_groups(found, self.members):
+                raise SummaryError(
+                    f"--key: its values are {' and '.join(self.keys)} of equally many samples, in different groups; "
+                    "rename the column of the file to the one of these that it holds, and leave out --key"
+                )
+            self.keys = (best,)  # for further parts too
+        place = found[best]
+        return np.where(place < 0, self.groups.index(UNLISTED), self.members.to_numpy()[place])
 
 
-EVERYONE = Grouping("overall", None, ("all",))
+EVERYONE = Grouping("overall", (), ("all",))
 
 
-def by_label(labels: set[float]) -> Grouping | None:
-    """Groups by label; `None` where there are no labels, or too many to be classes."""
-    if not labels or len(labels) > MOST_GROUPS:
-        return None
-    return Grouping("label", "label", tuple(_label_text(label) for label in sorted(labels)))
+class ByLabel:
+    """Groups by label, which show as parts are read; none where there are too many to be classes."""
+
+    name, columns = "label", ("label",)
+
+    def __init__(self) -> None:
+        self._places: dict[float, int] = {}
+        self.too_many = False
+        """Whether there are more than `MOST_GROUPS`; nobody is in a group from then on."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """As :attr:`Cut.groups`, in the order in which they were met."""
+        return tuple(f"{label:g}" for label in self._places)
+
+    @property
+    def ordered(self) -> tuple[str, ...]:
+        """The groups in the order in which they are shown; none where there are too many."""
+        return () if self.too_many else tuple(f"{label:g}" for label in sorted(self._places))
+
+    def assign(self, samples: pa.Table) -> np.ndarray:
+        """As :meth:`Cut.assign`; a sample without a label is in no group."""
+        labels = samples["label"].to_numpy(zero_copy_only=False).astype(np.float64)
+        known, place = np.unique(labels, return_inverse=True)
+        numbers = np.array([-1 if np.isnan(label) else self._place(float(label)) for label in known], dtype=np.int64)
+        return numbers[place] if len(labels) else np.zeros(0, np.int64)
+
+    def _place(self, label: float) -> int:
+        if label not in self._places and len(self._places) == MOST_GROUPS:
+            self.too_many = True
+        return -1 if self.too_many else self._places.setdefault(label, len(self._places))
 
 
-def read_grouping(given: str) -> Grouping:
+def read_grouping(given: str, key: str | None = None) -> Grouping:
     """Groups by a column of a CSV file.
 
     Args:
-        given: `FILE:COLUMN`. The file, gzipped or not, has a column `visit_id` (or `hadm_id`) or `patient_id` (or
-            `subject_id`); where it has both, that of the visit decides.
+        given: `FILE:COLUMN`. The file, gzipped or not, has a column `visit_id` (or `hadm_id`, `admission_id`,
+            `record_id`) or `patient_id` (or `subject_id`); where it has both, that of the visit decides.
+        key: another column that names samples, such as `person_id`; `None` to look for the names above. Whether it
+            names visits or patients shows when samples are read: it is what more of them have.
 
     Raises:
         SummaryError: for what is wrong with the argument or the file. It names no patient.
@@ -106,7 +152,8 @@ def read_grouping(given: str) -> Grouping:
     path, _, column = given.rpartition(":")
     if not path or not column:
         raise SummaryError(f"--by is {given!r}; accepted: FILE.csv:COLUMN")
-    table, key = _read_columns(Path(path), column)
+    table, columns = _read_columns(expanded(path, "--by"), column, key)
+    key = key or columns[0]
     rows = table.to_pandas().drop_duplicates()
     if rows["key"].duplicated().any():
         count = rows.loc[rows["key"].duplicated(), "key"].nunique()
@@ -121,23 +168,31 @@ def read_grouping(given: str) -> Grouping:
             "ranges first)"
         )
     codes = pd.Series(pd.Index(groups).get_indexer(pd.Index(text)), index=pd.Index(rows["key"]))
-    return Grouping(column, key, (*groups, UNLISTED), codes)
+    return Grouping(column, columns, (*groups, UNLISTED), codes)
 
 
-def _read_columns(path: Path, column: str) -> tuple[pa.Table, str]:
-    """The columns `key` and `group` of a CSV file as text, and which key of samples the former is."""
+def _read_columns(path: Path, column: str, key: str | None) -> tuple[pa.Table, tuple[str, ...]]:
+    """The columns `key` and `group` of a CSV file as text, and which columns of samples the former may name."""
     if not os.access(path, os.R_OK) or path.is_dir():
         raise SummaryError(f"--by: {path} is not a file that can be read")
     try:
         with pa_csv.open_csv(path) as reader:
             names = reader.schema.names
-        found = [(key, name) for key, accepted in _KEYS.items() for name in accepted if name in names]
+        if key is not None and key not in names:
+            raise SummaryError(f"--key is {key!r}; {path} has the columns {', '.join(map(printable, names))}")
+        found: list[tuple[tuple[str, ...], str]]
+        found = [((own,), name) for own, accepted in _KEYS.items() for name in accepted if name in names]
+        if key is not None:
+            found = [(tuple(_KEYS), key)]
         if not found:
-            wanted = ", ".join(name for accepted in _KEYS.values() for name in accepted)
-            raise SummaryError(f"--by: {path} has no column that names samples; accepted: one of {wanted}")
+            visits, patients = _KEYS["visit_id"], _KEYS["patient_id"]
+            wanted = ", ".join([*visits[:2], *patients, *visits[2:]])  # MIMIC's first
+            raise SummaryError(
+                f"--by: {path} has no column that names samples; accepted: one of {wanted}, or another that --key names"
+            )
         if column not in names:
-            raise SummaryError(f"--by: {path} has no column {column!r}; it has {', '.join(names)}")
-        key, name = found[0]
+            raise SummaryError(f"--by: {path} has no column {column!r}; it has {', '.join(map(printable, names))}")
+        columns, name = found[0]
         types = pa_csv.ConvertOptions(
             column_types={name: pa.string(), column: pa.string()}, include_columns=[name, column]
         )
@@ -146,8 +201,4 @@ def _read_columns(path: Path, column: str) -> tuple[pa.Table, str]:
         # Arrow's message quotes the line, which may be a patient's.
         raise SummaryError(f"--by: {path} cannot be read as CSV") from error
     keys, groups = table.column(0), table.column(1 if column != name else 0)
-    return pa.table({"key": keys, "group": groups}), key
-
-
-def _label_text(label: float | None) -> str:
-    return "(none)" if label is None or label != label else f"{label:g}"
+    return pa.table({"key": keys, "group": groups}), columns

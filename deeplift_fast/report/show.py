@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console, Group
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from deeplift_fast.printable import printable
 from deeplift_fast.report.completeness import LARGEST_FACTOR, TOLERANCE, Completeness
 from deeplift_fast.report.summary import Summary
 
@@ -52,18 +52,18 @@ def show(
             console.print(_table(rows, _heading(kind, grouping, group, len(rows), sort), described))
     console.print()
     for note in _notes(summary):
-        console.print(f"Note: {note}.", markup=False, highlight=False)
+        console.print(Text(f"Note: {printable(note)}."))
 
 
 def _overview(summary: Summary) -> Iterator[Text]:
     found = summary.completeness
-    yield Text(f'Cohort {summary.out}, rules="{summary.rules}"', style="bold")
-    yield Text(f"  relative to        {summary.baseline}")
+    yield Text(f'Cohort {printable(summary.out)}, rules="{printable(summary.rules)}"', style="bold")
+    yield Text(f"  relative to        {printable(summary.baseline)}")
     yield Text(f"  parts done         {_parts(found)}")
     failed = sum(found.failures.values())
     yield Text(f"  samples            {found.samples:,} attributed, {failed:,} failed")
     for reason, count in found.failures.items():
-        yield Text(f"    {count:,}: {reason}")
+        yield Text(f"    {count:,}: {printable(reason)}")
     if not found.samples:
         return
     yield Text(f"  complete           {found.complete:.1%} of samples have |delta| ≤ {TOLERANCE:.0%} of the change")
@@ -92,11 +92,11 @@ def _heading(kind: str, grouping: str, group: str, count: int, sort: str) -> str
 
 
 def _place(kind: str, grouping: str, group: str) -> str:
-    return _KINDS[kind] if grouping == "overall" else f"{_KINDS[kind]}, {grouping} = {group}"
+    return _KINDS[kind] if grouping == "overall" else f"{_KINDS[kind]}, {printable(grouping)} = {printable(group)}"
 
 
 def _table(rows: pd.DataFrame, heading: str, described: bool) -> Table:
-    table = Table(title=escape(heading), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(title=Text(heading, style="bold"), title_justify="left", box=None, pad_edge=False)
     for name in ("feature", "code"):
         table.add_column(name, no_wrap=True)
     for name in ("count", "samples", "mean", "95 % interval", "mean |a|", "positive"):
@@ -108,17 +108,21 @@ def _table(rows: pd.DataFrame, heading: str, described: bool) -> Table:
     return table
 
 
-def _cells(row: Any) -> list[str]:
+def _cells(row: Any) -> list[str | Text]:
     ends = "too few patients" if pd.isna(row.low) else f"{row.low:+.3g} … {row.high:+.3g}"
     numbers = [f"{row.count:,}", f"{row.samples:,}", f"{row.mean:+.3g}", ends]
-    return [escape(row.feature), escape(row.code), *numbers, f"{row.mean_abs:.3g}", f"{row.share_positive:.0%}"]
+    names = [Text(printable(name)) for name in (row.feature, row.code)]
+    return [*names, *numbers, f"{row.mean_abs:.3g}", f"{row.share_positive:.0%}"]
 
 
 def _description(row: Any) -> Text:
-    known = row.description or ""
+    known = printable(row.description or "")
     return Text(f"(?) {known}" if row.ambiguous else known, no_wrap=True, overflow="ellipsis")
 
 
 def _notes(summary: Summary) -> Iterator[str]:
     yield from summary.notes
-    yield "means are over attributions (a code twice in a visit counts twice), in logits; intervals are over patients"
+    yield (
+        "means are over attributions (a code twice in a visit counts twice, a value counts where it was measured), in "
+        "logits; intervals are over patients"
+    )

@@ -5,7 +5,7 @@ the bootstrap's replicates (1.6 kB at 200 of them). Sums of one part are float64
 whose rounding is far below what a bootstrap can tell.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from scipy import sparse
 from deeplift_fast.report.bootstrap import REPLICATES, hash_texts, interval, weights
 from deeplift_fast.report.errors import SummaryError
 from deeplift_fast.report.folder import CohortFolder
-from deeplift_fast.report.grouping import Cut
+from deeplift_fast.report.grouping import MOST_GROUPS, Cut
 
 COLUMNS = (
     "grouping",
@@ -52,49 +52,58 @@ class Statistics:
         self._groupings = tuple(groupings)
         self._replicates = replicates
         self._seed = seed
-        self._names: dict[tuple[str, str], int] = {}
+        self._names: dict[tuple[str, str, bool], int] = {}  # feature, code, whether rows have a value
         self._has_values: dict[str, bool] = {}
-        self._rows: dict[tuple[int, int, int], int] = {}  # grouping, group, name → row of the arrays
+        self._targets: dict[int, int] = {}
+        self._rows: dict[tuple[int, ...], int] = {}  # grouping, group, target, name → row of the arrays
         self._sums = np.zeros((0, len(_SUMS)))
         self._replicate_sums = np.zeros((0, replicates), dtype=np.float32)
         self._replicate_counts = np.zeros((0, replicates), dtype=np.float32)
 
-    def add(self, folder: CohortFolder, part: int) -> np.ndarray:
+    def columns(self) -> set[str]:
+        """Columns of `samples` that :meth:`add` reads."""
+        return {"sample", "patient_id", "target"}.union(*(grouping.columns for grouping in self._groupings))
+
+    def add(self, folder: CohortFolder, part: int, samples: pa.Table) -> np.ndarray:
         """Adds a finished part.
 
+        Args:
+            folder: the cohort.
+            part: the part's number.
+            samples: its samples, in the order of their numbers, with :meth:`columns`.
+
         Returns:
-            `Σ|attribution|` of each of its samples, float64 `[samples]`, in the order of their numbers.
+            `Σ|attribution|` of each of its samples, float64 `[samples]`.
 
         Raises:
-            SummaryError: if its files are missing, damaged, or do not fit each other.
+            SummaryError: if its attributions are missing, damaged, or do not fit the samples.
         """
-        columns = {"sample", "patient_id"}.union(*(grouping.columns for grouping in self._groupings))
-        samples = folder.samples(part, sorted(columns))
-        order = np.argsort(samples["sample"].to_numpy())
-        samples = samples.take(order)
         cells = self._read_cells(folder, part, samples["sample"].to_numpy())
-        hashes = _patient_hashes(samples)
+        hashes, target = _patient_hashes(samples), self._target_of(samples)[cells["sample"]]
         for number, grouping in enumerate(self._groupings):
-            self._add_grouping(number, grouping.assign(samples)[cells["sample"]], cells, hashes)
-        return np.bincount(cells["sample"], cells["abs"], len(order))
+            self._add_grouping(number, grouping.assign(samples)[cells["sample"]], target, cells, hashes)
+        return np.bincount(cells["sample"], cells["abs"], len(samples))
 
     def table(self) -> pd.DataFrame:
-        """One row per group and code or dimension, with the columns `COLUMNS`, in no particular order.
+        """One row per group, target and code or dimension: the columns `COLUMNS` and `target`, in no particular order.
 
-        `count` is the number of attributions, `samples` of samples that carry one; `mean`, `mean_abs` and
-        `share_positive` are over attributions; `low` and `high` are the ends of the mean's 95 % interval over patients,
-        NaN where there are too few of them. `kind` is `"code"` or `"value"`.
+        `count` is the number of attributions, of a feature of values that of measured ones; `samples` is the number of
+        samples that carry one; `mean`, `mean_abs` and `share_positive` are over the same attributions; `low` and `high`
+        are the ends of the mean's 95 % interval over patients, NaN where there are too few of them. `kind` is `"code"`
+        or `"value"`.
         """
         low, high = interval(self._replicate_sums[: len(self._rows)], self._replicate_counts[: len(self._rows)])
         sums = dict(zip(_SUMS, self._sums[: len(self._rows)].T, strict=True))
         names = list(self._names)
         keys = list(self._rows)
+        targets = list(self._targets)
         found = {
-            "grouping": [self._groupings[g].name for g, _, _ in keys],
-            "group": [self._groupings[g].groups[i] for g, i, _ in keys],
-            "feature": [names[n][0] for _, _, n in keys],
-            "code": [names[n][1] for _, _, n in keys],
-            "kind": ["value" if self._has_values[names[n][0]] else "code" for _, _, n in keys],
+            "grouping": [self._groupings[g].name for g, _, _, _ in keys],
+            "group": [self._groupings[g].groups[i] for g, i, _, _ in keys],
+            "target": [targets[t] for _, _, t, _ in keys],
+            "feature": [names[n][0] for *_, n in keys],
+            "code": [names[n][1] for *_, n in keys],
+            "kind": ["value" if self._has_values[names[n][0]] else "code" for *_, n in keys],
             "count": sums["count"].astype(np.int64),
             "samples": sums["samples"].astype(np.int64),
             "mean": sums["sum"] / sums["count"],
@@ -103,7 +112,9 @@ class Statistics:
             "low": low,
             "high": high,
         }
-        return pd.DataFrame(found, columns=list(COLUMNS))
+        # Of a feature of values, rows without one are of what was not measured.
+        kept = np.array([names[n][2] == self._has_values[names[n][0]] for *_, n in keys], bool)
+        return pd.DataFrame(found, columns=[*COLUMNS, "target"])[kept].reset_index(drop=True)
 
     def _read_cells(self, folder: CohortFolder, part: int, known: np.ndarray) -> dict[str, np.ndarray]:
         """Sums per name and sample of a part: `name` and `sample` (place in `known`), int64, and the sums."""
@@ -137,27 +148,44 @@ class Statistics:
         }
 
     def _name_rows(self, batch: pa.RecordBatch) -> np.ndarray:
-        """The number of each row's feature and code, or dimension where that has no name: int64."""
+        """The number of each row's feature, code (or dimension where that has no name) and having a value: int64."""
         feature, features = _encoded(batch["feature"])
         code, codes = _encoded(batch["code"])
         slot = batch["slot"].to_numpy().astype(np.int64)
         # One number per feature and code, or (negative) unnamed dimension.
         inner = np.where(code < 0, -1 - slot, code)
-        packed, row = np.unique((feature << 40) + inner + _MIDDLE, return_inverse=True)
-        pairs = zip(packed >> 40, (packed & ((1 << 40) - 1)) - _MIDDLE, strict=True)
-        texts = [(features[f], codes[i] if i >= 0 else f"dimension {-1 - i}") for f, i in pairs]
-        valued = np.bincount(feature, batch["value"].is_valid().to_numpy(zero_copy_only=False), len(features))
+        measured = batch["value"].is_valid().to_numpy(zero_copy_only=False)
+        packed, row = np.unique(((feature << 40) + inner + _MIDDLE) * 2 + measured, return_inverse=True)
+        pairs = zip(packed >> 41, ((packed >> 1) & ((1 << 40) - 1)) - _MIDDLE, packed & 1, strict=True)
+        texts = [(features[f], codes[i] if i >= 0 else f"dimension {-1 - i}", bool(valid)) for f, i, valid in pairs]
+        valued = np.bincount(feature, measured, len(features))
         for name, count in zip(features, valued, strict=True):
             self._has_values[name] = self._has_values.get(name, False) or bool(count)
         numbers = [self._names.setdefault(text, len(self._names)) for text in texts]
         return np.array(numbers, dtype=np.int64)[row]
 
-    def _add_grouping(self, number: int, group: np.ndarray, cells: dict[str, np.ndarray], hashes: np.ndarray) -> None:
-        """Adds a part's cells to the groups, int64 `[cells]`, of one grouping."""
-        inside = group >= 0
-        width = len(self._names)
-        keys, row = np.unique((group * width + cells["name"])[inside], return_inverse=True)
-        rows = self._rows_of((number, *divmod(int(key), width)) for key in keys)
+    def _target_of(self, samples: pa.Table) -> np.ndarray:
+        """Which target each sample has, int64 `[samples]`; −1 for further ones where there are too many."""
+        known, place = np.unique(samples["target"].fill_null(0).to_numpy(), return_inverse=True)
+        for target in known.tolist():
+            if len(self._targets) <= MOST_GROUPS:
+                self._targets.setdefault(target, len(self._targets))
+        return np.array([self._targets.get(target, -1) for target in known.tolist()], np.int64)[place]
+
+    @property
+    def targets(self) -> int:
+        """How many targets there are; `MOST_GROUPS` + 1 stands for more."""
+        return len(self._targets)
+
+    def _add_grouping(
+        self, number: int, group: np.ndarray, target: np.ndarray, cells: dict[str, np.ndarray], hashes: np.ndarray
+    ) -> None:
+        """Adds a part's cells to the groups and targets, int64 `[cells]` each, of one grouping."""
+        inside = (group >= 0) & (target >= 0)
+        shape = (int(group.max(initial=0)) + 1, len(self._targets), len(self._names))
+        packed = np.ravel_multi_index((group[inside], target[inside], cells["name"][inside]), shape)
+        keys, row = np.unique(packed, return_inverse=True)
+        rows = self._rows_of((number, *map(int, key)) for key in zip(*np.unravel_index(keys, shape), strict=True))
         for column, name in enumerate(_SUMS):
             self._sums[rows, column] += np.bincount(row, cells[name][inside], len(keys))
         for first in range(0, len(hashes), _BLOCK):
@@ -168,7 +196,7 @@ class Statistics:
                 matrix = sparse.csr_array((cells[name][inside][here], place), shape=(len(keys), len(drawn)))
                 total[rows] += (matrix @ drawn).astype(np.float32)
 
-    def _rows_of(self, keys: Iterator[tuple[int, int, int]]) -> np.ndarray:
+    def _rows_of(self, keys: Iterable[tuple[int, ...]]) -> np.ndarray:
         """Rows of the arrays, int64; arrays grow where keys are new."""
         rows = np.array([self._rows.setdefault(key, len(self._rows)) for key in keys], dtype=np.int64)
         missing = len(self._rows) - len(self._sums)

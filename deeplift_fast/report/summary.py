@@ -2,17 +2,18 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from deeplift_fast.report.bootstrap import REPLICATES
-from deeplift_fast.report.cancellation import Ratios
-from deeplift_fast.report.completeness import Completeness, completeness
+from deeplift_fast.report.cancellation import Kept, ratios
+from deeplift_fast.report.completeness import COLUMNS, Completeness, completeness
 from deeplift_fast.report.errors import SummaryError
 from deeplift_fast.report.folder import CohortFolder
-from deeplift_fast.report.grouping import EVERYONE, MOST_GROUPS, UNLISTED, Grouping, by_label
+from deeplift_fast.report.grouping import EVERYONE, MOST_GROUPS, UNLISTED, ByLabel, Cut, Grouping
 from deeplift_fast.report.statistics import Statistics
 from deeplift_fast.report.titles import Titles
 
@@ -35,7 +36,8 @@ class Summary:
         rules: its rule set.
         baseline: what its contributions are relative to, as the manifest names it.
         completeness: totals over samples.
-        table: one row per grouping, group, feature and code or dimension; the columns of
+        table: one row per grouping, group, feature and code or dimension; where samples have several targets, each
+            group holds one of them, and the grouping "target" stands for "overall". The columns are
             `deeplift_fast.report.statistics.COLUMNS`, then `description` (text or null) and `ambiguous` (bool: several
             dictionary entries fit).
         described: whether dictionaries were given.
@@ -75,9 +77,9 @@ def summarise(
 ) -> Summary:
     """Summarises a finished or a running cohort.
 
-    Streams over the finished parts: memory holds one part's samples, some rows of its attributions, and sums for each
-    group and code (see `deeplift_fast.report.statistics`). Of more than a million samples one number each goes to a
-    temporary file.
+    Reads each finished part once and verifies its checksums: memory holds one part's files as they are, its samples,
+    some rows of its attributions, and sums for each group and code (see `deeplift_fast.report.statistics`). Of more
+    than a million samples two numbers each go to temporary files.
 
     Args:
         out: the cohort's folder, a path or an fsspec URL.
@@ -109,18 +111,25 @@ def _summarised(
     folder: CohortFolder, by: Sequence[Grouping], titles: Titles | None, replicates: int, seed: int
 ) -> Summary:
     """The summary of a folder, of which parts may change meanwhile."""
-    found = completeness(folder)
-    labels, too_many = _labels(folder)
-    groupings = [grouping for grouping in (EVERYONE, by_label(labels), *by) if grouping is not None]
+    totals, labels = completeness(folder), ByLabel()
+    groupings: list[Cut] = [EVERYONE, labels, *by]
     statistics = Statistics(groupings, replicates, seed)
-    with Ratios() as ratios:
+    columns = sorted(statistics.columns().union(COLUMNS))
+    with Kept() as deltas, Kept() as cancellations:
         for part in folder.parts:
-            ratios.add(folder, part, statistics.add(folder, part))
-        median, p90 = ratios.quantiles(0.5, 0.9)
-    found = replace(found, median_cancellation=median, p90_cancellation=p90)
+            samples = folder.samples(part, columns).sort_by("sample")
+            deltas.add(totals.add(samples))
+            cancellations.add(ratios(samples, statistics.add(folder, part, samples)))
+        found = totals.found(*deltas.quantiles(0.5), *cancellations.quantiles(0.5, 0.9))
     table = _ordered(statistics.table(), groupings)
-    notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if too_many else []
-    notes += [f"no sample's {grouping.key} is in the file of {grouping.name}" for grouping in _unmet(by, table)]
+    several = table["target"].nunique() > 1
+    if statistics.targets > MOST_GROUPS:
+        table = table[:0]
+    unmet = _unmet(by, table)
+    table = _by_target(table) if several else table.drop(columns="target")
+    notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if labels.too_many else []
+    notes += [f"no sample's {' or '.join(grouping.keys)} is in the file of {grouping.name}" for grouping in unmet]
+    notes += _target_notes(statistics.targets)
     if titles is not None:
         notes += _describe(table, titles)
     else:
@@ -128,24 +137,37 @@ def _summarised(
     return Summary(folder.out, folder.rules, folder.baseline, found, table, titles is not None, tuple(notes))
 
 
-def _labels(folder: CohortFolder) -> tuple[set[float], bool]:
-    """The labels that occur, and whether there are too many for groups (then none is given)."""
-    labels: set[float] = set()
-    for part in folder.parts:
-        labels.update(folder.samples(part, ["label"])["label"].drop_null().unique().to_pylist())
-        if len(labels) > MOST_GROUPS:
-            return set(), True
-    return labels, False
-
-
-def _ordered(table: pd.DataFrame, groupings: Sequence[Grouping]) -> pd.DataFrame:
-    """Rows by grouping and group, and within a group the largest mean |attribution| first."""
-    place = {(g.name, group): number for number, (g, group) in enumerate((g, n) for g in groupings for n in g.groups)}
+def _ordered(table: pd.DataFrame, groupings: Sequence[Cut]) -> pd.DataFrame:
+    """Rows by grouping, group and target, and within these the largest mean |attribution| first."""
+    shown = ((g.name, group) for g in groupings for group in (g.ordered if isinstance(g, ByLabel) else g.groups))
+    place = {key: number for number, key in enumerate(shown)}
+    known = [key in place for key in zip(table["grouping"], table["group"], strict=True)]
+    table = table[np.array(known, bool)]
     rank = [place[key] for key in zip(table["grouping"], table["group"], strict=True)]
     keys = table.assign(rank=rank).sort_values(
-        ["rank", "kind", "mean_abs", "feature", "code"], ascending=[True, True, False, True, True]
+        ["rank", "target", "kind", "mean_abs", "feature", "code"], ascending=[True, True, True, False, True, True]
     )
     return keys.drop(columns="rank").reset_index(drop=True)
+
+
+def _by_target(table: pd.DataFrame) -> pd.DataFrame:
+    """Groups that hold one target each: those of everyone are named by the target alone."""
+    targets = table["target"].astype(str)
+    everyone = table["grouping"] == EVERYONE.name
+    group = table["group"].where(everyone, table["group"] + ", target = " + targets).where(~everyone, targets)
+    return table.assign(grouping=table["grouping"].where(~everyone, "target"), group=group).drop(columns="target")
+
+
+def _target_notes(targets: int) -> list[str]:
+    """What to say of samples that explain different logits."""
+    if targets > MOST_GROUPS:
+        return [
+            f"targets take more than {MOST_GROUPS} values, and attributions to different logits cannot be averaged: "
+            "explain one class, with --target"
+        ]
+    if targets > 1:
+        return [f"samples explain {targets} different targets; each has averages of its own"]
+    return []
 
 
 def _unmet(by: Sequence[Grouping], table: pd.DataFrame) -> list[Grouping]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv as pa_csv
 
+from deeplift_fast.home import expanded
 from deeplift_fast.report.errors import SummaryError
 
 DICTIONARIES = ("d_icd_diagnoses", "d_icd_procedures", "d_labitems")
@@ -61,6 +62,7 @@ class Titles:
 
     def __init__(self, root: Path) -> None:
         self._entries: dict[str, list[_Entry]] = {}
+        root = expanded(root, "--mimic-root")
         found = [name for name in DICTIONARIES if self._read(root, name)]
         if not found:
             raise SummaryError(

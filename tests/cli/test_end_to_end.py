@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pyhealth.datasets  # noqa: F401  (its logger keeps the standard error it finds: not that of a test)
 import pytest
+from processes import started
 
 from deeplift_fast import cli
 
@@ -81,6 +81,9 @@ def test_a_cohort_is_attributed_in_two_goes_and_summed_up(here, capsys):
     told = capsys.readouterr()
     assert "119 sample(s) attributed, in 3 part(s)" in told.out
     assert "1 sample(s) could not be attributed; out/failures.parquet says why" in told.err
+    assert cli.main(RUN) == 3
+    again = capsys.readouterr().out
+    assert "out: nothing to do: 119 sample(s), in 3 part(s), were attributed before" in again
     assert len(pd.read_parquet("out/samples")) == 119
     assert cli.main(["summary", "out", "--json", "t.json"]) == 0
     told_too = capsys.readouterr()
@@ -176,10 +179,17 @@ def test_two_workers_write_what_one_writes(here):
     assert parts(here / "out") == alone
 
 
+STOPS = {
+    "Ctrl-C": (lambda process: process.send_signal(signal.SIGINT), 130, "interrupted"),
+    "SIGTERM": (lambda process: process.send_signal(signal.SIGTERM), 143, "terminated"),
+    "SIGTERM to all its processes": (lambda process: os.killpg(process.pid, signal.SIGTERM), 143, "terminated"),
+}
+
+
 @pytest.mark.slow
-def test_ctrl_c_keeps_finished_parts_and_the_same_command_goes_on(here, capsys):
-    assert cli.main([*RUN, "--quiet"]) == 3
-    whole = parts(here / "out")
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_stop_keeps_finished_parts_and_the_same_command_goes_on(here, stop):
+    send, code, word = STOPS[stop]
     slow = RECIPE.replace("import torch\n", "import time, torch\n", 1).replace(
         "    return MLP(dataset",
         "    get = type(dataset).__getitem__\n"
@@ -188,21 +198,20 @@ def test_ctrl_c_keeps_finished_parts_and_the_same_command_goes_on(here, capsys):
     )
     (here / "slow.py").write_text(slow)
     command = [sys.executable, "-m", "deeplift_fast.cli", "run", "slow.py:build", "--out", "cut"]
-    process = subprocess.Popen(
-        [*command, "--part-samples", "40", "--read-ahead", "0"],
+    ahead = "1" if "all" in stop else "0"
+    with started(
+        [*command, "--part-samples", "10", "--read-ahead", ahead],
+        limit=240,
         env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    ) as process:
         while process.poll() is None and not list((here / "cut").glob("samples/part-*")):
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        told = process.communicate(timeout=60)[1]
-    finally:
-        process.kill()
-    assert process.returncode == 130, told
-    assert "interrupted; finished parts are kept" in told
+        send(process)
+        told = process.communicate()[1]
+    assert process.returncode == code, told
+    assert f"deeplift-fast: {word}; finished parts are kept: the same command goes on" in told
     assert "Traceback" not in told
-    assert cli.main(["run", "recipe.py:build", "--out", "cut", "--part-samples", "40", "--quiet"]) == 3
-    assert parts(here / "cut") == whole
+    again = ["run", "recipe.py:build", "--out", "cut", "--part-samples", "10", "--quiet"]
+    assert cli.main(again) == 3
+    assert cli.main([*RUN, "--quiet", "--force", "--part-samples", "10"]) == 3
+    assert parts(here / "cut") == parts(here / "out")

@@ -6,6 +6,7 @@ import pytest
 
 from deeplift_fast.cli import workers
 from deeplift_fast.cli.workers import LOOPBACK, local_client, worker_environments
+from deeplift_fast.temporary import MARK
 
 
 def test_workers_share_the_cores():
@@ -32,5 +33,6 @@ def test_a_cluster_of_processes_on_loopback_alone(capfd):
         assert {threads for _, threads in found.values()} == {worker_environments(2, None)[0]["OMP_NUM_THREADS"]}
         folder = Path(next(iter(client.run(lambda dask_worker: dask_worker.local_directory).values()))).parents[1]
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert (folder / MARK).exists()  # so that the next run removes it if this one is killed
     assert not folder.exists()
     assert capfd.readouterr().err == ""

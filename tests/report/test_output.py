@@ -1,5 +1,6 @@
 """A summary on a terminal and in files."""
 
+import csv
 import dataclasses
 import io
 import json
@@ -16,8 +17,10 @@ import pytest
 from rich.console import Console
 
 from deeplift_fast.cohort import failures, lock, manifest
+from deeplift_fast.printable import printable
 from deeplift_fast.report import SummaryError, files, summarise
 from deeplift_fast.report.files import SCHEMA, write_csv, write_json, write_parquet
+from deeplift_fast.report.grouping import read_grouping
 from deeplift_fast.report.show import show
 
 
@@ -157,6 +160,80 @@ def test_what_is_no_file_is_written_to_and_not_replaced(summary, tmp_path, write
     assert (tmp_path / "target").read_bytes() == read[0]
     assert (tmp_path / "pipe").is_fifo()
     assert (tmp_path / "link").is_symlink()
+
+
+NAMES = ["\x1b[2JI10", "\u202egnp.E11", "=1+1", " @SUM(A1)", "-2", ":heart: [bold]x[/]\\", "a\nb", "I10"]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A summary whose code names, feature, failures, rule set and groups are what an attacker chose."""
+    found, rows = cohorts.draw()
+    rows = rows.assign(code=np.resize(NAMES, len(rows)), feature="=feature\x07", value=None)
+    failures = [(60, 2, "=reason\x1b]0;title\x07")]
+    out = cohorts.write(tmp_path_factory.mktemp("cohort") / "out", found, rows, failures=failures, rules="\x9bm")
+    wards = out.parent / "wards.csv"
+    wards.write_text("patient_id,=ward\x1b\n" + "".join(f"patient-{n},+north\u2067\n" for n in range(25)))
+    return summarise(out, by=[read_grouping(f"{wards}:=ward\x1b")])
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_no_text_from_data_steers_a_terminal(hostile, terminal):
+    text = io.StringIO()
+    show(hostile, Console(file=text, force_terminal=terminal, color_system=None, width=300), min_samples=1)
+    assert {letter for letter in text.getvalue() if not letter.isprintable()} == {"\n"}
+    for name in (*NAMES, "=feature\x07", "=reason\x1b]0;title\x07", "=ward\x1b = +north\u2067"):
+        assert printable(name) in text.getvalue(), name
+
+
+def test_no_text_from_data_is_a_formula_in_a_spreadsheet(hostile, tmp_path):
+    write_csv(hostile, tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    texts = ("grouping", "group", "feature", "code", "kind", "description")
+    cells = {row[name] for row in rows for name in texts}
+    assert not [cell for cell in cells if cell.lstrip().startswith(("=", "+", "-", "@")) or not cell.isprintable()]
+    assert {"'=1+1", "' @SUM(A1)", "'-2", "'=feature\\x07", "'+north\\u2067", "I10"} <= cells
+    assert min(float(row["mean"]) for row in rows) < 0  # numbers stay numbers
+
+
+def test_other_files_hold_texts_as_they_are(hostile, tmp_path):
+    write_parquet(hostile, tmp_path / "t.parquet")
+    assert set(pd.read_parquet(tmp_path / "t.parquet")["code"]) == set(NAMES)
+    write_json(hostile, tmp_path / "t.json")
+    assert {row["code"] for row in json.loads((tmp_path / "t.json").read_text())["table"]} == set(NAMES)
+
+
+@pytest.mark.parametrize("write", [write_csv, write_parquet, write_json])
+def test_nothing_that_others_planted_beside_a_file_is_written_through(summary, tmp_path, write):
+    (tmp_path / "victim").write_text("the user's own")
+    (tmp_path / ".t.part").symlink_to("victim")
+    (tmp_path / "t").write_text("an earlier one")
+    (tmp_path / "t").chmod(0o666)
+    write(summary, tmp_path / "t")
+    assert (tmp_path / "victim").read_text() == "the user's own"
+    assert stat.S_IMODE((tmp_path / "t").stat().st_mode) == 0o600
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".t.part", "t", "victim"]
+
+
+def test_a_link_of_another_user_is_not_followed(summary, tmp_path, monkeypatch):
+    (tmp_path / "target").write_text("the user's own")
+    (tmp_path / "t").symlink_to("target")
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr(files, "ROOT", 54321)
+    with pytest.raises(SummaryError, match="is a link of another user, which is not followed"):
+        write_csv(summary, tmp_path / "t")
+    assert (tmp_path / "target").read_text() == "the user's own"
+
+
+def test_the_home_folder_may_be_named_by_a_tilde(summary, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_csv(summary, Path("~/t.csv"))
+    assert (tmp_path / "t.csv").exists()
+    (tmp_path / "out").symlink_to(summary.out)
+    assert summarise("~/out").completeness == summary.completeness
+    (tmp_path / "w.csv").write_text("patient_id,a\nx,1\n")
+    assert read_grouping("~/w.csv:a").groups
 
 
 def test_an_empty_cohort_has_no_numbers(tmp_path):

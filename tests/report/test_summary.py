@@ -22,6 +22,8 @@ def naive(found, rows, grouping="overall", group=None):
     rows = rows.assign(
         group=rows["sample"].map(group), size=rows["attribution"].abs(), positive=rows["attribution"] > 0
     )
+    valued = rows.groupby("feature")["value"].transform(lambda values: values.notna().any())
+    rows = rows[rows["value"].notna() | ~valued]  # of values those that were measured
     rows["code"] = rows["code"].astype(object).where(rows["code"].notna(), "dimension " + rows["slot"].astype(str))
     grouped = rows.groupby(["group", "feature", "code"])
     table = grouped.agg(
@@ -199,6 +201,44 @@ def test_a_file_that_names_none_of_the_samples_is_told(tmp_path, folder):
     assert "no sample's visit_id is in the file of a" in summary.notes
 
 
+@pytest.mark.parametrize("name", ["admission_id", "record_id"])
+def test_visits_by_their_other_names(tmp_path, folder, drawn, name):
+    listed = drawn[0][["visit_id"]].assign(ward="A")
+    listed.rename(columns={"visit_id": name}).to_csv(tmp_path / "w.csv", index=False)
+    table = summarise(folder, by=[read_grouping(f"{tmp_path}/w.csv:ward")]).table
+    assert set(table.loc[table["grouping"] == "ward", "group"]) == {"A"}
+
+
+@pytest.mark.parametrize(("key", "name"), [("visit_id", "patientunitstayid"), ("patient_id", "person_id")])
+def test_a_key_of_another_name(tmp_path, folder, drawn, key, name):
+    found, rows = drawn
+    listed = found[[key]].drop_duplicates().head(16)
+    listed["ward"] = ["A", "B"] * 8
+    listed.rename(columns={key: name}).to_csv(tmp_path / "w.csv", index=False)
+    table = summarise(folder, by=[read_grouping(f"{tmp_path}/w.csv:ward", name)]).table
+    group = found.set_index("sample")[key].map(listed.set_index(key)["ward"]).fillna(UNLISTED)
+    check(table[table["grouping"] == "ward"], naive(found, rows, "ward", group))
+
+
+def test_numbers_of_patients_are_not_taken_for_those_of_visits(tmp_path, drawn):
+    """Both count from 0: a file of all patients names some visits too."""
+    found, rows = (frame.copy() for frame in drawn)
+    for column in ("patient_id", "visit_id"):
+        found[column] = found[column].str.split("-").str[1]
+    rows = rows.drop(columns=["patient_id", "visit_id"]).merge(found[["sample", "patient_id", "visit_id"]])
+    out = cohorts.write(tmp_path / "out", found, rows)
+    listed = found[["patient_id"]].drop_duplicates()
+    listed["ward"] = np.where(listed["patient_id"].astype(int) % 2, "A", "B")
+    listed.rename(columns={"patient_id": "person_id"}).to_csv(tmp_path / "w.csv", index=False)
+    table = summarise(out, by=[read_grouping(f"{tmp_path}/w.csv:ward", "person_id")]).table
+    group = found.set_index("sample")["patient_id"].astype(int).map(lambda number: "A" if number % 2 else "B")
+    check(table[table["grouping"] == "ward"], naive(found, rows, "ward", group))
+    every = pd.DataFrame({"number": range(100), "ward": ["A", "B", "C", "D"] * 25})
+    every.to_csv(tmp_path / "e.csv", index=False)
+    with pytest.raises(SummaryError, match="visit_id and patient_id of equally many samples"):
+        summarise(out, by=[read_grouping(f"{tmp_path}/e.csv:ward", "number")])
+
+
 def csv_file(tmp_path, text):
     (tmp_path / "f.csv").write_text(text)
     return f"{tmp_path}/f.csv"
@@ -211,6 +251,7 @@ def csv_file(tmp_path, text):
         ("", "nowhere.csv:a", "nowhere.csv is not a file"),
         ("name,a\nx,1\n", "{}:a", "no column that names samples; accepted: one of visit_id, hadm_id, patient_id"),
         ("patient_id,a\nsecret-7,1\n", "{}:b", "no column 'b'; it has patient_id, a"),
+        ("name,a\nx,1\n", "{}:a", "or another that --key names"),
         ("patient_id,a\nsecret-7,1\nsecret-7,2\n", "{}:a", r"1 value\(s\) of patient_id have several values of a"),
         ("patient_id,a\n" + "".join(f"secret-7{n},{n}\n" for n in range(51)), "{}:a", "a has 51 values; .* at most 50"),
         ("patient_id,a\nsecret-7,1,2\n", "{}:a", "cannot be read as CSV"),
@@ -221,6 +262,14 @@ def test_a_wrong_grouping_is_refused_without_naming_patients(tmp_path, text, giv
     with pytest.raises(SummaryError, match=message) as error:
         read_grouping(given.format(path))
     assert "secret" not in str(error.value)
+
+
+TWO_COLUMNS = "patient_id,a\n1,2\n"
+
+
+def test_a_key_that_the_file_lacks_is_refused(tmp_path):
+    with pytest.raises(SummaryError, match=r"--key is 'b'; .* has the columns patient_id, a"):
+        read_grouping(f"{csv_file(tmp_path, TWO_COLUMNS)}:a", "b")
 
 
 def test_labels_that_are_no_classes_are_said(tmp_path, drawn):

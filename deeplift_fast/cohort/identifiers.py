@@ -1,0 +1,68 @@
+"""Whose a sample is: the identifiers that the tables carry."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+IDENTIFIERS: dict[str, tuple[str, ...]] = {
+    "patient_id": ("patient_id",),
+    "visit_id": ("visit_id", "hadm_id", "admission_id", "record_id"),
+}
+"""Columns of the tables, and the fields of a sample that each is taken from: the first that the sample has."""
+
+FIELDS = tuple(field for fields in IDENTIFIERS.values() for field in fields)
+"""Every field that may name a sample or its patient."""
+
+
+def of_sample(sample: Mapping[str, Any]) -> dict[str, str | None]:
+    """The identifiers of one sample, by column."""
+    return {column: _text(_first([sample.get(field) for field in IDENTIFIERS[column]])) for column in IDENTIFIERS}
+
+
+def of_batch(batch: Mapping[str, Any], size: int) -> dict[str, list[str | None]]:
+    """The identifiers of a batch's samples, by column.
+
+    Args:
+        batch: what PyHealth's loader yields.
+        size: number of its samples.
+
+    Raises:
+        ValueError: if a field that names samples has another length than the batch, or is no sequence.
+    """
+    given = {field: listed(field, batch[field], size) for field in FIELDS if batch.get(field) is not None}
+    found: dict[str, list[str | None]] = {}
+    for column, fields in IDENTIFIERS.items():
+        known = [given[field] for field in fields if field in given]
+        found[column] = [_text(_first(each)) for each in zip(*known, strict=True)] if known else [None] * size
+    return found
+
+
+def listed(field: str, given: Any, size: int) -> Sequence[Any]:
+    """A batch's identifiers as a sequence of one per sample.
+
+    Raises:
+        ValueError: if they are no sequence, or of another length.
+    """
+    if isinstance(given, Sequence) and not isinstance(given, str | bytes):
+        found: Any = given
+    else:
+        found = given if isinstance(given, Tensor) else np.asarray(given) if hasattr(given, "__array__") else None
+        if found is None or found.ndim == 0:
+            raise ValueError(f"{field!r} is a {type(given).__name__}; accepted: a sequence of one per sample")
+    if len(found) != size:
+        raise ValueError(f"{field!r} has {len(found)} entries for {size} samples; accepted: one per sample")
+    return list(found)
+
+
+def _first(given: Sequence[Any]) -> Any:
+    return next((each for each in given if each is not None), None)
+
+
+def _text(name: Any) -> str | None:
+    if name is None:
+        return None
+    text = str(name.item() if isinstance(name, Tensor) and name.numel() == 1 else name)
+    # What no UTF-8 says, such as a half of a surrogate pair, Parquet cannot hold.
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()

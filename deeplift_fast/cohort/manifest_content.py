@@ -1,0 +1,134 @@
+"""What the content of `manifest.json` may be, checked before any of it is used.
+
+Others may be able to write to the folder, and files are opened and parts counted by what the manifest says. So each
+field has its type and its bounds, and a part names its own two files and no others.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from deeplift_fast.printable import printable
+
+FOLDERS = ("attributions", "samples")
+
+MOST_BYTES = 1 << 28
+"""Bytes of a manifest: those of half a million parts."""
+
+MOST_PARTS = 1 << 31
+"""Parts are numbered by int32 in `failures.parquet`."""
+
+_MOST = 1 << 62
+_DEEPEST = 16
+_NUMBER = re.compile("0|[1-9][0-9]{0,9}")
+_SHOWN = 60  # characters of what is wrong
+
+
+def file_name(folder: str, part: int) -> str:
+    """Name of a part's file in one of the folders."""
+    return f"{folder}/part-{part:06d}.parquet"
+
+
+def file_names(part: int) -> tuple[str, ...]:
+    """Names of a part's two files."""
+    return tuple(file_name(folder, part) for folder in FOLDERS)
+
+
+def parsed(content: bytes) -> dict[str, Any]:
+    """The object that a manifest holds.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is no JSON ({type(error).__name__})") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"it holds a {type(found).__name__}, not an object")
+    return found
+
+
+def check_parts(parts: Any, check: Callable[[int, Mapping[str, Any]], None]) -> None:
+    """Raise unless this is an object of parts by number.
+
+    Args:
+        parts: what stands there.
+        check: called with each part's number and fields, to raise if something is wrong with them.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    if not isinstance(parts, dict):
+        raise ValueError(f"parts is a {type(parts).__name__}")
+    for key, part in parts.items():
+        if not _NUMBER.fullmatch(key) or int(key) >= MOST_PARTS:
+            raise ValueError(f"a part has the number {quoted(key)}")
+        if not isinstance(part, dict):
+            raise ValueError(f"part {key} is a {type(part).__name__}")
+        check(int(key), part)
+
+
+def check_files(number: int, files: Any) -> None:
+    """Raise unless this is an object about a part's own files, some of them perhaps missing.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    if not isinstance(files, dict) or not all(isinstance(about, dict) for about in files.values()):
+        raise ValueError(f"part {number}: files is not an object of objects")
+    for name, about in files.items():
+        if name not in file_names(number):
+            raise ValueError(f"part {number} has the file {quoted(name)}, which is not one of its own")
+        if "bytes" in about and not is_count(about["bytes"]):
+            raise ValueError(f"part {number}: bytes is {quoted(about.get('bytes'))}")
+
+
+def check_identity(identity: Any) -> None:
+    """Raise unless this is an object of bounded depth.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    if not isinstance(identity, dict):
+        raise ValueError(f"identity is a {type(identity).__name__}")
+    level: list[Any] = [identity]
+    for _ in range(_DEEPEST):
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+        level = [each for each in level if isinstance(each, dict | list)]
+    if level:
+        raise ValueError(f"identity is nested more than {_DEEPEST} levels deep")
+
+
+def check_outputs(outputs: Any) -> None:
+    """Raise unless this is a list of lists of numbers, some of them perhaps null.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    each = outputs if isinstance(outputs, list) else [None if outputs is None else outputs]
+    for logits in each:
+        if logits is not None and not (isinstance(logits, list) and all(map(_is_finite, logits))):
+            raise ValueError(f"outputs holds {quoted(logits)}")
+
+
+def _is_finite(number: Any) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+
+
+def is_count(number: Any, least: int = 0) -> bool:
+    """Whether this is an integer that counts something."""
+    return isinstance(number, int) and not isinstance(number, bool) and least <= number < _MOST
+
+
+def is_duration(seconds: Any) -> bool:
+    """Whether this is a time that something took."""
+    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < math.inf
+
+
+def quoted(thing: Any) -> str:
+    """What stands there, as an error quotes it: one line, and short."""
+    shown = printable(thing if isinstance(thing, str) else repr(thing)[: 2 * _SHOWN])
+    return f'"{shown[:_SHOWN]}…"' if len(shown) > _SHOWN else f'"{shown}"'

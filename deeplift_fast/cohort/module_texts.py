@@ -1,0 +1,120 @@
+"""What decides a model's numbers beside its weights: classes, plain attributes and hooks of its modules, as texts.
+
+Tensors that are neither parameters nor buffers, and other objects that are not plain, are left out: what they do shows
+in the outputs that :mod:`deeplift_fast.cohort.outputs` compares.
+"""
+
+import dataclasses
+import enum
+import functools
+import numbers
+from collections.abc import Mapping, Sequence, Set
+from types import BuiltinFunctionType, FunctionType, MethodType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from deeplift_fast.cohort.hashing import SHORT, digest
+
+ITSELF = "(itself)"
+"""The name under which the model stands among its modules."""
+
+EVERY = "(every module)"
+"""The name under which hooks stand that are registered for all modules."""
+
+_LONGEST = 500
+_DEEPEST = 4
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+_EVERY_HOOK = tuple(f"_global{name}" for name in _HOOKS)
+_OWN = vars(nn.Module()).keys() - {"training"}
+# Where a model is, and what it was made from: the manifest has both by itself.
+_ELSEWHERE = {"device", "dataset"}
+_FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, type(torch.add), type(np.add))
+
+
+def of_modules(model: nn.Module) -> dict[str, str]:
+    """Each module by its path in the model: its class, with plain attributes and hooks.
+
+    Args:
+        model: the model.
+
+    Returns:
+        Texts such as `"torch.nn.modules.dropout.Dropout(inplace=False, p=0.5, training=False)"`; modules that stand in
+        several places are named in each. Long texts end with a digest of the whole.
+    """
+    found = {path or ITSELF: _short(_of_module(module)) for path, module in model.named_modules(remove_duplicate=False)}
+    every = [text for name in _EVERY_HOOK if (text := _hooks(getattr(torch_module, name, {}), name))]
+    return found | ({EVERY: _short("; ".join(every))} if every else {})
+
+
+def _of_module(module: nn.Module, depth: int = 0) -> str:
+    state = {name: value for name, value in vars(module).items() if name not in _OWN | _ELSEWHERE}
+    plain = [f"{name}={text}" for name, value in sorted(state.items()) if (text := _plain(value, depth)) is not None]
+    hooks = [text for name in _HOOKS if (text := _hooks(getattr(module, name, {}), name))]
+    return "; ".join([f"{_class(module)}({', '.join(plain)})", *hooks])
+
+
+def _hooks(hooks: Mapping[Any, Any], name: str) -> str:
+    texts = [_plain(hook, 0) or _class(hook) for hook in hooks.values()]
+    return f"{name.removeprefix('_global').removeprefix('_')}: {', '.join(texts)}" if texts else ""
+
+
+def _plain(value: Any, depth: int) -> str | None:
+    """A plain value as text; `None` for what is not plain, and for nothing.
+
+    Nothing is no value: some attributes are `None` until the first pass, and a tensor from then on.
+    """
+    if isinstance(value, str | bytes | bool | complex | enum.Enum | slice | range | torch.dtype):
+        return repr(value)
+    if isinstance(value, numbers.Number | np.generic):
+        return repr(value.item() if isinstance(value, np.generic) else value)
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, _FUNCTIONS):
+        return _function(value)
+    if value is None or isinstance(value, Tensor | np.ndarray) or depth == _DEEPEST:
+        return None
+    return _compound(value, depth + 1)
+
+
+def _compound(value: Any, depth: int) -> str | None:
+    """What is made of plain things, as text."""
+    if isinstance(value, nn.Module):
+        return _of_module(value, depth)
+    if isinstance(value, functools.partial):
+        return f"partial({_plain(value.func, depth)}, {_all(value.args, depth)}, {_pairs(value.keywords, depth)})"
+    if isinstance(value, Mapping):
+        return f"{{{_pairs(value, depth)}}}"
+    if isinstance(value, Set):
+        return f"{{{', '.join(sorted(_plain(each, depth) or _class(each) for each in value))}}}"
+    if isinstance(value, Sequence):
+        return f"[{_all(value, depth)}]"
+    if callable(value) or dataclasses.is_dataclass(value) or isinstance(value, SimpleNamespace):
+        return f"{_class(value)}({_pairs(getattr(value, '__dict__', {}), depth)})"
+    return None
+
+
+def _all(values: Sequence[Any], depth: int) -> str:
+    return ", ".join(_plain(each, depth) or _class(each) for each in values)
+
+
+def _pairs(values: Mapping[Any, Any], depth: int) -> str:
+    texts = {(_plain(key, depth) or _class(key)): _plain(value, depth) for key, value in values.items()}
+    return ", ".join(f"{key}: {text}" for key, text in sorted(texts.items()) if text is not None)
+
+
+def _function(function: Any) -> str:
+    module = getattr(function, "__module__", None)
+    name = getattr(function, "__qualname__", getattr(function, "__name__", type(function).__name__))
+    return f"{module}.{name}" if module else str(name)
+
+
+def _class(thing: Any) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… {digest(text)[:SHORT]}"

@@ -1,0 +1,196 @@
+"""Damaged tables give no numbers: an error names the file and says what to do."""
+
+import hashlib
+import shutil
+from collections import Counter
+
+import pyarrow.parquet as pq
+import pytest
+from cohort_cases import cohort, manifest, run, spoiled, table
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deeplift_fast.cohort.store import LocalStore
+from deeplift_fast.report import SummaryError, folder, summarise
+
+REMEDY = "run the cohort again with the same command"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished cohort of two parts and failures, and its summary."""
+    samples, model, _ = spoiled()
+    out = tmp_path_factory.mktemp("damage") / "out"
+    run(model, samples, out, part_samples=12)
+    return model, samples, out, summarise(out)
+
+
+def flipped(path, bit):
+    content = bytearray(path.read_bytes())
+    content[bit // 8 % len(content)] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def told(out, name):
+    """Whether a summary refuses, naming the file and the remedy."""
+    with pytest.raises(SummaryError) as caught:
+        summarise(out)
+    return f"{name} is damaged" in str(caught.value) and REMEDY in str(caught.value)
+
+
+def with_other_page(path, column):
+    """The bytes of a file with one bit flipped in the last page of a column."""
+    about = pq.ParquetFile(path).metadata.row_group(0)
+    chunk = next(each for each in map(about.column, range(about.num_columns)) if each.path_in_schema == column)
+    content = bytearray(path.read_bytes())
+    content[(chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size - 2] ^= 4
+    return content
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    monkeypatch.setattr("deeplift_fast.report.summary.PAUSE", 0.0)
+
+
+@settings(max_examples=60)
+@given(bit=st.integers(0, 10**7), name=st.sampled_from(["samples", "attributions"]), part=st.integers(0, 1))
+def test_one_bit_of_a_part(finished, tmp_path_factory, bit, name, part):
+    out = tmp_path_factory.mktemp("bit") / "out"
+    shutil.copytree(finished[2], out)
+    file = f"{name}/part-{part:06d}.parquet"
+    flipped(out / file, bit)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deeplift_fast.report.summary.PAUSE", 0.0)
+        assert told(out, file)
+
+
+@settings(max_examples=60)
+@given(bit=st.integers(0, 10**7))
+def test_one_bit_of_the_failures_gives_no_other_numbers(finished, tmp_path_factory, bit):
+    """No manifest has their checksum, which a run writes before it: their pages have, and the manifest has counts."""
+    out = tmp_path_factory.mktemp("bit") / "out"
+    shutil.copytree(finished[2], out)
+    flipped(out / "failures.parquet", bit)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deeplift_fast.report.summary.PAUSE", 0.0)
+        found = told_or_found(out)
+        assert found == finished[3].completeness.failures or (
+            "failures.parquet is damaged" in found and REMEDY in found
+        )
+
+
+def told_or_found(out):
+    """What a summary says of failures, or its error."""
+    try:
+        return summarise(out).completeness.failures
+    except SummaryError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("harm", ["gone", "emptied", "of fewer"])
+def test_failures_that_are_not_those_of_the_manifest(finished, tmp_path, at_once, harm):
+    out = tmp_path / "out"
+    shutil.copytree(finished[2], out)
+    path = out / "failures.parquet"
+    few = pq.read_table(path).slice(0, 0 if harm == "emptied" else 2)
+    path.unlink()
+    if harm != "gone":
+        pq.write_table(few, path)
+    with pytest.raises(SummaryError, match=rf"failures\.parquet is (missing|damaged).*{REMEDY}"):
+        summarise(out)
+
+
+def test_what_is_damaged_is_written_anew(finished, tmp_path, at_once):
+    model, samples, source, before = finished
+    out = tmp_path / "out"
+    shutil.copytree(source, out)
+    for name in ("samples/part-000000.parquet", "attributions/part-000001.parquet"):
+        flipped(out / name, 999)
+    assert told(out, "samples/part-000000.parquet")
+    run(model, samples, out, part_samples=12)
+    assert summarise(out).table.equals(before.table)
+
+
+def test_a_column_that_is_not_there_is_no_key_error(finished, tmp_path, at_once):
+    """As an older or another program may have written it, checksum and all."""
+    out = tmp_path / "out"
+    shutil.copytree(finished[2], out)
+    name = "samples/part-000001.parquet"
+    pq.write_table(pq.read_table(out / name).drop_columns(["label"]), out / name)
+    content = (out / name).read_bytes()
+    about = manifest(finished[2])["parts"]["1"]["files"][name]
+    text = (out / "manifest.json").read_text().replace(about["sha256"], hashlib.sha256(content).hexdigest())
+    (out / "manifest.json").write_text(text.replace(f'"bytes": {about["bytes"]}', f'"bytes": {len(content)}'))
+    assert told(out, name)
+
+
+def test_each_file_is_read_and_hashed_once(finished, monkeypatch):
+    opened, hashed = Counter(), []
+    real = LocalStore.open
+
+    class Counted:
+        def __init__(self, file):
+            self._file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *about):
+            self._file.close()
+
+        def __getattr__(self, name):
+            return getattr(self._file, name)
+
+    def opening(self, name):
+        file = real(self, name)
+        reading = file.read
+
+        class Reading(Counted):
+            def read(self, *about):
+                opened[name] += 1
+                return reading(*about)
+
+        return Reading(file)
+
+    def hashing(content):
+        hashed.append(len(content))
+        return hashlib.new("sha256", content)
+
+    monkeypatch.setattr(LocalStore, "open", opening)
+    monkeypatch.setattr(folder.hashlib, "sha256", hashing)
+    summarise(finished[2])
+    parts = {name: about for part in manifest(finished[2])["parts"].values() for name, about in part["files"].items()}
+    assert {name: count for name, count in opened.items() if "part-" in name} == dict.fromkeys(parts, 1)
+    assert sorted(hashed) == sorted(about["bytes"] for about in parts.values())
+
+
+@pytest.mark.parametrize("name", ["samples", "attributions"])
+def test_pages_have_checksums(finished, name):
+    """So that other readers can see what is damaged too."""
+    path = finished[2] / name / "part-000000.parquet"
+    whole = pq.read_table(path, page_checksum_verification=True)
+    assert whole.equals(table(finished[2], f"{name}/part-000000.parquet"))
+    content = with_other_page(path, "sample")
+    copied = path.with_name("copied")
+    copied.write_bytes(content)
+    try:
+        with pytest.raises(OSError, match="CRC"):
+            pq.read_table(copied, page_checksum_verification=True)
+    finally:
+        copied.unlink()
+
+
+def test_pages_of_tables_of_batches_have_checksums(tmp_path):
+    from pyhealth.datasets import get_dataloader
+
+    from deeplift_fast import DeepLift
+    from deeplift_fast.cohort import CohortWriter
+
+    data, model = cohort(count=6)
+    batch = next(iter(get_dataloader(data, 6)))
+    with CohortWriter(tmp_path) as writer:
+        writer.write(model, batch, DeepLift(model).explain("unk", **batch))
+    path = tmp_path / "attributions.parquet"
+    path.write_bytes(with_other_page(path, "attribution"))
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(path, page_checksum_verification=True)
