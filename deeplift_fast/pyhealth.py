@@ -25,6 +25,7 @@ from deeplift_fast.options import DELTA_TOL, Options
 from deeplift_fast.points import FromEmbedding, FromTokens, Point
 from deeplift_fast.read_back import ReadBack
 from deeplift_fast.targets import class_target
+from deeplift_fast.token_uses import Alone, TokenUses
 from deeplift_fast.training_mode import warn_if_harmlessly_training
 
 # None, a name, a mapping of feature key to name, number or tensor, or an object from deeplift_fast.baselines.
@@ -113,6 +114,7 @@ class DeepLift(BaseInterpreter):
         self.cuda_graphs = cuda_graphs
         self._graphs = Graphs() if cuda_graphs else None
         self._warned: set[type[Warning]] = set()
+        self._token_uses = TokenUses()
         self._report: Report | None = None
 
     @property
@@ -364,6 +366,8 @@ class DeepLift(BaseInterpreter):
         tokens = {key: feature.value for key, feature in few.items() if feature.is_token}
         values = {key: feature.value for key, feature in few.items() if not feature.is_token}
         with isolated([self.model], set()) as rewind, torch.no_grad():
+            if isinstance(point, FromTokens) and tokens:
+                point = self._token_uses.entered(point, few, self._alone(rewind))
             numbers = self._numbers(point, tokens, rewind)
             with IsolatedPass(ShadowState(Kept([self.model]))):
                 return point.logits(inputs, {**values, **numbers})
@@ -388,6 +392,10 @@ class DeepLift(BaseInterpreter):
         values0 = {key: baseline.value for key, baseline in baselines.items()}
         devices = {value.device for value in values.values() if value.is_cuda}
         with isolated([self.model], devices) as rewind:
+            alone = self._alone(rewind)
+            if isinstance(point, FromTokens) and tokens:
+                point = self._token_uses.entered(point, inputs, alone)
+                _check_widths(point, baselines)
             at_input = self._numbers(point, tokens, rewind)
             at_baseline = self._numbers(point, {key: values0[key] for key in tokens}, rewind)
             with torch.no_grad():
@@ -396,8 +404,9 @@ class DeepLift(BaseInterpreter):
             if as_pyhealth:
                 xs = {key: x0s[key] + (x - x0s[key]) for key, x in xs.items()}  # PyHealth rounds its input so
             if point.settles:
-                self._settle(point, inputs, xs)
-                rewind()
+                alone(lambda: point.settle(inputs, xs))
+            if isinstance(point, FromTokens):
+                self._token_uses.check(point, inputs, alone)
             found = attribution.attributed(
                 lambda **given: _for_target(point.logits(inputs, given), target),
                 xs,
@@ -413,16 +422,21 @@ class DeepLift(BaseInterpreter):
             contributions, found.convergence_delta, found.output, found.baseline_output, index, report
         )  # fmt: skip
 
-    def _settle(self, point: Point, inputs: Mapping[str, Feature], xs: Mapping[str, Tensor]) -> None:
-        with torch.inference_mode(False), torch.no_grad(), IsolatedPass(ShadowState(Kept([self.model]))):
-            point.settle(inputs, xs)
+    def _alone(self, rewind: Callable[[], None]) -> Alone:
+        """Runs a function of the model with its state kept apart; what is drawn is put back."""
+
+        def alone(run: Callable[[], Any]) -> Any:
+            with torch.inference_mode(False), torch.no_grad():
+                with IsolatedPass(ShadowState(Kept([self.model]))):
+                    found = run()
+                rewind()
+            return found
+
+        return alone
 
     def _numbers(self, point: Point, tokens: dict[str, Tensor], rewind: Callable[[], None]) -> dict[str, Tensor]:
         """Token embeddings; what was drawn is put back, so that both streams are embedded alike."""
-        with torch.inference_mode(False), torch.no_grad():
-            with IsolatedPass(ShadowState(Kept([self.model]))):
-                found = point.numbers(tokens)
-            rewind()
+        found: dict[str, Tensor] = self._alone(rewind)(lambda: point.numbers(tokens))
         return found
 
     def _shaped(self, contributions: Tensor, feature: Feature) -> Tensor:
@@ -451,6 +465,16 @@ def _values(
     """What a batch holds at a baseline."""
     found = {key: each[key].of(feature) for key, feature in features.items()}
     return found if only is None else {key: value.only(only[key], features[key]) for key, value in found.items()}
+
+
+def _check_widths(point: FromTokens, baselines: Values) -> None:
+    """Raise where one embedding is to stand for those of several tables."""
+    for key, widths in point.widths().items():
+        if baselines[key].embedding is not None and len(widths) > 1:
+            raise ValueError(
+                f"baseline of feature {key!r} is an embedding, and the model embeds its tokens with {len(widths)} "
+                f"tables, of widths {widths}: accepted are a name ('unk', 'removed'), or integer token indices"
+            )
 
 
 def _for_target(output: Tensor, target: int | None) -> Tensor:
