@@ -196,7 +196,7 @@ class FromTokens:
 
     def _labels(self, size: int) -> dict[str, Tensor]:
         missing = [key for key in getattr(self._model, "label_keys", ()) if key not in self._batch]
-        if not missing:
+        if not missing or getattr(self._model.dataset, "output_processors", None) is None:
             return {}
         device = next(self._model.parameters()).device
         width = int(self._model.get_output_size())

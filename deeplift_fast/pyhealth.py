@@ -7,10 +7,9 @@ from typing import Any, Literal, overload
 import torch
 from pyhealth.interpret.api import Interpretable
 from pyhealth.interpret.methods.base_interpreter import BaseInterpreter
-from pyhealth.models import MLP
 from torch import Tensor, nn
 
-from deeplift_fast import attribution, given_baselines, several_baselines
+from deeplift_fast import as_read, attribution, given_baselines, predictions, several_baselines
 from deeplift_fast.attribution import Attribution
 from deeplift_fast.diagnostics import Report
 from deeplift_fast.errors import BaselineWarning, FusionWarning, warn
@@ -23,6 +22,7 @@ from deeplift_fast.intercept import IsolatedPass
 from deeplift_fast.isolation import Kept, ShadowState, isolated
 from deeplift_fast.options import DELTA_TOL, Options
 from deeplift_fast.points import FromEmbedding, FromTokens, Point
+from deeplift_fast.predictions import PredictionDifference
 from deeplift_fast.read_back import ReadBack
 from deeplift_fast.targets import class_target
 from deeplift_fast.token_uses import Alone, TokenUses
@@ -115,6 +115,8 @@ class DeepLift(BaseInterpreter):
         self._graphs = Graphs() if cuda_graphs else None
         self._warned: set[type[Warning]] = set()
         self._token_uses = TokenUses()
+        self._difference: PredictionDifference | None = None
+        self._padding_seen = False
         self._report: Report | None = None
 
     @property
@@ -136,6 +138,15 @@ class DeepLift(BaseInterpreter):
             f"DeepLift(model={name}, use_embeddings={self.use_embeddings}, rules={self.rules!r}{steps}, "
             f"baseline={baseline!r}{fuse})"
         )
+
+    @property
+    def prediction_difference(self) -> PredictionDifference | None:
+        """How far what the model says of a padded batch is from what is explained; `None` before the first call.
+
+        It is looked at once: on the first batch, and where no sample of it is padded, once more on the first that has
+        one. `None` as well for a model that is run by its own `forward`, which says the same of itself.
+        """
+        return self._difference
 
     def report(self) -> Report:
         """Each operation that the last call met, its rule, how often, and its part of the convergence delta.
@@ -245,7 +256,8 @@ class DeepLift(BaseInterpreter):
         options = self.options if steps is None else replace(self.options, steps=steps)
         later = route.read_back(self.model) if self.fuse else None
         features = read_features(self.model, batch, self.use_embeddings, later)
-        point = self._point(features, batch)
+        read = as_read.as_read(self.model, features, self.rules)
+        point = self._point(read, batch)
         layers = point.layers()
         target = class_target(self.model, target_class_idx)
         chosen = Parser(self.rules, features, layers, later).read(baseline, self.baseline)
@@ -258,11 +270,10 @@ class DeepLift(BaseInterpreter):
             warn_if_harmlessly_training(self.model)
             values = [_values(each, features, only) for each in chosen.each]
             each_found = [
-                self._run_fused(features, each, target, options, batch, later)
-                or self._run(features, each, target, point, options, later)
-                for each in values
+                self._run_either(read, features, each, target, point, options, batch, later) for each in values
             ]
             found = several_baselines.mean(each_found) if chosen.several else each_found[0]
+            self._compare(features, point)
         name = chosen.name if only is None else f"{chosen.name}, where at_baseline says"
         report = replace(found.report, baseline=name)
         # On a GPU what the report holds is summed when it is asked for: here nobody waits.
@@ -277,7 +288,7 @@ class DeepLift(BaseInterpreter):
                 self._warn_once(_UNTRAINED, BaselineWarning)
 
     def _point(self, features: Mapping[str, Feature], batch: Mapping[str, Any]) -> Point:
-        if not isinstance(self.model, Interpretable) or self._flattens(features):
+        if not isinstance(self.model, Interpretable) or as_read.flattens(self.model, features):
             return FromTokens(self.model, batch, [key for key, feature in features.items() if feature.is_token])
         embed = self.model.get_embedding_model() if self.use_embeddings else None
         if embed is None and self.use_embeddings:
@@ -286,11 +297,6 @@ class DeepLift(BaseInterpreter):
                 "for continuous features alone, use use_embeddings=False"
             )
         return FromEmbedding(self.model, embed)
-
-    def _flattens(self, features: Mapping[str, Feature]) -> bool:
-        """Whether the model takes nested tokens in `forward` alone, which flattens them."""
-        nested = any(feature.is_token and feature.value.dim() > 2 for feature in features.values())
-        return isinstance(self.model, MLP) and nested and self.rules != "pyhealth"
 
     def _check_embeddable(
         self,
@@ -320,6 +326,44 @@ class DeepLift(BaseInterpreter):
         each = nothing.clone() if baselines is None else nothing.expand(baselines, 0)
         return Attribution(contributions, each, nothing, each.clone(), target)
 
+    def _run_either(
+        self,
+        read: Mapping[str, Feature],
+        features: Mapping[str, Feature],
+        baselines: Values,
+        target: int | None,
+        point: Point,
+        options: Options,
+        batch: Mapping[str, Any],
+        later: ReadBack | None,
+    ) -> Attribution:
+        """The attribution of one baseline: `read` is how the model reads `features`."""
+        baselines = as_read.baselines_as_read(self.model, features, baselines)
+        found = self._run_fused(read, baselines, target, options, batch, later)
+        found = found or self._run(read, baselines, target, point, options, later)
+        return replace(found, contributions=as_read.as_given(found.contributions, features))
+
+    def _compare(self, features: Mapping[str, Feature], point: Point) -> None:
+        """Compare, once, what is explained with what the model says of the batch: the first, and the first padded one.
+
+        A model that is run by its own `forward` says the same of itself.
+        """
+        training = any(module.training for module in self.model.modules())
+        if self._padding_seen or training or not isinstance(point, FromEmbedding) or not self.use_embeddings:
+            return
+        padded = predictions.is_padded(features)
+        if self._difference is not None and not padded:
+            return
+        # On a GPU the question whether a batch is padded waits, so it is asked once.
+        self._padding_seen = padded or next(iter(features.values())).value.is_cuda
+        explained = self._own_logits(features, {}, len(next(iter(features.values())).value))
+        with isolated([self.model], set()) as rewind:
+            alone = self._alone(rewind)
+            self._difference = predictions.difference(
+                self.model, explained, lambda: alone(lambda: _plain(self.model, features))
+            )
+        self._difference.warn()
+
     def _run_fused(
         self,
         features: Mapping[str, Feature],
@@ -332,10 +376,7 @@ class DeepLift(BaseInterpreter):
         """The attribution through fused layers; `None` where there are none for the model or the batch."""
         if not self.fuse:
             return None
-        inputs = features
-        if not self._flattens(features):  # else `forward` gets the batch as it came
-            per_value = self.rules == "pyhealth"
-            inputs = {key: each.with_derived_mask(per_value, torch.bool) for key, each in features.items()}
+        inputs = as_read.with_masks(self.model, features, self.rules, torch.bool)
         try:
             return route.attribute(
                 self.model, inputs, baselines, target, options,
@@ -357,12 +398,13 @@ class DeepLift(BaseInterpreter):
 
     def _own_logits(self, features: Mapping[str, Feature], batch: Mapping[str, Any], count: int) -> Tensor:
         """The model's own logits of the first samples."""
-        few = {key: feature.at(slice(0, count)) for key, feature in features.items()}
+        read = as_read.as_read(self.model, features, self.rules)
+        few = {key: feature.at(slice(0, count)) for key, feature in read.items()}
         given = {**batch, **{key: few[key].parts for key in few}}
         labels = getattr(self.model, "label_keys", ())
         given = {key: value[:count] if key in labels else value for key, value in given.items()}
         point = self._point(few, given)
-        inputs = {key: feature.with_derived_mask(self.rules == "pyhealth") for key, feature in few.items()}
+        inputs = as_read.with_masks(self.model, few, self.rules)
         tokens = {key: feature.value for key, feature in few.items() if feature.is_token}
         values = {key: feature.value for key, feature in few.items() if not feature.is_token}
         with isolated([self.model], set()) as rewind, torch.no_grad():
@@ -385,8 +427,7 @@ class DeepLift(BaseInterpreter):
             later.fetch()
         if self._graphs is not None:
             self._graphs.refuse(f"{type(self.model).__name__} is attributed operation by operation")
-        as_pyhealth = self.rules == "pyhealth"
-        inputs = {key: feature.with_derived_mask(as_pyhealth) for key, feature in features.items()}
+        inputs = as_read.with_masks(self.model, features, self.rules)
         tokens = {key: feature.value for key, feature in features.items() if feature.is_token}
         values = {key: feature.value for key, feature in features.items()}
         values0 = {key: baseline.value for key, baseline in baselines.items()}
@@ -401,7 +442,7 @@ class DeepLift(BaseInterpreter):
             with torch.no_grad():
                 faded = {key: baselines[key].numbers(at_input[key], at_baseline[key]) for key in tokens}
             xs, x0s = {**values, **at_input}, {**values0, **faded}
-            if as_pyhealth:
+            if self.rules == "pyhealth":
                 xs = {key: x0s[key] + (x - x0s[key]) for key, x in xs.items()}  # PyHealth rounds its input so
             if point.settles:
                 alone(lambda: point.settle(inputs, xs))
@@ -465,6 +506,12 @@ def _values(
     """What a batch holds at a baseline."""
     found = {key: each[key].of(feature) for key, feature in features.items()}
     return found if only is None else {key: value.only(only[key], features[key]) for key, value in found.items()}
+
+
+def _plain(model: Any, features: Mapping[str, Feature]) -> Tensor:
+    """What the model says of a batch: `model(**batch)["logit"]`."""
+    given = {key: each.parts if len(each.parts) > 1 else each.value for key, each in features.items()}
+    return FromTokens(model, given, []).plain(features, {key: each.value for key, each in features.items()})
 
 
 def _check_widths(point: FromTokens, baselines: Values) -> None:
