@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pyhealth.models import MLP, StageAttentionNet, Transformer
+from pyhealth.models import MLP, StageAttentionNet, StageNet, Transformer
 from torch import Tensor
 
 from deeplift_fast.feature_baselines import BaselineValue
@@ -68,8 +68,9 @@ def with_masks(
     if rules == "pyhealth":
         return {key: feature.with_derived_mask(True, dtype) for key, feature in features.items()}
     firsts = isinstance(model, Transformer | StageAttentionNet)
+    anyway = isinstance(model, StageNet)  # it reads position 0 where no step is real
     return {
-        key: feature.with_derived_mask(False, dtype, firsts or not feature.is_token)
+        key: feature.with_derived_mask(False, dtype, firsts or not (feature.is_token or anyway))
         for key, feature in features.items()
     }
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deeplift_fast.measured_flags import flags_key, read_flags
+from deeplift_fast.plain_tensors import require_plain
 from deeplift_fast.read_back import ReadBack
 from deeplift_fast.tensor_baselines import require_finite
 
@@ -145,6 +146,8 @@ def read_features(
     if missing:
         raise ValueError(f"the batch lacks the feature(s) {', '.join(map(repr, missing))}; the model needs {keys}")
     device = next(model.parameters()).device
+    if device.type == "meta":
+        raise ValueError("the model is on meta, which holds no numbers; load its weights onto a device first")
     features = {}
     for key in keys:
         feature = _read(key, batch[key], model.dataset.input_processors[key])
@@ -175,6 +178,8 @@ def _read(key: str, given: Any, processor: Any) -> Feature:
         part = named.get(name)
         if not (isinstance(part, Tensor) or (part is None and name != "value")):
             raise TypeError(f"feature {key!r}: {name} is a {type(part).__name__}; accepted: a tensor")
+        if isinstance(part, Tensor):
+            require_plain(f"feature {key!r}: {name}", part)
     _check_times(key, named["value"], named.get("time"))
     return Feature(
         key,
@@ -244,6 +249,18 @@ def _check_value(feature: Feature, use_embeddings: bool) -> None:
             )
     elif not dtype.is_floating_point:
         raise TypeError(f"feature {feature.key!r} holds continuous values as {dtype}; convert them with .float()")
+
+
+def require_known_dtype(feature: Feature, model: Any) -> None:
+    """Raise `TypeError` for 16-bit values that no embedding layer takes, of a model without such a parameter."""
+    dtype = feature.value.dtype
+    if not dtype.is_floating_point or dtype.itemsize != 2 or torch.is_autocast_enabled(feature.value.device.type):
+        return
+    if all(parameter.dtype != dtype for parameter in model.parameters()):
+        raise TypeError(
+            f"feature {feature.key!r} holds continuous values as {dtype}, and no parameter of the model is {dtype}; "
+            "convert them with .float()"
+        )
 
 
 def measured(feature: Feature) -> Tensor:

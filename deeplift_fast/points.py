@@ -48,6 +48,23 @@ def _parts(feature: Feature, value: Tensor) -> tuple[Any, ...]:
     return (*given[: feature.position], value, *given[feature.position + 1 :])
 
 
+def _logit(model: Any, output: Any) -> Tensor:
+    """The logits among what a model returned."""
+    found = output.get("logit") if isinstance(output, Mapping) else None
+    if not isinstance(found, Tensor):
+        shown = sorted(map(str, output)) if isinstance(output, Mapping) else type(output).__name__
+        raise ValueError(without_logits(type(model).__name__, f"its forward returns no tensor 'logit' ({shown})"))
+    return found
+
+
+def without_logits(name: str, reason: str) -> str:
+    """What to say of a model whose logits a PyHealth interpreter cannot reach."""
+    return (
+        f"model is a {name}: {reason}; explain the module inside it that computes the logits: "
+        "deeplift_fast.attribute(model.model, inputs, target=…)"
+    )
+
+
 class FromEmbedding:
     """Through `forward_from_embedding`, as PyHealth's interpreters do.
 
@@ -87,8 +104,7 @@ class FromEmbedding:
             if continuous:
                 values = {**values, **self._embed(continuous)}
         parts = {key: _parts(feature, values[key]) for key, feature in features.items()}
-        logit: Tensor = run(**parts)["logit"]
-        return logit
+        return _logit(self._model, run(**parts))
 
 
 class FromTokens:
@@ -186,8 +202,7 @@ class FromTokens:
         if self._choices is not None:
             self._choices.start()
         with self._choices or contextlib.nullcontext(), mode:
-            logit: Tensor = self._model(**batch)["logit"]
-        return logit
+            return _logit(self._model, self._model(**batch))
 
     def _given(self, key: str, feature: Feature, value: Tensor) -> Any:
         """What the batch holds for a feature, with another value."""

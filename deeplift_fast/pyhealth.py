@@ -7,6 +7,7 @@ from typing import Any, Literal, overload
 import torch
 from pyhealth.interpret.api import Interpretable
 from pyhealth.interpret.methods.base_interpreter import BaseInterpreter
+from pyhealth.models import GPT2, HALO, MedLink, TorchvisionModel
 from torch import Tensor, nn
 
 from deeplift_fast import as_read, attribution, given_baselines, predictions, several_baselines
@@ -14,14 +15,14 @@ from deeplift_fast.attribution import Attribution
 from deeplift_fast.diagnostics import Report
 from deeplift_fast.errors import BaselineWarning, FusionWarning, warn
 from deeplift_fast.feature_baselines import Baseline, BaselineValue, Everywhere, FeatureBaseline, Given
-from deeplift_fast.features import Feature, check_embeddable, read_features
+from deeplift_fast.features import Feature, check_embeddable, read_features, require_known_dtype
 from deeplift_fast.fused import route
 from deeplift_fast.fused.graphs import Graphs
 from deeplift_fast.given_baselines import Chosen, Parser
 from deeplift_fast.intercept import IsolatedPass
 from deeplift_fast.isolation import Kept, ShadowState, isolated
 from deeplift_fast.options import DELTA_TOL, Options
-from deeplift_fast.points import FromEmbedding, FromTokens, Point
+from deeplift_fast.points import FromEmbedding, FromTokens, Point, without_logits
 from deeplift_fast.predictions import PredictionDifference
 from deeplift_fast.read_back import ReadBack
 from deeplift_fast.targets import class_target
@@ -32,6 +33,8 @@ from deeplift_fast.training_mode import warn_if_harmlessly_training
 OneBaseline = None | str | Mapping[str, Any] | Baseline
 Baselines = OneBaseline | Sequence[OneBaseline]
 Values = Mapping[str, BaselineValue]
+
+_WITHOUT_LOGITS = (TorchvisionModel, GPT2, HALO, MedLink)
 
 _UNTRAINED = (
     "no baseline was given, so each code is compared with the unknown code (UNK), whose embedding training never "
@@ -100,6 +103,8 @@ class DeepLift(BaseInterpreter):
                 f"model is a {type(model).__name__}; accepted: a PyHealth model, with feature_keys and a dataset (for "
                 "other modules: deeplift_fast.attribute, deeplift_fast.captum.DeepLift)"
             )
+        if isinstance(model, _WITHOUT_LOGITS):
+            raise ValueError(without_logits(type(model).__name__, "its forward pass returns no logits of classes"))
         if rules == "pyhealth" and not interpretable:
             raise ValueError(
                 f'rules is "pyhealth" and model a {type(model).__name__}, which PyHealth\'s DeepLift does not take (it '
@@ -202,7 +207,8 @@ class DeepLift(BaseInterpreter):
                 feature of `size` dimensions, or an embedding, `[dim]` or `[*value.shape, dim]`, for tokens; features
                 that it lacks keep the default. An object from :mod:`deeplift_fast.baselines`. Several of these, as a
                 sequence or with a leading dimension in every tensor, give the mean of their contributions.
-            target_class_idx: the class to explain; `None` for the predicted one. A single-logit model has only one.
+            target_class_idx: the class to explain, below 0 from the last one; `None` for the predicted one. A
+                single-logit model has only one.
             return_convergence_delta: whether to return the convergence delta too.
             steps: as for the class, for this call.
             **batch: what PyHealth's loader yields: per feature key a tensor, or a tuple in the order of the processor's
@@ -307,6 +313,7 @@ class DeepLift(BaseInterpreter):
     ) -> None:
         for key, feature in features.items():
             if key not in layers:
+                require_known_dtype(feature, self.model)
                 continue
             check_embeddable(f"feature {key!r}", feature.value, layers[key], later)
             for each in chosen.each:

@@ -91,7 +91,7 @@ def class_target(model: Any, given: int | None, name: str = "target_class_idx") 
 
     Args:
         model: the model; one whose dataset does not say how many logits there are takes any class from 0 on.
-        given: the class; `None` for each sample's predicted one.
+        given: the class; below 0 counts from the last one, as in Python; `None` for each sample's predicted one.
         name: what the user knows `given` as.
 
     Returns:
@@ -109,8 +109,10 @@ def class_target(model: Any, given: int | None, name: str = "target_class_idx") 
     said = getattr(getattr(model, "dataset", None), "output_processors", None) is not None
     size = int(model.get_output_size()) if said else None
     classes = 2 if size == 1 else size  # one logit is asked for as class 0 or 1 alike
+    if index < 0 and classes is not None:
+        index += classes
     if index < 0 or (classes is not None and index >= classes):
-        accepted = "0 and up" if classes is None else f"0 to {classes - 1}"
+        accepted = "0 and up" if classes is None else f"{-classes} to {classes - 1}"
         raise ValueError(f"{name} is {given}; accepted: {accepted}, or none at all for the predicted class")
     return 0 if size == 1 else index
 
