@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         GraphWarning,
         InterceptionError,
         InterceptionWarning,
+        PredictionWarning,
         TrainingModeWarning,
     )
     from deeplift_fast.pyhealth import DeepLift
@@ -36,6 +37,7 @@ __all__ = [
     "GraphWarning",
     "InterceptionError",
     "InterceptionWarning",
+    "PredictionWarning",
     "Report",
     "TrainingModeWarning",
     "attribute",
@@ -53,6 +55,7 @@ _HOMES = {
     "GraphWarning": "errors",
     "InterceptionError": "errors",
     "InterceptionWarning": "errors",
+    "PredictionWarning": "errors",
     "Report": "diagnostics",
     "TrainingModeWarning": "errors",
     "attribute": "attribution",

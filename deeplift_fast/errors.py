@@ -18,6 +18,14 @@ class BaselineWarning(UserWarning):
     """
 
 
+class PredictionWarning(UserWarning):
+    """The model says something else of a batch than what is explained, or fails on it.
+
+    What is explained is what the model says of each sample alone. Many models take padding for real, so that what they
+    say of a sample depends on the batch.
+    """
+
+
 class TrainingModeWarning(UserWarning):
     """The model is in training mode, where its output is random or depends on the batch."""
 

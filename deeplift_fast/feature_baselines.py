@@ -1,6 +1,7 @@
 """What one feature of a batch is compared with: unknown, removed, a number, an embedding, or a tensor as given."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -32,13 +33,17 @@ class BaselineValue:
 
     def at(self, samples: Tensor | slice) -> "BaselineValue":
         """The baseline of these samples, int64 `[n]` or a slice."""
-        embedding = self.embedding
+        return self.mapped(lambda each: each[samples])
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> "BaselineValue":
+        """The baseline with each tensor that has a position for each of the value's changed alike."""
+        removed, embedded, embedding = self.removed, self.embedded, self.embedding
         return replace(
             self,
-            value=self.value[samples],
-            removed=None if self.removed is None else self.removed[samples],
-            embedding=embedding[samples] if embedding is not None and embedding.dim() > 1 else embedding,
-            embedded=None if self.embedded is None else self.embedded[samples],
+            value=change(self.value),
+            removed=None if removed is None else change(removed),
+            embedding=change(embedding) if embedding is not None and embedding.dim() > 1 else embedding,
+            embedded=None if embedded is None else change(embedded),
         )
 
     def only(self, where: Tensor, feature: Feature) -> "BaselineValue":

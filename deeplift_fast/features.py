@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deeplift_fast.measured_flags import flags_key, read_flags
+from deeplift_fast.plain_tensors import require_plain
 from deeplift_fast.read_back import ReadBack
 from deeplift_fast.tensor_baselines import require_finite
 
@@ -34,6 +35,7 @@ class Feature:
         is_token: whether the value holds token indices.
         kind: of the processor: `"tensor"`, `"multi_hot"`, or `"other"`.
         flags: which values were measured, as the batch says, bool, of the value's shape; `None` where it does not say.
+        time_position: where in `parts` the times of the steps stand, or `None`.
     """
 
     key: str
@@ -43,6 +45,7 @@ class Feature:
     is_token: bool
     kind: Kind = "other"
     flags: Tensor | None = None
+    time_position: int | None = None
 
     @property
     def value(self) -> Tensor:
@@ -57,13 +60,27 @@ class Feature:
 
     @functools.cached_property
     def filled(self) -> Tensor:
-        """Which steps or positions hold something, bool: `[batch, …]`, without the last dimension if `in_steps`."""
+        """Which steps or positions hold a value, bool: `[batch, …]`, without the last dimension if `in_steps`."""
         return self.value.any(-1) if self.in_steps else self.value != PAD
 
+    @functools.cached_property
+    def steps(self) -> Tensor:
+        """Which steps or positions are no padding, by what they hold: bool, of the shape of `filled`.
+
+        A step of continuous values is padding only if it and every later one of its sample hold nothing: no value, and
+        no time. An hour in the middle of a stay in which nothing was recorded is a step.
+        """
+        if not self.in_steps:
+            return self.filled
+        held, time = self.filled, None if self.time_position is None else self.parts[self.time_position]
+        if isinstance(time, Tensor) and time.numel() == held.numel():
+            held = held | (time.reshape(held.shape) != 0)
+        return _until_last(held, -1)
+
     def real(self) -> Tensor:
-        """Which positions hold something: bool, of the value's shape; the others are padding."""
+        """Which positions belong to the sample: bool, of the value's shape; the others are padding."""
         value, in_steps = self.value, self.in_steps
-        filled = self.filled.unsqueeze(-1) if in_steps else self.filled
+        filled = self.steps.unsqueeze(-1) if in_steps else self.filled
         if self.mask is None:
             return filled.expand(value.shape)
         mask = self.mask.bool().reshape(*self.mask.shape, *[1] * (value.dim() - self.mask.dim()))
@@ -80,17 +97,30 @@ class Feature:
         mask, flags = (None if each is None else each[samples] for each in (self.mask, self.flags))
         return replace(self, parts=parts, mask=mask, flags=flags)
 
-    def with_derived_mask(self, per_value: bool, dtype: torch.dtype = torch.int32) -> "Feature":
-        """The feature with the mask appended that PyHealth's DeepLift derives where the schema has none.
+    def with_derived_mask(
+        self, as_pyhealth: bool, dtype: torch.dtype = torch.int32, keeps_first: bool = False
+    ) -> "Feature":
+        """The feature with a mask appended where the schema has none.
 
         Args:
-            per_value: whether a `[batch, n]` continuous value gets one too, in which a true 0.0 counts as padding.
+            as_pyhealth: whether the mask is the one that PyHealth's DeepLift derives: a step of zeros is padding
+                wherever it stands, and so is a true 0.0 of a `[batch, n]` continuous value.
             dtype: of the mask; int32 is PyHealth's.
+            keeps_first: whether position 0 of a record with nothing in it counts as real.
         """
         value = self.value
-        if self.mask is not None or (not self.is_token and value.dim() < 3 and not per_value):
+        if self.mask is not None or (not self.is_token and value.dim() < 3 and not as_pyhealth):
             return self
-        return replace(self, parts=(*self.parts, self.filled.to(dtype)))
+        mask = self.filled if as_pyhealth else self.steps
+        if keeps_first:
+            mask = mask.clone()
+            mask.flatten(1)[:, 0] |= ~mask.flatten(1).any(1)
+        return replace(self, parts=(*self.parts, mask.to(dtype)))
+
+
+def _until_last(held: Tensor, dim: int) -> Tensor:
+    """Whether a position or a later one along a dimension holds something, bool."""
+    return held.flip(dim).cumsum(dim).flip(dim) > 0
 
 
 def read_features(
@@ -116,6 +146,8 @@ def read_features(
     if missing:
         raise ValueError(f"the batch lacks the feature(s) {', '.join(map(repr, missing))}; the model needs {keys}")
     device = next(model.parameters()).device
+    if device.type == "meta":
+        raise ValueError("the model is on meta, which holds no numbers; load its weights onto a device first")
     features = {}
     for key in keys:
         feature = _read(key, batch[key], model.dataset.input_processors[key])
@@ -146,6 +178,8 @@ def _read(key: str, given: Any, processor: Any) -> Feature:
         part = named.get(name)
         if not (isinstance(part, Tensor) or (part is None and name != "value")):
             raise TypeError(f"feature {key!r}: {name} is a {type(part).__name__}; accepted: a tensor")
+        if isinstance(part, Tensor):
+            require_plain(f"feature {key!r}: {name}", part)
     _check_times(key, named["value"], named.get("time"))
     return Feature(
         key,
@@ -154,6 +188,7 @@ def _read(key: str, given: Any, processor: Any) -> Feature:
         named.get("mask"),
         bool(processor.is_token()),
         kind_of(type(processor)),
+        time_position=schema.index("time") if "time" in schema else None,
     )
 
 
@@ -216,6 +251,18 @@ def _check_value(feature: Feature, use_embeddings: bool) -> None:
         raise TypeError(f"feature {feature.key!r} holds continuous values as {dtype}; convert them with .float()")
 
 
+def require_known_dtype(feature: Feature, model: Any) -> None:
+    """Raise `TypeError` for 16-bit values that no embedding layer takes, of a model without such a parameter."""
+    dtype = feature.value.dtype
+    if not dtype.is_floating_point or dtype.itemsize != 2 or torch.is_autocast_enabled(feature.value.device.type):
+        return
+    if all(parameter.dtype != dtype for parameter in model.parameters()):
+        raise TypeError(
+            f"feature {feature.key!r} holds continuous values as {dtype}, and no parameter of the model is {dtype}; "
+            "convert them with .float()"
+        )
+
+
 def measured(feature: Feature) -> Tensor:
     """Which values of a feature were measured: bool, of the value's shape; padding never was.
 
@@ -235,15 +282,16 @@ def measured(feature: Feature) -> Tensor:
 def _steps(feature: Feature) -> Tensor:
     """Which values of a continuous feature belong to a step that is no padding, bool, to be broadcast to the value.
 
-    Padding is what the mask says; without a mask, steps that hold nothing and after which no step holds anything.
+    Padding is what the mask says; without a mask see :attr:`Feature.steps`.
     """
     value, mask = feature.value, feature.mask
     if mask is not None:
         return mask.bool().reshape(*mask.shape, *[1] * (value.dim() - mask.dim()))
     if not feature.in_steps:
         return torch.ones_like(value, dtype=torch.bool)
-    filled = feature.filled.flatten(2).any(-1) if value.dim() > 3 else feature.filled
-    still = filled.flip(1).cumsum(1).flip(1) > 0  # whether this step or a later one holds something
+    if value.dim() == 3:
+        return feature.steps.unsqueeze(-1)
+    still = _until_last(feature.filled.flatten(2).any(-1), 1)
     return still.reshape(*still.shape, *[1] * (value.dim() - 2))
 
 

@@ -18,6 +18,7 @@ from deeplift_fast.feature_baselines import (
     Unknown,
 )
 from deeplift_fast.features import Feature
+from deeplift_fast.plain_tensors import require_plain
 from deeplift_fast.read_back import ReadBack
 from deeplift_fast.tensor_baselines import require_finite
 
@@ -222,8 +223,7 @@ class Parser:
 
     def _tensor(self, feature: Feature, given: Tensor) -> FeatureBaseline:
         what, value = f"baseline of feature {feature.key!r}", feature.value
-        if given.is_meta and not value.is_meta:
-            raise ValueError(f"{what} is on meta, which holds no numbers; the model is on {value.device}")
+        require_plain(what, given)
         if feature.is_token and given.is_floating_point() and given.shape != value.shape:
             return self._embedding(feature, given)
         step = () if feature.is_token else value.shape[-1:]

@@ -1,7 +1,9 @@
 """Where attribution starts in a PyHealth model: at its token embeddings and raw continuous values."""
 
 import contextlib
+import copy
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from deeplift_fast.features import Feature
 from deeplift_fast.rows import repeated
 from deeplift_fast.shared_choices import SharedChoices
-from deeplift_fast.token_leaves import TokenLeaves, TokenPoint, token_point
+from deeplift_fast.token_leaves import TokenLeaves, TokenPoint, TokenTables, token_point
 
 
 class Point(Protocol):
@@ -44,6 +46,23 @@ def _parts(feature: Feature, value: Tensor) -> tuple[Any, ...]:
     size = feature.value.shape[0]
     given: tuple[Any, ...] = repeated(feature.with_value(value), size, value.shape[0] // size)
     return (*given[: feature.position], value, *given[feature.position + 1 :])
+
+
+def _logit(model: Any, output: Any) -> Tensor:
+    """The logits among what a model returned."""
+    found = output.get("logit") if isinstance(output, Mapping) else None
+    if not isinstance(found, Tensor):
+        shown = sorted(map(str, output)) if isinstance(output, Mapping) else type(output).__name__
+        raise ValueError(without_logits(type(model).__name__, f"its forward returns no tensor 'logit' ({shown})"))
+    return found
+
+
+def without_logits(name: str, reason: str) -> str:
+    """What to say of a model whose logits a PyHealth interpreter cannot reach."""
+    return (
+        f"model is a {name}: {reason}; explain the module inside it that computes the logits: "
+        "deeplift_fast.attribute(model.model, inputs, target=…)"
+    )
 
 
 class FromEmbedding:
@@ -85,8 +104,7 @@ class FromEmbedding:
             if continuous:
                 values = {**values, **self._embed(continuous)}
         parts = {key: _parts(feature, values[key]) for key, feature in features.items()}
-        logit: Tensor = run(**parts)["logit"]
-        return logit
+        return _logit(self._model, run(**parts))
 
 
 class FromTokens:
@@ -130,25 +148,70 @@ class FromTokens:
         """See :class:`Point`."""
         size = next(iter(features.values())).value.shape[0]
         count = next(iter(values.values())).shape[0] // size
-        batch = {**self._labels(size), **self._batch}
-        batch = repeated(batch, size, count)
-        for key, feature in features.items():
-            if not feature.is_token:
-                given = self._batch[key]
-                parts = _parts(feature, values[key])
-                batch[key] = parts[0] if isinstance(given, Tensor) else type(given)(parts[: len(given)])
         tokens = {key: repeated(features[key].value, size, count) for key in self._points}
         leaves = TokenLeaves(list(self._points.values()), tokens, values)
-        if self._choices is not None:
-            self._choices.start()
-        with self._choices or contextlib.nullcontext(), leaves:
-            logit: Tensor = self._model(**batch)["logit"]
+        logit = self._run(features, values, leaves)
         leaves.finish()
         return logit
 
+    def plain(self, features: Mapping[str, Feature], tokens: Mapping[str, Tensor]) -> Tensor:
+        """The model's logits for other tokens, by feature key, with nothing in place of their embeddings."""
+        inputs = {key: self._given(key, feature, tokens[key]) for key, feature in features.items() if feature.is_token}
+        values = {key: feature.value for key, feature in features.items() if not feature.is_token}
+        return self._run(features, values, contextlib.nullcontext(), inputs)
+
+    def tables(self, features: Mapping[str, Feature]) -> dict[str, list[Tensor]]:
+        """The weights of the tables that embed each feature's tokens, as a run of the model shows."""
+        used = TokenTables(list(self._points.values()), {key: features[key].value for key in self._points})
+        choices, self._choices = self._choices, None  # nothing is settled yet
+        try:
+            self._run(features, {key: feature.value for key, feature in features.items()}, used)
+        finally:
+            self._choices = choices
+        return used.found
+
+    def with_tables(self, tables: Mapping[str, tuple[Tensor, ...]]) -> "FromTokens":
+        """The same, where these tables too embed tokens, by feature key."""
+        found = copy.copy(self)
+        found._points = {key: token_point(self._model, key, tables.get(key, ())) for key in self._points}
+        return found
+
+    def state(self) -> list[Tensor]:
+        """The model's parameters and buffers."""
+        return [*self._model.parameters(), *self._model.buffers()]
+
+    def widths(self) -> dict[str, list[int]]:
+        """How wide each table's embeddings are, by token feature."""
+        return {key: [weight.shape[-1] for weight in point.tables] for key, point in self._points.items()}
+
+    def _run(
+        self,
+        features: Mapping[str, Feature],
+        values: Mapping[str, Tensor],
+        mode: AbstractContextManager[Any],
+        tokens: Mapping[str, Any] | None = None,
+    ) -> Tensor:
+        """The model's logits for continuous values, in a mode, perhaps with other tokens."""
+        size = next(iter(features.values())).value.shape[0]
+        count = next(iter(values.values())).shape[0] // size if values else 1
+        batch = repeated({**self._labels(size), **self._batch}, size, count)
+        for key, feature in features.items():
+            if not feature.is_token:
+                batch[key] = self._given(key, feature, values[key])
+        batch.update(tokens or {})
+        if self._choices is not None:
+            self._choices.start()
+        with self._choices or contextlib.nullcontext(), mode:
+            return _logit(self._model, self._model(**batch))
+
+    def _given(self, key: str, feature: Feature, value: Tensor) -> Any:
+        """What the batch holds for a feature, with another value."""
+        given, parts = self._batch[key], _parts(feature, value)
+        return value if isinstance(given, Tensor) else type(given)(parts[: len(given)])
+
     def _labels(self, size: int) -> dict[str, Tensor]:
         missing = [key for key in getattr(self._model, "label_keys", ()) if key not in self._batch]
-        if not missing:
+        if not missing or getattr(self._model.dataset, "output_processors", None) is None:
             return {}
         device = next(self._model.parameters()).device
         width = int(self._model.get_output_size())

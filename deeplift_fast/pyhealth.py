@@ -7,30 +7,34 @@ from typing import Any, Literal, overload
 import torch
 from pyhealth.interpret.api import Interpretable
 from pyhealth.interpret.methods.base_interpreter import BaseInterpreter
-from pyhealth.models import MLP
+from pyhealth.models import GPT2, HALO, MedLink, TorchvisionModel
 from torch import Tensor, nn
 
-from deeplift_fast import attribution, given_baselines, several_baselines
+from deeplift_fast import as_read, attribution, given_baselines, predictions, several_baselines
 from deeplift_fast.attribution import Attribution
 from deeplift_fast.diagnostics import Report
 from deeplift_fast.errors import BaselineWarning, FusionWarning, warn
 from deeplift_fast.feature_baselines import Baseline, BaselineValue, Everywhere, FeatureBaseline, Given
-from deeplift_fast.features import Feature, check_embeddable, read_features
+from deeplift_fast.features import Feature, check_embeddable, read_features, require_known_dtype
 from deeplift_fast.fused import route
 from deeplift_fast.fused.graphs import Graphs
 from deeplift_fast.given_baselines import Chosen, Parser
 from deeplift_fast.intercept import IsolatedPass
 from deeplift_fast.isolation import Kept, ShadowState, isolated
 from deeplift_fast.options import DELTA_TOL, Options
-from deeplift_fast.points import FromEmbedding, FromTokens, Point
+from deeplift_fast.points import FromEmbedding, FromTokens, Point, without_logits
+from deeplift_fast.predictions import PredictionDifference
 from deeplift_fast.read_back import ReadBack
 from deeplift_fast.targets import class_target
+from deeplift_fast.token_uses import Alone, TokenUses
 from deeplift_fast.training_mode import warn_if_harmlessly_training
 
 # None, a name, a mapping of feature key to name, number or tensor, or an object from deeplift_fast.baselines.
 OneBaseline = None | str | Mapping[str, Any] | Baseline
 Baselines = OneBaseline | Sequence[OneBaseline]
 Values = Mapping[str, BaselineValue]
+
+_WITHOUT_LOGITS = (TorchvisionModel, GPT2, HALO, MedLink)
 
 _UNTRAINED = (
     "no baseline was given, so each code is compared with the unknown code (UNK), whose embedding training never "
@@ -99,6 +103,8 @@ class DeepLift(BaseInterpreter):
                 f"model is a {type(model).__name__}; accepted: a PyHealth model, with feature_keys and a dataset (for "
                 "other modules: deeplift_fast.attribute, deeplift_fast.captum.DeepLift)"
             )
+        if isinstance(model, _WITHOUT_LOGITS):
+            raise ValueError(without_logits(type(model).__name__, "its forward pass returns no logits of classes"))
         if rules == "pyhealth" and not interpretable:
             raise ValueError(
                 f'rules is "pyhealth" and model a {type(model).__name__}, which PyHealth\'s DeepLift does not take (it '
@@ -113,6 +119,9 @@ class DeepLift(BaseInterpreter):
         self.cuda_graphs = cuda_graphs
         self._graphs = Graphs() if cuda_graphs else None
         self._warned: set[type[Warning]] = set()
+        self._token_uses = TokenUses()
+        self._difference: PredictionDifference | None = None
+        self._padding_seen = False
         self._report: Report | None = None
 
     @property
@@ -134,6 +143,15 @@ class DeepLift(BaseInterpreter):
             f"DeepLift(model={name}, use_embeddings={self.use_embeddings}, rules={self.rules!r}{steps}, "
             f"baseline={baseline!r}{fuse})"
         )
+
+    @property
+    def prediction_difference(self) -> PredictionDifference | None:
+        """How far what the model says of a padded batch is from what is explained; `None` before the first call.
+
+        It is looked at once: on the first batch, and where no sample of it is padded, once more on the first that has
+        one. `None` as well for a model that is run by its own `forward`, which says the same of itself.
+        """
+        return self._difference
 
     def report(self) -> Report:
         """Each operation that the last call met, its rule, how often, and its part of the convergence delta.
@@ -189,7 +207,8 @@ class DeepLift(BaseInterpreter):
                 feature of `size` dimensions, or an embedding, `[dim]` or `[*value.shape, dim]`, for tokens; features
                 that it lacks keep the default. An object from :mod:`deeplift_fast.baselines`. Several of these, as a
                 sequence or with a leading dimension in every tensor, give the mean of their contributions.
-            target_class_idx: the class to explain; `None` for the predicted one. A single-logit model has only one.
+            target_class_idx: the class to explain, below 0 from the last one; `None` for the predicted one. A
+                single-logit model has only one.
             return_convergence_delta: whether to return the convergence delta too.
             steps: as for the class, for this call.
             **batch: what PyHealth's loader yields: per feature key a tensor, or a tuple in the order of the processor's
@@ -244,7 +263,8 @@ class DeepLift(BaseInterpreter):
         options = self.options if steps is None else replace(self.options, steps=steps)
         later = route.read_back(self.model) if self.fuse else None
         features = read_features(self.model, batch, self.use_embeddings, later)
-        point = self._point(features, batch)
+        read = as_read.as_read(self.model, features, self.rules)
+        point = self._point(read, batch)
         layers = point.layers()
         target = class_target(self.model, target_class_idx)
         chosen = Parser(self.rules, features, layers, later).read(baseline, self.baseline)
@@ -257,11 +277,10 @@ class DeepLift(BaseInterpreter):
             warn_if_harmlessly_training(self.model)
             values = [_values(each, features, only) for each in chosen.each]
             each_found = [
-                self._run_fused(features, each, target, options, batch, later)
-                or self._run(features, each, target, point, options, later)
-                for each in values
+                self._run_either(read, features, each, target, point, options, batch, later) for each in values
             ]
             found = several_baselines.mean(each_found) if chosen.several else each_found[0]
+            self._compare(features, point)
         name = chosen.name if only is None else f"{chosen.name}, where at_baseline says"
         self._report = replace(found.report, baseline=name)
         return replace(found, report=self._report, baseline=name)
@@ -274,7 +293,7 @@ class DeepLift(BaseInterpreter):
                 self._warn_once(_UNTRAINED, BaselineWarning)
 
     def _point(self, features: Mapping[str, Feature], batch: Mapping[str, Any]) -> Point:
-        if not isinstance(self.model, Interpretable) or self._flattens(features):
+        if not isinstance(self.model, Interpretable) or as_read.flattens(self.model, features):
             return FromTokens(self.model, batch, [key for key, feature in features.items() if feature.is_token])
         embed = self.model.get_embedding_model() if self.use_embeddings else None
         if embed is None and self.use_embeddings:
@@ -283,11 +302,6 @@ class DeepLift(BaseInterpreter):
                 "for continuous features alone, use use_embeddings=False"
             )
         return FromEmbedding(self.model, embed)
-
-    def _flattens(self, features: Mapping[str, Feature]) -> bool:
-        """Whether the model takes nested tokens in `forward` alone, which flattens them."""
-        nested = any(feature.is_token and feature.value.dim() > 2 for feature in features.values())
-        return isinstance(self.model, MLP) and nested and self.rules != "pyhealth"
 
     def _check_embeddable(
         self,
@@ -298,6 +312,7 @@ class DeepLift(BaseInterpreter):
     ) -> None:
         for key, feature in features.items():
             if key not in layers:
+                require_known_dtype(feature, self.model)
                 continue
             check_embeddable(f"feature {key!r}", feature.value, layers[key], later)
             for each in chosen.each:
@@ -317,6 +332,44 @@ class DeepLift(BaseInterpreter):
         each = nothing.clone() if baselines is None else nothing.expand(baselines, 0)
         return Attribution(contributions, each, nothing, each.clone(), target)
 
+    def _run_either(
+        self,
+        read: Mapping[str, Feature],
+        features: Mapping[str, Feature],
+        baselines: Values,
+        target: int | None,
+        point: Point,
+        options: Options,
+        batch: Mapping[str, Any],
+        later: ReadBack | None,
+    ) -> Attribution:
+        """The attribution of one baseline: `read` is how the model reads `features`."""
+        baselines = as_read.baselines_as_read(self.model, features, baselines)
+        found = self._run_fused(read, baselines, target, options, batch, later)
+        found = found or self._run(read, baselines, target, point, options, later)
+        return replace(found, contributions=as_read.as_given(found.contributions, features))
+
+    def _compare(self, features: Mapping[str, Feature], point: Point) -> None:
+        """Compare, once, what is explained with what the model says of the batch: the first, and the first padded one.
+
+        A model that is run by its own `forward` says the same of itself.
+        """
+        training = any(module.training for module in self.model.modules())
+        if self._padding_seen or training or not isinstance(point, FromEmbedding) or not self.use_embeddings:
+            return
+        padded = predictions.is_padded(features)
+        if self._difference is not None and not padded:
+            return
+        # On a GPU the question whether a batch is padded waits, so it is asked once.
+        self._padding_seen = padded or next(iter(features.values())).value.is_cuda
+        explained = self._own_logits(features, {}, len(next(iter(features.values())).value))
+        with isolated([self.model], set()) as rewind:
+            alone = self._alone(rewind)
+            self._difference = predictions.difference(
+                self.model, explained, lambda: alone(lambda: _plain(self.model, features))
+            )
+        self._difference.warn()
+
     def _run_fused(
         self,
         features: Mapping[str, Feature],
@@ -329,10 +382,7 @@ class DeepLift(BaseInterpreter):
         """The attribution through fused layers; `None` where there are none for the model or the batch."""
         if not self.fuse:
             return None
-        inputs = features
-        if not self._flattens(features):  # else `forward` gets the batch as it came
-            per_value = self.rules == "pyhealth"
-            inputs = {key: each.with_derived_mask(per_value, torch.bool) for key, each in features.items()}
+        inputs = as_read.with_masks(self.model, features, self.rules, torch.bool)
         try:
             return route.attribute(
                 self.model, inputs, baselines, target, options,
@@ -354,15 +404,18 @@ class DeepLift(BaseInterpreter):
 
     def _own_logits(self, features: Mapping[str, Feature], batch: Mapping[str, Any], count: int) -> Tensor:
         """The model's own logits of the first samples."""
-        few = {key: feature.at(slice(0, count)) for key, feature in features.items()}
+        read = as_read.as_read(self.model, features, self.rules)
+        few = {key: feature.at(slice(0, count)) for key, feature in read.items()}
         given = {**batch, **{key: few[key].parts for key in few}}
         labels = getattr(self.model, "label_keys", ())
         given = {key: value[:count] if key in labels else value for key, value in given.items()}
         point = self._point(few, given)
-        inputs = {key: feature.with_derived_mask(self.rules == "pyhealth") for key, feature in few.items()}
+        inputs = as_read.with_masks(self.model, few, self.rules)
         tokens = {key: feature.value for key, feature in few.items() if feature.is_token}
         values = {key: feature.value for key, feature in few.items() if not feature.is_token}
         with isolated([self.model], set()) as rewind, torch.no_grad():
+            if isinstance(point, FromTokens) and tokens:
+                point = self._token_uses.entered(point, few, self._alone(rewind))
             numbers = self._numbers(point, tokens, rewind)
             with IsolatedPass(ShadowState(Kept([self.model]))):
                 return point.logits(inputs, {**values, **numbers})
@@ -380,23 +433,27 @@ class DeepLift(BaseInterpreter):
             later.fetch()
         if self._graphs is not None:
             self._graphs.refuse(f"{type(self.model).__name__} is attributed operation by operation")
-        as_pyhealth = self.rules == "pyhealth"
-        inputs = {key: feature.with_derived_mask(as_pyhealth) for key, feature in features.items()}
+        inputs = as_read.with_masks(self.model, features, self.rules)
         tokens = {key: feature.value for key, feature in features.items() if feature.is_token}
         values = {key: feature.value for key, feature in features.items()}
         values0 = {key: baseline.value for key, baseline in baselines.items()}
         devices = {value.device for value in values.values() if value.is_cuda}
         with isolated([self.model], devices) as rewind:
+            alone = self._alone(rewind)
+            if isinstance(point, FromTokens) and tokens:
+                point = self._token_uses.entered(point, inputs, alone)
+                _check_widths(point, baselines)
             at_input = self._numbers(point, tokens, rewind)
             at_baseline = self._numbers(point, {key: values0[key] for key in tokens}, rewind)
             with torch.no_grad():
                 faded = {key: baselines[key].numbers(at_input[key], at_baseline[key]) for key in tokens}
             xs, x0s = {**values, **at_input}, {**values0, **faded}
-            if as_pyhealth:
+            if self.rules == "pyhealth":
                 xs = {key: x0s[key] + (x - x0s[key]) for key, x in xs.items()}  # PyHealth rounds its input so
             if point.settles:
-                self._settle(point, inputs, xs)
-                rewind()
+                alone(lambda: point.settle(inputs, xs))
+            if isinstance(point, FromTokens):
+                self._token_uses.check(point, inputs, alone)
             found = attribution.attributed(
                 lambda **given: _for_target(point.logits(inputs, given), target),
                 xs,
@@ -412,16 +469,21 @@ class DeepLift(BaseInterpreter):
             contributions, found.convergence_delta, found.output, found.baseline_output, index, report
         )  # fmt: skip
 
-    def _settle(self, point: Point, inputs: Mapping[str, Feature], xs: Mapping[str, Tensor]) -> None:
-        with torch.inference_mode(False), torch.no_grad(), IsolatedPass(ShadowState(Kept([self.model]))):
-            point.settle(inputs, xs)
+    def _alone(self, rewind: Callable[[], None]) -> Alone:
+        """Runs a function of the model with its state kept apart; what is drawn is put back."""
+
+        def alone(run: Callable[[], Any]) -> Any:
+            with torch.inference_mode(False), torch.no_grad():
+                with IsolatedPass(ShadowState(Kept([self.model]))):
+                    found = run()
+                rewind()
+            return found
+
+        return alone
 
     def _numbers(self, point: Point, tokens: dict[str, Tensor], rewind: Callable[[], None]) -> dict[str, Tensor]:
         """Token embeddings; what was drawn is put back, so that both streams are embedded alike."""
-        with torch.inference_mode(False), torch.no_grad():
-            with IsolatedPass(ShadowState(Kept([self.model]))):
-                found = point.numbers(tokens)
-            rewind()
+        found: dict[str, Tensor] = self._alone(rewind)(lambda: point.numbers(tokens))
         return found
 
     def _shaped(self, contributions: Tensor, feature: Feature) -> Tensor:
@@ -450,6 +512,22 @@ def _values(
     """What a batch holds at a baseline."""
     found = {key: each[key].of(feature) for key, feature in features.items()}
     return found if only is None else {key: value.only(only[key], features[key]) for key, value in found.items()}
+
+
+def _plain(model: Any, features: Mapping[str, Feature]) -> Tensor:
+    """What the model says of a batch: `model(**batch)["logit"]`."""
+    given = {key: each.parts if len(each.parts) > 1 else each.value for key, each in features.items()}
+    return FromTokens(model, given, []).plain(features, {key: each.value for key, each in features.items()})
+
+
+def _check_widths(point: FromTokens, baselines: Values) -> None:
+    """Raise where one embedding is to stand for those of several tables."""
+    for key, widths in point.widths().items():
+        if baselines[key].embedding is not None and len(widths) > 1:
+            raise ValueError(
+                f"baseline of feature {key!r} is an embedding, and the model embeds its tokens with {len(widths)} "
+                f"tables, of widths {widths}: accepted are a name ('unk', 'removed'), or integer token indices"
+            )
 
 
 def _for_target(output: Tensor, target: int | None) -> Tensor:

@@ -93,7 +93,7 @@ def class_target(model: Any, given: int | None, name: str = "target_class_idx") 
 
     Args:
         model: the model; one whose dataset does not say how many logits there are takes any class from 0 on.
-        given: the class, negative ones counted from the end; `None` for each sample's predicted one.
+        given: the class; below 0 counts from the last one, as in Python; `None` for each sample's predicted one.
         name: what the user knows `given` as.
 
     Returns:
@@ -111,14 +111,12 @@ def class_target(model: Any, given: int | None, name: str = "target_class_idx") 
     said = getattr(getattr(model, "dataset", None), "output_processors", None) is not None
     size = int(model.get_output_size()) if said else None
     classes = 2 if size == 1 else size  # one logit is asked for as class 0 or 1 alike
-    if classes is None:
-        return index  # the model's output will tell
-    if not -classes <= index < classes:
-        raise ValueError(
-            f"{name} is {given}; accepted: 0 to {classes - 1} (or {-classes} to -1, from the end), or none at all for "
-            "the predicted class"
-        )
-    return 0 if size == 1 else index % classes
+    if index < 0 and classes is not None:
+        index += classes
+    if index < 0 or (classes is not None and index >= classes):
+        accepted = "0 and up" if classes is None else f"{-classes} to {classes - 1}"
+        raise ValueError(f"{name} is {given}; accepted: {accepted}, or none at all for the predicted class")
+    return 0 if size == 1 else index
 
 
 def listed(target: list[Any]) -> Tensor:

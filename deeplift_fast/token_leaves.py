@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from deeplift_fast.errors import InterceptionError
 
 _CONVERSIONS = frozenset((Tensor.float, Tensor.double, Tensor.to, Tensor.type))
+_COPIES = _CONVERSIONS | {Tensor.long, Tensor.int, Tensor.clone, torch.clone, Tensor.cuda, Tensor.cpu}
 
 
 @dataclass(frozen=True)
@@ -25,25 +26,42 @@ class TokenPoint:
     Attributes:
         key: the feature's.
         layer: the embedding layer, or `None` where the model takes the indices themselves as numbers.
+        further: the weights of other tables that embed the same tokens, `[vocabulary, dim]` each.
     """
 
     key: str
     layer: nn.Embedding | None
+    further: tuple[Tensor, ...] = ()
+
+    @property
+    def tables(self) -> list[Tensor]:
+        """The weights of all tables."""
+        return [*([] if self.layer is None else [self.layer.weight]), *self.further]
 
     def numbers(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
-        """What the tokens become: `[*tokens.shape, dim]`, or `tokens.shape` without a layer."""
-        if self.layer is None:
+        """What the tokens become: `[*tokens.shape, dim of all tables together]`, or `tokens.shape` without a table."""
+        if not self.tables:
             return tokens.to(dtype)
-        found: Tensor = self.layer(tokens)
-        return found
+        own = [] if self.layer is None else [self.layer(tokens)]
+        found = [*own, *(F.embedding(tokens, weight) for weight in self.further)]
+        return found[0] if len(found) == 1 else torch.cat(found, -1)
+
+    def of_table(self, numbers: Tensor, weight: Tensor) -> Tensor:
+        """The part of :meth:`numbers` that one table gives."""
+        tables = self.tables
+        if len(tables) == 1:
+            return numbers
+        place = next(i for i, table in enumerate(tables) if table is weight)
+        return numbers.split([table.shape[-1] for table in tables], -1)[place]
 
 
-def token_point(model: Any, key: str) -> TokenPoint:
+def token_point(model: Any, key: str, further: tuple[Tensor, ...] = ()) -> TokenPoint:
     """Where `model` turns the tokens of feature `key` into numbers.
 
     Args:
         model: a PyHealth model; its `embedding_model`, or a dict of modules by feature key, holds the layer.
         key: the feature's.
+        further: the weights of other tables that embed the same tokens.
 
     Raises:
         ValueError: if the layer is other than an `nn.Embedding`.
@@ -52,18 +70,83 @@ def token_point(model: Any, key: str) -> TokenPoint:
     tables = [layers, *(child for child in model.children() if isinstance(child, nn.ModuleDict))]
     found = [table[key] for table in tables if key in table]
     embeddings = [layer for layer in found if isinstance(layer, nn.Embedding)]
-    if embeddings:
-        return TokenPoint(key, embeddings[0])
-    if key in layers:
+    if not embeddings and key in layers:
         raise ValueError(
             f"feature {key!r} is embedded by a {type(layers[key]).__name__}; accepted, for a model without "
             "forward_from_embedding: an nn.Embedding"
         )
-    return TokenPoint(key, None)
+    layer = embeddings[0] if embeddings else None
+    return TokenPoint(key, layer, tuple(w for w in further if layer is None or w is not layer.weight))
 
 
-class TokenLeaves(TorchFunctionMode):
+class _TokenMode(TorchFunctionMode):
+    """Follows each feature's tokens through the model.
+
+    Args:
+        points: where each token feature becomes numbers.
+        tokens: the indices that the model is given, by feature key.
+    """
+
+    def __init__(self, points: list[TokenPoint], tokens: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._points = {point.key: point for point in points}
+        self._tokens = tokens
+        # Also copies that the model makes: kept, so that nothing else gets their memory.
+        self._held = [(tokens[key], key) for key in self._points]
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run `func`, or answer it; see :class:`torch.overrides.TorchFunctionMode`."""
+        kwargs = kwargs or {}
+        if func is F.embedding:
+            tokens = args[0] if args else kwargs["input"]
+            weight = args[1] if len(args) > 1 else kwargs["weight"]
+            return self._embedding(tokens, weight, lambda: func(*args, **kwargs))
+        found = func(*args, **kwargs)
+        if func in _COPIES and isinstance(found, Tensor) and found is not args[0] and not args[0].is_floating_point():
+            if found.is_floating_point():
+                return self._converted(args[0], found)
+            self._held.extend((found, key) for key in self._of(args[0]))
+        return found
+
+    def _of(self, tokens: Tensor) -> list[str]:
+        """The features whose tokens these are, by their memory."""
+        return list(dict.fromkeys(key for held, key in self._held if _shares(tokens, held)))
+
+    def _embedding(self, tokens: Tensor, weight: Tensor, run: Callable[[], Tensor]) -> Tensor:
+        raise NotImplementedError
+
+    def _converted(self, tokens: Tensor, found: Tensor) -> Tensor:
+        return found
+
+
+class TokenTables(_TokenMode):
+    """Notes which tables embed which feature's tokens, while the model runs as it is.
+
+    Attributes:
+        found: the tables' weights by feature key.
+    """
+
+    def __init__(self, points: list[TokenPoint], tokens: Mapping[str, Tensor]) -> None:
+        super().__init__(points, tokens)
+        self.found: dict[str, list[Tensor]] = {}
+
+    def _embedding(self, tokens: Tensor, weight: Tensor, run: Callable[[], Tensor]) -> Tensor:
+        keys = self._of(tokens)
+        named = [key for key in keys if _among(weight, self._points[key].tables)]
+        for key in named or keys:
+            tables = self.found.setdefault(key, [])
+            if not _among(weight, tables):
+                tables.append(weight)
+        return run()
+
+
+class TokenLeaves(_TokenMode):
     """Answers the model's embedding of its tokens with given numbers.
+
+    Two features may hold equal tokens: they are told apart by their memory, and copies of it; where that does not
+    tell, by what is not answered yet.
 
     Args:
         points: where each token feature becomes numbers.
@@ -72,58 +155,75 @@ class TokenLeaves(TorchFunctionMode):
     """
 
     def __init__(self, points: list[TokenPoint], tokens: Mapping[str, Tensor], numbers: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self._points = points
-        self._tokens = tokens
+        super().__init__(points, tokens)
         self._numbers = numbers
-        self._unused = {point.key for point in points}
+        self._answered: set[tuple[str, int]] = set()
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run `func`, or answer it; see :class:`torch.overrides.TorchFunctionMode`."""
-        kwargs = kwargs or {}
-        if func is F.embedding:
-            return self._embedding(func, args, kwargs)
-        found = func(*args, **kwargs)
-        if func in _CONVERSIONS and found.is_floating_point() and not args[0].is_floating_point():
-            for point in self._points:
-                if point.layer is None and _same(args[0], self._tokens[point.key]):
-                    return self._answer(point).to(found.dtype)
-        return found
+    def _embedding(self, tokens: Tensor, weight: Tensor, run: Callable[[], Tensor]) -> Tensor:
+        ours = [key for key, point in self._points.items() if _among(weight, point.tables)]
+        key = self._chosen(tokens, ours, id(weight))
+        if key is None:
+            self._refuse(tokens, ours)
+            return run()
+        numbers = self._points[key].of_table(self._numbers[key], weight)
+        return numbers.reshape(*tokens.shape, numbers.shape[-1])
 
-    def _embedding(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        tokens = args[0] if args else kwargs["input"]
-        weight = args[1] if len(args) > 1 else kwargs["weight"]
-        ours = [point for point in self._points if point.layer is not None and point.layer.weight is weight]
-        for point in ours:
-            if _same(tokens, self._tokens[point.key]):
-                numbers = self._answer(point)
-                return numbers.reshape(*tokens.shape, numbers.shape[-1])
+    def _converted(self, tokens: Tensor, found: Tensor) -> Tensor:
+        if tokens.dtype == torch.bool:
+            return found
+        as_numbers = [key for key, point in self._points.items() if not point.tables]
+        key = self._chosen(tokens, as_numbers, 0)
+        return found if key is None else self._numbers[key].reshape(tokens.shape).to(found.dtype)
+
+    def _chosen(self, tokens: Tensor, ours: list[str], use: int) -> str | None:
+        """Which of these features the tokens are of; `use` tells one table from another."""
+        known = self._of(tokens)
+        keys = [key for key in ours if key in known]
+        if not known:
+            keys = [key for key in ours if _equal(tokens, self._tokens[key])]
+        fresh = [key for key in keys if (key, use) not in self._answered]
+        key = next(iter(fresh or keys), None)
+        if key is not None:
+            self._answered.add((key, use))
+        return key
+
+    def _refuse(self, tokens: Tensor, ours: list[str]) -> None:
+        """Raise `InterceptionError` for tokens that look like a feature's and are not."""
+        known = self._of(tokens)
+        if known:
+            raise InterceptionError(
+                f"the model embeds feature {known[0]!r} with a table that it has not used before, or that it makes "
+                "in its forward pass; accepted are tables that are parameters or buffers of the model, the same in "
+                "every pass; else implement forward_from_embedding (pyhealth.interpret.api.Interpretable) for it"
+            )
         if ours:
             raise InterceptionError(
-                f"the model embeds feature {ours[0].key!r} from other tokens than it was given (shape "
-                f"{tuple(tokens.shape)}, given {tuple(self._tokens[ours[0].key].shape)}); implement "
+                f"the model embeds feature {ours[0]!r} from other tokens than it was given (shape "
+                f"{tuple(tokens.shape)}, given {tuple(self._tokens[ours[0]].shape)}); implement "
                 "forward_from_embedding (pyhealth.interpret.api.Interpretable) for it"
             )
-        return func(*args, **kwargs)
-
-    def _answer(self, point: TokenPoint) -> Tensor:
-        self._unused.discard(point.key)
-        return self._numbers[point.key]
 
     def finish(self) -> None:
         """Raise `InterceptionError` if the model made no numbers of a token feature that are known here."""
-        if self._unused:
+        unused = sorted(self._points.keys() - {key for key, _ in self._answered})
+        if unused:
             raise InterceptionError(
-                f"the model does not embed the token feature(s) {', '.join(map(repr, sorted(self._unused)))} with the "
-                "layer of that name; implement forward_from_embedding (pyhealth.interpret.api.Interpretable) for it"
+                f"the model does not embed the token feature(s) {', '.join(map(repr, unused))} with an nn.Embedding; "
+                "implement forward_from_embedding (pyhealth.interpret.api.Interpretable) for it"
             )
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether these are the same tokens, perhaps in another shape."""
-    if a.numel() != b.numel():
+def _among(weight: Tensor, tables: list[Tensor]) -> bool:
+    return any(table is weight for table in tables)
+
+
+def _shares(a: Tensor, b: Tensor) -> bool:
+    """Whether these are the same tokens in the same memory, perhaps in another shape."""
+    if a.numel() != b.numel() or a.dtype != b.dtype or a.data_ptr() != b.data_ptr():
         return False
-    alike = a.data_ptr() == b.data_ptr() and a.is_contiguous() and b.is_contiguous()
-    return alike or torch.equal(a.reshape(-1), b.reshape(-1))
+    return (a.is_contiguous() and b.is_contiguous()) or (a.shape == b.shape and a.stride() == b.stride())
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Whether these are tokens of one value, perhaps in another shape."""
+    return a.numel() == b.numel() and torch.equal(a.reshape(-1).long(), b.reshape(-1).long())

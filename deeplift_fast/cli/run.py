@@ -29,7 +29,10 @@ def run(
         ),
     ] = None,
     target: Annotated[
-        int | None, typer.Option(min=0, help="Class to explain; each sample's predicted class if not given.")
+        int | None,
+        typer.Option(
+            help="Class to explain, below 0 counted from the last; each sample's predicted class if not given."
+        ),
     ] = None,
     budget: Annotated[
         int | None, typer.Option(min=1, help="Padded steps per batch; found under --memory if not given.")

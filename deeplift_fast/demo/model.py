@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deeplift_fast.as_read import with_masks
 from deeplift_fast.demo.samples import Samples
 from deeplift_fast.features import read_features
 
@@ -123,7 +124,7 @@ class _MaskedLoader:
         for batch in self._loader:
             moved = to_device(batch, self._model.device)
             features = read_features(self._model, moved, use_embeddings=True)
-            yield moved | {key: feature.with_derived_mask(False).parts for key, feature in features.items()}
+            yield moved | {key: each.parts for key, each in with_masks(self._model, features, "complete").items()}
 
 
 @contextlib.contextmanager

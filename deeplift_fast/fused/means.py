@@ -10,9 +10,8 @@ from deeplift_fast import ops
 from deeplift_fast.feature_baselines import BaselineValue
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.entries import pooled
-from deeplift_fast.fused.inputs import require_same, tokens_at, unfit, within
+from deeplift_fast.fused.inputs import tokens_at, unfit, within
 from deeplift_fast.fused.pair import Pair
-from deeplift_fast.read_back import ReadBack
 
 Contributions = Callable[[Tensor], Tensor]
 
@@ -24,18 +23,12 @@ def mean_of_tokens(
     layer: Any,
     table: Tensor,
     static: bool,
-    later: ReadBack,
 ) -> tuple[Pair, Contributions]:
     """The mean of real tokens' rows of `table`, which are their embeddings by `layer` or what is linear in these."""
     tokens0, table = tokens_at(feature, baseline, table)
-    value, value0 = within(feature.value.flatten(1), layer.num_embeddings, static), tokens0.flatten(1)
+    value, value0 = within(feature.value, layer.num_embeddings, static), tokens0
     value0 = within(value0, len(table), static)
-    if mask is None:  # run by `forward`, where the mask comes from the embeddings
-        real = layer.weight.abs().sum(-1) != 0
-        mask = real[value]
-        if not baseline.keeps_mask:
-            require_same(feature, mask, real[value0], "positions", static, later)
-    if mask.shape != value.shape:
+    if mask is None or mask.shape != value.shape:
         raise unfit(feature, "its mask is not of its tokens' shape")
     count = mask.sum(1, keepdim=True).to(table.dtype)
     if static:
@@ -78,8 +71,6 @@ def _differing(baseline: Tensor, mask: Tensor, count: Tensor, padding_counts: bo
 def mean_of_values(feature: Feature, baseline: Tensor, mask: Tensor | None, layer: Any) -> tuple[Pair, Contributions]:
     """The mean of real steps' embedded values, or of the one step that there is."""
     pair = Pair(feature.value, baseline)
-    if mask is None and pair.x.dim() == 3:  # run by `forward`, which flattens them
-        pair = pair.map(lambda x: x.flatten(1))
     if pair.x.dim() == 2:
         return pair.map(layer), lambda m: ((m @ layer.weight) * (pair.x - pair.x0)).reshape(feature.value.shape)
     if mask is None or mask.dim() not in (2, 3) or mask.shape != feature.value.shape[: mask.dim()]:

@@ -215,8 +215,6 @@ class FusedTransformer(OneByOne):
         layer = embeddings(self._model)[key]
         entry = entry_of(feature, baseline, layer)
         mask = self._mask(key, feature)
-        if mask.shape[1] > self._model.max_seq_len:
-            raise unfit(feature, f"it is longer than max_seq_len ({self._model.max_seq_len})")
         if arithmetic.static:
             both = transformer.Both.alike(transformer.Lines.every(mask))
         else:
@@ -272,14 +270,12 @@ class FusedMLP(OneByOne):
         """See :class:`OneByOne`."""
         layer, mask = embeddings(self._model)[key], mask_of(feature, _schema(self._model, key))
         layers = list(self._model.mlp[key])
-        if feature.is_token and isinstance(layer, nn.Embedding) and feature.value.dim() in (2, 3):
-            if feature.value.dim() == 3 and (feature.mask is not None or arithmetic.rules == "pyhealth"):
-                raise unfit(feature, "its tokens are nested and have a mask of their own")
+        if feature.is_token and isinstance(layer, nn.Embedding) and feature.value.dim() == 2:
             table = layer.weight
             whole = baseline.embedding is None and not arithmetic.static
             if key in self._projected and whole and feature.value.numel() >= len(table):
                 table, layers[0] = self._projected[key].table(), mlp.Shift(layers[0].bias)
-            x, entered = mean_of_tokens(feature, baseline, mask, layer, table, arithmetic.static, later)
+            x, entered = mean_of_tokens(feature, baseline, mask, layer, table, arithmetic.static)
         elif not feature.is_token and feature.value.dim() in (2, 3):
             require_linear(feature, layer)
             x, entered = mean_of_values(feature, baseline.value, mask, layer)

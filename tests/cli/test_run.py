@@ -184,7 +184,7 @@ def test_debug_shows_all_and_ends_with_the_same_code(engine, capsys, error, code
 
 def test_a_target_that_the_model_lacks_is_named_as_it_was_given(engine, capsys):
     assert run("--target", "3") == 2
-    assert "--target is 3; accepted: 0 to 1" in capsys.readouterr().err
+    assert "--target is 3; accepted: -2 to 1" in capsys.readouterr().err
     assert not engine.calls
 
 

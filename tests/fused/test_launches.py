@@ -81,6 +81,7 @@ def _from_here(counting):
         yield
 
 
+MASK = 6  # to find out, from values and times, where the steps of a continuous feature end
 LABS, CODES = {"labs": "stagenet_tensor"}, {"codes": "stagenet"}
 
 
@@ -90,24 +91,28 @@ def test_four_launches_a_step_and_forty_for_a_whole_call(schema, around, rules, 
     """With the front end, its checks and the baseline before, and the sums and the read-back after."""
     launches, part, (steps,) = counted(schema, rules, monkeypatch)
     assert 4 * steps < part <= 4 * steps + around
-    assert launches <= 4 * steps + 37
+    assert launches <= 4 * steps + 37 + (MASK if schema is LABS and rules != "pyhealth" else 0)
 
 
-@pytest.mark.parametrize(("rules", "around"), [("rescale", 56), ("complete", 54), ("pyhealth", 55)])
+@pytest.mark.parametrize(("rules", "around"), [("rescale", 56 + MASK), ("complete", 54 + MASK), ("pyhealth", 55)])
 def test_two_features_take_their_steps_together(rules, around, monkeypatch):
     launches, part, steps = counted(CODES | LABS, rules, monkeypatch)
     assert steps == [4, 20]
     assert 4 * 20 < part <= 4 * 20 + 40
     assert launches <= 4 * 20 + around
-    assert launches <= 4 * sum(steps) + 40  # codes of 4 steps are enough to make up for what goes around the steps
+    assert (
+        launches <= 4 * sum(steps) + 40 + MASK
+    )  # codes of 4 steps are enough to make up for what goes around the steps
 
 
-@pytest.mark.parametrize(("rules", "around"), [("rescale", 72), ("complete", 69), ("pyhealth", 71)])
-def test_a_third_feature_costs_fifteen(rules, around, monkeypatch):
+@pytest.mark.parametrize(
+    ("rules", "around"), [("rescale", 72 + 2 * MASK), ("complete", 69 + 2 * MASK), ("pyhealth", 71)]
+)
+def test_a_third_feature_costs_fifteen_and_its_mask(rules, around, monkeypatch):
     launches, _, steps = counted(THREE, rules, monkeypatch)
     assert sorted(steps) == [4, 9, 20]
     assert launches <= 4 * 20 + around
-    assert launches < 4 * sum(steps) + 40
+    assert launches < 4 * sum(steps) + 40 + MASK
 
 
 @pytest.mark.parametrize(("schema", "vitals"), [(LABS, 9), (CODES | LABS, 9), (THREE, 9), (THREE, 2)])

@@ -33,7 +33,7 @@ def feature(value, mask=None):
 )
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32])
 def test_what_is_real(value, mask, real, dtype):
-    """A step of zeros, a zero code and a zero of a flat vector are padding, unless a mask as fine says otherwise."""
+    """Last steps of zeros, a zero code and a zero of a flat vector are padding, unless a mask as fine says so."""
     given = None if mask is None else torch.tensor(mask, dtype=dtype)
     assert torch.equal(feature(value, given).real(), torch.tensor(real, dtype=torch.bool))
 
@@ -70,6 +70,36 @@ def test_derived_mask(value, per_value, mask):
     parts = feature(value).with_derived_mask(per_value).parts
     assert parts[0] is value
     assert [part.tolist() for part in parts[1:]] == ([] if mask is None else [mask])
+
+
+GAPS = torch.tensor([[[0.0, 0.0], [1.0, 2.0], [0.0, 0.0], [0.0, 3.0], [0.0, 0.0]], [[0.0, 0.0]] * 5])
+
+
+@pytest.mark.parametrize(
+    ("times", "steps"),
+    [
+        (None, [[1, 1, 1, 1, 0], [0, 0, 0, 0, 0]]),
+        ([[0.0, 1.0, 2.0, 3.0, 0.0], [0.0] * 5], [[1, 1, 1, 1, 0], [0, 0, 0, 0, 0]]),
+        ([[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 2.0, 0.0, 0.0]], [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]),
+    ],
+)
+@pytest.mark.parametrize("shape", [(2, 5), (2, 5, 1)])
+def test_a_step_is_padding_only_if_nothing_comes_in_it_and_after_it(times, steps, shape):
+    """Neither a value nor a time; PyHealth's mask takes each step of zeros for padding."""
+    parts = (GAPS,) if times is None else (torch.tensor(times).reshape(shape), GAPS)
+    given = Feature("f", parts, len(parts) - 1, None, False, time_position=None if times is None else 0)
+    assert given.real()[..., 0].int().tolist() == steps
+    assert given.with_derived_mask(False).parts[-1].tolist() == steps
+    assert given.with_derived_mask(True).parts[-1].tolist() == [[0, 1, 0, 1, 0], [0] * 5]
+    first = [row if any(row) else [1, 0, 0, 0, 0] for row in steps]
+    assert given.with_derived_mask(False, keeps_first=True).parts[-1].tolist() == first
+
+
+def test_position_0_of_an_empty_record_of_codes():
+    assert feature(VISITS).with_derived_mask(False, keeps_first=True).parts[-1].tolist() == [
+        [[1, 1], [1, 0]],
+        [[1, 0], [0, 0]],
+    ]
 
 
 def test_a_given_mask_is_kept():
