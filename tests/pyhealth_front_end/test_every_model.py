@@ -6,6 +6,8 @@ import warnings
 import pytest
 import torch
 from pyhealth import models
+from pyhealth.datasets import create_sample_dataset
+from pyhealth.datasets.utils import collate_fn_dict_with_padding
 from pyhealth.models.adacare import MultimodalAdaCare
 from pyhealth.models.retain import MultimodalRETAIN
 from pyhealth.models.rnn import MultimodalRNN
@@ -46,13 +48,25 @@ MODELS = {
         {**STAGES, "num_heads": 3},
         ("stagenet", "stagenet_nested", "stagenet_tensor"),
     ),
+    "GCN": (models.GCN, {"embedding_dim": 8, "nhid": 4}, ("sequence",)),
+    "GAT": (models.GAT, {"embedding_dim": 8, "nhid": 4}, ("sequence",)),
     "MultimodalRNN": (MultimodalRNN, SIZES, (*CODES, "timeseries", *FLAT)),
 }
 # Those that give a patient the same logit alone and in a padded batch.
 INDEPENDENT = {"MLP", "RNN, LSTM", "EHRMamba", "LogisticRegression", "Transformer", "StageNet", "StageAttentionNet"}
 INDEPENDENT |= {"MultimodalRNN"}
 FUSED = ("MLP", "RNN", "RNN, LSTM", "Transformer", "StageNet", "StageAttentionNet")
-NOT_IN_FLOAT64 = ("CNN", "Deepr", "ConCare", "GRASP", "GRASP, GRU", "Agent", "Agent, LSTM")  # the models themselves
+NOT_IN_FLOAT64 = (
+    "CNN",
+    "GCN",
+    "GAT",
+    "Deepr",
+    "ConCare",
+    "GRASP",
+    "GRASP, GRU",
+    "Agent",
+    "Agent, LSTM",
+)  # the models themselves
 NOT_INTERPRETABLE = ("RNN", "RETAIN", "AdaCare", "TCN", "CNN", "Deepr", "ConCare", "GRASP", "EHRMamba", "Agent")
 
 
@@ -108,6 +122,30 @@ def test_is_complete(cases, name, kinds, label):
         assert found.contributions[key].shape == value.shape
     assert sum(float(c.abs().sum()) for c in found.contributions.values()) > 0
     assert all(torch.equal(value, before[key]) for key, value in made.state_dict().items())
+
+
+SIGNALS = {
+    "ContraWR": (models.ContraWR, {"embedding_dim": 8, "hidden_dim": 8, "n_fft": 32}),
+    "SparcNet": (models.SparcNet, {"embedding_dim": 8, "hidden_dim": 8, "block_layers": 2}),
+    "BIOT": (models.BIOT, {"emb_size": 16, "heads": 2, "depth": 1, "n_fft": 64, "hop_length": 32, "n_channels": 4}),
+}
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize("rules", ["rescale", "complete"])
+def test_models_of_signals(name, rules):
+    """Channels of 512 samples each, as of an electroencephalogram."""
+    torch.manual_seed(0)
+    samples = [{"patient_id": f"p{i}", "signal": torch.randn(4, 512).tolist(), "label": i % 2} for i in range(4)]
+    data = create_sample_dataset(samples, {"signal": "tensor"}, {"label": "binary"}, in_memory=True)
+    kind, sizes = SIGNALS[name]
+    made, given = kind(data, **sizes).eval(), collate_fn_dict_with_padding([data[i] for i in range(4)])
+    found = DeepLift(made, rules=rules).explain(**given)
+    assert found.contributions["signal"].shape == (4, 4, 512)
+    assert (found.contributions["signal"] != 0).any((1, 2)).all()
+    torch.testing.assert_close(found.output, made(**given)["logit"][:, 0].detach())
+    if rules == "complete":
+        assert_complete(found)
 
 
 @pytest.mark.parametrize("name", MODELS)
