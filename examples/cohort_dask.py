@@ -15,6 +15,8 @@ folder that every machine sees, or an fsspec URL.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -38,16 +40,25 @@ def build() -> tuple[Any, Any]:
     return MLP(dataset, embedding_dim=16, hidden_dim=16), dataset
 
 
-def connect() -> Client:
-    """A client of the scheduler that is named, by TLS alone; or of two processes on the loopback interface."""
+@contextmanager
+def connect() -> Iterator[Client]:
+    """A client of the scheduler that is named, by TLS alone; or of two processes on the loopback interface.
+
+    What is made here is closed here. A client does not close a cluster that it was given, and one that is still open
+    when Python ends may take minutes to go.
+    """
     address = os.environ.get("SCHEDULER")
     if address is None:
-        return Client(LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None))
+        options = {"n_workers": 2, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
+        with LocalCluster(**options) as cluster, Client(cluster) as client:
+            yield client
+        return
     if not address.startswith("tls://"):
         raise SystemExit(f"SCHEDULER is {address}; accepted: a tls:// address")
     files = {"tls_ca_file": "TLS_CA", "tls_client_cert": "TLS_CERT", "tls_client_key": "TLS_KEY"}
     named = {setting: os.environ[variable] for setting, variable in files.items()}
-    return Client(address, security=Security(require_encryption=True, **named))
+    with Client(address, security=Security(require_encryption=True, **named)) as client:
+        yield client
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
 """The examples run as they stand."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import run
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 SLOW = {"cohort_dask", "cohort_recipe"}  # workers import PyHealth; PyHealth reads a hospital's tables
@@ -16,6 +16,6 @@ def marked(path):
 
 @pytest.mark.parametrize("example", [marked(path) for path in EXAMPLES])
 def test_runs(example, tmp_path):
-    done = subprocess.run([sys.executable, example], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = run([sys.executable, example], limit=600, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout

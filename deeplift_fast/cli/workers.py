@@ -13,6 +13,9 @@ from deeplift_fast.temporary import temporary_folder
 
 LOOPBACK = "127.0.0.1"
 
+START = 300.0
+"""Seconds that all workers together may take to start."""
+
 _UNTIL_IT_ENDS = ExitStack()
 """What a worker process enters for as long as it lives."""
 
@@ -30,7 +33,7 @@ def local_client(workers: int, device: str | None, debug: bool = False) -> Itera
         A `dask.distributed.Client`.
 
     Raises:
-        ValueError: if there are fewer GPUs than workers that need one.
+        ValueError: if there are fewer GPUs than workers that need one; if workers do not start.
     """
     from dask.distributed import Client, Nanny, Scheduler, SpecCluster
 
@@ -48,8 +51,19 @@ def local_client(workers: int, device: str | None, debug: bool = False) -> Itera
             for number, environment in enumerate(environments)
         }
         with SpecCluster(specification, scheduler, silence_logs=level) as cluster, Client(cluster) as client:
-            client.wait_for_workers(workers)
+            _wait_for(client, workers)
             yield client
+
+
+def _wait_for(client: Any, workers: int) -> None:
+    try:
+        client.wait_for_workers(workers, timeout=START)
+    except TimeoutError:
+        there = len(client.nthreads())
+        raise ValueError(
+            f"--workers is {workers}, of which {there} started within {START:g} s; give fewer, or see why they do not "
+            "start with --debug"
+        ) from None
 
 
 def dask_setup(_: Any) -> None:

@@ -5,6 +5,7 @@ the output folder, which all of them reach. The process that began the run alone
 a part that two workers write, because one was thought dead, ends up with the same rows, and counts once.
 """
 
+import contextlib
 import pickle
 import threading
 import time
@@ -21,7 +22,7 @@ import numpy as np
 from distributed import CancelledError, Client, KilledWorker, WorkerPlugin, as_completed, get_worker
 
 from deeplift_fast.cohort.attributing import Attributor, quiet
-from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.cohort.errors import CohortError, NoWorkersError
 from deeplift_fast.cohort.failures import Failure
 from deeplift_fast.cohort.manifest import Part
 from deeplift_fast.cohort.parts import write_files
@@ -34,6 +35,11 @@ RETRIES = 3
 
 AHEAD = 2
 """Parts that wait on the cluster for each thread of a worker."""
+
+LOOK = 1.0
+"""Seconds after which a run that waits for a part looks whether there are workers."""
+
+_PAUSE = 0.02  # seconds between looks at what has come
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,7 @@ def work_for(attributor: Attributor, dataset: Any, settings: Settings, store: St
     return Work(attributor.interpreter, unopened(dataset), settings, out, shared, attributor.proven)
 
 
-def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int) -> Iterator[Done]:
+def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int, patience: float) -> Iterator[Done]:
     """Parts as the workers of a cluster finish them.
 
     Args:
@@ -154,8 +160,10 @@ def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int) -> 
         work: what the workers need.
         wanted: numbers of the parts.
         budget: padded steps per batch; lowered for later parts where a worker runs out of memory.
+        patience: seconds to wait while no worker is at work.
 
     Raises:
+        NoWorkersError: if all workers are gone for that long: retired, dead, or paused for lack of memory.
         CohortError: if the cluster has no workers, or the model or the dataset cannot be sent to them; if a part failed
             at its last try, or the cluster lost it.
         OSError: if a part could not be written.
@@ -165,7 +173,7 @@ def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int) -> 
         raise CohortError("client has no workers; start some, or wait for them with client.wait_for_workers")
     name = f"deeplift_fast-{uuid4().hex}"
     client.register_plugin(Bench(_pickled(work)), name=name)
-    running = as_completed()
+    running, watch = as_completed(), _Watch(client, patience)
     waiting: set[Any] = set()
 
     def submit(count: int) -> None:
@@ -178,27 +186,100 @@ def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int) -> 
 
     try:
         submit(AHEAD * threads)
-        for future in running:
+        for future in _as_they_finish(running, watch):
+            done = _done(future, watch)
             waiting.discard(future)
-            done = _done(future)
             future.release()
             budget = min(budget, done.part.budget)
-            submit(max(1, AHEAD * sum(client.nthreads().values()) - len(waiting)))
+            submit(max(1, AHEAD * _threads(client) - len(waiting)))
             yield done
     finally:
-        client.cancel(list(waiting), force=True)
-        client.unregister_worker_plugin(name)
+        with contextlib.suppress(Exception):  # the scheduler may be gone, and all of this with it
+            client.cancel(list(waiting), force=True)
+            client.unregister_worker_plugin(name)
 
 
-def _done(future: Any) -> Done:
+def _threads(client: Client) -> int:
+    """Threads of all workers; 0 where the scheduler does not answer, which the watch then tells."""
     try:
-        done: Done = future.result()
-    except (KilledWorker, CancelledError) as error:
-        raise CohortError(
-            f"client lost a part ({type(error).__name__}): its workers died one after the other, perhaps for lack of "
-            "memory, or the cluster is closed; what is written is kept: run the same again to go on"
-        ) from error
-    return done
+        return sum(client.nthreads().values())
+    except Exception:
+        return 0
+
+
+class _Watch:
+    """Gives up on a cluster where nobody has been at work for a while.
+
+    Args:
+        client: the cluster's client.
+        patience: seconds to wait.
+    """
+
+    def __init__(self, client: Client, patience: float) -> None:
+        self.pause = min(LOOK, patience / 4)
+        """Seconds to wait between two looks."""
+        self._client, self._patience, self._seen = client, patience, time.monotonic()
+
+    def came(self) -> None:
+        """Says that a part came."""
+        self._seen = time.monotonic()
+
+    def look(self) -> None:
+        """Looks whether somebody is at work.
+
+        Raises:
+            NoWorkersError: if nobody has been for too long.
+        """
+        if _is_anyone_at_work(self._client):
+            self._seen = time.monotonic()
+        elif time.monotonic() - self._seen > self._patience:
+            raise NoWorkersError
+
+
+def _as_they_finish(running: as_completed, watch: _Watch) -> Iterator[Any]:
+    """Futures as they finish, as long as somebody works at them."""
+    while not running.is_empty():
+        if _ready_within(watch.pause, running):
+            yield next(running)
+            watch.came()
+        else:
+            watch.look()
+
+
+def _ready_within(seconds: float, running: as_completed) -> bool:
+    until = time.monotonic() + seconds
+    while not running.has_ready():
+        if time.monotonic() >= until:
+            return False
+        time.sleep(_PAUSE)
+    return True
+
+
+def _is_anyone_at_work(client: Client) -> bool:
+    """Whether a worker takes parts, or is at one: a worker that Dask paused for lack of memory ends what it began."""
+    try:
+        workers = client.scheduler_info()["workers"].values()
+    except Exception:  # the scheduler does not answer
+        return False
+    return any(each["status"] == "running" or each["metrics"].get("executing") for each in workers)
+
+
+def _done(future: Any, watch: _Watch) -> Done:
+    """What a future holds: on a worker, and where that has died only once another has attributed the part again."""
+    while True:
+        try:
+            done: Done = future.result(timeout=watch.pause)
+        except (KilledWorker, CancelledError) as error:
+            raise CohortError(
+                f"client lost a part ({type(error).__name__}): its workers died one after the other, perhaps for lack "
+                "of memory, or the cluster is closed; what is written is kept: run the same again to go on"
+            ) from error
+        except TimeoutError:
+            if future.status == "error":  # the part's own error
+                raise
+            watch.look()
+        else:
+            return done
 
 
 def _attribute(name: str, number: int, budget: int) -> Done:

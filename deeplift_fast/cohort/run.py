@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from deeplift_fast.cohort.attributing import Attributor, PartResult, quiet
 from deeplift_fast.cohort.batching import Batch
 from deeplift_fast.cohort.by_index import by_index
 from deeplift_fast.cohort.cohort_baseline import fitted
-from deeplift_fast.cohort.errors import CohortError, is_reader_death
+from deeplift_fast.cohort.errors import CohortError, NoWorkersError, is_reader_death
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
 from deeplift_fast.cohort.outputs import check_same_outputs, coarsest, outputs_of
 from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
@@ -25,6 +25,9 @@ from deeplift_fast.cohort.store import FULL, Store, open_store
 from deeplift_fast.cohort.threads import Lanes, lanes_for, threads_for
 from deeplift_fast.cohort.windows import Window
 from deeplift_fast.pyhealth import DeepLift
+
+if TYPE_CHECKING:
+    from deeplift_fast.cohort.distribute import Done
 
 MEASURED_WITH = 16
 """Samples with which memory is measured."""
@@ -79,6 +82,7 @@ def attribute_cohort(
     dimensions: Mapping[str, Sequence[str]] | None = None,
     progress: str = "auto",
     client: Any = None,
+    worker_timeout: float = 60.0,
 ) -> Cohort:
     """Attributes every sample of a cohort and writes the tables, part by part.
 
@@ -112,6 +116,7 @@ def attribute_cohort(
         progress: `"bar"`, `"lines"`, `"json"` or `"none"`, on standard error; `"auto"` for a bar on a terminal and
             lines elsewhere.
         client: a `dask.distributed.Client` whose workers attribute the parts; they must reach the dataset and `out`.
+        worker_timeout: seconds that the run waits while the client has no worker at work, before it gives up.
 
     Returns:
         A :class:`Cohort`.
@@ -123,6 +128,7 @@ def attribute_cohort(
     """
     started = time.perf_counter()
     check_kind(progress)
+    _check_timeout(worker_timeout)
     counts = {"budget": budget, "memory": memory, "read_ahead": read_ahead, "limit": limit}
     settings = checked_settings(
         interpreter, baseline, target_class_idx, dimensions, force, part_samples=part_samples, **counts
@@ -139,7 +145,7 @@ def attribute_cohort(
         run.begin()
         with Progress(progress, run.manifest.total, *run.done_before()) as shown:
             try:
-                run.all_parts(shown, client)
+                run.all_parts(shown, client, worker_timeout)
             except OSError as error:
                 if error.errno not in FULL:
                     raise
@@ -228,16 +234,16 @@ class _Run:
             return done.end < begin + self.settings.part_samples and done.end != self.settings.limit
         return done.end < min(begin + self.settings.part_samples, self.source.total)
 
-    def all_parts(self, shown: Progress, client: Any) -> None:
+    def all_parts(self, shown: Progress, client: Any, worker_timeout: float) -> None:
         """Attributes what is to do, here or on a cluster."""
         with quiet():
             if client is None:
                 self._here(shown)
             else:
-                self._on_cluster(client, shown)
+                self._on_cluster(client, shown, worker_timeout)
         self._recorder.finish(max(self.source.total or 0, self.manifest.end()), finished=True)
 
-    def _on_cluster(self, client: Any, shown: Progress) -> None:
+    def _on_cluster(self, client: Any, shown: Progress, worker_timeout: float) -> None:
         try:
             from deeplift_fast.cohort.distribute import parts_on, work_for
         except ImportError as error:
@@ -255,15 +261,25 @@ class _Run:
             return
         budget = self.manifest.budget or self.budget(source.window(wanted[0], size))
         work = work_for(self.attributor, source.dataset, self.settings, self.store)
-        for done in parts_on(client, work, iter(wanted), budget):
-            self.reading += done.reading
-            self.attribution += done.attribution
-            self.writing += done.writing
-            self.writer += done.writing
-            self.writer_cpu += done.writing_cpu
-            self._require_reached(done.part.files)
-            self.record(done.number, done.part, done.failures, done.deltas, shown)
+        try:
+            for done in parts_on(client, work, iter(wanted), budget, worker_timeout):
+                self._take(done, shown)
+        except NoWorkersError:
+            raise CohortError(
+                f"client has had no worker at work for {worker_timeout:g} s (worker_timeout): all are retired, dead, "
+                f"or paused for lack of memory; {self._kept()}: start workers and run the same again to go on"
+            ) from None
         remove_leftovers(self.store, self.manifest)  # of workers that died
+
+    def _take(self, done: "Done", shown: Progress) -> None:
+        """Takes a part that a worker wrote."""
+        self.reading += done.reading
+        self.attribution += done.attribution
+        self.writing += done.writing
+        self.writer += done.writing
+        self.writer_cpu += done.writing_cpu
+        self._require_reached(done.part.files)
+        self.record(done.number, done.part, done.failures, done.deltas, shown)
 
     def _require_reached(self, files: Iterable[str]) -> None:
         """Files of a worker whose `out` is another place than this process's would be lost."""
@@ -348,12 +364,15 @@ class _Run:
 
     def full(self, error: OSError) -> CohortError:
         """What to say where the disk is full."""
+        return CohortError(
+            f"out is {self.store.shown}, where nothing more can be written ({error.strerror}); {self._kept()}: free "
+            "space there and run the same again to go on"
+        )
+
+    def _kept(self) -> str:
         of = "" if self.manifest.total is None else f" of {self.manifest.total:,}"
         kept = sum(part.end - part.begin for part in self.manifest.parts.values())
-        return CohortError(
-            f"out is {self.store.shown}, where nothing more can be written ({error.strerror}); {kept:,}{of} samples in "
-            f"{len(self.manifest.parts)} part(s) are kept: free space there and run the same again to go on"
-        )
+        return f"{kept:,}{of} samples in {len(self.manifest.parts)} part(s) are kept"
 
     def cohort(self, out: str, seconds: float) -> Cohort:
         """What there is to say at the end."""
@@ -370,6 +389,11 @@ class _Run:
             writer_cpu=self.writer_cpu,
             budget=self.manifest.budget or 0,
         )
+
+
+def _check_timeout(seconds: Any) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise CohortError(f"worker_timeout is {seconds!r}; accepted: a number of seconds above 0")
 
 
 def _make(store: Store) -> None:

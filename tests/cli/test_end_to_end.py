@@ -201,7 +201,7 @@ def test_a_stop_keeps_finished_parts_and_the_same_command_goes_on(here, stop):
     ahead = "1" if "all" in stop else "0"
     with started(
         [*command, "--part-samples", "10", "--read-ahead", ahead],
-        limit=240,
+        limit=600,
         env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])},
     ) as process:
         while process.poll() is None and not list((here / "cut").glob("samples/part-*")):

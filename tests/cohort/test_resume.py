@@ -11,6 +11,7 @@ import time
 import weakref
 from pathlib import Path
 
+import processes
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -360,10 +361,8 @@ def test_a_few_parts_at_most_are_held(tmp_path, monkeypatch, in_memory):
 @pytest.mark.slow
 def test_killed_at_random_points_a_run_goes_on_to_the_same_bytes(tmp_path):
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", ROOT / "tests" / "cohort" / "killing.py", tmp_path, "25"],
-        capture_output=True, text=True, cwd=ROOT, env=environment, check=False, timeout=500,
-    )  # fmt: skip
+    command = [sys.executable, "-W", "ignore", ROOT / "tests" / "cohort" / "killing.py", tmp_path, "25"]
+    done = processes.run(command, limit=900, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(re.search(r"KILLED (\d+)", done.stdout)[1]) >= 20
     assert "SAME" in done.stdout
