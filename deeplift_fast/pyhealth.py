@@ -1,6 +1,6 @@
 """DeepLift with PyHealth's signature."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, overload
 
@@ -10,7 +10,7 @@ from pyhealth.interpret.methods.base_interpreter import BaseInterpreter
 from pyhealth.models import GPT2, HALO, MedLink, TorchvisionModel
 from torch import Tensor, nn
 
-from deeplift_fast import as_read, attribution, given_baselines, predictions, several_baselines
+from deeplift_fast import as_read, given_baselines, predictions, several_baselines
 from deeplift_fast.attribution import Attribution
 from deeplift_fast.diagnostics import Report
 from deeplift_fast.errors import BaselineWarning, FusionWarning, warn
@@ -18,21 +18,19 @@ from deeplift_fast.feature_baselines import Baseline, BaselineValue, Everywhere,
 from deeplift_fast.features import Feature, check_embeddable, read_features, require_known_dtype
 from deeplift_fast.fused import route
 from deeplift_fast.fused.graphs import Graphs
+from deeplift_fast.generic import GenericRoute, Values
 from deeplift_fast.given_baselines import Chosen, Parser
-from deeplift_fast.intercept import IsolatedPass
-from deeplift_fast.isolation import Kept, ShadowState, isolated
+from deeplift_fast.isolation import isolated
 from deeplift_fast.options import DELTA_TOL, Options
 from deeplift_fast.points import FromEmbedding, FromTokens, Point, without_logits
 from deeplift_fast.predictions import PredictionDifference
 from deeplift_fast.read_back import ReadBack
 from deeplift_fast.targets import class_target
-from deeplift_fast.token_uses import Alone, TokenUses
 from deeplift_fast.training_mode import warn_if_harmlessly_training
 
 # None, a name, a mapping of feature key to name, number or tensor, or an object from deeplift_fast.baselines.
 OneBaseline = None | str | Mapping[str, Any] | Baseline
 Baselines = OneBaseline | Sequence[OneBaseline]
-Values = Mapping[str, BaselineValue]
 
 _WITHOUT_LOGITS = (TorchvisionModel, GPT2, HALO, MedLink)
 
@@ -119,7 +117,7 @@ class DeepLift(BaseInterpreter):
         self.cuda_graphs = cuda_graphs
         self._graphs = Graphs() if cuda_graphs else None
         self._warned: set[type[Warning]] = set()
-        self._token_uses = TokenUses()
+        self._generic = GenericRoute(model, use_embeddings, rules)
         self._difference: PredictionDifference | None = None
         self._padding_seen = False
         self._report: Report | None = None
@@ -264,7 +262,7 @@ class DeepLift(BaseInterpreter):
         later = route.read_back(self.model) if self.fuse else None
         features = read_features(self.model, batch, self.use_embeddings, later)
         read = as_read.as_read(self.model, features, self.rules)
-        point = self._point(read, batch)
+        point = self._generic.point(read, batch)
         layers = point.layers()
         target = class_target(self.model, target_class_idx)
         chosen = Parser(self.rules, features, layers, later).read(baseline, self.baseline)
@@ -291,17 +289,6 @@ class DeepLift(BaseInterpreter):
             processors = self.model.dataset.input_processors
             if any(processors[key].is_token() for key in self.model.feature_keys):
                 self._warn_once(_UNTRAINED, BaselineWarning)
-
-    def _point(self, features: Mapping[str, Feature], batch: Mapping[str, Any]) -> Point:
-        if not isinstance(self.model, Interpretable) or as_read.flattens(self.model, features):
-            return FromTokens(self.model, batch, [key for key, feature in features.items() if feature.is_token])
-        embed = self.model.get_embedding_model() if self.use_embeddings else None
-        if embed is None and self.use_embeddings:
-            raise ValueError(
-                f"{type(self.model).__name__}.get_embedding_model() returned None, and use_embeddings=True needs one; "
-                "for continuous features alone, use use_embeddings=False"
-            )
-        return FromEmbedding(self.model, embed)
 
     def _check_embeddable(
         self,
@@ -346,25 +333,41 @@ class DeepLift(BaseInterpreter):
         """The attribution of one baseline: `read` is how the model reads `features`."""
         baselines = as_read.baselines_as_read(self.model, features, baselines)
         found = self._run_fused(read, baselines, target, options, batch, later)
-        found = found or self._run(read, baselines, target, point, options, later)
+        if found is None:
+            if later is not None:
+                later.fetch()
+            if self._graphs is not None:
+                self._graphs.refuse(f"{type(self.model).__name__} is attributed operation by operation")
+            found = self._generic.run(read, baselines, target, point, options)
         return replace(found, contributions=as_read.as_given(found.contributions, features))
+
+    def own_logits(self, features: Mapping[str, Feature], batch: Mapping[str, Any], count: int) -> Tensor:
+        """The model's logits of the first samples, `[count, classes]`, as this interpreter runs it.
+
+        Args:
+            features: the batch, as :func:`deeplift_fast.features.read_features` gives it.
+            batch: what PyHealth's loader yielded.
+            count: how many samples.
+        """
+        return self._generic.own_logits(features, batch, count)
 
     def _compare(self, features: Mapping[str, Feature], point: Point) -> None:
         """Compare, once, what is explained with what the model says of the batch: the first, and the first padded one.
 
         A model that is run by its own `forward` says the same of itself.
         """
-        training = any(module.training for module in self.model.modules())
-        if self._padding_seen or training or not isinstance(point, FromEmbedding) or not self.use_embeddings:
+        if self._padding_seen or not isinstance(point, FromEmbedding) or not self.use_embeddings:
+            return
+        if any(module.training for module in self.model.modules()):
             return
         padded = predictions.is_padded(features)
         if self._difference is not None and not padded:
             return
         # On a GPU the question whether a batch is padded waits, so it is asked once.
         self._padding_seen = padded or next(iter(features.values())).value.is_cuda
-        explained = self._own_logits(features, {}, len(next(iter(features.values())).value))
+        explained = self._generic.own_logits(features, {}, len(next(iter(features.values())).value))
         with isolated([self.model], set()) as rewind:
-            alone = self._alone(rewind)
+            alone = self._generic.alone(rewind)
             self._difference = predictions.difference(
                 self.model, explained, lambda: alone(lambda: _plain(self.model, features))
             )
@@ -386,7 +389,7 @@ class DeepLift(BaseInterpreter):
         try:
             return route.attribute(
                 self.model, inputs, baselines, target, options,
-                lambda count: self._own_logits(features, batch, count), later, self._graphs,
+                lambda count: self._generic.own_logits(features, batch, count), later, self._graphs,
             )  # fmt: skip
         except route.NotFused as error:
             if str(error):
@@ -401,104 +404,6 @@ class DeepLift(BaseInterpreter):
         if category not in self._warned:
             self._warned.add(category)
             warn(message, category)
-
-    def _own_logits(self, features: Mapping[str, Feature], batch: Mapping[str, Any], count: int) -> Tensor:
-        """The model's own logits of the first samples."""
-        read = as_read.as_read(self.model, features, self.rules)
-        few = {key: feature.at(slice(0, count)) for key, feature in read.items()}
-        given = {**batch, **{key: few[key].parts for key in few}}
-        labels = getattr(self.model, "label_keys", ())
-        given = {key: value[:count] if key in labels else value for key, value in given.items()}
-        point = self._point(few, given)
-        inputs = as_read.with_masks(self.model, few, self.rules)
-        tokens = {key: feature.value for key, feature in few.items() if feature.is_token}
-        values = {key: feature.value for key, feature in few.items() if not feature.is_token}
-        with isolated([self.model], set()) as rewind, torch.no_grad():
-            if isinstance(point, FromTokens) and tokens:
-                point = self._token_uses.entered(point, few, self._alone(rewind))
-            numbers = self._numbers(point, tokens, rewind)
-            with IsolatedPass(ShadowState(Kept([self.model]))):
-                return point.logits(inputs, {**values, **numbers})
-
-    def _run(
-        self,
-        features: Mapping[str, Feature],
-        baselines: Values,
-        target: int | None,
-        point: Point,
-        options: Options,
-        later: ReadBack | None,
-    ) -> Attribution:
-        if later is not None:
-            later.fetch()
-        if self._graphs is not None:
-            self._graphs.refuse(f"{type(self.model).__name__} is attributed operation by operation")
-        inputs = as_read.with_masks(self.model, features, self.rules)
-        tokens = {key: feature.value for key, feature in features.items() if feature.is_token}
-        values = {key: feature.value for key, feature in features.items()}
-        values0 = {key: baseline.value for key, baseline in baselines.items()}
-        devices = {value.device for value in values.values() if value.is_cuda}
-        with isolated([self.model], devices) as rewind:
-            alone = self._alone(rewind)
-            if isinstance(point, FromTokens) and tokens:
-                point = self._token_uses.entered(point, inputs, alone)
-                _check_widths(point, baselines)
-            at_input = self._numbers(point, tokens, rewind)
-            at_baseline = self._numbers(point, {key: values0[key] for key in tokens}, rewind)
-            with torch.no_grad():
-                faded = {key: baselines[key].numbers(at_input[key], at_baseline[key]) for key in tokens}
-            xs, x0s = {**values, **at_input}, {**values0, **faded}
-            if self.rules == "pyhealth":
-                xs = {key: x0s[key] + (x - x0s[key]) for key, x in xs.items()}  # PyHealth rounds its input so
-            if point.settles:
-                alone(lambda: point.settle(inputs, xs))
-            if isinstance(point, FromTokens):
-                self._token_uses.check(point, inputs, alone)
-            found = attribution.attributed(
-                lambda **given: _for_target(point.logits(inputs, given), target),
-                xs,
-                x0s,
-                target,
-                options,
-                modules=(self.model,),
-            )
-        contributions = {key: self._shaped(found.contributions[key], feature) for key, feature in features.items()}
-        index = found.target if found.target is not None else torch.zeros_like(found.output, dtype=torch.int64)
-        report = found.report.of(contributions.values(), found.output, found.baseline_output)
-        return Attribution(
-            contributions, found.convergence_delta, found.output, found.baseline_output, index, report
-        )  # fmt: skip
-
-    def _alone(self, rewind: Callable[[], None]) -> Alone:
-        """Runs a function of the model with its state kept apart; what is drawn is put back."""
-
-        def alone(run: Callable[[], Any]) -> Any:
-            with torch.inference_mode(False), torch.no_grad():
-                with IsolatedPass(ShadowState(Kept([self.model]))):
-                    found = run()
-                rewind()
-            return found
-
-        return alone
-
-    def _numbers(self, point: Point, tokens: dict[str, Tensor], rewind: Callable[[], None]) -> dict[str, Tensor]:
-        """Token embeddings; what was drawn is put back, so that both streams are embedded alike."""
-        found: dict[str, Tensor] = self._alone(rewind)(lambda: point.numbers(tokens))
-        return found
-
-    def _shaped(self, contributions: Tensor, feature: Feature) -> Tensor:
-        """Contributions in the value's shape: summed over the embedding; a pooled step is shared by its tokens."""
-        shape = feature.value.shape
-        if feature.is_token and contributions.shape != shape:
-            contributions = contributions.sum(-1)
-        if contributions.shape == shape:
-            return contributions
-        pooled = contributions.reshape(*contributions.shape, *[1] * (len(shape) - contributions.dim()))
-        if self.rules == "pyhealth":
-            return pooled.expand(shape)
-        real = feature.real().to(pooled.dtype)
-        axes = tuple(range(contributions.dim(), len(shape)))
-        return pooled * real / real.sum(axes, keepdim=True).clamp(min=1)
 
 
 def _is_pyhealth_model(model: Any) -> bool:
@@ -518,19 +423,3 @@ def _plain(model: Any, features: Mapping[str, Feature]) -> Tensor:
     """What the model says of a batch: `model(**batch)["logit"]`."""
     given = {key: each.parts if len(each.parts) > 1 else each.value for key, each in features.items()}
     return FromTokens(model, given, []).plain(features, {key: each.value for key, each in features.items()})
-
-
-def _check_widths(point: FromTokens, baselines: Values) -> None:
-    """Raise where one embedding is to stand for those of several tables."""
-    for key, widths in point.widths().items():
-        if baselines[key].embedding is not None and len(widths) > 1:
-            raise ValueError(
-                f"baseline of feature {key!r} is an embedding, and the model embeds its tokens with {len(widths)} "
-                f"tables, of widths {widths}: accepted are a name ('unk', 'removed'), or integer token indices"
-            )
-
-
-def _for_target(output: Tensor, target: int | None) -> Tensor:
-    """Logits of which one stands for every class, if there is only one."""
-    single = output.dim() == 2 and output.shape[1] == 1
-    return output.expand(-1, target + 1) if single and target is not None and target > 0 else output

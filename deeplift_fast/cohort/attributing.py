@@ -171,7 +171,7 @@ class Attributor:
         if self.model.mode != "multiclass":
             return None
         features = read_features(self.model, given, use_embeddings=True)
-        logits = self.interpreter._own_logits(features, given, len(found.output))
+        logits = self.interpreter.own_logits(features, given, len(found.output))
         assert found.target is not None  # a PyHealth model's output has a class dimension
         return logits.softmax(-1).gather(1, found.target[:, None])[:, 0]
 

@@ -108,7 +108,7 @@ def _logits(interpreter: DeepLift, given: dict[str, Any]) -> list[float] | None:
         random.seed(0)
         np.random.seed(0)  # noqa: NPY002 - the legacy generator is the one that models draw from
         torch.manual_seed(0)
-        logits = interpreter._own_logits(features, given, 1).double().flatten()
+        logits = interpreter.own_logits(features, given, 1).double().flatten()
     finally:
         draws.restore()
     if not bool(logits.isfinite().all()):

@@ -27,7 +27,7 @@ def one_by_one(model, data, rules="rescale"):
     samples, attributions = [], []
     for i, batch in enumerate(get_dataloader(data, 1)):
         found = interpreter.explain(**batch)
-        logits = interpreter._own_logits(read_features(model, batch, True), batch, 1)
+        logits = interpreter.own_logits(read_features(model, batch, True), batch, 1)
         probability = logits.softmax(-1)[0, found.target] if model.mode == "multiclass" else None
         samples.append(samples_table(model, batch, found, i, probability))
         attributions.append(attributions_table(model, batch, found.contributions, i))
