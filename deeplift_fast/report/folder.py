@@ -9,6 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.cohort.failures import MOST_BYTES as MOST_FAILURES
+from deeplift_fast.cohort.failures import NAME as FAILURES
+from deeplift_fast.cohort.failures import parsed as parsed_failures
 from deeplift_fast.cohort.manifest_content import (
     MOST_BYTES,
     check_files,
@@ -20,9 +23,10 @@ from deeplift_fast.cohort.manifest_content import (
     quoted,
 )
 from deeplift_fast.cohort.store import open_store
+from deeplift_fast.cohort.versions import whole_version
 from deeplift_fast.report.errors import SummaryError
 
-MANIFEST, FAILURES = "manifest.json", "failures.parquet"
+MANIFEST = "manifest.json"
 
 BATCH_ROWS = 1 << 17
 """Attribution rows held at a time."""
@@ -94,15 +98,13 @@ class CohortFolder:
     def failures(self) -> dict[str, int]:
         """How many samples of the finished parts failed, by reason."""
         try:
-            with self._opened(FAILURES) as file:
-                table = pq.ParquetFile(file).read(["part", "reason"])
-                table = table.cast(pa.schema({"part": pa.int32(), "reason": pa.string()}))
-        except FileNotFoundError:
-            return {}
-        except (pa.ArrowException, OSError, ValueError) as error:
-            if isinstance(error, SummaryError):
-                raise
+            table = whole_version(self._store, FAILURES, MOST_FAILURES, parsed_failures)
+        except CohortError as error:
+            raise SummaryError(str(error)) from error
+        except ValueError as error:
             raise self._damaged(FAILURES) from error
+        if table is None:
+            return {}
         counted = table.filter(pa.compute.is_in(table["part"], pa.array(self.parts, pa.int32())))
         found = counted["reason"].value_counts().to_pylist()
         return {row["values"]: row["counts"] for row in sorted(found, key=lambda row: -row["counts"])}
@@ -138,15 +140,19 @@ class CohortFolder:
             raise SummaryError(str(error)) from error
 
     def _read_manifest(self) -> dict[str, Any]:
+        """The manifest, or its other version where it is being written."""
         try:
-            content = self._store.read(MANIFEST, MOST_BYTES)
+            manifest = whole_version(self._store, MANIFEST, MOST_BYTES, self._checked)
         except CohortError as error:
             raise SummaryError(str(error)) from error
-        if content is None:
+        if manifest is None:
             raise SummaryError(
                 f"{self.out} holds no {MANIFEST}; accepted: the folder that `deeplift-fast run --out` or "
                 "attribute_cohort wrote, finished or not"
             )
+        return manifest
+
+    def _checked(self, content: bytes) -> dict[str, Any]:
         path = f"{self._store.shown}/{MANIFEST}"
         try:
             manifest = parsed(content)
