@@ -5,6 +5,10 @@ class CohortError(ValueError):
     """Something about a cohort that its user must put right: the message says what, and how."""
 
 
+class CohortWarning(UserWarning):
+    """Something about a cohort that its user should know: the run goes on."""
+
+
 class NoWorkersError(Exception):
     """A cluster has had no worker at work for as long as the run waits."""
 

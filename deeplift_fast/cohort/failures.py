@@ -15,8 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor, nn
 
+from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.odd_tensors import Unusable
 from deeplift_fast.cohort.store import Store
+from deeplift_fast.cohort.versions import whole_version
 from deeplift_fast.cohort.windows import Group, Parts
 from deeplift_fast.features import PAD
 
@@ -69,14 +71,25 @@ def describe(error: Exception, given: dict[str, Any], model: Any) -> str:
 
 def read(store: Store) -> pa.Table:
     """The failures written before; none where the file is missing or damaged, so that their parts are done again."""
-    content = store.read(NAME, MOST_BYTES)
-    if content is None:
-        return FAILURES.empty_table()
     try:
-        table = pq.read_table(io.BytesIO(content), schema=FAILURES, page_checksum_verification=True)
-    except (pa.ArrowException, OSError):
-        return FAILURES.empty_table()
-    return table
+        table = whole_version(store, NAME, MOST_BYTES, parsed, repair=True)
+    except CohortError:
+        raise
+    except ValueError:
+        table = None
+    return FAILURES.empty_table() if table is None else table
+
+
+def parsed(content: bytes) -> pa.Table:
+    """The table that a file holds, by the checksums of its pages.
+
+    Raises:
+        ValueError: if it is none, or damaged.
+    """
+    try:
+        return pq.read_table(io.BytesIO(content), schema=FAILURES, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{NAME} is damaged") from error
 
 
 def of_parts(table: pa.Table, parts: Iterable[int]) -> pa.Table:
@@ -100,7 +113,7 @@ def write(store: Store, table: pa.Table) -> None:
     """Puts a table of all failures in place of the one before, by sample."""
     sink = pa.BufferOutputStream()
     pq.write_table(table.sort_by("sample"), sink, compression="zstd", write_page_checksum=True)
-    store.write(NAME, memoryview(sink.getvalue()))
+    store.replace(NAME, memoryview(sink.getvalue()))
 
 
 def _wrong(key: str, part: Parts, model: Any, tokens: bool, count: int) -> list[tuple[int, str]]:

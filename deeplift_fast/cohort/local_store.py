@@ -45,7 +45,7 @@ class LocalStore:
             with self._told(name, "written"), self._at(f"{name}/"):
                 pass
 
-    def write(self, name: str, data: memoryview | bytes) -> None:
+    def write(self, name: str, data: memoryview | bytes, lasting: bool = True) -> None:
         """As :meth:`Store.write`."""
         with self._told(name, "written"), self._at(name) as (folder, base):
             temporary = f"{TEMPORARY}{secrets.token_hex(8)}-{base}"
@@ -55,7 +55,8 @@ class LocalStore:
                     rest = memoryview(data)
                     while len(rest):
                         rest = rest[file.write(rest) :]
-                    os.fsync(handle)
+                    if lasting:
+                        os.fsync(handle)
                 os.rename(temporary, base, src_dir_fd=folder, dst_dir_fd=folder)
             except BaseException:
                 with contextlib.suppress(OSError):
@@ -111,6 +112,18 @@ class LocalStore:
         """As :meth:`Store.remove`."""
         with self._told(name, "removed"), contextlib.suppress(FileNotFoundError), self._at(name) as (folder, base):
             os.unlink(base, dir_fd=folder)
+
+    def replace(self, name: str, data: bytes | memoryview, lasting: bool = True) -> None:
+        """As :meth:`Store.replace`: a file appears whole here."""
+        self.write(name, data, lasting)
+
+    def versions(self, name: str, most: int) -> Iterator[bytes | None]:
+        """As :meth:`Store.versions`."""
+        yield self.read(name, most)
+
+    def remove_versions(self, name: str) -> None:
+        """As :meth:`Store.remove_versions`."""
+        self.remove(name)
 
     def descriptor(self, name: str) -> int:
         """Opens a file for reading and writing, made where it is missing; the caller closes it.

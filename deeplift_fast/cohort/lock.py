@@ -1,21 +1,23 @@
 """One run per output folder.
 
-On a local folder the operating system holds the lock, so that it ends with the process, however that ends. Elsewhere
-the lock is a file that the run refreshes; one that nobody refreshed for a while is taken over.
+On a local folder the operating system holds the lock, so that it ends with the process, however that ends. Elsewhere,
+and where a file system has no such locks, the lock is a file that the run refreshes; one that nobody refreshed for a
+while is taken over.
 """
 
 import contextlib
+import errno
 import fcntl
-import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Protocol
 
-from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.cohort.errors import CohortError, CohortWarning
+from deeplift_fast.cohort.lock_owner import Owner, is_left_behind, owner_of, span, this_run
 from deeplift_fast.cohort.store import LocalStore, Store
+from deeplift_fast.errors import warn
 
 NAME = ".lock"
 STALE = 600.0
@@ -23,6 +25,17 @@ STALE = 600.0
 
 BEAT = 30.0
 """Seconds between signs of life."""
+
+SETTLE = 1.0
+"""Seconds after which a lock file that was written must still be there: two runs may have written one at once."""
+
+TRIES = 3
+"""Times that a lock file is written where that takes long."""
+
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EINVAL)
+"""What file systems without locks of the operating system say."""
+
+_MOST_BYTES = 4096
 
 _HELD: set[int] = set()
 """Descriptors of held locks: a forked child shares the lock with its parent unless it closes them."""
@@ -38,102 +51,285 @@ def _close_in_child() -> None:
 os.register_at_fork(after_in_child=_close_in_child)
 
 
+class Lock(Protocol):
+    """A lock that this run holds."""
+
+    def require(self) -> None:
+        """Makes sure that the lock is this run's still.
+
+        Raises:
+            CohortError: if another run took it.
+        """
+
+
 @contextlib.contextmanager
-def held(store: Store) -> Iterator[None]:
+def held(store: Store) -> Iterator[Lock]:
     """Holds the folder's lock; it must exist.
 
     Args:
         store: the output folder.
 
+    Yields:
+        The lock, to be asked before something is written that another run may write too.
+
     Raises:
-        CohortError: if another run holds it, naming its host, process and age; if nothing can be written there.
+        CohortError: if another run holds it, naming its host, process and age; if its content is none that a run
+            writes; if nothing can be written there.
     """
-    owner = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
-    with _held_by_system(store, owner) if isinstance(store, LocalStore) else _held_by_file(store, owner):
-        yield
+    owner = this_run()
+    handle = _system_lock(store) if isinstance(store, LocalStore) else None
+    if isinstance(store, LocalStore) and handle is not None:
+        with _SystemLock(store, owner, handle) as system:
+            yield system
+    else:
+        with _LockFile(store, owner) as file:
+            yield file
 
 
-@contextlib.contextmanager
-def _held_by_system(store: LocalStore, owner: dict[str, Any]) -> Iterator[None]:
+def _system_lock(store: LocalStore) -> int | None:
+    """A descriptor with the system's lock; `None`, with a warning, where the file system has none.
+
+    Raises:
+        CohortError: if another run holds it.
+    """
+    handle = _descriptor(store)
     try:
-        handle = store.descriptor(NAME)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        found = _told(handle)
+        if found is not None and found.refreshed is not None:  # a lock file, of a machine that cannot lock this folder
+            _require_free(store, found)
+        return handle
+    except OSError as error:
+        found = _told(handle)
+        os.close(handle)
+        if isinstance(error, BlockingIOError):
+            raise _refusal(store, found) from None
+        if error.errno not in WITHOUT_LOCKS:
+            raise CohortError(
+                f"out is {store.shown}, where {NAME} cannot be locked ({error.strerror}); choose another folder"
+            ) from error
+        warn(
+            f"out is {store.shown}, whose file system has no locks ({error.strerror}): {NAME} is refreshed every "
+            f"{BEAT:g} s instead, and a run that is killed on another machine holds the folder for {span(STALE)}",
+            CohortWarning,
+        )
+        return None
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _descriptor(store: LocalStore) -> int:
+    try:
+        return store.descriptor(NAME)
     except OSError as error:
         raise CohortError(
             f"out is {store.shown}, where {NAME} cannot be written ({error.strerror}); choose one that you may write"
         ) from error
-    _HELD.add(handle)
+
+
+def _require_free(store: Store, found: Owner | None) -> None:
+    """Raise CohortError unless a lock file's run is gone."""
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _refusal(store, _parsed(os.pread(handle, 4096, 0))) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(owner).encode(), 0)
-        yield
-        os.ftruncate(handle, 0)
-    finally:
-        _HELD.discard(handle)
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _held_by_file(store: Store, owner: dict[str, Any]) -> Iterator[None]:
-    found = _parsed(store.read(NAME) or b"")
-    if found and not _left_behind(found):
+        free = found is None or is_left_behind(found, STALE)
+    except ValueError as error:
+        raise _malformed(store, error) from None
+    if not free:
         raise _refusal(store, found)
-    ended = threading.Event()
-    _say_alive(store, owner)
-    beats = threading.Thread(target=_keep_saying, args=(store, owner, ended), name="deeplift_fast lock", daemon=True)
-    try:
-        if _parsed(store.read(NAME) or b"").get("pid") != owner["pid"]:  # two began at once: the last to write won
-            raise _refusal(store, _parsed(store.read(NAME) or b""))
-        beats.start()
-        yield
-    finally:
-        ended.set()
-        if beats.ident is not None:
-            beats.join()
-        if _parsed(store.read(NAME) or b"").get("since") == owner["since"]:
-            store.remove(NAME)
 
 
-def _say_alive(store: Store, owner: dict[str, Any]) -> None:
-    store.write(NAME, json.dumps({**owner, "refreshed": time.time()}).encode())
+def _told(handle: int) -> Owner | None:
+    """Who holds or held the system's lock, as far as the file tells: what decides is the lock, not what it says."""
+    with contextlib.suppress(ValueError):
+        return owner_of(os.pread(handle, _MOST_BYTES, 0))
+    return None
 
 
-def _keep_saying(store: Store, owner: dict[str, Any], ended: threading.Event) -> None:
-    while not ended.wait(BEAT):
-        with contextlib.suppress(OSError):  # the place may be out of reach for a while
-            _say_alive(store, owner)
+class _SystemLock:
+    """The lock of the operating system on a file; a context manager.
 
+    Args:
+        store: the folder.
+        owner: this run.
+        handle: a descriptor of the file, locked.
+    """
 
-def _left_behind(found: dict[str, Any]) -> bool:
-    if found.get("host") == socket.gethostname():
+    def __init__(self, store: LocalStore, owner: Owner, handle: int) -> None:
+        self._store, self._owner, self._handle = store, owner, handle
+        _HELD.add(handle)
+
+    def __enter__(self) -> "_SystemLock":
+        self._say(self._owner.content(refreshed=False))
+        self.require()  # the file may have been removed before it was locked
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _HELD.discard(self._handle)
+        with contextlib.suppress(OSError):
+            self._say(b"")
+        os.close(self._handle)
+
+    def require(self) -> None:
+        """As :meth:`Lock.require`; a file that was removed meanwhile is made and locked anew."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.lstat(self._store.folder / NAME), os.fstat(self._handle)):
+                return
+        other = _descriptor(self._store)
         try:
-            os.kill(int(found["pid"]), 0)
-        except (ProcessLookupError, ValueError, KeyError):
-            return True
-        except PermissionError:
-            pass
-    return time.time() - float(found.get("refreshed", 0.0)) > STALE
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.dup2(other, self._handle, inheritable=False)
+            self._say(self._owner.content(refreshed=False))
+        except OSError:
+            raise _lost(self._store, _told(other)) from None
+        finally:
+            os.close(other)
+
+    def _say(self, content: bytes) -> None:
+        os.ftruncate(self._handle, 0)
+        os.pwrite(self._handle, content, 0)
 
 
-def _parsed(content: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(content)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+class _LockFile:
+    """A file that says who runs, and is refreshed; a context manager.
+
+    Two runs that see no lock at once both write theirs, and the second to write holds it: each looks again after a
+    while. Whoever held it before and is late to refresh it sees that another has it, and stops.
+
+    Args:
+        store: the folder.
+        owner: this run.
+    """
+
+    def __init__(self, store: Store, owner: Owner) -> None:
+        self._store, self._owner = store, owner
+        self._writing = threading.Lock()
+        self._ended = threading.Event()
+        self._refreshed = time.monotonic()
+        self._beats = threading.Thread(target=self._keep_refreshing, name="deeplift_fast lock", daemon=True)
+
+    def __enter__(self) -> "_LockFile":
+        settle = SETTLE
+        try:
+            for _ in range(TRIES):
+                late = self._try(settle)
+                if not late:
+                    self._beats.start()
+                    return self
+                self._let_go()
+                settle = 2 * late
+        except BaseException:
+            with contextlib.suppress(CohortError):
+                self._let_go()
+            raise
+        raise CohortError(
+            f"out is {self._store.shown}, where {NAME} takes {late:.0f} s to write, so that two runs that begin at "
+            "once cannot tell; choose another folder"
+        )
+
+    def _try(self, settle: float) -> float:
+        """Writes the lock file and sees whether it stays.
+
+        Args:
+            settle: seconds after which it must be there still.
+
+        Returns:
+            Seconds that looking and writing took, where they are more than `settle`: another run that began at the
+            same time may have seen its own file stay before this one was written. 0 where the lock is held.
+
+        Raises:
+            CohortError: if another run holds it.
+        """
+        began = time.monotonic()
+        found = self._found()
+        _require_free(self._store, found)
+        if found is not None:  # what is left of a lock whose writing was cut short must not outlast its copy
+            self._store.remove(NAME)
+        self._refresh()
+        taken = time.monotonic() - began
+        time.sleep(settle)
+        found = self._found()
+        if not self._is_ours(found):
+            raise _refusal(self._store, found)
+        return taken if taken > settle else 0.0
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._beats.join()
+        try:
+            self._let_go()
+        except CohortError as error:
+            warn(f"{error}; {NAME} counts as left behind after {span(STALE)}", CohortWarning)
+
+    def require(self) -> None:
+        """As :meth:`Lock.require`; a file that was removed meanwhile is written anew."""
+        with self._writing:
+            try:
+                found = self._found()
+                if found is None:
+                    self._refresh()
+            except CohortError:
+                if time.monotonic() - self._refreshed > STALE:  # another run may take it over, or has done so
+                    raise
+                return
+        if found is not None and not self._is_ours(found):
+            raise _lost(self._store, found)
+
+    def _keep_refreshing(self) -> None:
+        while not self._ended.wait(BEAT):
+            with contextlib.suppress(Exception), self._writing:  # the place may be out of reach for a while
+                found = self._found()
+                if found is None or self._is_ours(found):
+                    self._refresh()
+
+    def _refresh(self) -> None:
+        self._store.replace(NAME, self._owner.content(refreshed=True), lasting=False)
+        self._refreshed = time.monotonic()
+
+    def _found(self) -> Owner | None:
+        """What the lock file says.
+
+        Raises:
+            CohortError: if it cannot be read, or its content is none that a run writes.
+        """
+        wrong = None
+        for place, content in enumerate(self._store.versions(NAME, _MOST_BYTES)):
+            if not content:  # not there; or let go of, as a lock of the system; or its writing has just begun
+                continue
+            try:
+                return owner_of(content)
+            except ValueError as error:
+                wrong = error if place == 0 else wrong  # a copy alone is a first writing that was cut short
+        if wrong is not None:
+            raise _malformed(self._store, wrong)
+        return None
+
+    def _is_ours(self, found: Owner | None) -> bool:
+        return found is not None and found.token == self._owner.token
+
+    def _let_go(self) -> None:
+        """Removes the lock file, unless it is another run's."""
+        found = self._found()
+        if found is None or self._is_ours(found):
+            self._store.remove_versions(NAME)
 
 
-def _refusal(store: Store, found: dict[str, Any]) -> CohortError:
-    age = max(0.0, time.time() - float(found.get("since", time.time())))
-    owner = f"process {found.get('pid', '?')} on {found.get('host', '?')}, for {_span(age)}"
+def _malformed(store: Store, error: ValueError) -> CohortError:
+    return CohortError(
+        f"out is {store.shown}, whose {NAME} is none that a run writes ({error}); remove that file if no other run is "
+        "writing there, or choose another folder"
+    )
+
+
+def _refusal(store: Store, found: Owner | None) -> CohortError:
+    owner = "nothing says which" if found is None else found.shown()
     return CohortError(
         f"out is {store.shown}, where another run is writing ({owner}); wait for it, stop it, or choose another folder"
     )
 
 
-def _span(seconds: float) -> str:
-    minutes = int(seconds) // 60
-    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
+def _lost(store: Store, found: Owner | None) -> CohortError:
+    owner = "nothing says which" if found is None else found.shown()
+    return CohortError(
+        f"out is {store.shown}, which another run took over ({owner}) while this one was not to be seen; this one "
+        "stops: what it wrote before is kept"
+    )

@@ -46,6 +46,7 @@ from deeplift_fast.cohort.manifest_content import (
 from deeplift_fast.cohort.module_texts import of_modules
 from deeplift_fast.cohort.outputs import Outputs
 from deeplift_fast.cohort.store import Store
+from deeplift_fast.cohort.versions import whole_version
 from deeplift_fast.given_baselines import NAMES, default_name
 from deeplift_fast.printable import printable
 
@@ -101,7 +102,7 @@ class Manifest:
         parts = [f'  "{number}": {json.dumps(vars(part))}' for number, part in sorted(self.parts.items())]
         lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in about.items()]
         lines.append(' "parts": {\n' + ",\n".join(parts) + "\n }")
-        store.write(NAME, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+        store.replace(NAME, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
         store.settle("")
 
     def samples(self) -> int:
@@ -123,11 +124,10 @@ def load(store: Store) -> Manifest | None:
     Raises:
         CohortError: if it cannot be read.
     """
-    content = store.read(NAME, MOST_BYTES)
-    if content is None:
-        return None
     try:
-        return _manifest(parsed(content))
+        return whole_version(store, NAME, MOST_BYTES, lambda content: _manifest(parsed(content)), repair=True)
+    except CohortError:
+        raise
     except ValueError as error:
         raise CohortError(
             f"{NAME} in {store.shown} cannot be read ({error}); it is no manifest of this version: choose another "

@@ -10,6 +10,9 @@ import fsspec
 from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.store_protocol import FULL, TEMPORARY, require_at_most, sha256_of
 
+COPY = ".copy"
+"""What the name of a file's other version ends with."""
+
 
 class RemoteStore:
     """A place that fsspec reaches, such as `s3://bucket/folder` or `memory://folder`.
@@ -113,6 +116,21 @@ class RemoteStore:
         """As :meth:`Store.remove`."""
         with contextlib.suppress(FileNotFoundError), self._told(name, "removed", (FileNotFoundError,)):
             self._files.rm_file(self._path(name))
+
+    def replace(self, name: str, data: bytes | memoryview, lasting: bool = True) -> None:
+        """As :meth:`Store.replace`: some places show a file while it is written, so a copy of it is written first."""
+        self.write(name + COPY, data)
+        self.write(name, data)
+
+    def versions(self, name: str, most: int) -> Iterator[bytes | None]:
+        """As :meth:`Store.versions`."""
+        yield self.read(name, most)
+        yield self.read(name + COPY, most)
+
+    def remove_versions(self, name: str) -> None:
+        """As :meth:`Store.remove_versions`."""
+        self.remove(name + COPY)
+        self.remove(name)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

@@ -140,8 +140,8 @@ def attribute_cohort(
     interpreter._warn_of_untrained(settings.baseline.given)  # here, rather than on each worker
     store = open_store(out, shared)
     _make(store)
-    with lock.held(store):
-        run = _Run(interpreter, source, store, settings)
+    with lock.held(store) as held:
+        run = _Run(interpreter, source, store, settings, held)
         run.begin()
         with Progress(progress, run.manifest.total, *run.done_before()) as shown:
             try:
@@ -163,8 +163,10 @@ def attribute_cohort(
 class _Run:
     """One run, while the lock is held."""
 
-    def __init__(self, interpreter: DeepLift, source: Source, store: Store, settings: Settings) -> None:
-        self.source, self.store, self.settings = source, store, settings
+    def __init__(
+        self, interpreter: DeepLift, source: Source, store: Store, settings: Settings, held: lock.Lock
+    ) -> None:
+        self.source, self.store, self.settings, self.held = source, store, settings, held
         self.attributor = Attributor(interpreter, settings.baseline, settings.target, settings.dimensions)
         self.reading = self.attribution = self.writing = self.writer = self.writer_cpu = 0.0
         identity = identity_of(
@@ -241,6 +243,7 @@ class _Run:
                 self._here(shown)
             else:
                 self._on_cluster(client, shown, worker_timeout)
+        self.held.require()
         self._recorder.finish(max(self.source.total or 0, self.manifest.end()), finished=True)
 
     def _on_cluster(self, client: Any, shown: Progress, worker_timeout: float) -> None:
@@ -351,6 +354,7 @@ class _Run:
         return memory.find_budget(attribute, allowed, device, len(batch.which))
 
     def _write(self, result: PartResult, seconds: float, shown: Progress) -> None:
+        self.held.require()
         part = write_files(self.store, result, self.attributor, seconds)
         deltas = [rows.columns["convergence_delta"] for rows in result.rows]
         self.record(
@@ -359,6 +363,7 @@ class _Run:
 
     def record(self, number: int, part: Any, failed: list, deltas: np.ndarray, shown: Progress) -> None:
         """Takes a part whose files are there, and shows it."""
+        self.held.require()
         self._recorder.add(number, part, failed)
         shown.add(part.end - part.begin, part.failures, deltas)
 

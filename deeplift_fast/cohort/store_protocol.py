@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
 from deeplift_fast.cohort.errors import CohortError
@@ -81,6 +82,35 @@ class Store(Protocol):
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""
+
+    def replace(self, name: str, data: bytes | memoryview, lasting: bool = True) -> None:
+        """As :meth:`write`, for a file that nothing else could stand in for: whenever this ends, one version is whole.
+
+        Args:
+            name: the file.
+            data: what it is to hold.
+            lasting: whether that must outlast a power failure.
+
+        Raises:
+            OSError, CohortError: as :meth:`write` does.
+        """
+
+    def versions(self, name: str, most: int) -> Iterator[bytes | None]:
+        """What a file holds that :meth:`replace` wrote, then its other version, if this place has such.
+
+        Either is `None` where it is not there. The file may be cut short where its writing was; then the other version
+        is whole.
+
+        Args:
+            name: the file.
+            most: bytes that each may have.
+
+        Raises:
+            CohortError: as :meth:`read` does.
+        """
+
+    def remove_versions(self, name: str) -> None:
+        """Removes a file that :meth:`replace` wrote."""
 
 
 def require_at_most(most: int | None, size: int, name: str, shown: str) -> None:

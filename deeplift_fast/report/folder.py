@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.cohort.failures import MOST_BYTES as MOST_FAILURES
+from deeplift_fast.cohort.failures import NAME as FAILURES
 from deeplift_fast.cohort.manifest_content import (
     MOST_BYTES,
     check_files,
@@ -22,9 +24,10 @@ from deeplift_fast.cohort.manifest_content import (
     quoted,
 )
 from deeplift_fast.cohort.store import open_store
+from deeplift_fast.cohort.versions import whole_version
 from deeplift_fast.report.errors import SummaryError
 
-MANIFEST, FAILURES = "manifest.json", "failures.parquet"
+MANIFEST = "manifest.json"
 
 BATCH_ROWS = 1 << 17
 """Attribution rows held at a time."""
@@ -101,16 +104,15 @@ class CohortFolder:
             SummaryError: if the file is missing or damaged: it holds other numbers of failures than the manifest has.
         """
         try:
-            content = self._store.read(FAILURES, MOST_BYTES)
+            table = whole_version(self._store, FAILURES, MOST_FAILURES, _failures)
         except CohortError as error:
             raise SummaryError(str(error)) from error
-        if content is None and any(map(self._failed, self.parts)):
+        except ValueError as error:
+            raise self._damaged(FAILURES) from error
+        if table is None and any(map(self._failed, self.parts)):
             raise self._missing(FAILURES, f"though {MANIFEST} says that samples failed")
-        if content is None:
+        if table is None:
             return {}
-        with self._telling(FAILURES):
-            table = _file(content, ("part", "reason")).read(["part", "reason"])
-            table = table.cast(pa.schema({"part": pa.int32(), "reason": pa.string()}))
         counts = Counter(table["part"].to_pylist())
         if any(self._failed(part) not in (None, counts[part]) for part in self.parts):
             raise self._damaged(FAILURES)
@@ -159,15 +161,19 @@ class CohortFolder:
             raise self._damaged(name) from error
 
     def _read_manifest(self) -> dict[str, Any]:
+        """The manifest, or its other version where it is being written."""
         try:
-            content = self._store.read(MANIFEST, MOST_BYTES)
+            manifest = whole_version(self._store, MANIFEST, MOST_BYTES, self._checked)
         except CohortError as error:
             raise SummaryError(str(error)) from error
-        if content is None:
+        if manifest is None:
             raise SummaryError(
                 f"{self.out} holds no {MANIFEST}; accepted: the folder that `deeplift-fast run --out` or "
                 "attribute_cohort wrote, finished or not"
             )
+        return manifest
+
+    def _checked(self, content: bytes) -> dict[str, Any]:
         path = f"{self._store.shown}/{MANIFEST}"
         try:
             manifest = parsed(content)
@@ -207,6 +213,19 @@ def _file(content: bytes, columns: Sequence[str]) -> pq.ParquetFile:
         if name not in file.schema_arrow.names:
             raise KeyError(name)
     return file
+
+
+def _failures(content: bytes) -> pa.Table:
+    """The part and reason of each failure.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    try:
+        table = _file(content, ("part", "reason")).read(["part", "reason"])
+        return table.cast(pa.schema({"part": pa.int32(), "reason": pa.string()}))
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _check(manifest: Mapping[str, Any]) -> None:

@@ -142,7 +142,9 @@ def test_parts_that_the_cluster_lost_are_told(in_process, tmp_path, monkeypatch,
 
 
 def retire(client, cluster):
-    client.retire_workers(list(client.scheduler_info()["workers"]))
+    until = time.monotonic() + 60
+    while time.monotonic() < until and (workers := list(client.scheduler_info()["workers"])):
+        client.retire_workers(workers)  # Dask keeps one that holds a result until that is fetched
 
 
 def die(client, cluster):
@@ -190,23 +192,24 @@ def own_cluster():
 @pytest.mark.parametrize("end", [retire, die, pause])
 def test_a_run_without_workers_ends_and_says_what_is_kept(own_cluster, tmp_path, monkeypatch, end):
     client, cluster = own_cluster
-    data, model = cohort(count=90)
+    data, model = cohort(count=300)
     thread = after_the_first_part(tmp_path / "out", lambda: end(client, cluster), monkeypatch)
     with pytest.raises(CohortError, match=r"no worker at work for 0\.5 s \(worker_timeout\)") as caught:
         run(model, data, tmp_path / "out", client=client, part_samples=2, worker_timeout=0.5)
     thread.join()
     parts = len(manifest(tmp_path / "out")["parts"])
-    assert 0 < parts < 45
-    assert f"{2 * parts} of 90 samples in {parts} part(s) are kept: start workers" in str(caught.value)
-    assert run(model, data, tmp_path / "out", part_samples=2).samples == 90
+    assert 0 < parts < 150
+    assert f"{2 * parts} of 300 samples in {parts} part(s) are kept: start workers" in str(caught.value)
+    assert run(model, data, tmp_path / "out", part_samples=2).samples == 300
 
 
 def test_workers_that_come_in_time_go_on(own_cluster, tmp_path, monkeypatch):
     client, cluster = own_cluster
     data, model = cohort(count=90)
+    late = []
 
     async def another():
-        await Worker(cluster.scheduler_address, nthreads=1)
+        late.append(await Worker(cluster.scheduler_address, nthreads=1))
 
     def replaced():
         retire(client, cluster)
@@ -216,16 +219,17 @@ def test_workers_that_come_in_time_go_on(own_cluster, tmp_path, monkeypatch):
     thread = after_the_first_part(tmp_path, replaced, monkeypatch)
     assert run(model, data, tmp_path, client=client, part_samples=2, worker_timeout=60).samples == 90
     thread.join()
+    cluster.sync(late[0].close)
 
 
 def test_a_scheduler_that_is_gone_is_told(own_cluster, tmp_path, monkeypatch):
     client, cluster = own_cluster
-    data, model = cohort(count=90)
+    data, model = cohort(count=300)
     thread = after_the_first_part(tmp_path / "out", lambda: cluster.close(timeout=10), monkeypatch)
     with pytest.raises(CohortError, match=r"client (lost a part|has had no worker).* kept"):
         run(model, data, tmp_path / "out", client=client, part_samples=2, worker_timeout=2)
     thread.join()
-    assert run(model, data, tmp_path / "out", part_samples=2).samples == 90
+    assert run(model, data, tmp_path / "out", part_samples=2).samples == 300
 
 
 @pytest.mark.parametrize("given", [0, -1, float("nan"), "1", None, True])
