@@ -60,6 +60,7 @@ def contents(out):
     about = manifest(out)
     for part in about["parts"].values():
         del part["seconds"]
+    del about["outputs"]  # they round as the number of threads makes them, and are compared as numbers
     return found | {"manifest.json": about}
 
 

@@ -34,11 +34,16 @@ def explained_by_pyhealth(name):
 
 
 def rounding(found, rules):
-    """What a few roundings of the outputs make of contributions that are scaled to their difference."""
+    """What a few roundings of the outputs make of contributions that are scaled to their difference.
+
+    The factor divides by the sum of the contributions as they were before: where that is small, rounding grows.
+    """
     if rules == "complete":
         return 0.0
     outputs = found.output.abs() + found.baseline_output.abs()
-    return 4 * torch.finfo(outputs.dtype).eps * outputs / (found.output - found.baseline_output).abs()
+    change = found.output - found.baseline_output
+    smaller = torch.minimum(change.abs(), (change + found.convergence_delta).abs())
+    return 4 * torch.finfo(outputs.dtype).eps * outputs / smaller
 
 
 RUNS = [(name, rules, steps) for name in MODELS for rules in ("rescale", "complete") for steps in (1, 3)]

@@ -146,24 +146,16 @@ def test_registered_rules(stagenet):
         unregister_rule(torch.nn.functional.layer_norm)
 
 
-def test_a_batch_of_another_kind():
-    data = dataset(SEQUENCE)
-    model = make(Transformer, data, embedding_dim=8, max_seq_len=2)
-    with pytest.warns(FusionWarning, match="max_seq_len"), pytest.raises(RuntimeError):
-        DeepLift(model).attribute(**batch_of(data))  # PyHealth's own forward pass fails
-
-
-def test_other_tokens_count_as_real_beside_nested_ones():
-    """PyHealth's MLP then finds the real tokens of every feature by their embeddings, at the baseline anew."""
+def test_other_tokens_are_real_by_the_mask_beside_nested_ones():
+    """The real tokens are those of the input, whatever a baseline holds or an embedding is."""
     data = dataset(NESTED)
     model, batch = make(MLP, data, embedding_dim=8, hidden_dim=6), batch_of(data)
-    DeepLift(model).attribute(**batch)
     baseline = {"visits": (batch["visits"] != 0).long(), "a": torch.zeros_like(batch["a"])}
     baseline["a"][:, 0] = 2
-    stepped_aside(model, batch, "'a': other positions count as real at the baseline", "complete", baseline=baseline)
+    assert distance(*both_routes(model, batch, "complete", baseline=baseline)) < 1e-9
     with torch.no_grad():
         model.embedding_model.embedding_layers["a"].weight[batch["a"][1, 0]] = 0
-    stepped_aside(model, batch, "'a': other positions count as real at the baseline")
+    assert distance(*both_routes(model, batch, "complete", baseline=baseline)) < 1e-9
 
 
 def test_half_precision_weights(stagenet):
