@@ -15,10 +15,12 @@ from deeplift_fast.attribution import Explanation
 from deeplift_fast.cancellation import joined
 from deeplift_fast.completeness import convergence_delta
 from deeplift_fast.diagnostics import Report, merged
+from deeplift_fast.errors import ArgumentTypeError, ArgumentValueError
 from deeplift_fast.options import DELTA_TOL, Options
 from deeplift_fast.rules.activations import ActivationRules
 from deeplift_fast.rules.rescale import RescaleRules
 from deeplift_fast.streams import Streams, own_modules
+from deeplift_fast.targets import listed
 from deeplift_fast.tensor_baselines import resolve
 
 Tensors = Tensor | tuple[Tensor, ...]
@@ -54,8 +56,10 @@ class DeepLift:
         eps: taken for Captum's sake; the slopes here need none.
         rules: `"complete"`, or `"rescale"` for what Captum has rules for: exact slopes of ReLU, Sigmoid, Tanh,
             LeakyReLU, ELU and Softplus, the winner rule for max pools and the log-mean rule for softmax (as modules,
-            functions or methods), gradients for the rest, and nothing scaled. :func:`deeplift_fast.attribute` and
-            PyHealth's DeepLift mean another set by that name: ReLU, Sigmoid and Tanh alone, and scaled.
+            functions or methods), gradients for the rest, and nothing scaled. These are Captum's numbers wherever
+            Captum's rule is complete; of softmax, and of max pools whose windows overlap or are dilated, Captum's is
+            not. :func:`deeplift_fast.attribute` and PyHealth's DeepLift mean another set by that name: ReLU, Sigmoid
+            and Tanh alone, and scaled.
         steps: into how many segments the line from baseline to input is cut (1 is DeepLIFT).
         delta_tol: under `"complete"`, the part of `f(x) − f(x0)` that a convergence delta may reach without a warning.
         segments_at_once: how many of these segments go through the model as rows of one batch.
@@ -136,7 +140,8 @@ class DeepLift:
             from the outputs of the same runs.
 
         Raises:
-            ValueError, TypeError: for an argument that does not fit; the message names it.
+            ValueError, TypeError: for an argument that does not fit; the message names it. Where Captum raises an
+                AssertionError it is one too; a target outside the output is an IndexError as well.
 
         Warns:
             ConvergenceWarning: if a convergence delta passes `delta_tol` under `"complete"`.
@@ -269,7 +274,8 @@ class DeepLiftShap(DeepLift):
             the convergence deltas, `[batch · baselines]`, those of the first input first.
 
         Raises:
-            ValueError, TypeError: for an argument that does not fit; the message names it.
+            ValueError, TypeError: for an argument that does not fit; the message names it. Where Captum raises an
+                AssertionError it is one too; a target outside the output is an IndexError as well.
         """
         xs = _as_tuple("inputs", inputs)
         x0s = _background(inputs, baselines, len(xs))
@@ -314,9 +320,9 @@ def _as_tuple(name: str, given: Any) -> tuple[Tensor, ...]:
     values = tuple(given) if isinstance(given, tuple | list) else (given,)
     for value in values:
         if not isinstance(value, Tensor):
-            raise TypeError(f"{name} holds a {type(value).__name__}; accepted: a tensor or a tuple of tensors")
+            raise ArgumentTypeError(f"{name} holds a {type(value).__name__}; accepted: a tensor or a tuple of tensors")
     if not values:
-        raise ValueError(f"{name} is empty; at least one tensor is needed")
+        raise ArgumentValueError(f"{name} is empty; at least one tensor is needed")
     return values
 
 
@@ -326,7 +332,7 @@ def _baselines(inputs: Any, baselines: Any) -> tuple[Any, ...]:
         return (None,) * count
     values = tuple(baselines) if isinstance(baselines, tuple | list) else (baselines,)
     if len(values) != count:
-        raise ValueError(f"baselines holds {len(values)} for {count} input(s); accepted: one for each, or None")
+        raise ArgumentValueError(f"baselines holds {len(values)} for {count} input(s); accepted: one for each, or None")
     return values
 
 
@@ -334,15 +340,21 @@ def _background(inputs: Any, baselines: Any, count: int) -> tuple[Tensor, ...]:
     if callable(baselines):
         baselines = baselines(inputs) if inspect.signature(baselines).parameters else baselines()
     if baselines is None:
-        raise ValueError(
+        raise ArgumentValueError(
             "baselines is None; DeepLiftShap needs a background set: tensors [baselines, …], or a function"
         )
     values = _as_tuple("baselines", baselines)
     if len(values) != count:
-        raise ValueError(f"baselines holds {len(values)} tensors for {count} input(s); accepted: one for each")
+        raise ArgumentValueError(f"baselines holds {len(values)} tensors for {count} input(s); accepted: one for each")
+    for x, value in zip(_as_tuple("inputs", inputs), values, strict=True):
+        if value.dim() != x.dim() or value.shape[1:] != x.shape[1:]:
+            raise ArgumentValueError(
+                f"baselines hold shape {tuple(value.shape)} for inputs of shape {tuple(x.shape)}; accepted: one or "
+                f"more rows of shape {tuple(x.shape[1:])}"
+            )
     sizes = [len(value) if value.dim() else 0 for value in values]
     if len(set(sizes)) > 1 or not sizes[0]:
-        raise ValueError(f"baselines have {sizes} rows; accepted: one or more, as many in each tensor")
+        raise ArgumentValueError(f"baselines have {sizes} rows; accepted: one or more, as many in each tensor")
     return values
 
 
@@ -358,9 +370,12 @@ def _rows(value: Any, index: Tensor, batch: int) -> Any:
 
 def _rows_of_target(target: Target, index: Tensor, batch: int) -> Any:
     if isinstance(target, list):
-        target = torch.tensor(target, device="cpu")
-    many = isinstance(target, Tensor) and target.numel() > 1
-    return _rows(target, index, batch) if many else target
+        target = listed(target)
+    if not isinstance(target, Tensor) or target.numel() == 1:
+        return target
+    if target.dim() == 0 or len(target) != batch:
+        raise ArgumentValueError(f"target has shape {tuple(target.shape)} for {batch} inputs; accepted: one per input")
+    return target[index]
 
 
 def _target(target: Target, batch: int) -> Any:
@@ -368,7 +383,7 @@ def _target(target: Target, batch: int) -> Any:
     if target is None:
         return _single
     if isinstance(target, list):
-        target = torch.tensor(target, device="cpu")
+        target = listed(target)
     if isinstance(target, Tensor) and target.numel() == 1:
         return int(target)
     return target
@@ -378,5 +393,5 @@ def _single(output: Tensor) -> Tensor:
     if not isinstance(output, Tensor):
         raise TypeError(f"the model returned a {type(output).__name__}; a tensor is needed")
     if output.dim() and output.numel() != len(output):
-        raise ValueError(f"target is None, and the model returned shape {tuple(output.shape)}: name a target")
+        raise ArgumentValueError(f"target is None, and the model returned shape {tuple(output.shape)}: name a target")
     return output.reshape(-1)

@@ -46,6 +46,21 @@ class InterceptionError(RuntimeError):
     """The activations met at the input and at the baseline cannot be paired, or lead from the output to no input."""
 
 
+class ArgumentValueError(ValueError, AssertionError):
+    """An argument's value, length or shape does not fit.
+
+    It is an AssertionError too, which Captum raises, so that code written for Captum catches it.
+    """
+
+
+class ArgumentTypeError(TypeError, AssertionError):
+    """An argument's type or dtype does not fit; an AssertionError too, as :class:`ArgumentValueError`."""
+
+
+class TargetIndexError(ArgumentValueError, IndexError):
+    """A target lies outside the model's output; Captum raises an IndexError for it."""
+
+
 def warn(message: str, category: type[Warning]) -> None:
     """Issue a warning that points at the caller outside this package."""
     warnings.warn(message, category, skip_file_prefixes=(_PACKAGE,))

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeplift_fast.errors import ArgumentTypeError, ArgumentValueError, TargetIndexError
+
 Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | Callable[[Any], Tensor] | None
 
 
@@ -54,8 +56,9 @@ def indices(output: Tensor, target: Target) -> Tensor | None:
         int64 `[batch, k]` for an output of `k + 1` dimensions, or `None` for a callable target.
 
     Raises:
-        TypeError: if `target` has an unknown type or dtype.
-        ValueError: if it does not fit the output's shape, or lies outside it.
+        ArgumentTypeError: if `target` has an unknown type or dtype.
+        ArgumentValueError: if it does not fit the output's shape.
+        TargetIndexError: if it lies outside the output.
     """
     if callable(target):
         return None
@@ -71,20 +74,20 @@ def indices(output: Tensor, target: Target) -> Tensor | None:
     elif isinstance(target, tuple) and target and all(map(_is_index, target)):
         found = torch.tensor([int(t) for t in target], device=output.device).expand(batch, len(target))
     else:
-        raise TypeError(
+        raise ArgumentTypeError(
             f"target is {target!r}; accepted: None, an int, a tuple of ints, an int64 tensor of shape ({batch},), "
             "a list with one per sample, or a callable on the model's output"
         )
     if not classes:
         classes = torch.Size([1])
     if found.shape[1] != len(classes):
-        raise ValueError(
+        raise ArgumentValueError(
             f"target gives {found.shape[1]} index(es) per sample; an output of shape {tuple(output.shape)} needs "
             f"{len(classes)}"
         )
     limits = torch.tensor(classes, device=output.device)
     if ((found < -limits) | (found >= limits)).any():
-        raise ValueError(f"target lies outside the model's output of shape {tuple(output.shape)}; got {target}")
+        raise TargetIndexError(f"target lies outside the model's output of shape {tuple(output.shape)}; got {target}")
     return torch.where(found < 0, found + limits, found)[:, : output.dim() - 1]
 
 
@@ -123,7 +126,9 @@ def listed(target: list[Any]) -> Tensor:
     """One target per sample as a tensor: from ints, or from tuples of as many ints each."""
     rows = [each if isinstance(each, tuple | list) else (each,) for each in target]
     if not rows or len({len(row) for row in rows}) > 1 or not all(_is_index(each) for row in rows for each in row):
-        raise TypeError(f"target is {target!r}; a list must hold one int per sample, or one tuple of ints per sample")
+        raise ArgumentTypeError(
+            f"target is {target!r}; a list must hold one int per sample, or one tuple of ints per sample"
+        )
     found = torch.tensor([[int(each) for each in row] for row in rows], device="cpu")
     return found if isinstance(target[0], tuple | list) else found[:, 0]
 
@@ -142,7 +147,7 @@ def _is_index(value: Any) -> bool:
 
 def _largest(output: Tensor) -> Tensor:
     if output.dim() > 2:
-        raise ValueError(
+        raise ArgumentValueError(
             f"target is None, and the model's output has shape {tuple(output.shape)}: name a target (a tuple of ints "
             "or a callable on the output)"
         )
@@ -153,13 +158,13 @@ def _largest(output: Tensor) -> Tensor:
 
 def _per_sample(target: Tensor, batch: int) -> Tensor:
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-        raise TypeError(f"target is a tensor of {target.dtype}; accepted: an integer tensor")
+        raise ArgumentTypeError(f"target is a tensor of {target.dtype}; accepted: an integer tensor")
     if target.is_inference():
         target = target.clone()  # autograd keeps it
     if target.dim() == 0:
         return target.expand(batch, 1).long()
     if target.shape != (batch,) and (target.dim() != 2 or target.shape[0] != batch):
-        raise ValueError(f"target has shape {tuple(target.shape)}; accepted: ({batch},), one class per sample")
+        raise ArgumentValueError(f"target has shape {tuple(target.shape)}; accepted: ({batch},), one class per sample")
     return target.reshape(batch, -1).long()
 
 

@@ -7,6 +7,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+from deeplift_fast.errors import ArgumentTypeError, ArgumentValueError
 from deeplift_fast.read_back import ReadBack
 
 
@@ -20,25 +21,26 @@ def resolve(name: Hashable, x: Tensor, baseline: Tensor | Real | None) -> Tensor
             its dtype or of integers.
 
     Raises:
-        TypeError: if it is none of these, or its dtype is another floating-point one than that of `x`.
-        ValueError: if its shape or device does not fit, or it holds NaN or inf.
+        ArgumentTypeError: if it is none of these, or its dtype is another floating-point one than that of `x`.
+        ArgumentValueError: if its shape or device does not fit.
+        ValueError: if it holds NaN or inf.
     """
     if baseline is None:
         return torch.zeros_like(x)
     if isinstance(baseline, Real):
         baseline = torch.full_like(x, float(baseline))
     if not isinstance(baseline, Tensor):
-        raise TypeError(
+        raise ArgumentTypeError(
             f"the baseline of input {name!r} is a {type(baseline).__name__}; accepted: None, a number, or a tensor"
         )
     if baseline.device != x.device:
-        raise ValueError(f"the baseline of input {name!r} is on {baseline.device}, the input on {x.device}")
+        raise ArgumentValueError(f"the baseline of input {name!r} is on {baseline.device}, the input on {x.device}")
     if not baseline.is_floating_point() and not baseline.is_complex():
         baseline = baseline.to(x.dtype)
     if baseline.dtype != x.dtype:
-        raise TypeError(f"the baseline of input {name!r} is {baseline.dtype}, the input {x.dtype}; convert one")
+        raise ArgumentTypeError(f"the baseline of input {name!r} is {baseline.dtype}, the input {x.dtype}; convert one")
     if baseline.shape not in (x.shape, x.shape[1:], (1, *x.shape[1:])):
-        raise ValueError(
+        raise ArgumentValueError(
             f"the baseline of input {name!r} has shape {tuple(baseline.shape)}; accepted: that of the input, "
             f"{tuple(x.shape)}, or that of one sample, {tuple(x.shape[1:])}"
         )
