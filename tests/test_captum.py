@@ -302,6 +302,43 @@ class TestReturnedDelta:
         for key, value in model.state_dict().items():
             assert torch.equal(value, before[key]), key
 
+    @pytest.mark.parametrize("explainer", [DeepLift, DeepLiftShap])
+    @pytest.mark.parametrize("training", [False, True])
+    @pytest.mark.parametrize("steps", [1, 3])
+    @pytest.mark.filterwarnings("ignore::deeplift_fast.TrainingModeWarning")
+    @pytest.mark.filterwarnings("ignore::deeplift_fast.InterceptionWarning")
+    def test_runs_nothing_more_of_several_inputs_with_further_arguments(self, explainer, training, steps):
+        torch.manual_seed(0)
+        model = Counting().double().train(training)
+
+        class Several(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inner, self.seen = model, 0
+
+            def forward(self, a, b, scale, shift=0.0):
+                self.seen += 1
+                return self.inner(a * b.exp()) * scale + shift
+
+        outer, runs = Several().train(training), []
+        before = {key: value.clone() for key, value in outer.state_dict().items()}
+        inputs, background = (normal(4, 6), normal(4, 6, seed=2)), (normal(4, 6, seed=1), normal(4, 6, seed=3))
+        for wanted in (False, True):
+            calls.clear()
+            torch.manual_seed(1)
+            found = explainer(outer, steps=steps).attribute(
+                inputs, background, [0, 1, 1, 0], (normal(4, 1, seed=4), 0.5), return_convergence_delta=wanted
+            )
+            runs.append((list(calls), torch.get_rng_state(), outer.seen, found[0] if wanted else found))
+        assert runs[0][0] == runs[1][0]
+        assert torch.equal(runs[0][1], runs[1][1])
+        assert runs[0][2] == runs[1][2] == 0
+        for a, b in zip(runs[0][3], runs[1][3], strict=True):
+            assert torch.equal(a, b)
+        assert found[1].abs().max() < 1e-12
+        for key, value in outer.state_dict().items():
+            assert torch.equal(value, before[key]), key
+
     def test_is_that_of_what_a_custom_function_made(self):
         explainer, x = DeepLift(classifier()), normal(5, 6)
         found, delta = explainer.attribute(

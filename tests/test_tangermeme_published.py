@@ -12,6 +12,7 @@ rule written down once more in float64. One has some right ones, and one has non
 
 import pytest
 import torch
+import torch.nn.functional as F
 from naive_deeplift import multipliers
 from tangermeme_cases import (
     CASES,
@@ -150,6 +151,73 @@ def test_converges_to_a_ten_millionth_in_float32():
     for x, x0 in zip(sequences(), dinucleotide_shuffles(3), strict=False):
         _, delta = DeepLiftShap(model).attribute(x[None], x0, 0, return_convergence_delta=True)
         assert delta.abs().max() < 1e-7
+
+
+class Dna(nn.Module):
+    """As tangermeme's: convolutions over one-hot sequences `[batch, 4, length]` with one activation and one pool."""
+
+    def __init__(self, activation, pool):
+        super().__init__()
+        self.first, self.second = nn.Conv1d(4, 8, 3, padding="same"), nn.Conv1d(8, 8, 3, padding="same")
+        self.activation, self.pool, self.drop, self.last = activation, pool, nn.Dropout(0.5), nn.Linear(80, 2)
+
+    def forward(self, x, shift=0.0, factor=1.0):
+        x = self.pool(self.activation(self.first(x)))
+        x = self.activation(self.second(x)) + x
+        return self.last(self.drop(x).flatten(1)) * factor + shift
+
+
+def letters(count, length=20, seed=0):
+    drawn = torch.randint(0, 4, (count, length), generator=torch.Generator().manual_seed(seed))
+    return F.one_hot(drawn, 4).mT.float()
+
+
+ACTIVATIONS = [nn.ReLU(), nn.LeakyReLU(), nn.ELU(), nn.Softplus(), nn.Tanh(), nn.Sigmoid()]
+
+
+class TestFacts:
+    @pytest.mark.parametrize("rules", ["complete", "rescale"])
+    @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda each: type(each).__name__)
+    def test_reused_modules_converge(self, activation, rules):
+        torch.manual_seed(0)
+        model = Dna(activation, nn.MaxPool1d(2)).eval()
+        found, delta = DeepLiftShap(model, rules=rules).attribute(
+            letters(3), letters(4, seed=1), 1, return_convergence_delta=True
+        )
+        assert found.shape == (3, 4, 20)
+        assert delta.abs().max() < 1e-6
+
+    def test_a_sequence_is_attributed_by_itself(self):
+        torch.manual_seed(0)
+        explainer, x, background = (
+            DeepLiftShap(Dna(nn.ReLU(), nn.MaxPool1d(2)).eval()),
+            letters(6),
+            letters(4, seed=1),
+        )
+        whole = explainer.attribute(x, background, 0)
+        torch.testing.assert_close(explainer.attribute(x[2:3], background, 0), whole[2:3])
+        assert not torch.allclose(whole[0], whole[1])
+
+    def test_arguments_shift_and_scale(self):
+        torch.manual_seed(0)
+        explainer, x = DeepLiftShap(Dna(nn.ReLU(), nn.MaxPool1d(2)).eval()), letters(3)
+        plain = explainer.attribute(x, letters(4, seed=1), 0)
+        factor = torch.tensor([[1.0], [2.0], [-3.0]])
+        found = explainer.attribute(x, letters(4, seed=1), 0, additional_forward_args=(0.7, factor))
+        torch.testing.assert_close(found, plain * factor[..., None])
+
+    def test_a_linear_model_has_its_weights(self):
+        layer, x, background = nn.Linear(80, 3), letters(5), letters(4, seed=1)
+        found = DeepLiftShap(nn.Sequential(nn.Flatten(), layer)).attribute(x, background, 2)
+        torch.testing.assert_close(found, layer.weight[2].reshape(4, 20) * (x - background.mean(0)))
+
+    def test_a_square_root_written_as_a_function(self):
+        def model(x):
+            return (x.sum((1, 2), keepdim=False) + 3).sqrt()[:, None]
+
+        found, delta = DeepLift(model).attribute(letters(2), 0, 0, return_convergence_delta=True)
+        torch.testing.assert_close(found.sum((1, 2)), torch.full((2,), 23**0.5 - 3**0.5))
+        assert delta.abs().max() < 1e-6
 
 
 LAYERS = {
