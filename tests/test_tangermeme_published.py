@@ -146,6 +146,12 @@ def test_multipliers_are_those_of_the_rule_written_naively():
         torch.testing.assert_close(found, multipliers(model, x, x0), rtol=1e-7, atol=1e-10)
 
 
+def test_a_target_outside_the_output_is_an_index_error():
+    x0 = dinucleotide_shuffles(3)[0]
+    with pytest.raises(IndexError, match=r"target lies outside the model's output of shape \(3, 1\); got 999"):
+        DeepLiftShap(CASES["dense"].model()).attribute(sequences()[:1], x0, target=999)
+
+
 def test_converges_to_a_ten_millionth_in_float32():
     model = CASES["deepsea"].model()
     for x, x0 in zip(sequences(), dinucleotide_shuffles(3), strict=False):
