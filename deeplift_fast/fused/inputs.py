@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from deeplift_fast.feature_baselines import BaselineValue
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.entries import Tokens, Values
-from deeplift_fast.read_back import ReadBack
+from deeplift_fast.questions import Questions
 
 
 class Unfit(Exception):
@@ -37,12 +37,6 @@ def tokens_at(feature: Feature, baseline: BaselineValue, table: Tensor) -> tuple
         raise unfit(feature, "its baseline is an embedding of its own for each token")
     tokens = torch.where(baseline.embedded, len(table), baseline.value).long().contiguous()
     return tokens, torch.cat([table, baseline.embedding.to(table.dtype).unsqueeze(0)])
-
-
-def within(tokens: Tensor, size: int, static: bool) -> Tensor:
-    """Tokens that nobody has checked yet (`static`) brought into the vocabulary; what is wrong is found later."""
-    tokens = tokens.long().contiguous()
-    return tokens.clamp(0, size - 1) if static else tokens
 
 
 def require_linear(feature: Feature, layer: Any) -> None:
@@ -78,22 +72,15 @@ def step_mask(feature: Feature, schema: tuple[str, ...]) -> Tensor:
     return mask.any(-1) if mask.dim() == 3 else mask
 
 
-def require_flags(feature: Feature, mask: Tensor, ends: Tensor, static: bool, later: ReadBack) -> None:
+def require_flags(feature: Feature, mask: Tensor, ends: Tensor, questions: Questions) -> None:
     """Raise `Unfit` for a mask of steps with numbers other than 0 and 1; `ends` are its sums."""
     if mask.dtype == torch.bool or feature.mask is None:  # one derived from the values
         return
     steps, reason = mask.shape[1], "its mask holds numbers other than 0 and 1"
-    found = ends.max(), mask.min()
-    if static:
-        later.ask(found, lambda each: unfit_if(each[0] > steps or each[1] < 0, feature, reason))
-    else:
-        unfit_if(int(found[0]) > steps or bool(found[1] < 0), feature, reason)
+    questions.ask((ends.max(), mask.min()), lambda found: unfit_if(found[0] > steps or found[1] < 0, feature, reason))
 
 
-def require_same(feature: Feature, mask: Tensor, mask0: Tensor, what: str, static: bool, later: ReadBack) -> None:
+def require_same(feature: Feature, mask: Tensor, mask0: Tensor, what: str, questions: Questions) -> None:
     """Raise `Unfit` if the mask of the baseline is another one than that of the input."""
     reason = f"other {what} count as real at the baseline"
-    if static:
-        later.ask([(mask != mask0).any()], lambda found: unfit_if(bool(found[0]), feature, reason))
-    else:
-        unfit_if(not torch.equal(mask, mask0), feature, reason)
+    questions.ask([(mask != mask0).any()], lambda found: unfit_if(bool(found[0]), feature, reason))

@@ -10,8 +10,9 @@ from deeplift_fast import ops
 from deeplift_fast.feature_baselines import BaselineValue
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.entries import pooled
-from deeplift_fast.fused.inputs import tokens_at, unfit, within
+from deeplift_fast.fused.inputs import tokens_at, unfit
 from deeplift_fast.fused.pair import Pair
+from deeplift_fast.questions import Questions
 
 Contributions = Callable[[Tensor], Tensor]
 
@@ -22,16 +23,16 @@ def mean_of_tokens(
     mask: Tensor | None,
     layer: Any,
     table: Tensor,
-    static: bool,
+    questions: Questions,
 ) -> tuple[Pair, Contributions]:
     """The mean of real tokens' rows of `table`, which are their embeddings by `layer` or what is linear in these."""
     tokens0, table = tokens_at(feature, baseline, table)
-    value, value0 = within(feature.value, layer.num_embeddings, static), tokens0
-    value0 = within(value0, len(table), static)
+    value = questions.within(feature.value, layer.num_embeddings)
+    value0 = questions.within(tokens0, len(table))
     if mask is None or mask.shape != value.shape:
         raise unfit(feature, "its mask is not of its tokens' shape")
     count = mask.sum(1, keepdim=True).to(table.dtype)
-    if static:
+    if questions.static:
         sums = pooled(table, torch.cat([value, value0]))
         pair = Pair.stacked((sums.unflatten(0, (2, -1)) / count).flatten(0, 1))
     else:

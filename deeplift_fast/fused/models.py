@@ -22,13 +22,11 @@ from deeplift_fast.fused.inputs import (
     step_mask,
     unfit,
     unfit_if,
-    within,
 )
 from deeplift_fast.fused.means import mean_of_tokens, mean_of_values
 from deeplift_fast.fused.pair import Arithmetic, Pair
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.watched import Watched
-from deeplift_fast.read_back import ReadBack
 
 Segment = tuple[float, float]
 Contributions = Callable[[Tensor], Tensor]
@@ -60,13 +58,12 @@ class FusedModel(Protocol):
         baselines: Mapping[str, BaselineValue],
         arithmetic: Arithmetic,
         segment: Segment,
-        later: ReadBack,
     ) -> Ends:
         """Parts of the patient embedding and the way back from them.
 
         Raises:
             Unfit: for a shape or a mask that the layers were not written for. Where `arithmetic` is static, what only
-                the numbers tell is asked of `later`, and raised at its next read-back.
+                the numbers tell is raised with the answers.
         """
         ...
 
@@ -81,7 +78,6 @@ class OneByOne:
         baseline: BaselineValue,
         arithmetic: Arithmetic,
         segment: Segment,
-        later: ReadBack,
     ) -> tuple[Pair, Contributions]:
         """A feature's part of the patient embedding, `[samples, width]`, and from its multipliers to contributions."""
         raise NotImplementedError
@@ -92,12 +88,10 @@ class OneByOne:
         baselines: Mapping[str, BaselineValue],
         arithmetic: Arithmetic,
         segment: Segment,
-        later: ReadBack,
     ) -> Ends:
         """See :class:`FusedModel`."""
         found = {
-            key: self.feature(key, feature, baselines[key], arithmetic, segment, later)
-            for key, feature in features.items()
+            key: self.feature(key, feature, baselines[key], arithmetic, segment) for key, feature in features.items()
         }
 
         def back(multipliers: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -138,10 +132,9 @@ class FusedStageNet(Watched, OneByOne):
         baseline: BaselineValue,
         arithmetic: Arithmetic,
         segment: Segment,
-        later: ReadBack,
     ) -> tuple[Pair, Contributions]:
         """See :class:`OneByOne`."""
-        given = self._given(key, feature, baseline, arithmetic.static, later)
+        given = self._given(key, feature, baseline, arithmetic)
         lengths = given.ends
         if self._finish is stagenet_attention.finish and not arithmetic.static:
             lengths = stagenet_attention.needed(given.mask, given.ends, given.layer.module.conv_size)
@@ -153,12 +146,11 @@ class FusedStageNet(Watched, OneByOne):
         baselines: Mapping[str, BaselineValue],
         arithmetic: Arithmetic,
         segment: Segment,
-        later: ReadBack,
     ) -> Ends:
         """See :class:`FusedModel`."""
         if not arithmetic.static or self._group is None:
-            return super().features(features, baselines, arithmetic, segment, later)
-        given = {key: self._given(key, feature, baselines[key], True, later) for key, feature in features.items()}
+            return super().features(features, baselines, arithmetic, segment)
+        given = {key: self._given(key, feature, baselines[key], arithmetic) for key, feature in features.items()}
         end, back = self._group.run(list(given.values()), arithmetic, segment)
         return [end], lambda m: dict(zip(given, back(m[0]), strict=True))
 
@@ -169,9 +161,7 @@ class FusedStageNet(Watched, OneByOne):
             return None
         return lockstep.Group.of(list(self._layers.values()))
 
-    def _given(
-        self, key: str, feature: Feature, baseline: BaselineValue, static: bool, later: ReadBack
-    ) -> stagenet.Given:
+    def _given(self, key: str, feature: Feature, baseline: BaselineValue, arithmetic: Arithmetic) -> stagenet.Given:
         entry = entry_of(feature, baseline, embeddings(self._model)[key])
         schema = _schema(self._model, key)
         mask, given = step_mask(feature, schema), mask_of(feature, schema)
@@ -179,7 +169,7 @@ class FusedStageNet(Watched, OneByOne):
             raise unfit(feature, "its mask is one of steps, and PyHealth's layer takes one of codes")
         samples, steps = feature.value.shape[:2]
         ends = mask.sum(1, dtype=torch.int64)
-        require_flags(feature, mask, ends, static, later)
+        require_flags(feature, mask, ends, arithmetic.questions)
         ends = ends.clamp(1, steps)
         time = feature.parts[schema.index("time")] if "time" in schema else None
         if time is None:
@@ -209,7 +199,6 @@ class FusedTransformer(OneByOne):
         baseline: BaselineValue,
         arithmetic: Arithmetic,
         segment: Segment,
-        later: ReadBack,
     ) -> tuple[Pair, Contributions]:
         """See :class:`OneByOne`."""
         layer = embeddings(self._model)[key]
@@ -265,7 +254,6 @@ class FusedMLP(OneByOne):
         baseline: BaselineValue,
         arithmetic: Arithmetic,
         segment: Segment,
-        later: ReadBack,
     ) -> tuple[Pair, Contributions]:
         """See :class:`OneByOne`."""
         layer, mask = embeddings(self._model)[key], mask_of(feature, _schema(self._model, key))
@@ -275,7 +263,7 @@ class FusedMLP(OneByOne):
             whole = baseline.embedding is None and not arithmetic.static
             if key in self._projected and whole and feature.value.numel() >= len(table):
                 table, layers[0] = self._projected[key].table(), mlp.Shift(layers[0].bias)
-            x, entered = mean_of_tokens(feature, baseline, mask, layer, table, arithmetic.static)
+            x, entered = mean_of_tokens(feature, baseline, mask, layer, table, arithmetic.questions)
         elif not feature.is_token and feature.value.dim() in (2, 3):
             require_linear(feature, layer)
             x, entered = mean_of_values(feature, baseline.value, mask, layer)
@@ -305,11 +293,10 @@ class FusedRNN(Watched, OneByOne):
         baseline: BaselineValue,
         arithmetic: Arithmetic,
         segment: Segment,
-        later: ReadBack,
     ) -> tuple[Pair, Contributions]:
         """See :class:`OneByOne`."""
         entry = entry_of(feature, baseline, embeddings(self._model)[key])
-        lengths, longest = self._lengths(key, feature, baseline, arithmetic.static, later), entry.baseline.shape[1]
+        lengths, longest = self._lengths(key, feature, baseline, arithmetic), entry.baseline.shape[1]
         steps = Ragged.every(lengths, longest) if arithmetic.static else Ragged.of(lengths)
         rows, entered = entry.enter(steps.at)
         ends, back = rnn.run(self._layers[key], between(rows, *segment), steps, arithmetic, segment[0] == 0)
@@ -324,35 +311,33 @@ class FusedRNN(Watched, OneByOne):
 
         return steps.unsorted(ends), contributions
 
-    def _lengths(self, key: str, feature: Feature, baseline: BaselineValue, static: bool, later: ReadBack) -> Tensor:
+    def _lengths(self, key: str, feature: Feature, baseline: BaselineValue, arithmetic: Arithmetic) -> Tensor:
         """Real steps of each sample, from the mask given or as the model derives it from its embeddings."""
         if not feature.is_token and feature.value.dim() == 2:
             return torch.ones(len(feature.value), dtype=torch.int64, device=feature.value.device)
         schema = _schema(self._model, key)
         mask = feature.parts[schema.index("mask")] if "mask" in schema else None
         if mask is None:
-            mask = self._embedded(key, feature, feature.value, static)
+            mask = self._embedded(key, feature, feature.value, arithmetic)
             if not baseline.keeps_mask:
-                mask0 = self._embedded(key, feature, baseline.value, static)
-                require_same(feature, mask, mask0, "steps", static, later)
+                mask0 = self._embedded(key, feature, baseline.value, arithmetic)
+                require_same(feature, mask, mask0, "steps", arithmetic.questions)
         elif mask.dim() == 3:
             mask = mask.int().sum(-1) > 0
         if mask.shape != feature.value.shape[:2]:
             raise unfit(feature, "its mask does not tell which steps are real")
         lengths, longest = mask.sum(-1, dtype=torch.int64), mask.shape[1]
-        if not static:
-            return lengths.clamp(min=1)
         if mask.dtype != torch.bool:
             reason = "its mask holds numbers other than 0 and 1"
-            later.ask([lengths.max()], lambda found: unfit_if(found[0] > longest, feature, reason))
+            arithmetic.questions.ask([lengths.max()], lambda found: unfit_if(found[0] > longest, feature, reason))
         return lengths.clamp(1, longest)
 
-    def _embedded(self, key: str, feature: Feature, value: Tensor, static: bool) -> Tensor:
+    def _embedded(self, key: str, feature: Feature, value: Tensor, arithmetic: Arithmetic) -> Tensor:
         """Which steps' embeddings are other than 0."""
         layer = embeddings(self._model)[key]
         if not feature.is_token:
             return layer(value).abs().sum(-1) != 0
-        value = within(value, layer.num_embeddings, static)
+        value = arithmetic.questions.within(value, layer.num_embeddings)
         if value.dim() == 2:
             return (layer.weight.abs().sum(-1) != 0)[value]
         return pooled(layer.weight, value.flatten(0, 1)).unflatten(0, value.shape[:2]).abs().sum(-1) != 0

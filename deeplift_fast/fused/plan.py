@@ -9,44 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplift_fast.diagnostics import Tally
 from deeplift_fast.feature_baselines import BaselineValue
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.models import FUSED, FusedModel
 from deeplift_fast.fused.pair import Arithmetic, Pair
 from deeplift_fast.fused.recognise import family, obstacle, parameters_of
 from deeplift_fast.options import Options
-from deeplift_fast.read_back import ReadBack
+from deeplift_fast.questions import NOW, Later, Questions
 
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 _TOLERANCE_ON_GPU = {torch.float32: 1e-2, torch.float64: 1e-9}  # the model's own cuDNN layers may round to TF32
 CHECKED = 2  # samples that the self-check compares
-FUSED_RULE = "fused"
 AT_ONCE_ON_GPU = 16  # times as many samples as on the CPU, whose caches set that number
 
 static_on_cpu = False  # whether the route for GPUs is taken on the CPU as well: for tests
 
 Features = Mapping[str, Feature]
 Baselines = Mapping[str, BaselineValue]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the fused layers give.
-
-    Attributes:
-        contributions: by feature key, in the values' shapes; nothing in them is scaled.
-        output: `f(x)` at the target, `[batch]`.
-        baseline_output: `f(x0)` at the target, `[batch]`.
-        target: int64 `[batch, 1]`.
-        tally: the layers.
-    """
-
-    contributions: dict[Any, Tensor]
-    output: Tensor
-    baseline_output: Tensor
-    target: Tensor
-    tally: Tally
 
 
 class Plan:
@@ -70,7 +49,7 @@ class Plan:
         modules: list[Any],
         own: Callable[[int], Tensor],
         given: tuple[Features, Baselines],
-        later: ReadBack,
+        questions: Questions,
     ) -> FusedModel | None:
         """The fused layers, or `None` where they do not agree with the model's own forward pass.
 
@@ -79,7 +58,7 @@ class Plan:
             modules: all of its modules, from :func:`deeplift_fast.fused.recognise.modules_of`.
             own: the model's own logits of the first samples of the batch, `[n, classes]`.
             given: the batch.
-            later: what was asked of the batch, read back before the model runs itself.
+            questions: those to the batch; they are answered before the model runs itself.
 
         Raises:
             Unfit: for a batch that the layers were not written for.
@@ -99,7 +78,7 @@ class Plan:
                 self._weights = weights
                 _wait_for(parameters_of(modules))
             if not self._checked:
-                later.fetch()
+                questions.fetch()
                 self.unfit, self._checked = self._check(model, self._fused, own, given)
             return self._fused if self.unfit is None else None
 
@@ -110,10 +89,10 @@ class Plan:
         """What keeps the fused layers from this model, and whether that was found out."""
         features, baselines = _chosen(*given, slice(0, CHECKED))
         device = next(iter(features.values())).value.device
-        arithmetic, later = Arithmetic("rescale", is_static(device)), ReadBack()
+        arithmetic = Arithmetic("rescale", questions_on(device))
         with torch.inference_mode(False), torch.no_grad():
-            logits, _, _ = _logits(model, fused, features, baselines, arithmetic, (0.0, 1.0), later)
-        later.fetch()
+            logits, _, _ = _logits(model, fused, (features, baselines), arithmetic, (0.0, 1.0))
+        arithmetic.questions.fetch()
         ours, theirs = logits.x, own(CHECKED)
         if ours.shape != theirs.shape:
             return f"{type(model).__name__}'s own logits have another shape", False
@@ -153,60 +132,47 @@ def is_static(device: torch.device) -> bool:
     return static_on_cpu or device.type == "cuda"
 
 
-def run(
-    model: Any,
-    fused: FusedModel,
-    features: Features,
-    baselines: Baselines,
-    target: int | None,
-    options: Options,
-    later: ReadBack,
-) -> Found:
-    """Contributions of a batch; arguments as for :func:`deeplift_fast.fused.route.attribute`.
+def questions_on(device: torch.device) -> Questions:
+    """How numbers on a device are asked for."""
+    return Later() if is_static(device) else NOW
+
+
+@dataclass(frozen=True)
+class Call:
+    """The request that a model answers for any batch; fields as for :func:`deeplift_fast.fused.route.attribute`."""
+
+    model: Any
+    fused: FusedModel
+    target: int | None
+    options: Options
+
+
+# Contributions by feature key, `f(x)` and `f(x0)` at the target, `[batch]`, and the target, int64 `[batch, 1]`.
+Part = tuple[dict[str, Tensor], Tensor, Tensor, Tensor]
+
+
+def run(call: Call, features: Features, baselines: Baselines, questions: Questions) -> Part:
+    """Contributions of a batch, of which nothing is scaled.
 
     Raises:
         Unfit: for a batch that the layers were not written for.
     """
-    value = next(iter(features.values())).value
-    size, static = value.shape[0], is_static(value.device)
-    at_once = fused.at_once * AT_ONCE_ON_GPU if static else fused.at_once
+    size = next(iter(features.values())).value.shape[0]
+    at_once = call.fused.at_once * AT_ONCE_ON_GPU if questions.static else call.fused.at_once
 
-    def part_of(features: Features, baselines: Baselines) -> Part:
-        return _run_part(
-            model, fused, features, baselines, target, Arithmetic(options.rules, static), options.steps, later
-        )
+    def part_of(samples: Tensor | slice) -> Part:
+        return _run_part(call, *_chosen(features, baselines, samples), questions)
 
     if size <= at_once:
-        found = part_of(features, baselines)
-    elif static:
-        parts = [slice(first, first + at_once) for first in range(0, size, at_once)]
-        found = _joined([part_of(*_chosen(features, baselines, part)) for part in parts])
-    else:
-        order = _by_length(features)
-        found = _joined([
-            part_of(*_chosen(features, baselines, some))
-            for some in order.tensor_split(-(-size // at_once))
-        ], torch.argsort(order))  # fmt: skip
-    contributions, output, baseline_output, chosen = found
-    tally = Tally()
-    for _ in features:
-        tally.count(fused.layer, FUSED_RULE)
-    return Found({**contributions}, output, baseline_output, chosen, tally)
+        return _run_part(call, features, baselines, questions)
+    if questions.static:
+        return _joined([part_of(slice(first, first + at_once)) for first in range(0, size, at_once)])
+    order = _by_length(features)
+    return _joined([part_of(some) for some in order.tensor_split(-(-size // at_once))], torch.argsort(order))
 
 
-Part = tuple[dict[str, Tensor], Tensor, Tensor, Tensor]
-
-
-def _run_part(
-    model: Any,
-    fused: FusedModel,
-    features: Features,
-    baselines: Baselines,
-    target: int | None,
-    arithmetic: Arithmetic,
-    steps: int,
-    later: ReadBack,
-) -> Part:
+def _run_part(call: Call, features: Features, baselines: Baselines, questions: Questions) -> Part:
+    model, steps, arithmetic = call.model, call.options.steps, Arithmetic(call.options.rules, questions)
     totals: dict[str, Tensor] = {}
     chosen = torch.empty(0, device=model.device)
     output = baseline_output = chosen
@@ -214,9 +180,9 @@ def _run_part(
         for k in range(steps, 0, -1):
             # Of several segments, the one that starts is the end nearer to the input, as in the generic walk.
             segment = (0.0, 1.0) if steps == 1 else (k / steps, (k - 1) / steps)
-            pair, back, parts = _logits(model, fused, features, baselines, arithmetic, segment, later)
+            pair, back, parts = _logits(model, call.fused, (features, baselines), arithmetic, segment)
             if k == steps:
-                chosen = _target(pair.x if steps == 1 else pair.x0, target)
+                chosen = _target(pair.x if steps == 1 else pair.x0, call.target)
             ends = _at(chosen, pair)
             if k == steps:
                 output = ends[0 if steps == 1 else 1]
@@ -249,17 +215,11 @@ def _at(chosen: Tensor, logits: Pair) -> tuple[Tensor, Tensor]:
 
 
 def _logits(
-    model: Any,
-    fused: FusedModel,
-    features: Features,
-    baselines: Baselines,
-    arithmetic: Arithmetic,
-    segment: Any,
-    later: ReadBack,
+    model: Any, fused: FusedModel, given: tuple[Features, Baselines], arithmetic: Arithmetic, segment: Any
 ) -> tuple[Pair, Callable[[list[Tensor]], dict[str, Tensor]], int]:
     """Also the way back from the multipliers of the patient embedding's parts, and how many these are."""
     bias = model.fc.weight.new_zeros(len(model.fc.weight)) if model.fc.bias is None else model.fc.bias
-    ends, back = fused.features(features, baselines, arithmetic, segment, later)
+    ends, back = fused.features(*given, arithmetic, segment)
     found = None
     for end, weight in zip(ends, model.fc.weight.chunk(len(ends), 1), strict=True):
         found = _added(found, end, weight.T, bias)
@@ -318,4 +278,4 @@ def _versions(weights: list[Any]) -> Any:
     return [(id(weight), weight.data_ptr(), weight._version) for weight in weights]
 
 
-__all__ = ["Found", "Plan", "is_static", "plan_for", "run", "unusable"]
+__all__ = ["Call", "Plan", "is_static", "plan_for", "questions_on", "run", "unusable"]
