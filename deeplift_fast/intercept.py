@@ -14,7 +14,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.overrides import TorchFunctionMode
 
 from deeplift_fast.diagnostics import OPTIONS, UNPAIRED, Tally
-from deeplift_fast.errors import InterceptionError, InterceptionWarning, warn
+from deeplift_fast.errors import Diverged, InterceptionError, InterceptionWarning, warn
 from deeplift_fast.isolation import ShadowState
 from deeplift_fast.rules.call import Arguments, Call, is_floating, mapped, same_choices, still
 from deeplift_fast.rules.ruleset import Meeting, RuleSet
@@ -174,18 +174,6 @@ class Draws:
         kept = self.found[self._position] if self._position < len(self.found) else None
         self._position += 1
         return drawn if kept is None or kept.shape != drawn.shape else kept.clone()
-
-
-class Diverged(InterceptionError):
-    """The two streams took different paths."""
-
-    def __init__(self, position: int, actual: str, baseline: str) -> None:
-        super().__init__(
-            f"activation {position + 1} of the forward pass is {actual} at the input but {baseline} at the baseline: "
-            "the model took another path there. Choose a baseline that takes the same path (same shapes, lengths and "
-            'masks), make the model\'s control flow independent of the attributed values, or use rules="complete", '
-            "which attributes what differs by its gradient."
-        )
 
 
 class Pass(IsolatedPass):

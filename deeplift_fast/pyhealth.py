@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from deeplift_fast import as_read, given_baselines, predictions, several_baselines
 from deeplift_fast.attribution import Attribution
 from deeplift_fast.diagnostics import Report
-from deeplift_fast.errors import BaselineWarning, FusionWarning, warn
+from deeplift_fast.errors import BaselineWarning, FusionWarning, NotFused, warn
 from deeplift_fast.feature_baselines import Baseline, BaselineValue, Everywhere, FeatureBaseline, Given
 from deeplift_fast.features import Feature, check_embeddable, read_features, require_known_dtype
 from deeplift_fast.fused import route
@@ -390,7 +390,7 @@ class DeepLift(BaseInterpreter):
                 self.model, inputs, baselines, target, options,
                 lambda count: self._generic.own_logits(features, batch, count), questions, self._graphs,
             )  # fmt: skip
-        except route.NotFused as error:
+        except NotFused as error:
             if str(error):
                 self._warn_once(
                     f"{type(self.model).__name__} is attributed operation by operation, which is slower: {error}; "

@@ -12,8 +12,8 @@ from torch.utils import _pytree as pytree
 from deeplift_fast import targets
 from deeplift_fast.completeness import convergence_delta
 from deeplift_fast.diagnostics import Tally
-from deeplift_fast.errors import InterceptionError
-from deeplift_fast.intercept import Diverged, Draws, Pass, Records
+from deeplift_fast.errors import Diverged, InterceptionError
+from deeplift_fast.intercept import Draws, Pass, Records
 from deeplift_fast.isolation import Kept, ShadowState, isolated
 from deeplift_fast.result import Attribution
 from deeplift_fast.rules.rescale import RescaleRules

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, override
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +48,7 @@ class Entry(Protocol):
 
 
 @dataclass(frozen=True)
-class Tokens:
+class Tokens(Entry):
     """Tokens, `[batch, steps]` or `[batch, steps, slots]`; a step's numbers are the sum of its tokens' embeddings.
 
     Attributes:
@@ -62,8 +62,8 @@ class Tokens:
     table: Tensor
     layer: None = field(default=None, init=False)
 
+    @override
     def enter(self, rows: Rows, rows0: Rows | None = None) -> tuple[Pair, Contributions]:
-        """See :class:`Entry`."""
         slots = [_slots(tokens) for tokens in (self.value, self.baseline)]
         both = rows.stacked(*slots)
         if both is None:
@@ -82,7 +82,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Values:
+class Values(Entry):
     """Continuous values, `[batch, steps, size]`.
 
     Attributes:
@@ -95,8 +95,8 @@ class Values:
     baseline: Tensor
     layer: nn.Linear
 
+    @override
     def enter(self, rows: Rows, rows0: Rows | None = None) -> tuple[Pair, Contributions]:
-        """See :class:`Entry`."""
         both = rows.stacked(self.value, self.baseline)
         if both is not None:
             pair = Pair.stacked(both)

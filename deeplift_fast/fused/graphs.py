@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, override
 
 import torch
 from pyhealth.models import MLP, RNN, StageAttentionNet, Transformer
@@ -52,7 +52,7 @@ class Graph(Protocol):
         ...
 
 
-class CudaGraph:
+class CudaGraph(Graph):
     """A :class:`Graph` of `torch.cuda.CUDAGraph`; see "CUDA Graphs" in PyTorch's "CUDA semantics"."""
 
     def __init__(self, device: torch.device) -> None:
@@ -60,8 +60,8 @@ class CudaGraph:
         self._graph = torch.cuda.CUDAGraph()
         self._free = torch.cuda.Event()
 
+    @override
     def capture(self, function: Callable[[], list[Tensor]]) -> list[Tensor]:
-        """See :class:`Graph`."""
         with torch.cuda.device(self._device):
             aside = torch.cuda.Stream(self._device)
             aside.wait_stream(torch.cuda.current_stream(self._device))
@@ -72,16 +72,16 @@ class CudaGraph:
             with torch.cuda.graph(self._graph):
                 return function()
 
+    @override
     def replay(self) -> None:
-        """See :class:`Graph`."""
         self._graph.replay()
 
+    @override
     def begin(self) -> None:
-        """See :class:`Graph`."""
         torch.cuda.current_stream(self._device).wait_event(self._free)
 
+    @override
     def end(self) -> None:
-        """See :class:`Graph`."""
         self._free.record(torch.cuda.current_stream(self._device))
 
 

@@ -5,14 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deeplift_fast.errors import Unfit
 from deeplift_fast.feature_baselines import BaselineValue
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.entries import Tokens, Values
 from deeplift_fast.questions import Questions
-
-
-class Unfit(Exception):
-    """A batch that the fused layers were not written for; its text says why."""
 
 
 def entry_of(feature: Feature, baseline: BaselineValue, layer: Any) -> Tokens | Values:

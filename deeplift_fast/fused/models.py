@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, override
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +68,7 @@ class FusedModel(Protocol):
         ...
 
 
-class OneByOne:
+class OneByOne(FusedModel):
     """Features that each go through layers of their own, one after the other."""
 
     def feature(
@@ -82,6 +82,7 @@ class OneByOne:
         """A feature's part of the patient embedding, `[samples, width]`, and from its multipliers to contributions."""
         raise NotImplementedError
 
+    @override
     def features(
         self,
         features: Mapping[str, Feature],
@@ -89,7 +90,6 @@ class OneByOne:
         arithmetic: Arithmetic,
         segment: Segment,
     ) -> Ends:
-        """See :class:`FusedModel`."""
         found = {
             key: self.feature(key, feature, baselines[key], arithmetic, segment) for key, feature in features.items()
         }
@@ -125,6 +125,7 @@ class FusedStageNet(Watched, OneByOne):
         }
         super().__init__([*model.stagenet.values(), *map(_linear, embeddings(model).values())])
 
+    @override
     def feature(
         self,
         key: str,
@@ -133,13 +134,13 @@ class FusedStageNet(Watched, OneByOne):
         arithmetic: Arithmetic,
         segment: Segment,
     ) -> tuple[Pair, Contributions]:
-        """See :class:`OneByOne`."""
         given = self._given(key, feature, baseline, arithmetic)
         lengths = given.ends
         if self._finish is stagenet_attention.finish and not arithmetic.static:
             lengths = stagenet_attention.needed(given.mask, given.ends, given.layer.module.conv_size)
         return stagenet.run(given, lengths, arithmetic, segment, self._finish)
 
+    @override
     def features(
         self,
         features: Mapping[str, Feature],
@@ -147,7 +148,6 @@ class FusedStageNet(Watched, OneByOne):
         arithmetic: Arithmetic,
         segment: Segment,
     ) -> Ends:
-        """See :class:`FusedModel`."""
         if not arithmetic.static or self._group is None:
             return super().features(features, baselines, arithmetic, segment)
         given = {key: self._given(key, feature, baselines[key], arithmetic) for key, feature in features.items()}
@@ -188,10 +188,11 @@ class FusedTransformer(OneByOne):
     def __init__(self, model: Any) -> None:
         self._model = model
 
+    @override
     def is_outdated(self) -> bool:
-        """See :class:`FusedModel`."""
         return False  # nothing is packed
 
+    @override
     def feature(
         self,
         key: str,
@@ -200,7 +201,6 @@ class FusedTransformer(OneByOne):
         arithmetic: Arithmetic,
         segment: Segment,
     ) -> tuple[Pair, Contributions]:
-        """See :class:`OneByOne`."""
         layer = embeddings(self._model)[key]
         entry = entry_of(feature, baseline, layer)
         mask = self._mask(key, feature)
@@ -243,10 +243,11 @@ class FusedMLP(OneByOne):
             if mlp.Projected.pays(layer, model.mlp[key][0])
         }
 
+    @override
     def is_outdated(self) -> bool:
-        """See :class:`FusedModel`."""
         return False  # a table is looked at when it is used
 
+    @override
     def feature(
         self,
         key: str,
@@ -255,7 +256,6 @@ class FusedMLP(OneByOne):
         arithmetic: Arithmetic,
         segment: Segment,
     ) -> tuple[Pair, Contributions]:
-        """See :class:`OneByOne`."""
         layer, mask = embeddings(self._model)[key], mask_of(feature, _schema(self._model, key))
         layers = list(self._model.mlp[key])
         if feature.is_token and isinstance(layer, nn.Embedding) and feature.value.dim() == 2:
@@ -286,6 +286,7 @@ class FusedRNN(Watched, OneByOne):
         }
         super().__init__([*model.rnn.values(), *map(_linear, embeddings(model).values())])
 
+    @override
     def feature(
         self,
         key: str,
@@ -294,7 +295,6 @@ class FusedRNN(Watched, OneByOne):
         arithmetic: Arithmetic,
         segment: Segment,
     ) -> tuple[Pair, Contributions]:
-        """See :class:`OneByOne`."""
         entry = entry_of(feature, baseline, embeddings(self._model)[key])
         lengths, longest = self._lengths(key, feature, baseline, arithmetic), entry.baseline.shape[1]
         steps = Ragged.every(lengths, longest) if arithmetic.static else Ragged.of(lengths)

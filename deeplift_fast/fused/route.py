@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
+from deeplift_fast.errors import NotFused, Unfit
 from deeplift_fast.feature_baselines import BaselineValue
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.graphs import Graphs
-from deeplift_fast.fused.inputs import Unfit
 from deeplift_fast.fused.judged import judged, reported
 from deeplift_fast.fused.plan import Call, plan_for, questions_on, unusable
 from deeplift_fast.fused.recognise import modules_of
@@ -16,10 +16,6 @@ from deeplift_fast.options import Options
 from deeplift_fast.questions import NOW, Questions
 from deeplift_fast.result import Attribution
 from deeplift_fast.rules import registry
-
-
-class NotFused(Exception):
-    """The fused layers step aside; its text says why, and is empty where nobody expects them."""
 
 
 def questions_to(model: Any) -> Questions:

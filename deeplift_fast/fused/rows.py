@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, override
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Chosen(Rows):
     """Some steps.
 
     Attributes:
@@ -36,24 +36,24 @@ class Chosen:
     sample: Tensor
     step: Tensor
 
+    @override
     def take(self, value: Tensor) -> Tensor:
-        """See :class:`Rows`."""
         # A fraction of the time that indexing by two tensors takes.
         return value.flatten(0, 1).index_select(0, torch.add(self.step, self.sample, alpha=value.shape[1]))
 
+    @override
     def put(self, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """See :class:`Rows`."""
         found = rows.new_zeros(shape)
         found[self.sample, self.step] = rows
         return found
 
+    @override
     def stacked(self, value: Tensor, baseline: Tensor) -> Tensor | None:
-        """See :class:`Rows`."""
         return None
 
 
 @dataclass(frozen=True)
-class Every:
+class Every(Rows):
     """Every step, real or not: which rows there are depends on the batch's shape alone.
 
     Attributes:
@@ -65,17 +65,17 @@ class Every:
     def _lined_up(self, value: Tensor) -> Tensor:
         return value.transpose(0, 1) if self.by_step else value
 
+    @override
     def take(self, value: Tensor) -> Tensor:
-        """See :class:`Rows`."""
         return self._lined_up(value).flatten(0, 1)
 
+    @override
     def put(self, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """See :class:`Rows`."""
         first = (shape[1], shape[0]) if self.by_step else shape[:2]
         return self._lined_up(rows.unflatten(0, first)).reshape(shape)
 
+    @override
     def stacked(self, value: Tensor, baseline: Tensor) -> Tensor | None:
-        """See :class:`Rows`."""
         lined_up = [self._lined_up(each) for each in (value, baseline)]
         rows = 2 * math.prod(value.shape[:2])
         return torch.cat(lined_up).reshape(rows, *value.shape[2:])
