@@ -211,7 +211,7 @@ class Streams:
 
     def _with_rules(self, leaves: Values, records: Records, tally: Tally, keep: bool) -> tuple[Tensor, Records]:
         kept = Records(self._copy)
-        run = Pass(self.rules, ShadowState(self._kept), kept if keep else None, records, tally, self._copy, self._draws)
+        run = Pass(self.rules, ShadowState(self._kept), kept if keep else None, records, tally, self._draws)
         with torch.enable_grad(), _no_checkpointing(), _no_tensors_of_inference():
             output = self._call(leaves, run)
         records.finish()

@@ -87,7 +87,7 @@ def prepare(monkeypatch):
     monkeypatch.setattr("deeplift_fast.pyhealth.DeepLift._compare", lambda *given: None)
     monkeypatch.setattr("deeplift_fast.fused.plan._versions", lambda weights: [id(weight) for weight in weights])
     monkeypatch.setattr("deeplift_fast.fused.plan._wait_for", lambda weights: None)
-    monkeypatch.setattr("deeplift_fast.fused.ragged._everybody", _everybody)
+    monkeypatch.setattr("deeplift_fast.fused.sequences._everybody", _everybody)
     monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
     monkeypatch.setattr("torch.cuda.current_stream", lambda device=None: _Stream())
     return read_back

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from deeplift_fast.errors import GraphWarning, warn
 from deeplift_fast.feature_baselines import BaselineValue
 from deeplift_fast.features import Feature
-from deeplift_fast.fused.judged import Verdict, judged, tensors_of, with_tensors
-from deeplift_fast.fused.models import embeddings
-from deeplift_fast.fused.plan import Baselines, Call, Features
+from deeplift_fast.fused.model import embeddings
+from deeplift_fast.fused.run import Baselines, Call, Features, Verdict, judged, tensors_of, with_tensors
 from deeplift_fast.questions import Later, Questions, Then
 from deeplift_fast.result import Attribution
 

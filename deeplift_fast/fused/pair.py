@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deeplift_fast import ops
-from deeplift_fast.fused.constants import ramp
+from deeplift_fast.fused.buffers import ramp
 from deeplift_fast.ops.memory import adjoined
 from deeplift_fast.questions import NOW, Questions
 from deeplift_fast.rules.elementwise import secant_slope

@@ -9,9 +9,9 @@ from deeplift_fast.errors import NotFused, Unfit
 from deeplift_fast.feature_baselines import BaselineValue
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.graphs import Graphs
-from deeplift_fast.fused.judged import judged, reported
-from deeplift_fast.fused.plan import Call, plan_for, questions_on, unusable
+from deeplift_fast.fused.plan import plan_for, questions_on, unusable
 from deeplift_fast.fused.recognise import modules_of
+from deeplift_fast.fused.run import Call, judged, reported
 from deeplift_fast.options import Options
 from deeplift_fast.questions import NOW, Questions
 from deeplift_fast.result import Attribution
