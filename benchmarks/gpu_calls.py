@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import Packed, pack
+from deeplift_fast.fused.sequences import Ragged
 from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS, GATES
 from deeplift_fast.ops.requirements import computed
 
@@ -212,7 +212,7 @@ class Recurrence:
         if levels:
             kinds = 2 * levels
             masters = make.normal(kinds, columns), make.normal(kinds, units, scale=scale), make.normal(kinds)
-        weights = pack(cell, of_input, of_state, bias, inputs, masters, levels)
+        weights = pack(cell, (of_input, of_state, bias), inputs, masters, levels)
         steps = Ragged.of(make.lengths(make.size(9, 128), make.size(6, 120)))
         return Recurrence(weights, steps.counts, len(steps.step), len(steps.lengths))
 

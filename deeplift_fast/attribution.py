@@ -1,7 +1,7 @@
 """Two streams → multipliers → contributions and convergence delta, for any module or callable."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from deeplift_fast import tensor_baselines
-from deeplift_fast.completeness import convergence_delta, is_incomplete, rescale, warn_if_incomplete, warn_if_not_finite
-from deeplift_fast.diagnostics import Report
+from deeplift_fast.completeness import is_incomplete, rescale, warn_if_incomplete, warn_if_not_finite
 from deeplift_fast.errors import InterceptionWarning, warn
 from deeplift_fast.intercept import check_model
 from deeplift_fast.options import DELTA_TOL, RULES, Options
+from deeplift_fast.result import Attribution
 from deeplift_fast.rules.ruleset import RuleSet
 from deeplift_fast.segments import run_in_batches
-from deeplift_fast.streams import Found, Streams, own_modules
+from deeplift_fast.streams import Streams, Values, own_modules
 from deeplift_fast.targets import Target
 from deeplift_fast.training_mode import warn_if_training
 
@@ -26,32 +26,25 @@ Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 Baselines = Tensor | Real | Sequence[Tensor | Real | None] | Mapping[str, Tensor | Real | None] | None
 
 _DEFAULT = Options()
+__all__ = ["Attribution", "Context", "attribute", "attributed", "explain"]
 
 
 @dataclass(frozen=True)
-class Attribution:
-    """What :func:`attribute` found.
+class Context:
+    """The parts of a model's call that stay the same whatever its inputs are.
 
     Attributes:
-        contributions: the contributions, in the structure, shapes and dtypes of the inputs, in units of the output.
-        convergence_delta: `[batch]`, `Σ contributions − (f(x) − f(x0))` *before* any rescaling.
-        output: `[batch]`, `f(x)` at the target.
-        baseline_output: `[batch]`, `f(x0)` at the target.
-        target: int64 `[batch]`, or `[batch, k]` for outputs of more than two dimensions; `None` where the target is
-            a callable or the output has no class dimension.
-        report: each operation met, its rule, how often, and its part of the convergence delta; under `"rescale"` and
-            `"pyhealth"` only the operations with rules are listed, and the rest is one row. Also how far the
-            contributions cancel.
-        baseline: what inputs were compared with, in words.
+        forward_args: further arguments of the model, by position (after the inputs) or by name.
+        modules: the modules that run inside the model; `None` for those of a module or of its method.
+        rule_set: the rules, in place of those that the options name.
     """
 
-    contributions: Any
-    convergence_delta: Tensor
-    output: Tensor
-    baseline_output: Tensor
-    target: Tensor | None
-    report: Report = field(default_factory=lambda: Report((), 0.0))
-    baseline: str = ""
+    forward_args: Sequence[Any] | Mapping[str, Any] = ()
+    modules: Sequence[nn.Module] | None = None
+    rule_set: RuleSet | None = None
+
+
+_NO_CONTEXT = Context()
 
 
 def attribute(
@@ -111,7 +104,7 @@ def attribute(
         TrainingModeWarning: if stochastic modules are in training mode.
     """
     options = Options(rules, steps, delta_tol, segments_at_once)
-    return attributed(model, inputs, baselines, target, options, forward_args=forward_args, modules=modules)
+    return attributed(model, inputs, baselines, target, options, Context(forward_args, modules))
 
 
 def attributed(
@@ -120,18 +113,15 @@ def attributed(
     baselines: Baselines,
     target: Target,
     options: Options,
-    *,
-    forward_args: Sequence[Any] | Mapping[str, Any] = (),
-    modules: Sequence[nn.Module] | None = None,
+    context: Context = _NO_CONTEXT,
 ) -> Attribution:
     """As :func:`attribute`, with its options in one object."""
-    found = explain(model, inputs, baselines, target, options, forward_args=forward_args, modules=modules)
+    found = replace(explain(model, inputs, baselines, target, options, context), multipliers=None)
     if options.complete or not len(found.output):
-        return found.attribution
-    by_name = found.contributions
-    contributions, _ = rescale(by_name, found.output, found.baseline_output)
-    report = found.attribution.report.of(contributions.values(), found.output, found.baseline_output)
-    return replace(found.attribution, contributions=_like(inputs, contributions), report=report)
+        return found
+    by_name, _ = rescale(_by_name(found.contributions), found.output, found.baseline_output)
+    report = found.report.of(by_name.values(), found.output, found.baseline_output)
+    return replace(found, contributions=_like(inputs, by_name), report=report)
 
 
 def explain(
@@ -140,82 +130,55 @@ def explain(
     baselines: Baselines = None,
     target: Target = None,
     options: Options = _DEFAULT,
-    *,
-    forward_args: Sequence[Any] | Mapping[str, Any] = (),
-    modules: Sequence[nn.Module] | None = None,
-    rule_set: RuleSet | None = None,
-) -> "Explanation":
-    """As :func:`attributed`, with nothing scaled under any rule set, and the multipliers.
-
-    A `rule_set` takes the place of the one that the options name.
-    """
+    context: Context = _NO_CONTEXT,
+) -> Attribution:
+    """As :func:`attributed`, with nothing scaled under any rule set, and with the multipliers."""
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")
-    if modules is None:
-        modules = own_modules(model)
-    modules = tuple(modules)
+    modules = own_modules(model) if context.modules is None else tuple(context.modules)
     xs, x0s = _named(inputs, baselines)
-    _check_forward_args(forward_args, inputs)
+    _check_forward_args(context.forward_args, inputs)
     check_model(model, modules)
     warn_if_training(modules)
     batch = _batch_size(xs)
     if batch == 0:
         return _empty(inputs, xs, target)
-    rule_set = rule_set or RULES[options.rules]()
-    streams = Streams(model, forward_args, isinstance(inputs, Mapping), target, batch, rule_set, modules, options.steps)
+    rule_set = context.rule_set or RULES[options.rules]()
+    by_name = isinstance(inputs, Mapping)
+    streams = Streams(model, context.forward_args, by_name, target, batch, rule_set, modules, options.steps)
+    found = _run(streams, xs, x0s, options)
+    name = "zeros" if baselines is None else "as given"
+    report = streams.tally.report(found.convergence_delta, found.output - found.baseline_output)
+    return replace(
+        found,
+        contributions=_like(inputs, found.contributions),
+        multipliers=_like(inputs, found.multipliers),
+        target=_shown(found.target),
+        report=replace(report, baseline=name).of(found.contributions.values(), found.output, found.baseline_output),
+        baseline=name,
+    )
+
+
+def _run(
+    streams: Streams, xs: Mapping[Hashable, Tensor], x0s: Mapping[Hashable, Tensor], options: Options
+) -> Attribution:
+    """The attribution by name; warns of outputs that are not finite and of contributions that are not complete."""
     if options.segments_at_once > 1 and options.steps > 1:
         found = run_in_batches(streams, xs, x0s, options.segments_at_once)
     else:
         found = streams.run(xs, x0s)
-    delta = convergence_delta(found.contributions, found.output, found.baseline_output)
     warn_if_not_finite(found.output, found.baseline_output)
     if options.complete:
-        if batch > 1 and _mixes(streams, xs, found, delta):
+        if streams.batch > 1 and _mixes(streams, xs, found):
+            streams.tally.clear()
             found = streams.run_one_by_one(xs, x0s)
-            delta = convergence_delta(found.contributions, found.output, found.baseline_output)
-        warn_if_incomplete(delta, found.output, found.baseline_output, options.delta_tol)
-    name = "zeros" if baselines is None else "as given"
-    report = replace(found.tally.report(delta, found.output - found.baseline_output), baseline=name)
-    report = report.of(found.contributions.values(), found.output, found.baseline_output)
-    attribution = Attribution(
-        _like(inputs, found.contributions),
-        delta,
-        found.output,
-        found.baseline_output,
-        _shown(found.target),
-        report,
-        name,
-    )
-    return Explanation(attribution, _like(inputs, found.multipliers), found.contributions)
+        warn_if_incomplete(found.convergence_delta, found.output, found.baseline_output, options.delta_tol)
+    return found
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """What :func:`explain` found.
-
-    Attributes:
-        attribution: nothing in it is scaled.
-        multipliers: in the structure of the inputs; over several steps their mean.
-        contributions: those of the attribution, by name or position.
-    """
-
-    attribution: Attribution
-    multipliers: Any
-    contributions: dict[Hashable, Tensor]
-
-    @property
-    def output(self) -> Tensor:
-        """`f(x)` at the target, `[batch]`."""
-        return self.attribution.output
-
-    @property
-    def baseline_output(self) -> Tensor:
-        """`f(x0)` at the target, `[batch]`."""
-        return self.attribution.baseline_output
-
-
-def _mixes(streams: Streams, xs: Mapping[Hashable, Tensor], found: Found, delta: Tensor) -> bool:
+def _mixes(streams: Streams, xs: Values, found: Attribution) -> bool:
     """Whether the model mixes the samples of a batch; looked into only where samples are incomplete."""
+    delta = found.convergence_delta
     incomplete = is_incomplete(delta, found.output, found.baseline_output, MIXING_TOL) & delta.isfinite()
     if not incomplete.any() or not streams.mixes_samples(xs):
         return False
@@ -285,12 +248,18 @@ def _batch_size(xs: Mapping[Hashable, Tensor]) -> int:
     return next(iter(sizes.values()))
 
 
-def _empty(inputs: Inputs, xs: Mapping[Hashable, Tensor], target: Target) -> Explanation:
+def _empty(inputs: Inputs, xs: Mapping[Hashable, Tensor], target: Target) -> Attribution:
     nothing = next(iter(xs.values())).new_empty(0)
-    zeros = {name: torch.zeros_like(x) for name, x in xs.items()}
+    zeros = _like(inputs, {name: torch.zeros_like(x) for name, x in xs.items()})
     found = None if callable(target) else torch.empty(0, dtype=torch.int64, device=nothing.device)
-    attribution = Attribution(_like(inputs, zeros), nothing, nothing.clone(), nothing.clone(), found)
-    return Explanation(attribution, _like(inputs, zeros), zeros)
+    return Attribution(zeros, nothing, nothing.clone(), nothing.clone(), found, multipliers=zeros)
+
+
+def _by_name(values: Any) -> dict[Hashable, Tensor]:
+    """Tensors in the structure of the inputs, by name or by position."""
+    if isinstance(values, Tensor):
+        return {0: values}
+    return dict(values) if isinstance(values, Mapping) else dict(enumerate(values))
 
 
 def _like(inputs: Inputs, values: dict[Hashable, Tensor]) -> Any:

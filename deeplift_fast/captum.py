@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deeplift_fast import attribution
-from deeplift_fast.attribution import Explanation
+from deeplift_fast.attribution import Attribution, Context
 from deeplift_fast.cancellation import joined
 from deeplift_fast.completeness import convergence_delta
 from deeplift_fast.diagnostics import Report, merged
@@ -148,7 +148,7 @@ class DeepLift:
         """
         xs, x0s = _as_tuple("inputs", inputs), _baselines(inputs, baselines)
         found = self._explain(xs, x0s, target, _further(additional_forward_args))
-        self._report = found.attribution.report.settled()
+        self._report = found.report.settled()
         attributions = self._attributions(found, xs, x0s, custom_attribution_func)
         shown = attributions if isinstance(inputs, tuple | list) else attributions[0]
         if not return_convergence_delta:
@@ -190,7 +190,7 @@ class DeepLift:
 
     def _explain(
         self, xs: tuple[Tensor, ...], x0s: tuple[Any, ...], target: Target, further: tuple[Any, ...]
-    ) -> Explanation:
+    ) -> Attribution:
         batch = len(xs[0]) if isinstance(xs[0], Tensor) and xs[0].dim() else 0
         return attribution.explain(
             self.model,
@@ -198,19 +198,18 @@ class DeepLift:
             x0s,
             _target(target, batch),
             self.options,
-            forward_args=further,
-            rule_set=ActivationRules() if self.options.rules == "rescale" else None,
+            Context(further, rule_set=ActivationRules() if self.options.rules == "rescale" else None),
         )
 
     def _attributions(
-        self, found: Explanation, xs: tuple[Tensor, ...], x0s: tuple[Any, ...], function: AttributionFunction | None
+        self, found: Attribution, xs: tuple[Tensor, ...], x0s: tuple[Any, ...], function: AttributionFunction | None
     ) -> tuple[Tensor, ...]:
         if function is not None:
             full = [resolve(i, x, x0) for i, (x, x0) in enumerate(zip(xs, x0s, strict=True))]
             wanted = len(inspect.signature(function).parameters)
             made = function(*(found.multipliers, tuple(x.detach() for x in xs), tuple(full))[:wanted])
             return _as_tuple("what custom_attribution_func returned", made)
-        return tuple(found.attribution.contributions if self._multiply_by_inputs else found.multipliers)
+        return tuple(found.contributions if self._multiply_by_inputs else found.multipliers)
 
 
 class DeepLiftShap(DeepLift):
@@ -292,7 +291,7 @@ class DeepLiftShap(DeepLift):
             for total, part in zip(totals, parts, strict=True):
                 total.index_add_(0, i.to(total.device), part.detach().to(total.dtype), alpha=1 / count)
             deltas.append(_delta(found, parts if custom_attribution_func else None))
-            reports.append(found.attribution.report.settled())
+            reports.append(found.report.settled())
         cancelled = [report.cancellation for report in reports if report.cancellation is not None]
         self._report = replace(merged(reports), cancellation=joined(cancelled) if cancelled else None)
         shown = tuple(totals) if isinstance(inputs, tuple | list) else totals[0]
@@ -301,10 +300,10 @@ class DeepLiftShap(DeepLift):
         return shown, torch.cat(deltas) if deltas else xs[0].new_empty(0)
 
 
-def _delta(found: Explanation, made: tuple[Tensor, ...] | None) -> Tensor:
+def _delta(found: Attribution, made: tuple[Tensor, ...] | None) -> Tensor:
     """The convergence delta of the contributions, or of what a custom function made; nothing runs."""
     if made is None:
-        return found.attribution.convergence_delta
+        return found.convergence_delta
     with torch.no_grad():
         return convergence_delta(dict(enumerate(made)), found.output, found.baseline_output)
 

@@ -132,6 +132,14 @@ class Tally:
         self._counts.clear()
         self._missed.clear()
 
+    def counts(self) -> Counter[tuple[str, str]]:
+        """How often each operation was met so far under each rule."""
+        return self._counts.copy()
+
+    def count_again_from(self, counts: Counter[tuple[str, str]]) -> None:
+        """Forget which operations were met since :meth:`counts` gave these."""
+        self._counts = counts.copy()
+
     def count(self, operation: str, rule: str) -> None:
         """An operation was met."""
         self._counts[operation, rule] += 1

@@ -1,4 +1,4 @@
-"""The warnings and errors that attribution itself raises, and how they are issued."""
+"""Every error and warning of the package, and how a warning is issued."""
 
 import warnings
 from pathlib import Path
@@ -59,6 +59,59 @@ class ArgumentTypeError(TypeError, AssertionError):
 
 class TargetIndexError(ArgumentValueError, IndexError):
     """A target lies outside the model's output; Captum raises an IndexError for it."""
+
+
+class Diverged(InterceptionError):
+    """The two streams took different paths."""
+
+    def __init__(self, position: int, actual: str, baseline: str) -> None:
+        super().__init__(
+            f"activation {position + 1} of the forward pass is {actual} at the input but {baseline} at the baseline: "
+            "the model took another path there. Choose a baseline that takes the same path (same shapes, lengths and "
+            'masks), make the model\'s control flow independent of the attributed values, or use rules="complete", '
+            "which attributes what differs by its gradient."
+        )
+
+
+class Unfit(Exception):
+    """A batch that the fused layers were not written for; its text says why."""
+
+
+class NotFused(Exception):
+    """The fused layers step aside; its text says why, and is empty where nobody expects them."""
+
+
+class BackendWarning(UserWarning):
+    """A compiled backend is missing: results are the same, and slower."""
+
+
+class CohortError(ValueError):
+    """Something about a cohort that its user must put right: the message says what, and how."""
+
+
+class CohortWarning(UserWarning):
+    """Something about a cohort that its user should know: the run goes on."""
+
+
+class NoWorkersError(Exception):
+    """A cluster has had no worker at work for as long as the run waits."""
+
+
+def is_reader_death(error: BaseException) -> bool:
+    """Whether an error is torch's word that a reading process died, which its signal handler raises anywhere."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+
+
+class SummaryError(ValueError):
+    """The report cannot be made as asked; the message says what was given and what to do."""
+
+
+class DemoError(Exception):
+    """The job cannot run as asked; the message says what was given and what to do."""
+
+
+class RecipeError(ValueError):
+    """The recipe cannot be used; the message says why."""
 
 
 def warn(message: str, category: type[Warning]) -> None:

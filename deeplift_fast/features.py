@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deeplift_fast.measured_flags import flags_key, read_flags
 from deeplift_fast.plain_tensors import require_plain
-from deeplift_fast.read_back import ReadBack
+from deeplift_fast.questions import NOW, Questions
 from deeplift_fast.tensor_baselines import require_finite
 
 PAD, UNK = 0, 1  # PyHealth's indices of padding and of the unknown code
@@ -124,7 +124,7 @@ def _until_last(held: Tensor, dim: int) -> Tensor:
 
 
 def read_features(
-    model: Any, batch: Mapping[str, Any], use_embeddings: bool, later: ReadBack | None = None
+    model: Any, batch: Mapping[str, Any], use_embeddings: bool, questions: Questions = NOW
 ) -> dict[str, Feature]:
     """The features of a batch by key, checked.
 
@@ -134,7 +134,7 @@ def read_features(
             `K_measured`, which says of a continuous feature `K` which values were measured
             (:func:`deeplift_fast.measured_flags.read_flags`).
         use_embeddings: whether tokens will be embedded; without, no feature may hold tokens.
-        later: where given, NaN and inf are found at its next read-back.
+        questions: takes the check for NaN and inf.
 
     Raises:
         ValueError: for a missing feature, a wrong number of tensors, NaN or inf, another device than the model's, batch
@@ -151,10 +151,10 @@ def read_features(
     features = {}
     for key in keys:
         feature = _read(key, batch[key], model.dataset.input_processors[key])
-        _check_tensors(feature, device, later)
+        _check_tensors(feature, device, questions)
         _check_value(feature, use_embeddings)
         if not feature.is_token and (name := flags_key(key)) in batch and name not in keys:
-            feature = replace(feature, flags=read_flags(name, batch[name], feature.value, later))
+            feature = replace(feature, flags=read_flags(name, batch[name], feature.value, questions))
         features[key] = feature
     sizes = {key: feature.value.shape[0] for key, feature in features.items()}
     if len(set(sizes.values())) > 1:
@@ -210,7 +210,7 @@ def _check_times(key: str, value: Tensor, time: Tensor | None) -> None:
         )
 
 
-def _check_tensors(feature: Feature, device: torch.device, later: ReadBack | None) -> None:
+def _check_tensors(feature: Feature, device: torch.device, questions: Questions) -> None:
     if feature.value.dim() == 0:
         raise ValueError(f"feature {feature.key!r} has no dimensions; its first must be the batch")
     batch = feature.value.shape[:1]
@@ -225,7 +225,7 @@ def _check_tensors(feature: Feature, device: torch.device, later: ReadBack | Non
                 f"feature {feature.key!r}: its tensors have shapes "
                 f"{[tuple(tensor.shape) for tensor in tensors]}; the first dimension must be the batch"
             )
-        require_finite(f"feature {feature.key!r}", part, later)
+        require_finite(f"feature {feature.key!r}", part, questions)
     if batch[0] and feature.value.numel() == 0:
         raise ValueError(
             f"feature {feature.key!r} has shape {tuple(feature.value.shape)}: an empty sequence has nothing to "
@@ -295,14 +295,14 @@ def _steps(feature: Feature) -> Tensor:
     return still.reshape(*still.shape, *[1] * (value.dim() - 2))
 
 
-def check_embeddable(what: str, values: Tensor, layer: Any, later: ReadBack | None = None) -> None:
+def check_embeddable(what: str, values: Tensor, layer: Any, questions: Questions = NOW) -> None:
     """Raise if an embedding layer cannot take these values; only `nn.Embedding` and `nn.Linear` are looked into.
 
     Args:
         what: what error messages call the values.
         values: token indices or continuous values, `[batch, …]`.
         layer: the module that will embed them, or `None`.
-        later: where given, indices outside are found at its next read-back.
+        questions: takes the check of token indices.
 
     Raises:
         ValueError: for token indices outside the vocabulary, or a last dimension of the wrong length.
@@ -310,10 +310,7 @@ def check_embeddable(what: str, values: Tensor, layer: Any, later: ReadBack | No
     """
     if isinstance(layer, nn.Embedding) and values.numel():
         bounds, size = torch.aminmax(values), layer.num_embeddings
-        if later is None:
-            _require_tokens(what, size, [int(bound) for bound in bounds])
-        else:
-            later.ask(bounds, lambda found: _require_tokens(what, size, [int(bound) for bound in found]))
+        questions.ask(bounds, lambda found: _require_tokens(what, size, [int(bound) for bound in found]))
     if isinstance(layer, nn.Linear):
         if values.shape[-1] != layer.in_features:
             raise ValueError(

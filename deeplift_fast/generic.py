@@ -113,7 +113,7 @@ class GenericRoute:
                 x0s,
                 target,
                 options,
-                modules=(self.model,),
+                attribution.Context(modules=(self.model,)),
             )
         contributions = {key: self._shaped(found.contributions[key], feature) for key, feature in features.items()}
         index = found.target if found.target is not None else torch.zeros_like(found.output, dtype=torch.int64)

@@ -19,7 +19,7 @@ from deeplift_fast.feature_baselines import (
 )
 from deeplift_fast.features import Feature
 from deeplift_fast.plain_tensors import require_plain
-from deeplift_fast.read_back import ReadBack
+from deeplift_fast.questions import Questions
 from deeplift_fast.tensor_baselines import require_finite
 
 NAMES: dict[str, FeatureBaseline] = {"unk": Unknown(), "removed": Removed()}
@@ -144,13 +144,13 @@ class Parser:
         rules: the rule set.
         features: the batch.
         layers: the embedding layers, by feature key.
-        later: where given, NaN and inf are found at its next read-back.
+        questions: takes the check for NaN and inf.
     """
 
     rules: str
     features: Mapping[str, Feature]
     layers: Mapping[str, Any]
-    later: ReadBack | None
+    questions: Questions
 
     def read(self, given: Any, default: Any = None) -> Chosen:
         """The baselines of a call.
@@ -235,7 +235,7 @@ class Parser:
             )
         _check_dtype(what, feature, given)
         moved = given.to(value.device, torch.int64 if feature.is_token else value.dtype)
-        require_finite(what, moved, self.later)
+        require_finite(what, moved, self.questions)
         return Given(moved) if given.shape == value.shape else Everywhere(moved, _short(moved))
 
     def _embedding(self, feature: Feature, given: Tensor) -> Embedded:
@@ -254,7 +254,7 @@ class Parser:
                 f"accepted: ({width},), or {full} for this batch; or integer token indices"
             )
         moved = given.detach().to(feature.value.device, layer.weight.dtype)
-        require_finite(what, moved, self.later)
+        require_finite(what, moved, self.questions)
         return Embedded(moved)
 
 

@@ -14,7 +14,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.overrides import TorchFunctionMode
 
 from deeplift_fast.diagnostics import OPTIONS, UNPAIRED, Tally
-from deeplift_fast.errors import InterceptionError, InterceptionWarning, warn
+from deeplift_fast.errors import Diverged, InterceptionError, InterceptionWarning, warn
 from deeplift_fast.isolation import ShadowState
 from deeplift_fast.rules.call import Arguments, Call, is_floating, mapped, same_choices, still
 from deeplift_fast.rules.ruleset import Meeting, RuleSet
@@ -105,14 +105,14 @@ class Records:
     """
 
     def __init__(self, copy: bool = False) -> None:
-        self._copy = copy
+        self.copy = copy
         self._calls: list[_Record | None] = []
         self._position = 0
         self._partners: dict[int, int] | None = None
 
     def keep(self, meeting: Meeting) -> None:
         """Append a call."""
-        self._calls.append(_Record(meeting, self._copy))
+        self._calls.append(_Record(meeting, self.copy))
 
     def intact(self) -> bool:
         """Whether no argument was written to after it was kept."""
@@ -176,18 +176,6 @@ class Draws:
         return drawn if kept is None or kept.shape != drawn.shape else kept.clone()
 
 
-class Diverged(InterceptionError):
-    """The two streams took different paths."""
-
-    def __init__(self, position: int, actual: str, baseline: str) -> None:
-        super().__init__(
-            f"activation {position + 1} of the forward pass is {actual} at the input but {baseline} at the baseline: "
-            "the model took another path there. Choose a baseline that takes the same path (same shapes, lengths and "
-            'masks), make the model\'s control flow independent of the attributed values, or use rules="complete", '
-            "which attributes what differs by its gradient."
-        )
-
-
 class Pass(IsolatedPass):
     """Runs the model at one point: keeps its calls, or puts rules in their place, or both.
 
@@ -197,7 +185,6 @@ class Pass(IsolatedPass):
         keep: filled with the calls of this pass.
         partners: the calls of the other stream; used up by this pass.
         tally: counts what the rules did.
-        copy: whether rules get copies, for a model that writes to a call's arguments after it.
         draws: the random results that all runs share.
 
     Raises:
@@ -211,11 +198,9 @@ class Pass(IsolatedPass):
         keep: Records | None = None,
         partners: Records | None = None,
         tally: Tally | None = None,
-        copy: bool = False,
         draws: Draws | None = None,
     ) -> None:
         super().__init__(state)
-        self._copy = copy
         self._draws = draws or Draws()
         self._rules = rules
         self._keep = keep
@@ -273,7 +258,11 @@ class Pass(IsolatedPass):
             return func(*args, **kwargs)
         if meeting.linear and not other.args:
             return self._linear(meeting, other, func, args, kwargs)
-        arguments = _changed(meeting.arguments, Tensor.clone) if self._copy else meeting.arguments
+        arguments = (
+            _changed(meeting.arguments, Tensor.clone)
+            if self._partners is not None and self._partners.copy
+            else meeting.arguments
+        )
         call = Call.of(meeting.name, meeting.func, arguments, other, moved)
         if meeting.linear and call.fixed:
             self._tally.count(meeting.name, "linear")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeplift_fast.read_back import ReadBack
+from deeplift_fast.questions import NOW, Questions
 
 
 def flags_key(key: str) -> str:
@@ -14,7 +14,7 @@ def flags_key(key: str) -> str:
     return f"{key}_measured"
 
 
-def read_flags(name: str, given: Any, value: Tensor, later: ReadBack | None = None) -> Tensor:
+def read_flags(name: str, given: Any, value: Tensor, questions: Questions = NOW) -> Tensor:
     """Which values were measured, checked: bool, of the value's shape and on its device.
 
     Args:
@@ -22,7 +22,7 @@ def read_flags(name: str, given: Any, value: Tensor, later: ReadBack | None = No
         given: a bool tensor of the value's shape, padded as the value is; or, as PyHealth's collate leaves what is no
             tensor, a list of one bool array or tensor per sample, `[steps, …]`, of as many steps as the sample has.
         value: the feature's value, `[batch, …]`.
-        later: where given, flags that are shorter than their sample are found at its next read-back.
+        questions: takes the check that no sample is longer than its flags.
 
     Raises:
         TypeError: for other than bool.
@@ -47,7 +47,7 @@ def read_flags(name: str, given: Any, value: Tensor, later: ReadBack | None = No
         array = _array(name, i, each, tuple(value.shape[1:]), accepted)
         flags[i, : len(array)] = array
         lengths.append(len(array))
-    _require_all_steps(name, value, torch.tensor(lengths, device=value.device), accepted, later)
+    _require_all_steps(name, value, torch.tensor(lengths, device=value.device), accepted, questions)
     return flags.to(value.device).reshape(value.shape)
 
 
@@ -71,7 +71,7 @@ def _require_bool(what: str, dtype: str, accepted: str) -> None:
         raise TypeError(f"{what} is {dtype}; {accepted}")
 
 
-def _require_all_steps(name: str, value: Tensor, lengths: Tensor, accepted: str, later: ReadBack | None) -> None:
+def _require_all_steps(name: str, value: Tensor, lengths: Tensor, accepted: str, questions: Questions) -> None:
     """Raise where a step after a sample's flags holds something."""
     beyond = torch.arange(value.shape[1], device=value.device) >= lengths[:, None]
     missing = (beyond & (value.flatten(2).any(-1) if value.dim() > 2 else value != 0)).sum()
@@ -80,7 +80,4 @@ def _require_all_steps(name: str, value: Tensor, lengths: Tensor, accepted: str,
         if found[0]:
             raise ValueError(f"{name} has fewer steps than the value: {found[0]:.0f} step(s) are missing; {accepted}")
 
-    if later is not None:
-        later.ask([missing], check)
-    else:
-        check([float(missing)])
+    questions.ask([missing], check)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from deeplift_fast import as_read, given_baselines, predictions, several_baselines
 from deeplift_fast.attribution import Attribution
 from deeplift_fast.diagnostics import Report
-from deeplift_fast.errors import BaselineWarning, FusionWarning, warn
+from deeplift_fast.errors import BaselineWarning, FusionWarning, NotFused, warn
 from deeplift_fast.feature_baselines import Baseline, BaselineValue, Everywhere, FeatureBaseline, Given
 from deeplift_fast.features import Feature, check_embeddable, read_features, require_known_dtype
 from deeplift_fast.fused import route
@@ -24,7 +24,7 @@ from deeplift_fast.isolation import isolated
 from deeplift_fast.options import DELTA_TOL, Options
 from deeplift_fast.points import FromEmbedding, FromTokens, Point, without_logits
 from deeplift_fast.predictions import PredictionDifference
-from deeplift_fast.read_back import ReadBack
+from deeplift_fast.questions import NOW, Questions
 from deeplift_fast.targets import class_target
 from deeplift_fast.training_mode import warn_if_harmlessly_training
 
@@ -259,14 +259,14 @@ class DeepLift(BaseInterpreter):
             `convergence_delta` and `baseline_output` are `[baselines, batch]`.
         """
         options = self.options if steps is None else replace(self.options, steps=steps)
-        later = route.read_back(self.model) if self.fuse else None
-        features = read_features(self.model, batch, self.use_embeddings, later)
+        questions = route.questions_to(self.model) if self.fuse else NOW
+        features = read_features(self.model, batch, self.use_embeddings, questions)
         read = as_read.as_read(self.model, features, self.rules)
         point = self._generic.point(read, batch)
         layers = point.layers()
         target = class_target(self.model, target_class_idx)
-        chosen = Parser(self.rules, features, layers, later).read(baseline, self.baseline)
-        self._check_embeddable(features, chosen, layers, later)
+        chosen = Parser(self.rules, features, layers, questions).read(baseline, self.baseline)
+        self._check_embeddable(features, chosen, layers, questions)
         only = given_baselines.masks(at_baseline, features)
         self._warn_of_untrained(baseline)
         if next(iter(features.values())).value.shape[0] == 0:
@@ -275,7 +275,7 @@ class DeepLift(BaseInterpreter):
             warn_if_harmlessly_training(self.model)
             values = [_values(each, features, only) for each in chosen.each]
             each_found = [
-                self._run_either(read, features, each, target, point, options, batch, later) for each in values
+                self._run_either(read, features, each, target, point, options, batch, questions) for each in values
             ]
             found = several_baselines.mean(each_found) if chosen.several else each_found[0]
             self._compare(features, point)
@@ -295,17 +295,17 @@ class DeepLift(BaseInterpreter):
         features: Mapping[str, Feature],
         chosen: Chosen,
         layers: Mapping[str, Any],
-        later: ReadBack | None,
+        questions: Questions,
     ) -> None:
         for key, feature in features.items():
             if key not in layers:
                 require_known_dtype(feature, self.model)
                 continue
-            check_embeddable(f"feature {key!r}", feature.value, layers[key], later)
+            check_embeddable(f"feature {key!r}", feature.value, layers[key], questions)
             for each in chosen.each:
                 given = each[key]
                 if isinstance(given, Given):
-                    check_embeddable(f"baseline of feature {key!r}", given.value, layers[key], later)
+                    check_embeddable(f"baseline of feature {key!r}", given.value, layers[key], questions)
                 elif isinstance(given, Everywhere) and feature.is_token:
                     check_embeddable(f"baseline of feature {key!r}", given.step, layers[key])
 
@@ -328,14 +328,13 @@ class DeepLift(BaseInterpreter):
         point: Point,
         options: Options,
         batch: Mapping[str, Any],
-        later: ReadBack | None,
+        questions: Questions,
     ) -> Attribution:
         """The attribution of one baseline: `read` is how the model reads `features`."""
         baselines = as_read.baselines_as_read(self.model, features, baselines)
-        found = self._run_fused(read, baselines, target, options, batch, later)
+        found = self._run_fused(read, baselines, target, options, batch, questions)
         if found is None:
-            if later is not None:
-                later.fetch()
+            questions.fetch()
             if self._graphs is not None:
                 self._graphs.refuse(f"{type(self.model).__name__} is attributed operation by operation")
             found = self._generic.run(read, baselines, target, point, options)
@@ -380,7 +379,7 @@ class DeepLift(BaseInterpreter):
         target: int | None,
         options: Options,
         batch: Mapping[str, Any],
-        later: ReadBack | None,
+        questions: Questions,
     ) -> Attribution | None:
         """The attribution through fused layers; `None` where there are none for the model or the batch."""
         if not self.fuse:
@@ -389,9 +388,9 @@ class DeepLift(BaseInterpreter):
         try:
             return route.attribute(
                 self.model, inputs, baselines, target, options,
-                lambda count: self._generic.own_logits(features, batch, count), later, self._graphs,
+                lambda count: self._generic.own_logits(features, batch, count), questions, self._graphs,
             )  # fmt: skip
-        except route.NotFused as error:
+        except NotFused as error:
             if str(error):
                 self._warn_once(
                     f"{type(self.model).__name__} is attributed operation by operation, which is slower: {error}; "

@@ -6,11 +6,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from deeplift_fast.result import Attribution
 from deeplift_fast.rows import repeated
-from deeplift_fast.streams import Found, Streams, Values
+from deeplift_fast.streams import Streams, Values, found_at
 
 
-def run_in_batches(streams: Streams, xs: Values, x0s: Values, at_once: int) -> Found:
+def run_in_batches(streams: Streams, xs: Values, x0s: Values, at_once: int) -> Attribution:
     """What :meth:`Streams.run` finds, with up to `at_once` segments in each pass of the model.
 
     Two forward passes for each batch of segments: more arithmetic than segment after segment, in fewer calls.
@@ -24,7 +25,7 @@ def run_in_batches(streams: Streams, xs: Values, x0s: Values, at_once: int) -> F
     steps, batch = streams.steps, streams.batch
     target = streams.settled_target(xs)
     totals: dict[Hashable, Tensor] = {}
-    parts: list[Found] = []
+    parts: list[Attribution] = []
     for start in range(0, steps, at_once):
         count = min(at_once, steps - start)
         ends = [{name: _points(xs[name], x0s[name], start + i, count, steps) for name in xs} for i in (0, 1)]
@@ -39,15 +40,13 @@ def run_in_batches(streams: Streams, xs: Values, x0s: Values, at_once: int) -> F
             total = multiplier.unflatten(0, (count, batch)).sum(0)
             totals[name] = totals[name] + total if name in totals else total
         parts.append(part)
-    for part in parts[1:]:
-        parts[0].tally.add(part.tally)
     means = {name: total / steps for name, total in totals.items()}
     with torch.no_grad():
         contributions = {name: (x.detach() - x0s[name].detach()).mul_(means[name]) for name, x in xs.items()}
-    output, baseline_output = parts[-1].output[-batch:], parts[0].baseline_output[:batch]
+    outputs = parts[-1].output[-batch:], parts[0].baseline_output[:batch]
     found = parts[-1].target
     shown = None if found is None else found[-batch:]
-    return Found(means, contributions, output, baseline_output, shown, parts[0].tally)
+    return found_at(means, contributions, outputs, shown)
 
 
 def _points(x: Tensor, x0: Tensor, first: int, count: int, steps: int) -> Tensor:

@@ -10,36 +10,17 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from deeplift_fast import targets
+from deeplift_fast.completeness import convergence_delta
 from deeplift_fast.diagnostics import Tally
-from deeplift_fast.errors import InterceptionError
-from deeplift_fast.intercept import Diverged, Draws, Pass, Records
+from deeplift_fast.errors import Diverged, InterceptionError
+from deeplift_fast.intercept import Draws, Pass, Records
 from deeplift_fast.isolation import Kept, ShadowState, isolated
+from deeplift_fast.result import Attribution
 from deeplift_fast.rules.rescale import RescaleRules
 from deeplift_fast.rules.ruleset import RuleSet
 from deeplift_fast.targets import Target
 
 Values = Mapping[Hashable, Tensor]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the streams give.
-
-    Attributes:
-        multipliers: by input, in the inputs' shapes; over several steps their mean.
-        contributions: multipliers times the inputs' differences from the baselines.
-        output: `f(x)` at the target, `[batch]`.
-        baseline_output: `f(x0)` at the target, `[batch]`.
-        target: int64 `[batch, k]`, or `None` for a callable target.
-        tally: what the rules did.
-    """
-
-    multipliers: dict[Hashable, Tensor]
-    contributions: dict[Hashable, Tensor]
-    output: Tensor
-    baseline_output: Tensor
-    target: Tensor | None
-    tally: Tally
 
 
 class _Overwritten(Exception):
@@ -59,6 +40,7 @@ class Streams:
         rules: the rule set.
         modules: the modules that run inside the model.
         steps: the number of segments of the straight line from baseline to input.
+        tally: operations and rules of all runs.
     """
 
     model: Callable[..., Any]
@@ -69,14 +51,17 @@ class Streams:
     rules: RuleSet
     modules: tuple[nn.Module, ...]
     steps: int = 1
+    tally: Tally = field(default_factory=Tally)
     _kept: Kept = field(init=False, repr=False)
     _rewind: Callable[[], None] = field(init=False, repr=False)
     _copy: bool = field(init=False, default=False)
     _draws: Draws = field(init=False, default_factory=Draws)
     _only: int | None = field(init=False, default=None)
 
-    def run(self, xs: Values, x0s: Values) -> Found:
-        """Contributions of the inputs to the output at the target.
+    def run(self, xs: Values, x0s: Values) -> Attribution:
+        """Contributions of the inputs to the output at the target, by name or position, with their multipliers.
+
+        Its target is int64 `[batch, k]`, or `None` for a callable target; its report is empty, see `tally`.
 
         Args:
             xs: the inputs, by name or position.
@@ -111,12 +96,12 @@ class Streams:
         with torch.inference_mode(False), isolated(self.modules, devices), torch.no_grad():
             return self._call(_detached(xs), Pass(RescaleRules(), ShadowState(Kept(self.modules))))
 
-    def run_one_by_one(self, xs: Values, x0s: Values) -> Found:
+    def run_one_by_one(self, xs: Values, x0s: Values) -> Attribution:
         """As :meth:`run`, for a model that mixes samples: each moves from its baseline while the others stay.
 
         `baseline_output` of a sample is the model's with that sample alone at its baseline.
         """
-        found: list[Found] = []
+        found: list[Attribution] = []
         for index in range(self.batch):
             self._only = index
             at_baseline = {}
@@ -145,7 +130,7 @@ class Streams:
                         return True
         return False
 
-    def _walk(self, xs: Values, x0s: Values) -> Found:
+    def _walk(self, xs: Values, x0s: Values) -> Attribution:
         """n + 1 runs for n segments: with several, from the input down, so that the first run settles the target."""
         n = self.steps
         positions = [0.0, 1.0] if n == 1 else [k / n for k in range(n, -1, -1)]
@@ -177,7 +162,8 @@ class Streams:
         means = {name: total if n == 1 else total / n for name, total in totals.items()}
         with torch.no_grad():
             contributions = {name: (x - x0s[name]).mul_(means[name]) for name, x in xs.items()}
-        return Found(means, contributions, at_input, at_baseline, target, tally)
+        self.tally.add(tally)
+        return found_at(means, contributions, (at_input, at_baseline), target)
 
     def _first(self, point: Values, xs: Values) -> tuple[Tensor, Records]:
         """As :meth:`_record`, for the first run; what is drawn from data is drawn at the input."""
@@ -208,6 +194,7 @@ class Streams:
         self, leaves: Values, before: Values, records: Records, tally: Tally, keep: bool
     ) -> tuple[Tensor, Records]:
         """The model's output at a point, with rules against the point before; and its calls, to go on from."""
+        counts = tally.counts()
         try:
             return self._with_rules(leaves, records, tally, keep)
         except Diverged:
@@ -219,12 +206,12 @@ class Streams:
         _, theirs = self._record({name: leaf.detach() for name, leaf in leaves.items()})
         self._rewind()
         ours.align(theirs)
-        tally.clear()
+        tally.count_again_from(counts)
         return self._with_rules(leaves, ours, tally, keep)
 
     def _with_rules(self, leaves: Values, records: Records, tally: Tally, keep: bool) -> tuple[Tensor, Records]:
         kept = Records(self._copy)
-        run = Pass(self.rules, ShadowState(self._kept), kept if keep else None, records, tally, self._copy, self._draws)
+        run = Pass(self.rules, ShadowState(self._kept), kept if keep else None, records, tally, self._draws)
         with torch.enable_grad(), _no_checkpointing(), _no_tensors_of_inference():
             output = self._call(leaves, run)
         records.finish()
@@ -269,22 +256,28 @@ def own_modules(model: Callable[..., Any]) -> tuple[nn.Module, ...]:
     return (owner,) if isinstance(owner, nn.Module) else ()
 
 
-def _joined(found: list[Found]) -> Found:
+def found_at(
+    multipliers: dict[Hashable, Tensor],
+    contributions: dict[Hashable, Tensor],
+    outputs: tuple[Tensor, Tensor],
+    target: Tensor | None,
+) -> Attribution:
+    """An attribution with its convergence delta; `outputs` are those at the input and at the baseline, `[batch]`."""
+    delta = convergence_delta(contributions, *outputs)
+    return Attribution(contributions, delta, *outputs, target, multipliers=multipliers)
+
+
+def _joined(found: list[Attribution]) -> Attribution:
     """Row i of the i-th."""
-    tally = found[0].tally
-    for other in found[1:]:
-        tally.add(other.tally)
 
     def rows(values: list[Tensor]) -> Tensor:
         return torch.stack([value[i] for i, value in enumerate(values)])
 
-    return Found(
+    return found_at(
         {name: rows([f.multipliers[name] for f in found]) for name in found[0].multipliers},
         {name: rows([f.contributions[name] for f in found]) for name in found[0].contributions},
-        rows([f.output for f in found]),
-        rows([f.baseline_output for f in found]),
+        (rows([f.output for f in found]), rows([f.baseline_output for f in found])),
         found[0].target,
-        tally,
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.errors import ArgumentTypeError, ArgumentValueError
-from deeplift_fast.read_back import ReadBack
+from deeplift_fast.questions import NOW, Questions
 
 
 def resolve(name: Hashable, x: Tensor, baseline: Tensor | Real | None) -> Tensor:
@@ -48,19 +48,16 @@ def resolve(name: Hashable, x: Tensor, baseline: Tensor | Real | None) -> Tensor
     return baseline.detach().expand(x.shape)
 
 
-def require_finite(what: str, values: Tensor, later: ReadBack | None = None) -> None:
+def require_finite(what: str, values: Tensor, questions: Questions = NOW) -> None:
     """Raise `ValueError`, with their number, if a tensor holds NaN or inf; `what` names it.
 
-    With `later`, not before its next read-back.
+    The error comes with the answer to `questions`.
     """
     if not values.is_floating_point() or values.device.type == "meta":
         return
     # One sum is much cheaper than looking at each; it can overflow where nothing is wrong, so only it decides "fine".
     total = values.detach().sum()
-    if later is not None:
-        later.ask([total], lambda found: None if math.isfinite(found[0]) else _require_each_finite(what, values))
-    elif not total.isfinite():
-        _require_each_finite(what, values)
+    questions.ask([total], lambda found: None if math.isfinite(found[0]) else _require_each_finite(what, values))
 
 
 def _require_each_finite(what: str, values: Tensor) -> None:

@@ -191,3 +191,15 @@ class TestRegisteredRules:
 def test_compiled_models_are_looked_into():
     model = torch.compile(nn.Sequential(nn.Linear(5, 4), nn.Softmax(-1)).double())
     assert attribute(model, normal(0), normal(1), 0, rules="complete").convergence_delta.abs().max() < 1e-12
+
+
+@pytest.mark.filterwarnings("ignore::deeplift_fast.InterceptionWarning", "ignore::deeplift_fast.ConvergenceWarning")
+def test_a_path_that_differs_keeps_the_counts_of_earlier_segments():
+    def branching(x):
+        y = torch.tanh(x)
+        return (torch.sigmoid(y) if bool((x > 0.75).all()) else y).sum(1, keepdim=True)
+
+    x = torch.ones(2, 3, dtype=torch.float64)
+    found = attribute(branching, x, 0.0, 0, rules="complete", steps=4)
+    counts = {row.operation: row.count for row in found.report if row.rule == "secant"}
+    assert counts["tanh"] == 4

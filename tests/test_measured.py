@@ -6,7 +6,7 @@ import torch
 
 from deeplift_fast.features import Feature, kind_of, measured
 from deeplift_fast.measured_flags import read_flags
-from deeplift_fast.read_back import ReadBack
+from deeplift_fast.questions import Later
 
 VALUE = torch.tensor(
     [[[1.0, 0.0], [0.0, 0.0], [0.0, 2.0], [0.0, 0.0]], [[3.0, 4.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]]
@@ -122,7 +122,7 @@ def test_flags_that_do_not_fit_are_named(given, error, said):
 
 
 def test_flags_that_are_too_short_are_found_at_the_next_read_back():
-    later = ReadBack()
+    later = Later()
     read_flags("labs_measured", [np.ones((2, 2), bool)] * 2, VALUE, later)
     with pytest.raises(ValueError, match="labs_measured has fewer steps"):
         later.fetch()

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TextIO
 import typer
 
 from deeplift_fast.cli.termination import termination_raised
+from deeplift_fast.errors import DemoError
 from deeplift_fast.printable import printable_lines
 
 UNEXPECTED = 1
@@ -126,7 +127,7 @@ def _end(error: BaseException, debug: bool, extra: str, kept: str) -> tuple[str,
     if isinstance(error, ModuleNotFoundError):
         needed = "dask" if error.name in ("dask", "distributed", "cloudpickle") else extra
         return f'this needs {error.name}: pip install "deeplift_fast[{needed}]"', UNEXPECTED
-    if isinstance(error, ValueError | NotImplementedError | _demo_error()) and _ours(error):
+    if isinstance(error, ValueError | NotImplementedError | DemoError) and _ours(error):
         return str(error), BAD_INPUT
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'an operation on files'}: {error.strerror}", BAD_INPUT
@@ -185,9 +186,3 @@ def _ours(error: BaseException) -> bool:
 def _is_ours(module: str) -> bool:
     """Whether a module is of this package."""
     return module.partition(".")[0] == __name__.partition(".")[0]
-
-
-def _demo_error() -> type[Exception]:
-    from deeplift_fast.demo.errors import DemoError
-
-    return DemoError

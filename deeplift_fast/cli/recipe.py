@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from deeplift_fast.cli.outcome import SHOWN_BY_DEBUG, place
+from deeplift_fast.errors import RecipeError
 from deeplift_fast.home import expanded
 
 ACCEPTED = "accepted: module:function or file.py:function, of a function that returns (model, dataset)"
@@ -22,10 +23,6 @@ FURTHER = ("baseline", "dimensions")
 
 # Errors whose message names a file or a module, not data.
 _HARMLESS = (ImportError, SyntaxError, FileNotFoundError, PermissionError)
-
-
-class RecipeError(ValueError):
-    """The recipe cannot be used; the message says why."""
 
 
 def load_recipe(given: str) -> tuple[Any, Any, dict[str, Any]]:

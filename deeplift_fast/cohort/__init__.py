@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.tables import (
     ATTRIBUTIONS,
     SAMPLES,
@@ -10,6 +9,7 @@ from deeplift_fast.cohort.tables import (
     attributions_table,
     samples_table,
 )
+from deeplift_fast.errors import CohortError
 
 if TYPE_CHECKING:
     from deeplift_fast.cohort.run import Cohort, attribute_cohort

@@ -15,13 +15,12 @@ from deeplift_fast.cohort import failures
 from deeplift_fast.cohort.batching import Batch, cut
 from deeplift_fast.cohort.cohort_baseline import CohortBaseline
 from deeplift_fast.cohort.entries import taken
-from deeplift_fast.cohort.errors import CohortError, is_reader_death
 from deeplift_fast.cohort.failures import Failure
 from deeplift_fast.cohort.memory import is_out_of_memory
 from deeplift_fast.cohort.part_tables import BatchRows, Texts, rows_of
 from deeplift_fast.cohort.tables import BASELINE, RULES
 from deeplift_fast.cohort.windows import Window
-from deeplift_fast.errors import ConvergenceWarning
+from deeplift_fast.errors import CohortError, ConvergenceWarning, is_reader_death
 from deeplift_fast.features import read_features
 from deeplift_fast.pyhealth import DeepLift
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.reading import DatasetSource, Source, is_by_index, sample_of
+from deeplift_fast.errors import CohortError
 
 
 class ByIndex:

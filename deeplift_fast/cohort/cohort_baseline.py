@@ -10,8 +10,8 @@ from torch import Tensor
 
 from deeplift_fast import given_baselines
 from deeplift_fast.baselines import Baseline, typical
-from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.hashing import SHORT, digest
+from deeplift_fast.errors import CohortError
 from deeplift_fast.feature_baselines import Embedded
 from deeplift_fast.tensor_baselines import require_finite
 from deeplift_fast.token_leaves import token_point

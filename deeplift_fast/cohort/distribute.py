@@ -22,13 +22,13 @@ import numpy as np
 from distributed import CancelledError, Client, KilledWorker, WorkerPlugin, as_completed, get_worker
 
 from deeplift_fast.cohort.attributing import Attributor, quiet
-from deeplift_fast.cohort.errors import CohortError, NoWorkersError
 from deeplift_fast.cohort.failures import Failure
 from deeplift_fast.cohort.manifest import Part
 from deeplift_fast.cohort.parts import write_files
 from deeplift_fast.cohort.reading import DatasetSource, unopened
 from deeplift_fast.cohort.settings import Settings
 from deeplift_fast.cohort.store import LocalStore, Store, open_store
+from deeplift_fast.errors import CohortError, NoWorkersError
 
 RETRIES = 3
 """Times that a part is tried again after an error; Dask gives parts of dead workers to others by itself."""

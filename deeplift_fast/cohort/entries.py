@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.identifiers import FIELDS
 from deeplift_fast.cohort.odd_tensors import Unusable, has_plain_memory, usable
+from deeplift_fast.errors import CohortError
 from deeplift_fast.measured_flags import flags_key
 
 _ACCEPTED = "accepted: a tensor, array, list or tuple with one entry per sample"

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor, nn
 
-from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.odd_tensors import Unusable
 from deeplift_fast.cohort.store import Store
 from deeplift_fast.cohort.versions import whole_version
 from deeplift_fast.cohort.windows import Group, Parts
+from deeplift_fast.errors import CohortError
 from deeplift_fast.features import PAD
 
 NAME = "failures.parquet"

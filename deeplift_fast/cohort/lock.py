@@ -14,10 +14,9 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from deeplift_fast.cohort.errors import CohortError, CohortWarning
 from deeplift_fast.cohort.lock_owner import Owner, is_left_behind, owner_of, span, this_run
 from deeplift_fast.cohort.store import LocalStore, Store
-from deeplift_fast.errors import warn
+from deeplift_fast.errors import CohortError, CohortWarning, warn
 
 NAME = ".lock"
 STALE = 600.0

@@ -29,7 +29,6 @@ from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.hashing import SHORT, digest, of_weights
 from deeplift_fast.cohort.manifest_content import (
     FOLDERS,
@@ -47,6 +46,7 @@ from deeplift_fast.cohort.module_texts import of_modules
 from deeplift_fast.cohort.outputs import Outputs
 from deeplift_fast.cohort.store import Store
 from deeplift_fast.cohort.versions import whole_version
+from deeplift_fast.errors import CohortError
 from deeplift_fast.given_baselines import NAMES, default_name
 from deeplift_fast.printable import printable
 

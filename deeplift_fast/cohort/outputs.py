@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from deeplift_fast.cohort.attributing import to_device
-from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.windows import Group
+from deeplift_fast.errors import CohortError
 from deeplift_fast.features import read_features
 from deeplift_fast.isolation import RandomState
 from deeplift_fast.pyhealth import DeepLift

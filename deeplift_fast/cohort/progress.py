@@ -11,7 +11,7 @@ from typing import Any, Literal, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.errors import CohortError
 
 KINDS = ("auto", "bar", "lines", "json", "none")
 EVERY = 10.0

@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from deeplift_fast.cohort.entries import regular, taken
-from deeplift_fast.cohort.errors import CohortError, is_reader_death
 from deeplift_fast.cohort.hashing import digest, of_processors
 from deeplift_fast.cohort.identifiers import FIELDS
 from deeplift_fast.cohort.windows import Group, PaddedGroup, Window, window_of, windows_of
+from deeplift_fast.errors import CohortError, is_reader_death
 
 LOOKED_AT = 16
 """Samples whose content identifies a dataset, spread evenly over it."""

@@ -7,8 +7,8 @@ from typing import Any, BinaryIO
 
 import fsspec
 
-from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.store_protocol import FULL, TEMPORARY, require_at_most, sha256_of
+from deeplift_fast.errors import CohortError
 
 COPY = ".copy"
 """What the name of a file's other version ends with."""

@@ -14,7 +14,6 @@ from deeplift_fast.cohort.attributing import Attributor, PartResult, quiet
 from deeplift_fast.cohort.batching import Batch
 from deeplift_fast.cohort.by_index import by_index
 from deeplift_fast.cohort.cohort_baseline import fitted
-from deeplift_fast.cohort.errors import CohortError, NoWorkersError, is_reader_death
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
 from deeplift_fast.cohort.outputs import check_same_outputs, coarsest, outputs_of
 from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
@@ -24,6 +23,7 @@ from deeplift_fast.cohort.settings import Settings, checked_settings
 from deeplift_fast.cohort.store import FULL, Store, open_store
 from deeplift_fast.cohort.threads import Lanes, lanes_for, threads_for
 from deeplift_fast.cohort.windows import Window
+from deeplift_fast.errors import CohortError, NoWorkersError, is_reader_death
 from deeplift_fast.pyhealth import DeepLift
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import BinaryIO, Protocol
 
-from deeplift_fast.cohort.errors import CohortError
+from deeplift_fast.errors import CohortError
 
 TEMPORARY = ".tmp-"
 """What the names of files begin with that are not whole yet."""

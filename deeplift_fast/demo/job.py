@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeplift_fast.demo.errors import DemoError
 from deeplift_fast.demo.output import check_out, private, replaced
+from deeplift_fast.errors import DemoError
 from deeplift_fast.home import expanded
 
 if TYPE_CHECKING:

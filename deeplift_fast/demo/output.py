@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from deeplift_fast.demo.errors import DemoError
+from deeplift_fast.errors import DemoError
 from deeplift_fast.temporary import temporary_folder
 
 _OLD = "old"

@@ -12,9 +12,9 @@ from sklearn.metrics import roc_auc_score
 from deeplift_fast.baselines import Baseline
 from deeplift_fast.demo.planted import Planted
 from deeplift_fast.demo.speed import Speed
+from deeplift_fast.errors import SummaryError
 from deeplift_fast.printable import printable
 from deeplift_fast.report.completeness import LARGEST_FACTOR, TOLERANCE, misscaled
-from deeplift_fast.report.errors import SummaryError
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.grouping import EVERYONE
 from deeplift_fast.report.statistics import Statistics

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deeplift_fast.demo.errors import DemoError
+from deeplift_fast.errors import DemoError
 from deeplift_fast.report.titles import find_table, table_candidates
 
 EHR_TABLES = ("diagnoses_icd", "procedures_icd", "labevents")

@@ -85,7 +85,7 @@ class _Maps:
 
 
 def folded(
-    attention: Any, queries: Pair, rows: Pair, spans: Spans, spans0: Spans, where: Tensor, arithmetic: Arithmetic
+    attention: Any, queries: Pair, rows: Pair, spans: tuple[Spans, Spans], where: Tensor, arithmetic: Arithmetic
 ) -> tuple[Pair, Back]:
     """PyHealth's `MultiHeadedAttention`.
 
@@ -93,8 +93,7 @@ def folded(
         attention: the module; it has no biases.
         queries: `[queries, width]` in both streams.
         rows: keys and values, `[rows, width]`.
-        spans: which are whose at the input.
-        spans0: at the baseline.
+        spans: the queries and rows of each sample, at the input and at the baseline.
         where: the baseline's sample of each sample, int64 `[samples]`.
         arithmetic: the rule set.
 
@@ -103,15 +102,16 @@ def folded(
     """
     maps = _Maps.of(attention, 2 * len(queries.x) + len(queries.x0))
     asked = queries.apart().map(maps.ask)
-    mixed, log_p = spans.attention(asked.x, rows.x)
-    mixed0, log_p0 = spans0.attention(asked.x0, rows.x0)
+    at, at0 = spans
+    mixed, log_p = at.attention(asked.x, rows.x)
+    mixed0, log_p0 = at0.attention(asked.x0, rows.x0)
     out = Pair(mixed, mixed0, queries.where).map(maps.answer)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_asked, m_rows = ops.attention_backward(
             maps.answer_back(m),
-            (asked.x, asked.x0), (rows.x, rows.x0), (spans.index, spans0.index), (spans.starts, spans0.starts),
-            (spans.queries, spans0.queries), where, spans.looks, (log_p, log_p0), arithmetic.half,
+            (asked.x, asked.x0), (rows.x, rows.x0), (at.index, at0.index), (at.starts, at0.starts),
+            (at.queries, at0.queries), where, at.looks, (log_p, log_p0), arithmetic.half,
         )  # fmt: skip
         return maps.ask_back(m_asked), m_rows
 

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, override
 
 import torch
 from pyhealth.models import MLP, RNN, StageAttentionNet, Transformer
@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from deeplift_fast.errors import GraphWarning, warn
 from deeplift_fast.feature_baselines import BaselineValue
 from deeplift_fast.features import Feature
-from deeplift_fast.fused.models import embeddings
-from deeplift_fast.fused.outcome import Call, Outcome
-from deeplift_fast.fused.plan import Baselines, Features
-from deeplift_fast.read_back import ReadBack, Then
+from deeplift_fast.fused.model import embeddings
+from deeplift_fast.fused.run import Baselines, Call, Features, Verdict, judged, tensors_of, with_tensors
+from deeplift_fast.questions import Later, Questions, Then
+from deeplift_fast.result import Attribution
+
+Judged = tuple[Attribution, Verdict]
 
 KEPT = 8  # graphs of one model; the one that was not used for longest goes first
 BUCKET = 16  # steps are padded up to a multiple
@@ -49,7 +51,7 @@ class Graph(Protocol):
         ...
 
 
-class CudaGraph:
+class CudaGraph(Graph):
     """A :class:`Graph` of `torch.cuda.CUDAGraph`; see "CUDA Graphs" in PyTorch's "CUDA semantics"."""
 
     def __init__(self, device: torch.device) -> None:
@@ -57,8 +59,8 @@ class CudaGraph:
         self._graph = torch.cuda.CUDAGraph()
         self._free = torch.cuda.Event()
 
+    @override
     def capture(self, function: Callable[[], list[Tensor]]) -> list[Tensor]:
-        """See :class:`Graph`."""
         with torch.cuda.device(self._device):
             aside = torch.cuda.Stream(self._device)
             aside.wait_stream(torch.cuda.current_stream(self._device))
@@ -69,16 +71,16 @@ class CudaGraph:
             with torch.cuda.graph(self._graph):
                 return function()
 
+    @override
     def replay(self) -> None:
-        """See :class:`Graph`."""
         self._graph.replay()
 
+    @override
     def begin(self) -> None:
-        """See :class:`Graph`."""
         torch.cuda.current_stream(self._device).wait_event(self._free)
 
+    @override
     def end(self) -> None:
-        """See :class:`Graph`."""
         self._free.record(torch.cuda.current_stream(self._device))
 
 
@@ -89,7 +91,7 @@ class _Captured:
     graph: Graph
     features: Features
     baselines: Baselines
-    outcome: Outcome
+    keys: list[str]
     tensors: list[Tensor]
     thens: list[tuple[int, Then]]
 
@@ -120,14 +122,14 @@ class Graphs:
             self._refused = reason
             warn(f"cuda_graphs=True has no effect: {reason}", GraphWarning)
 
-    def replayed(self, call: Call, features: Features, baselines: Baselines, later: ReadBack) -> Outcome | None:
-        """The outcome of a call by a graph, captured if there is none yet; `None` where there is to be none.
+    def replayed(self, call: Call, features: Features, baselines: Baselines, questions: Questions) -> Judged | None:
+        """The attribution of a call and its verdict by a graph, captured at need; `None` if graphs are refused.
 
         Args:
             call: what is asked.
             features: the batch.
             baselines: by feature key, of the values' shapes.
-            later: takes what the call asks of the batch.
+            questions: takes those of the call to the batch.
 
         Raises:
             Unfit: as the call.
@@ -155,7 +157,7 @@ class Graphs:
                 if len(self._kept) > KEPT:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(key)
-            return _replayed(self._kept[key], features, baselines, later)
+            return _replayed(self._kept[key], features, baselines, questions)
 
     def _captured(
         self,
@@ -168,30 +170,34 @@ class Graphs:
         own = {key: _own(feature, shapes[key]) for key, feature in features.items()}
         own0 = {key: _own_baseline(baselines[key], shapes[key]) for key in own}
         _fill(own, own0, features, baselines)
-        found: list[tuple[Outcome, list[tuple[int, Then]]]] = []
+        keys: list[str] = []
+        thens: list[tuple[int, Then]] = []
 
         def run() -> list[Tensor]:
-            asked = ReadBack()
-            outcome = call(own, own0, asked)
-            found.append((outcome, [(len(numbers), then) for numbers, then in asked.questions]))
-            return [*outcome.tensors(), *(number for numbers, _ in asked.questions for number in numbers)]
+            asked = Later()
+            found, verdict = judged(call, own, own0, asked)
+            keys[:] = found.contributions
+            thens[:] = [(len(numbers), then) for numbers, then in asked.open]
+            return [*tensors_of(found, verdict), *(number for numbers, _ in asked.open for number in numbers)]
 
         graph = self._kind(device)
         tensors = graph.capture(run)
-        return _Captured(graph, own, own0, found[-1][0], tensors, found[-1][1])
+        return _Captured(graph, own, own0, keys, tensors, thens)
 
 
-def _replayed(captured: _Captured, features: Features, baselines: Baselines, later: ReadBack) -> Outcome:
+def _replayed(captured: _Captured, features: Features, baselines: Baselines, questions: Questions) -> Judged:
     captured.graph.begin()
     _fill(captured.features, captured.baselines, features, baselines)
     captured.graph.replay()
-    following = iter([tensor.clone() for tensor in captured.tensors])
-    outcome = captured.outcome.with_tensors([next(following) for _ in captured.outcome.tensors()])
-    for count, then in captured.thens:
-        later.ask([next(following) for _ in range(count)], then)
+    tensors = [tensor.clone() for tensor in captured.tensors]
     captured.graph.end()
-    cut = {key: each[_corner(features[key].value)] for key, each in outcome.contributions.items()}
-    return replace(outcome, contributions=cut)
+    asked = sum(count for count, _ in captured.thens)
+    found, verdict = with_tensors(captured.keys, tensors[: len(tensors) - asked])
+    numbers = iter(tensors[len(tensors) - asked :])
+    for count, then in captured.thens:
+        questions.ask([next(numbers) for _ in range(count)], then)
+    cut = {key: each[_corner(features[key].value)] for key, each in found.contributions.items()}
+    return replace(found, contributions=cut), verdict
 
 
 def padded_shapes(call: Call, features: Features, silent: Mapping[str, bool]) -> dict[str, tuple[int, ...]]:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from deeplift_fast import ops
-from deeplift_fast.fused import workspace
-from deeplift_fast.fused.constants import ramp, ramps
+from deeplift_fast.fused import buffers
+from deeplift_fast.fused.buffers import ramp, ramps
 from deeplift_fast.fused.pair import Arithmetic, Pair, shares
-from deeplift_fast.fused.ragged import Ragged
-from deeplift_fast.fused.stagenet import Given, Prepared, Tail, Windows, inputs, slope_of, staged
+from deeplift_fast.fused.sequences import Ragged
+from deeplift_fast.fused.stagenet_layer import Given, Prepared, Tail, Windows, inputs, slope_of, staged
 from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS, rows_per_sample
 
 _ALIGNED = 16  # columns are a multiple: rows then begin where the widest loads may
@@ -115,7 +115,7 @@ class Group:
         """States, the logarithms below the master gates, and from both's multipliers to those of `projected`."""
         levels, rows = self._tail.levels, projected.shape[1]
         shape = rows, COEFFICIENTS["stagenet"], cells.weight.shape[1]
-        coefficients = workspace.take(shape, projected.dtype, projected.device)
+        coefficients = buffers.take(shape, projected.dtype, projected.device)
         where = ramp(rows // rows_per_sample(steps), 1, projected.device)
         slope, half = slope_of(arithmetic), arithmetic.half
         h, h0, log_p, log_p0 = ops.lockstep(
@@ -125,7 +125,7 @@ class Group:
 
         def back(m_h: Tensor, m_master: Tensor) -> Tensor:
             found = ops.lockstep_backward(m_h, m_master, coefficients, mean, steps, cells.weight, levels)
-            workspace.give(coefficients)
+            buffers.give(coefficients)
             return found
 
         return Pair(h, h0), Pair(log_p, log_p0), back

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deeplift_fast import ops
-from deeplift_fast.fused.constants import ramp
+from deeplift_fast.fused.buffers import ramp
 from deeplift_fast.ops.memory import adjoined
+from deeplift_fast.questions import NOW, Questions
 from deeplift_fast.rules.elementwise import secant_slope
 from deeplift_fast.rules.softmax import log_mean
 
@@ -27,11 +28,16 @@ class Arithmetic:
 
     Attributes:
         rules: its name.
-        static: whether shapes and paths depend on the batch's shapes alone, and never on its numbers.
+        questions: takes questions to the batch's numbers.
     """
 
     rules: str
-    static: bool = False
+    questions: Questions = NOW
+
+    @property
+    def static(self) -> bool:
+        """Whether shapes and paths depend on the batch's shapes alone, and never on its numbers."""
+        return self.questions.static
 
     @property
     def complete(self) -> bool:

@@ -2,51 +2,35 @@
 
 import threading
 import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from pyhealth.models import MLP, RNN, StageAttentionNet, StageNet, Transformer
 from torch import Tensor
 
-from deeplift_fast.diagnostics import Tally
-from deeplift_fast.feature_baselines import BaselineValue
-from deeplift_fast.features import Feature
-from deeplift_fast.fused.models import FUSED, FusedModel
-from deeplift_fast.fused.pair import Arithmetic, Pair
+from deeplift_fast.fused.mlp import FusedMLP
+from deeplift_fast.fused.model import FusedModel
+from deeplift_fast.fused.pair import Arithmetic
 from deeplift_fast.fused.recognise import family, obstacle, parameters_of
-from deeplift_fast.options import Options
-from deeplift_fast.read_back import ReadBack
+from deeplift_fast.fused.rnn import FusedRNN
+from deeplift_fast.fused.run import Baselines, Features, chosen_of, logits_of
+from deeplift_fast.fused.stagenet import FusedStageNet
+from deeplift_fast.fused.transformer import FusedTransformer
+from deeplift_fast.questions import NOW, Later, Questions
 
+FUSED: dict[type, type[FusedModel]] = {
+    StageNet: FusedStageNet,
+    StageAttentionNet: FusedStageNet,
+    Transformer: FusedTransformer,
+    MLP: FusedMLP,
+    RNN: FusedRNN,
+}
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 _TOLERANCE_ON_GPU = {torch.float32: 1e-2, torch.float64: 1e-9}  # the model's own cuDNN layers may round to TF32
 CHECKED = 2  # samples that the self-check compares
-FUSED_RULE = "fused"
-AT_ONCE_ON_GPU = 16  # times as many samples as on the CPU, whose caches set that number
 
 static_on_cpu = False  # whether the route for GPUs is taken on the CPU as well: for tests
-
-Features = Mapping[str, Feature]
-Baselines = Mapping[str, BaselineValue]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the fused layers give.
-
-    Attributes:
-        contributions: by feature key, in the values' shapes; nothing in them is scaled.
-        output: `f(x)` at the target, `[batch]`.
-        baseline_output: `f(x0)` at the target, `[batch]`.
-        target: int64 `[batch, 1]`.
-        tally: the layers.
-    """
-
-    contributions: dict[Any, Tensor]
-    output: Tensor
-    baseline_output: Tensor
-    target: Tensor
-    tally: Tally
 
 
 class Plan:
@@ -70,7 +54,7 @@ class Plan:
         modules: list[Any],
         own: Callable[[int], Tensor],
         given: tuple[Features, Baselines],
-        later: ReadBack,
+        questions: Questions,
     ) -> FusedModel | None:
         """The fused layers, or `None` where they do not agree with the model's own forward pass.
 
@@ -79,7 +63,7 @@ class Plan:
             modules: all of its modules, from :func:`deeplift_fast.fused.recognise.modules_of`.
             own: the model's own logits of the first samples of the batch, `[n, classes]`.
             given: the batch.
-            later: what was asked of the batch, read back before the model runs itself.
+            questions: those to the batch; they are answered before the model runs itself.
 
         Raises:
             Unfit: for a batch that the layers were not written for.
@@ -99,7 +83,7 @@ class Plan:
                 self._weights = weights
                 _wait_for(parameters_of(modules))
             if not self._checked:
-                later.fetch()
+                questions.fetch()
                 self.unfit, self._checked = self._check(model, self._fused, own, given)
             return self._fused if self.unfit is None else None
 
@@ -108,12 +92,12 @@ class Plan:
         model: Any, fused: FusedModel, own: Callable[[int], Tensor], given: tuple[Features, Baselines]
     ) -> tuple[str | None, bool]:
         """What keeps the fused layers from this model, and whether that was found out."""
-        features, baselines = _chosen(*given, slice(0, CHECKED))
+        features, baselines = chosen_of(*given, slice(0, CHECKED))
         device = next(iter(features.values())).value.device
-        arithmetic, later = Arithmetic("rescale", is_static(device)), ReadBack()
+        arithmetic = Arithmetic("rescale", questions_on(device))
         with torch.inference_mode(False), torch.no_grad():
-            logits, _, _ = _logits(model, fused, features, baselines, arithmetic, (0.0, 1.0), later)
-        later.fetch()
+            logits, _, _ = logits_of(model, fused, (features, baselines), arithmetic, (0.0, 1.0))
+        arithmetic.questions.fetch()
         ours, theirs = logits.x, own(CHECKED)
         if ours.shape != theirs.shape:
             return f"{type(model).__name__}'s own logits have another shape", False
@@ -153,156 +137,9 @@ def is_static(device: torch.device) -> bool:
     return static_on_cpu or device.type == "cuda"
 
 
-def run(
-    model: Any,
-    fused: FusedModel,
-    features: Features,
-    baselines: Baselines,
-    target: int | None,
-    options: Options,
-    later: ReadBack,
-) -> Found:
-    """Contributions of a batch; arguments as for :func:`deeplift_fast.fused.route.attribute`.
-
-    Raises:
-        Unfit: for a batch that the layers were not written for.
-    """
-    value = next(iter(features.values())).value
-    size, static = value.shape[0], is_static(value.device)
-    at_once = fused.at_once * AT_ONCE_ON_GPU if static else fused.at_once
-
-    def part_of(features: Features, baselines: Baselines) -> Part:
-        return _run_part(
-            model, fused, features, baselines, target, Arithmetic(options.rules, static), options.steps, later
-        )
-
-    if size <= at_once:
-        found = part_of(features, baselines)
-    elif static:
-        parts = [slice(first, first + at_once) for first in range(0, size, at_once)]
-        found = _joined([part_of(*_chosen(features, baselines, part)) for part in parts])
-    else:
-        order = _by_length(features)
-        found = _joined([
-            part_of(*_chosen(features, baselines, some))
-            for some in order.tensor_split(-(-size // at_once))
-        ], torch.argsort(order))  # fmt: skip
-    contributions, output, baseline_output, chosen = found
-    tally = Tally()
-    for _ in features:
-        tally.count(fused.layer, FUSED_RULE)
-    return Found({**contributions}, output, baseline_output, chosen, tally)
-
-
-Part = tuple[dict[str, Tensor], Tensor, Tensor, Tensor]
-
-
-def _run_part(
-    model: Any,
-    fused: FusedModel,
-    features: Features,
-    baselines: Baselines,
-    target: int | None,
-    arithmetic: Arithmetic,
-    steps: int,
-    later: ReadBack,
-) -> Part:
-    totals: dict[str, Tensor] = {}
-    chosen = torch.empty(0, device=model.device)
-    output = baseline_output = chosen
-    with torch.inference_mode(False), torch.no_grad():
-        for k in range(steps, 0, -1):
-            # Of several segments, the one that starts is the end nearer to the input, as in the generic walk.
-            segment = (0.0, 1.0) if steps == 1 else (k / steps, (k - 1) / steps)
-            pair, back, parts = _logits(model, fused, features, baselines, arithmetic, segment, later)
-            if k == steps:
-                chosen = _target(pair.x if steps == 1 else pair.x0, target)
-            ends = _at(chosen, pair)
-            if k == steps:
-                output = ends[0 if steps == 1 else 1]
-            if k == 1:
-                baseline_output = ends[1 if steps == 1 else 0]
-            by_part = model.fc.weight.unflatten(1, (parts, -1)).transpose(0, 1)
-            seeds = by_part.index_select(1, chosen[:, 0])  # each part's lie together: no kernel copies them
-            for key, each in back(list(seeds)).items():
-                part = each / steps if steps > 1 else each
-                totals[key] = totals[key] + part if key in totals else part
-    return totals, output, baseline_output, chosen
-
-
-def _target(logits: Tensor, target: int | None) -> Tensor:
-    """The class that is explained of each sample, int64 `[batch, 1]`."""
-    if target is None:
-        return logits.argmax(1, keepdim=True)
-    if not -logits.shape[1] <= target < logits.shape[1]:
-        raise ValueError(f"target lies outside the model's output of shape {tuple(logits.shape)}; got {target}")
-    return torch.full((len(logits), 1), target % logits.shape[1], device=logits.device)
-
-
-def _at(chosen: Tensor, logits: Pair) -> tuple[Tensor, Tensor]:
-    """Both streams' logits of the chosen classes, `[batch]`."""
-    if logits.both is None:
-        return logits.x.gather(1, chosen)[:, 0], logits.x0.gather(1, chosen)[:, 0]
-    by_stream = logits.both.unflatten(0, (2, -1))
-    x, x0 = by_stream.gather(2, chosen.expand(2, *chosen.shape))[..., 0]
-    return x, x0
-
-
-def _logits(
-    model: Any,
-    fused: FusedModel,
-    features: Features,
-    baselines: Baselines,
-    arithmetic: Arithmetic,
-    segment: Any,
-    later: ReadBack,
-) -> tuple[Pair, Callable[[list[Tensor]], dict[str, Tensor]], int]:
-    """Also the way back from the multipliers of the patient embedding's parts, and how many these are."""
-    bias = model.fc.weight.new_zeros(len(model.fc.weight)) if model.fc.bias is None else model.fc.bias
-    ends, back = fused.features(features, baselines, arithmetic, segment, later)
-    found = None
-    for end, weight in zip(ends, model.fc.weight.chunk(len(ends), 1), strict=True):
-        found = _added(found, end, weight.T, bias)
-    assert found is not None
-    return found, back, len(ends)
-
-
-def _added(found: Pair | None, end: Pair, weight: Tensor, bias: Tensor) -> Pair:
-    """What one more part of the patient embedding gives to the logits."""
-    so_far = bias if found is None else found.both
-    if end.both is not None and so_far is not None:
-        return Pair.stacked(torch.addmm(so_far, end.both, weight))
-    x, x0 = (bias, bias) if found is None else (found.x, found.x0)
-    return Pair(torch.addmm(x, end.x, weight), x0 + end.facing(end.x0 @ weight))
-
-
-def _by_length(features: Features) -> Tensor:
-    """The samples from the one with the most real steps to the one with the fewest: parts then waste no steps."""
-    steps: Any = 0
-    for feature in features.values():
-        real = feature.real()
-        steps = steps + real.reshape(*real.shape[:2], -1).any(-1).sum(-1)
-    return torch.argsort(steps, descending=True, stable=True)
-
-
-def _chosen(features: Features, baselines: Baselines, samples: Tensor | slice) -> tuple[Features, Baselines]:
-    return {key: feature.at(samples) for key, feature in features.items()}, {
-        key: baseline.at(samples) for key, baseline in baselines.items()
-    }
-
-
-def _joined(parts: list[Part], order: Tensor | None = None) -> Part:
-    """The parts' samples one after the other, put in `order`."""
-    contributions = {key: torch.cat([part[0][key] for part in parts]) for key in parts[0][0]}
-    output, baseline_output, chosen = (torch.cat([part[i] for part in parts]) for i in (1, 2, 3))  # type: ignore
-    if order is None:
-        return contributions, output, baseline_output, chosen
-    return (
-        {key: each[order] for key, each in contributions.items()},
-        output[order],
-        baseline_output[order],
-        chosen[order],
-    )
+def questions_on(device: torch.device) -> Questions:
+    """How numbers on a device are asked for."""
+    return Later() if is_static(device) else NOW
 
 
 def _wait_for(weights: list[Any]) -> None:
@@ -318,4 +155,4 @@ def _versions(weights: list[Any]) -> Any:
     return [(id(weight), weight.data_ptr(), weight._version) for weight in weights]
 
 
-__all__ = ["Found", "Plan", "is_static", "plan_for", "run", "unusable"]
+__all__ = ["Plan", "is_static", "plan_for", "questions_on", "unusable"]

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from deeplift_fast import ops
-from deeplift_fast.fused import workspace
-from deeplift_fast.fused.constants import ramp
+from deeplift_fast.fused import buffers
+from deeplift_fast.fused.buffers import ramp
 from deeplift_fast.fused.pair import Arithmetic, Pair, shares
-from deeplift_fast.fused.ragged import Ragged
+from deeplift_fast.fused.sequences import Ragged
 from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS
 from deeplift_fast.ops.requirements import LANES
 
@@ -55,13 +55,14 @@ class Packed:
         return found
 
 
+Weights = tuple[Tensor, Tensor, Tensor]
+
+
 def pack(
     cell: str,
-    weight_u: Tensor,
-    weight_h: Tensor,
-    bias: Tensor,
+    gates: Weights,
     inputs: int,
-    masters: tuple[Tensor, Tensor, Tensor] | None = None,
+    masters: Weights | None = None,
     levels: int = 0,
     one_panel: bool | None = None,
 ) -> Packed:
@@ -69,35 +70,23 @@ def pack(
 
     Args:
         cell: as for :func:`deeplift_fast.ops.recurrent`.
-        weight_u: `[gates of the input, units, columns]`.
-        weight_h: `[gates of the state, units, units]`.
-        bias: `[gates, units]`.
-        inputs: how many of the columns have multipliers.
+        gates: `[gates of the input, units, columns]`, `[gates of the state, units, units]`, bias `[gates, units]`.
+        inputs: the number of columns that have multipliers.
         masters: of StageNet's master gates: `[2·levels, columns]`, `[2·levels, units]`, `[2·levels]`.
         levels: StageNet's levels.
-        one_panel: whether all units are one panel's, which makes the weights plain matrices; by default wherever they
-            are not on the CPU.
+        one_panel: whether all units form one panel, which makes the weights plain matrices; by default on every device
+            but the CPU.
     """
-    size, columns = weight_u.shape[1:]
-    chunk, device = size // max(levels, 1), weight_u.device
+    size, device = gates[0].shape[1], gates[0].device
     if one_panel is None:
         one_panel = device.type != "cpu"
-    n = _ALIGNED if one_panel else LANES[weight_u.dtype]
+    n = _ALIGNED if one_panel else LANES[gates[0].dtype]
+    chunk = size // max(levels, 1)
     wide = -(-chunk // n) * n
     slots = torch.arange(max(levels, 1), device=device)[:, None] * wide + torch.arange(chunk, device=device)
     slots = slots.flatten()
     units = wide * max(levels, 1)
-    w_u = weight_u.new_zeros(len(weight_u), units, columns)
-    w_u[:, slots] = weight_u
-    w_h = weight_h.new_zeros(len(weight_h), units, units)
-    w_h[:, slots[:, None], slots] = weight_h
-    b = bias.new_zeros(len(bias), units)
-    b[:, slots] = bias
-    if masters is None:
-        masters = weight_u.new_zeros(0, columns), weight_u.new_zeros(0, size), weight_u.new_zeros(0)
-    m_u, m_b = masters[0], masters[2]
-    m_h = m_u.new_zeros(len(m_u), units)
-    m_h[:, slots] = masters[1]
+    (w_u, w_h, b), (m_u, m_h, m_b) = _padded(gates, masters, slots, units)
     lanes = units if one_panel else n
     of_u, of_h = (
         (w.reshape(len(w), -1, lanes, w.shape[2]).permute(1, 3, 0, 2).contiguous(), _widened(m.t(), n))
@@ -113,8 +102,24 @@ def pack(
         back_u, back_h = (_in_one_memory(w, w[0, 0], m, 0) for w, m in (back_u, back_h))
     bias = b.reshape(len(b), -1, lanes).permute(1, 0, 2).contiguous()
     weights = (of_u[0], of_h[0], bias, of_u[1], of_h[1], _widened(m_b[None], n)[0])
-    back = (back_u[0], back_h[0], back_u[1], back_h[1])
-    return Packed(cell, levels, slots, weights, back, inputs)
+    return Packed(cell, levels, slots, weights, (back_u[0], back_h[0], back_u[1], back_h[1]), inputs)
+
+
+def _padded(gates: Weights, masters: Weights | None, slots: Tensor, units: int) -> tuple[Weights, Weights]:
+    """The weights of the gates and of the master gates for `units` units, 0 between `slots`."""
+    weight_u, weight_h, bias = gates
+    w_u = weight_u.new_zeros(len(weight_u), units, weight_u.shape[2])
+    w_u[:, slots] = weight_u
+    w_h = weight_h.new_zeros(len(weight_h), units, units)
+    w_h[:, slots[:, None], slots] = weight_h
+    b = bias.new_zeros(len(bias), units)
+    b[:, slots] = bias
+    if masters is None:
+        masters = weight_u.new_zeros(0, weight_u.shape[2]), weight_u.new_zeros(0, len(slots)), weight_u.new_zeros(0)
+    m_u, from_state, m_b = masters
+    m_h = m_u.new_zeros(len(m_u), units)
+    m_h[:, slots] = from_state
+    return (w_u, w_h, b), (m_u, m_h, m_b)
 
 
 def _in_one_memory(units: Tensor, matrix: Tensor, masters: Tensor, dim: int) -> tuple[Tensor, Tensor]:
@@ -176,7 +181,7 @@ def run(packed: Packed, u: Pair, steps: Ragged, arithmetic: Arithmetic, slope: s
         facing, u0 = steps0.rows(where[steps.place], steps.step), u.x0.index_select(0, rows0)
     else:
         steps0, u0, where = steps, u.x0, ramp(len(steps.lengths), 1, u.x.device)
-    coefficients = workspace.take((len(u.x), COEFFICIENTS[packed.cell], packed.units), u.x.dtype, u.x.device)
+    coefficients = buffers.take((len(u.x), COEFFICIENTS[packed.cell], packed.units), u.x.dtype, u.x.device)
     h, h0, log_p, log_p0 = ops.recurrent(
         u.x.contiguous(), u0.contiguous(), where, steps.counts, steps0.counts,
         packed.forward, coefficients, packed.levels, packed.cell, slope, arithmetic.half,
@@ -190,7 +195,7 @@ def run(packed: Packed, u: Pair, steps: Ragged, arithmetic: Arithmetic, slope: s
         found = ops.recurrent_backward(
             m_h, m_master, coefficients, mean, steps.counts, packed.back, packed.levels, packed.cell, packed.inputs
         )
-        workspace.give(coefficients)
+        buffers.give(coefficients)
         return found[:, : packed.inputs]
 
     return States(Pair(h, h0, facing), logs, steps0, where, back)

@@ -1,14 +1,27 @@
 """PyHealth's `RNNLayer`: LSTM, GRU or RNN layers, in one or both directions, and the output at each sample's end."""
 
-from typing import Any
+from typing import Any, override
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from deeplift_fast.feature_baselines import BaselineValue
+from deeplift_fast.features import Feature
 from deeplift_fast.fused import recurrent
+from deeplift_fast.fused.buffers import Watched
+from deeplift_fast.fused.entries import (
+    between,
+    entry_of,
+    pooled,
+    require_same,
+    unfit,
+    unfit_if,
+)
+from deeplift_fast.fused.model import Contributions, OneByOne, Segment, embeddings, linear_of, schema_of
 from deeplift_fast.fused.pair import Arithmetic, Back, Pair
-from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import Packed
+from deeplift_fast.fused.sequences import Ragged
 
 # PyTorch's order of gates to the op's: forget, input, output, new; and new, reset, update (of the input), and reset,
 # update, new (of the state).
@@ -46,7 +59,7 @@ def _pack(rnn: Any, layer: int, suffix: str, embed: Any) -> Packed:
         bias = torch.stack([b_u[0], b_u[1] + b_h[0], b_u[2] + b_h[1], b_h[2]])
     else:
         bias = b_u + b_h
-    return recurrent.pack(rnn.mode.lower(), u, h, bias, weight_u.shape[1])
+    return recurrent.pack(rnn.mode.lower(), (u, h, bias), weight_u.shape[1])
 
 
 def run(layers: list[list[Packed]], u: Pair, steps: Ragged, arithmetic: Arithmetic, share: bool) -> tuple[Pair, Back]:
@@ -105,3 +118,73 @@ def _rows(h: Pair, packed: Packed, rows: Tensor | None) -> Pair:
     """The states of the true units at these rows (or all) in both streams, row by row."""
     x0 = h.facing() if rows is None else h.x0.index_select(0, rows if h.where is None else h.where[rows])
     return Pair(packed.unpadded(_ordered(h.x, rows)), packed.unpadded(x0))
+
+
+class FusedRNN(Watched, OneByOne):
+    """`RNN`."""
+
+    layer = "RNNLayer"
+    at_once = 256
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._layers = {
+            key: prepare(model.rnn[key].rnn, linear_of(embeddings(model)[key])) for key in model.feature_keys
+        }
+        super().__init__([*model.rnn.values(), *map(linear_of, embeddings(model).values())])
+
+    @override
+    def feature(
+        self,
+        key: str,
+        feature: Feature,
+        baseline: BaselineValue,
+        arithmetic: Arithmetic,
+        segment: Segment,
+    ) -> tuple[Pair, Contributions]:
+        entry = entry_of(feature, baseline, embeddings(self._model)[key])
+        lengths, longest = self._lengths(key, feature, baseline, arithmetic), entry.baseline.shape[1]
+        steps = Ragged.every(lengths, longest) if arithmetic.static else Ragged.of(lengths)
+        rows, entered = entry.enter(steps.at)
+        ends, back = run(self._layers[key], between(rows, *segment), steps, arithmetic, segment[0] == 0)
+        layer, out_back = self._model.rnn[key], None
+        if layer.bidirectional:
+            weight, bias = layer.down_projection.weight, layer.down_projection.bias
+            ends, out_back = ends.map(lambda x: F.linear(x, weight, bias)), lambda m: m @ weight
+
+        def contributions(m: Tensor) -> Tensor:
+            m = steps.sorted(m)
+            return entered(back(m if out_back is None else out_back(m))).reshape(feature.value.shape)
+
+        return steps.unsorted(ends), contributions
+
+    def _lengths(self, key: str, feature: Feature, baseline: BaselineValue, arithmetic: Arithmetic) -> Tensor:
+        """Real steps of each sample, from the mask given or as the model derives it from its embeddings."""
+        if not feature.is_token and feature.value.dim() == 2:
+            return torch.ones(len(feature.value), dtype=torch.int64, device=feature.value.device)
+        schema = schema_of(self._model, key)
+        mask = feature.parts[schema.index("mask")] if "mask" in schema else None
+        if mask is None:
+            mask = self._embedded(key, feature, feature.value, arithmetic)
+            if not baseline.keeps_mask:
+                mask0 = self._embedded(key, feature, baseline.value, arithmetic)
+                require_same(feature, mask, mask0, "steps", arithmetic.questions)
+        elif mask.dim() == 3:
+            mask = mask.int().sum(-1) > 0
+        if mask.shape != feature.value.shape[:2]:
+            raise unfit(feature, "its mask does not tell which steps are real")
+        lengths, longest = mask.sum(-1, dtype=torch.int64), mask.shape[1]
+        if mask.dtype != torch.bool:
+            reason = "its mask holds numbers other than 0 and 1"
+            arithmetic.questions.ask([lengths.max()], lambda found: unfit_if(found[0] > longest, feature, reason))
+        return lengths.clamp(1, longest)
+
+    def _embedded(self, key: str, feature: Feature, value: Tensor, arithmetic: Arithmetic) -> Tensor:
+        """Which steps' embeddings are other than 0."""
+        layer = embeddings(self._model)[key]
+        if not feature.is_token:
+            return layer(value).abs().sum(-1) != 0
+        value = arithmetic.questions.within(value, layer.num_embeddings)
+        if value.dim() == 2:
+            return (layer.weight.abs().sum(-1) != 0)[value]
+        return pooled(layer.weight, value.flatten(0, 1)).unflatten(0, value.shape[:2]).abs().sum(-1) != 0

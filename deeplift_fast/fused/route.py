@@ -5,27 +5,22 @@ from typing import Any
 
 from torch import Tensor
 
-from deeplift_fast.attribution import Attribution
+from deeplift_fast.errors import NotFused, Unfit
 from deeplift_fast.feature_baselines import BaselineValue
 from deeplift_fast.features import Feature
 from deeplift_fast.fused.graphs import Graphs
-from deeplift_fast.fused.inputs import Unfit
-from deeplift_fast.fused.outcome import Call
-from deeplift_fast.fused.plan import is_static, plan_for, unusable
+from deeplift_fast.fused.plan import plan_for, questions_on, unusable
 from deeplift_fast.fused.recognise import modules_of
+from deeplift_fast.fused.run import Call, judged, reported
 from deeplift_fast.options import Options
-from deeplift_fast.read_back import ReadBack
+from deeplift_fast.questions import NOW, Questions
+from deeplift_fast.result import Attribution
 from deeplift_fast.rules import registry
 
 
-class NotFused(Exception):
-    """The fused layers step aside; its text says why, and is empty where nobody expects them."""
-
-
-def read_back(model: Any) -> ReadBack | None:
-    """Where checks of a batch are put off to, for a model whose fused layers do not wait for a GPU; else `None`."""
-    device = next(model.parameters()).device
-    return ReadBack() if plan_for(model) is not None and is_static(device) else None
+def questions_to(model: Any) -> Questions:
+    """How a batch's numbers are asked for: later, where a model's fused layers do not wait for a GPU."""
+    return NOW if plan_for(model) is None else questions_on(next(model.parameters()).device)
 
 
 def attribute(
@@ -35,7 +30,7 @@ def attribute(
     target: int | None,
     options: Options,
     own_logits: Callable[[int], Tensor],
-    later: ReadBack | None = None,
+    questions: Questions,
     graphs: Graphs | None = None,
 ) -> Attribution:
     """The attribution of a batch through fused layers.
@@ -47,8 +42,8 @@ def attribute(
         target: the class, or `None` for the predicted one.
         options: rules, steps and tolerance.
         own_logits: the model's own logits of the first n samples, `[n, classes]`.
-        later: what was asked of the batch so far. It is read back here, once: before the model runs itself (once per
-            model), or together with what is asked on the way.
+        questions: those to the batch so far. They are answered here, once: before the model runs itself (once per
+            model), or together with those on the way.
         graphs: where to find and keep CUDA graphs, if they are wanted.
 
     Raises:
@@ -65,14 +60,12 @@ def attribute(
         raise NotFused(reason)
     if options.complete and (registry.KINDS or registry.WRITTEN_OUT):
         raise NotFused("rules are registered for single operations")
-    later, immediate = later or ReadBack(), later is None
     try:
-        fused = plan.prepared(model, modules, own_logits, (features, baselines), later)
+        fused = plan.prepared(model, modules, own_logits, (features, baselines), questions)
         if fused is None:
             raise NotFused(plan.unfit or "")
         call = Call(model, fused, target, options)
-        found = None if graphs is None else graphs.replayed(call, features, baselines, later)
-        found = found or call(features, baselines, later)
-        return found.told(options.delta_tol, None if immediate else later)
+        found = None if graphs is None else graphs.replayed(call, features, baselines, questions)
+        return reported(call, *(found or judged(call, features, baselines, questions)), questions)
     except Unfit as error:
         raise NotFused(str(error)) from error

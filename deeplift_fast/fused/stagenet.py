@@ -1,245 +1,91 @@
-"""StageNetLayer: its cell at every step, and what it makes of the last steps where a sample ends.
+"""`StageNet` and `StageAttentionNet` as chains of fused layers."""
 
-Gao et al. 2020, "StageNet: Stage-Aware Neural Networks for Health Risk Prediction"; the chain of operations is that of
-PyHealth 2.1's `StageNetLayer.forward`.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import functools
+from collections.abc import Mapping
+from typing import Any, override
 
 import torch
+from pyhealth.models import StageAttentionNet
 from torch import Tensor
 
-from deeplift_fast import ops
-from deeplift_fast.fused import recurrent
-from deeplift_fast.fused.constants import ramp
-from deeplift_fast.fused.entries import Contributions, Entry, between
-from deeplift_fast.fused.pair import Arithmetic, Pair, activation, gated_sum, linear
-from deeplift_fast.fused.ragged import Ragged
-from deeplift_fast.fused.recurrent import Packed, States
-from deeplift_fast.fused.window_convolution import convolve
-
-Last = tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor | None]]]
-
-
-@dataclass(frozen=True)
-class Tail:
-    """What follows the cell; of several layers, each tensor with one more dimension in front, and samples in turn.
-
-    Attributes:
-        levels: of the cell.
-        hidden: its units without padding.
-        scale: weight and bias of the theme's first layer.
-        rescale: of its second one.
-        convolution: of the convolution over a whole window, `[hidden, window · hidden]`.
-    """
-
-    levels: int
-    hidden: int
-    scale: tuple[Tensor, Tensor]
-    rescale: tuple[Tensor, Tensor]
-    convolution: tuple[Tensor, Tensor]
+from deeplift_fast.feature_baselines import BaselineValue
+from deeplift_fast.features import Feature
+from deeplift_fast.fused import lockstep, stagenet_attention, stagenet_layer
+from deeplift_fast.fused.buffers import Watched
+from deeplift_fast.fused.entries import (
+    entry_of,
+    mask_of,
+    require_flags,
+    step_mask,
+    unfit,
+)
+from deeplift_fast.fused.model import Contributions, Ends, OneByOne, Segment, embeddings, linear_of, schema_of
+from deeplift_fast.fused.pair import Arithmetic, Pair
+from deeplift_fast.fused.stagenet_layer import Given, prepare, run
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A layer's weights, packed.
+class FusedStageNet(Watched, OneByOne):
+    """`StageNet` and `StageAttentionNet`."""
 
-    Attributes:
-        module: the layer.
-        cell: its cell.
-        convolution: as in :class:`Tail`.
-    """
+    at_once = 512
 
-    module: Any
-    cell: Packed
-    convolution: Tensor
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        attention = isinstance(model, StageAttentionNet)
+        self.layer = "StageNetAttentionLayer" if attention else "StageNetLayer"
+        self._finish = stagenet_attention.finish if attention else stagenet_layer.finish
+        self._layers = {key: prepare(layer, linear_of(embeddings(model)[key])) for key, layer in model.stagenet.items()}
+        super().__init__([*model.stagenet.values(), *map(linear_of, embeddings(model).values())])
 
-    @property
-    def tail(self) -> Tail:
-        """What follows the cell."""
-        module = self.module
-        scale, rescale = ((each.weight, each.bias) for each in (module.nn_scale, module.nn_rescale))
-        return Tail(self.cell.levels, module.hidden_dim, scale, rescale, (self.convolution, module.nn_conv.bias))
+    @override
+    def feature(
+        self,
+        key: str,
+        feature: Feature,
+        baseline: BaselineValue,
+        arithmetic: Arithmetic,
+        segment: Segment,
+    ) -> tuple[Pair, Contributions]:
+        given = self._given(key, feature, baseline, arithmetic)
+        lengths = given.ends
+        if self._finish is stagenet_attention.finish and not arithmetic.static:
+            lengths = stagenet_attention.needed(given.mask, given.ends, given.layer.module.conv_size)
+        return run(given, lengths, arithmetic, segment, self._finish)
 
+    @override
+    def features(
+        self,
+        features: Mapping[str, Feature],
+        baselines: Mapping[str, BaselineValue],
+        arithmetic: Arithmetic,
+        segment: Segment,
+    ) -> Ends:
+        if not arithmetic.static or self._group is None:
+            return super().features(features, baselines, arithmetic, segment)
+        given = {key: self._given(key, feature, baselines[key], arithmetic) for key, feature in features.items()}
+        end, back = self._group.run(list(given.values()), arithmetic, segment)
+        return [end], lambda m: dict(zip(given, back(m[0]), strict=True))
 
-@dataclass(frozen=True)
-class Given:
-    """What a batch gives a layer.
+    @functools.cached_property
+    def _group(self) -> lockstep.Group | None:
+        """All layers, where they may go in lockstep."""
+        if self._finish is stagenet_attention.finish:
+            return None
+        return lockstep.Group.of(list(self._layers.values()))
 
-    Attributes:
-        layer: see :func:`prepare`.
-        entry: the feature.
-        ends: one past the step whose output is kept, int64 `[samples]`.
-        mask: of steps, `[samples, steps]`.
-        times: of each step, `[samples, steps]`.
-    """
-
-    layer: Prepared
-    entry: Entry
-    ends: Tensor
-    mask: Tensor
-    times: Tensor
-
-
-def prepare(module: Any, embed: Any) -> Prepared:
-    """Pack a `StageNetLayer` (or the attention variant), with the linear layer `embed` merged into its inputs."""
-    levels, hidden = module.levels, module.hidden_dim
-    kernel, state = module.kernel, module.recurrent_kernel
-    weight, time = kernel.weight[:, :-1], kernel.weight[:, -1:] + state.weight[:, -1:]
-    bias = weight.new_zeros(len(weight)) if kernel.bias is None else kernel.bias
-    bias = bias if state.bias is None else bias + state.bias
-    if embed is not None:
-        bias = bias if embed.bias is None else bias + weight @ embed.bias
-        weight = weight @ embed.weight
-    columns = torch.cat([weight, time], 1)
-    masters, gates = slice(0, 2 * levels), slice(2 * levels, None)
-    packed = recurrent.pack(
-        "stagenet",
-        columns[gates].reshape(4, hidden, -1),
-        state.weight[gates, :-1].reshape(4, hidden, hidden),
-        bias[gates].reshape(4, hidden),
-        weight.shape[1],
-        (columns[masters], state.weight[masters, :-1], bias[masters]),
-        levels,
-    )
-    return Prepared(module, packed, module.nn_conv.weight.permute(0, 2, 1).reshape(hidden, -1).contiguous())
-
-
-@dataclass(frozen=True)
-class Windows:
-    """The last steps of each sample that the convolution sees.
-
-    Attributes:
-        rows: theirs, `[samples, window]` in both streams; below 0, or 0, where a sample is shorter.
-        real: whether there is such a step, `[samples, window, 1]`.
-    """
-
-    rows: Pair
-    real: Tensor
-
-    @staticmethod
-    def of(steps: Ragged, ends: Tensor, states: States, size: int) -> "Windows":
-        """Those of `size` steps before `ends`."""
-        if steps.static:
-            count = len(ends)
-            # A row is `step · count + sample`: below 0 where the step is.
-            before = ramp(size * count, 1, ends.device, first=-size * count).view(size, count).T
-            rows = torch.add(before, ends[:, None], alpha=count, out=ends.new_empty(count, size))
-            return Windows(Pair(rows, rows), (rows >= 0).unsqueeze(-1))
-        samples = ramp(len(ends), 1, ends.device)
-        step = ends[:, None] + ramp(size, 1, ends.device, first=-size)
-        real, step = step >= 0, step.clamp(min=0)
-        place = samples[:, None].expand_as(step)
-        rows = steps.rows(place, step)
-        rows0 = states.steps0.rows(states.where[place], step)
-        return Windows(Pair(rows, rows0), real.unsqueeze(-1))
-
-
-def run(
-    given: Given,
-    lengths: Tensor,
-    arithmetic: Arithmetic,
-    segment: tuple[float, float],
-    finish: Callable[..., Last],
-) -> tuple[Pair, Callable[[Tensor], Tensor]]:
-    """The layer's last output, `[samples, hidden]`, in the batch's order.
-
-    Args:
-        given: the layer and its input.
-        lengths: steps that are needed, 1 or more, int64 `[samples]`.
-        arithmetic: the rule set.
-        segment: the part of the line from baseline to input.
-        finish: what the layer makes of its states: :func:`finish` or that of the attention variant.
-    """
-    layer, longest = given.layer, given.entry.baseline.shape[1]
-    steps = Ragged.every(lengths, longest) if arithmetic.static else Ragged.of(lengths)
-    u, entered = inputs(given, steps, segment)
-    states = recurrent.run(layer.cell, u, steps, arithmetic, slope_of(arithmetic), share=segment[0] == 0)
-    last, last_back = finish(layer, steps, steps.sorted(given.ends), steps.sorted(given.mask), states, arithmetic)
-
-    def back(m: Tensor) -> Tensor:
-        m_h, m_master = last_back(steps.sorted(m))
-        return entered(states.back(m_h, m_master))
-
-    return steps.unsorted(last), back
-
-
-def slope_of(arithmetic: Arithmetic) -> str:
-    """The cell's activations' multipliers, as for :func:`deeplift_fast.ops.recurrent`."""
-    return "pyhealth" if arithmetic.rules == "pyhealth" else "secant"
-
-
-def inputs(given: Given, steps: Ragged, segment: tuple[float, float]) -> tuple[Pair, Contributions]:
-    """The cell's inputs, `[rows, columns]`, and from the multipliers of all but the time to contributions."""
-    rows, entered = given.entry.enter(steps.at)
-    return _with_time(between(rows, *segment), given.times, steps), entered
-
-
-def _with_time(rows: Pair, times: Tensor, steps: Ragged) -> Pair:
-    """Each row with its time as one more column."""
-    if rows.both is None:
-        time = steps.at.take(times).unsqueeze(-1).to(rows.x.dtype)
-        return rows.map(lambda x: torch.cat([x, time], -1))
-    by_step = rows.both.unflatten(0, (2, *times.T.shape))
-    time = times.T[None, :, :, None].to(by_step.dtype).expand(*by_step.shape[:-1], 1)
-    return Pair.stacked(torch.cat([by_step, time], -1).flatten(0, 2))
-
-
-def finish(layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: States, arithmetic: Arithmetic) -> Last:
-    """The last output of a `StageNetLayer`.
-
-    Args:
-        layer: the layer.
-        steps: its rows; samples go in its order here.
-        ends: one past the step whose output is kept.
-        mask: of steps, `[samples, steps]`.
-        states: of its cell.
-        arithmetic: the rule set.
-
-    Returns:
-        `[samples, hidden]`, and `back` to the multipliers of the states and of the forget master gates.
-    """
-    windows = Windows.of(steps, ends, states, layer.module.conv_size)
-    return staged(layer.tail, states.h, windows.rows, windows, states.log_p, arithmetic)
-
-
-def staged(
-    tail: Tail, h: Pair, places: Pair, windows: Windows, log_p: Pair, arithmetic: Arithmetic
-) -> tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor]]]:
-    """The re-weighted convolution over each window, times its theme, plus the state at its end.
-
-    Args:
-        tail: of the layer.
-        h: states, `[…, units]` in both streams.
-        places: where in `h` each window's states stand, `[samples, window]` in both streams.
-        windows: of which steps they are.
-        log_p: from the cell, whose master gates make the stages.
-        arithmetic: the rule set.
-
-    Returns:
-        `[samples, hidden]`, and `back` to the multipliers of `h` and of the forget master gates.
-    """
-    levels, rows = tail.levels, windows.rows
-    h_pair, real, at = (h.x, h.x0), windows.real.squeeze(-1), (places.x, places.x0)
-    local, mean, last, log_stage = ops.stage_window(
-        h_pair, (log_p.x, log_p.x0), at, (rows.x, rows.x0), real, levels, tail.hidden
-    )
-    theme, scale_back = linear(Pair.stacked(mean.flatten(0, 1)), *tail.scale)
-    theme, relu_back = activation(theme, "relu", arithmetic)
-    theme, rescale_back = linear(theme, *tail.rescale)
-    if arithmetic.static:
-        convolved, convolution_back = linear(Pair.stacked(local.flatten(2).flatten(0, 1)), *tail.convolution)
-    else:
-        convolved, convolution_back = convolve(local, real, *tail.convolution)
-    out, out_back = gated_sum(theme, convolved, last, arithmetic)
-
-    def back(m: Tensor) -> tuple[Tensor, Tensor]:
-        m_theme, m_convolved = out_back(m)
-        m_local = convolution_back(m_convolved).reshape(local[0].shape)
-        m_mean = scale_back(relu_back(rescale_back(m_theme)))
-        total, half = len(log_p.x), arithmetic.half
-        return ops.stage_window_backward(m_local, m_mean, m, h_pair, at, rows.x, real, log_stage, total, levels, half)
-
-    return out, back
+    def _given(self, key: str, feature: Feature, baseline: BaselineValue, arithmetic: Arithmetic) -> Given:
+        entry = entry_of(feature, baseline, embeddings(self._model)[key])
+        schema = schema_of(self._model, key)
+        mask, given = step_mask(feature, schema), mask_of(feature, schema)
+        if feature.is_token and given is not None and given.dim() != feature.value.dim():
+            raise unfit(feature, "its mask is one of steps, and PyHealth's layer takes one of codes")
+        samples, steps = feature.value.shape[:2]
+        ends = mask.sum(1, dtype=torch.int64)
+        require_flags(feature, mask, ends, arithmetic.questions)
+        ends = ends.clamp(1, steps)
+        time = feature.parts[schema.index("time")] if "time" in schema else None
+        if time is None:
+            time = torch.ones(samples, steps, device=mask.device)
+        if not isinstance(time, Tensor) or not time.is_floating_point() or time.numel() != samples * steps:
+            raise unfit(feature, "its times are not one floating-point number per step")
+        return Given(self._layers[key], entry, ends, mask, time.reshape(samples, steps))

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deeplift_fast.fused.attention import Spans, folded
-from deeplift_fast.fused.constants import ramp
+from deeplift_fast.fused.buffers import ramp
 from deeplift_fast.fused.pair import Arithmetic, Back, Pair, layer_norm
-from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import States
-from deeplift_fast.fused.stagenet import Prepared, Windows, staged
+from deeplift_fast.fused.sequences import Ragged
+from deeplift_fast.fused.stagenet_layer import Prepared, Windows, staged
 
 
 def needed(mask: Tensor, ends: Tensor, window: int) -> Tensor:
@@ -38,7 +38,10 @@ def needed(mask: Tensor, ends: Tensor, window: int) -> Tensor:
 def finish(
     layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: States, arithmetic: Arithmetic
 ) -> tuple[Pair, Callable]:
-    """The last output of a `StageNetAttentionLayer`; arguments as for :func:`deeplift_fast.fused.stagenet.finish`."""
+    """The last output of a `StageNetAttentionLayer`.
+
+    Arguments as for :func:`deeplift_fast.fused.stagenet_layer.finish`.
+    """
     windows, cell = Windows.of(steps, ends, states, layer.module.conv_size), layer.cell
     h = states.h.map(cell.unpadded)
     seen, seen_back = _attended(layer, steps, h, windows, mask.bool(), arithmetic)
@@ -67,7 +70,7 @@ def _attended(
         spans0 = replace(spans, index=h.facing_rows[spans.index])
     queries = Pair(h.x.index_select(0, shown), h.x0.index_select(0, shown0))
     samples = ramp(len(real), 1, real.device)
-    added, added_back = folded(layer.module.mha, queries, h, spans, spans0, samples, arithmetic)
+    added, added_back = folded(layer.module.mha, queries, h, (spans, spans0), samples, arithmetic)
     normal, norm_back = layer_norm(added.plus(queries), layer.module.attn_norm, arithmetic)
 
     def lined_up(x: Tensor) -> Tensor:

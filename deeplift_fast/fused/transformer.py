@@ -6,16 +6,26 @@ Real rows lie one after the other; only attention lines them up by sample.
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, override
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from deeplift_fast.feature_baselines import BaselineValue
+from deeplift_fast.features import Feature
 from deeplift_fast.fused.attention import Spans, folded
-from deeplift_fast.fused.constants import ramp
+from deeplift_fast.fused.buffers import ramp
+from deeplift_fast.fused.entries import (
+    between,
+    entry_of,
+    mask_of,
+    step_mask,
+    unfit,
+)
+from deeplift_fast.fused.model import Contributions, OneByOne, Segment, embeddings, schema_of
 from deeplift_fast.fused.pair import Arithmetic, Back, Pair, chained, elementwise, layer_norm, linear
-from deeplift_fast.fused.rows import Chosen, Every, Rows
+from deeplift_fast.fused.sequences import Chosen, Every, Rows
 
 
 @dataclass(frozen=True)
@@ -191,7 +201,7 @@ def _attention(block: Any, x: Pair, both: Both, last: bool, arithmetic: Arithmet
     out, queries = (both.firsts(x), both.firsts(n)) if last else (x, n)
     lines, lines0 = both.lines, both.lines0
     added, added_back = folded(
-        block.attention, queries, n, lines.spans(last), lines0.spans(last), both.sample_at, arithmetic
+        block.attention, queries, n, (lines.spans(last), lines0.spans(last)), both.sample_at, arithmetic
     )
 
     def back(m: Tensor) -> Tensor:
@@ -202,3 +212,53 @@ def _attention(block: Any, x: Pair, both: Both, last: bool, arithmetic: Arithmet
         return m_x.index_add_(0, lines.first, m)
 
     return out.plus(added), back
+
+
+class FusedTransformer(OneByOne):
+    """`Transformer`."""
+
+    layer = "TransformerLayer"
+    at_once = 256
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    @override
+    def is_outdated(self) -> bool:
+        return False  # nothing is packed
+
+    @override
+    def feature(
+        self,
+        key: str,
+        feature: Feature,
+        baseline: BaselineValue,
+        arithmetic: Arithmetic,
+        segment: Segment,
+    ) -> tuple[Pair, Contributions]:
+        layer = embeddings(self._model)[key]
+        entry = entry_of(feature, baseline, layer)
+        mask = self._mask(key, feature)
+        if arithmetic.static:
+            both = Both.alike(Lines.every(mask))
+        else:
+            both = Both.of(mask, entry.baseline, segment[0] == 0)
+        x, entered = entry.enter(both.lines.at, both.at0)
+        x = between(both.rows(x), *segment)
+        if entry.layer is not None:
+            x = x.map(entry.layer)
+        out, back = run(self._model.transformer[key].transformer, x, both, arithmetic)
+
+        def contributions(m: Tensor) -> Tensor:
+            m_rows = back(m)
+            m_rows = m_rows if entry.layer is None else m_rows @ entry.layer.weight
+            return entered(m_rows).reshape(feature.value.shape)
+
+        return Pair(out.x, out.facing()), contributions
+
+    def _mask(self, key: str, feature: Feature) -> Tensor:
+        if not feature.is_token and feature.value.dim() == 2:  # one step, which is real
+            if mask_of(feature, schema_of(self._model, key)) is not None:
+                raise unfit(feature, "it has a mask of single values")
+            return torch.ones(len(feature.value), 1, dtype=torch.bool, device=feature.value.device)
+        return step_mask(feature, schema_of(self._model, key)).bool()

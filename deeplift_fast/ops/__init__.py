@@ -7,6 +7,7 @@ wait for the device: one that lies outside reads or writes beside its tensor.
 
 from torch import Tensor
 
+from deeplift_fast.errors import BackendWarning
 from deeplift_fast.ops import arguments
 from deeplift_fast.ops.recurrences import (
     lockstep,
@@ -16,7 +17,7 @@ from deeplift_fast.ops.recurrences import (
     stage_window,
     stage_window_backward,
 )
-from deeplift_fast.ops.registry import Backend, BackendWarning, backend_for, backends, overload, release_memory
+from deeplift_fast.ops.registry import Backend, backend_for, backends, overload, release_memory
 from deeplift_fast.ops.schema import NAMESPACE, SCHEMAS
 
 __all__ = [

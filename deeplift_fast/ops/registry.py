@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeplift_fast.errors import BackendWarning
 from deeplift_fast.ops import arguments, naive
 from deeplift_fast.ops.requirements import computed
 from deeplift_fast.ops.schema import NAMESPACE, SCHEMAS
@@ -37,10 +38,6 @@ ON_CUDA = (  # ops with a Triton kernel; the others run in plain torch there
     "convergence",
 )
 _MODULES = {"log_mean_softmax_backward": "log_mean_softmax"}  # where it is not named after the op
-
-
-class BackendWarning(UserWarning):
-    """A compiled backend is missing: results are the same, and slower."""
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from pyarrow import csv as pa_csv
 
 from deeplift_fast.cohort.store import LocalStore, open_store
+from deeplift_fast.errors import SummaryError
 from deeplift_fast.home import expanded
 from deeplift_fast.printable import cell
-from deeplift_fast.report.errors import SummaryError
 from deeplift_fast.report.summary import Summary
 from deeplift_fast.temporary import temporary_file
 

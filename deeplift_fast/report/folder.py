@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deeplift_fast.cohort.errors import CohortError
 from deeplift_fast.cohort.failures import MOST_BYTES as MOST_FAILURES
 from deeplift_fast.cohort.failures import NAME as FAILURES
 from deeplift_fast.cohort.manifest_content import (
@@ -25,7 +24,7 @@ from deeplift_fast.cohort.manifest_content import (
 )
 from deeplift_fast.cohort.store import open_store
 from deeplift_fast.cohort.versions import whole_version
-from deeplift_fast.report.errors import SummaryError
+from deeplift_fast.errors import CohortError, SummaryError
 
 MANIFEST = "manifest.json"
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 from pyarrow import csv as pa_csv
 
 from deeplift_fast.cohort.identifiers import IDENTIFIERS
+from deeplift_fast.errors import SummaryError
 from deeplift_fast.home import expanded
 from deeplift_fast.printable import printable
-from deeplift_fast.report.errors import SummaryError
 
 MOST_GROUPS = 50
 """Groups of one column: more of them are hardly groups, and each costs memory."""

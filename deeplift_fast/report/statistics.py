@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 from scipy import sparse
 
+from deeplift_fast.errors import SummaryError
 from deeplift_fast.report.bootstrap import REPLICATES, hash_texts, interval, weights
-from deeplift_fast.report.errors import SummaryError
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.grouping import MOST_GROUPS, Cut
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from deeplift_fast.errors import SummaryError
 from deeplift_fast.report.bootstrap import REPLICATES
 from deeplift_fast.report.cancellation import Kept, ratios
 from deeplift_fast.report.completeness import COLUMNS, Completeness, completeness
-from deeplift_fast.report.errors import SummaryError
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.grouping import EVERYONE, MOST_GROUPS, UNLISTED, ByLabel, Cut, Grouping
 from deeplift_fast.report.statistics import Statistics

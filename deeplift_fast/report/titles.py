@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv as pa_csv
 
+from deeplift_fast.errors import SummaryError
 from deeplift_fast.home import expanded
-from deeplift_fast.report.errors import SummaryError
 
 DICTIONARIES = ("d_icd_diagnoses", "d_icd_procedures", "d_labitems")
 

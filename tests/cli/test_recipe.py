@@ -3,7 +3,8 @@ import sys
 import pytest
 from torch import nn
 
-from deeplift_fast.cli.recipe import RecipeError, load_recipe
+from deeplift_fast.cli.recipe import load_recipe
+from deeplift_fast.errors import RecipeError
 
 GOOD = """
 from torch import nn

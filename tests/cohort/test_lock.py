@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplift_fast.cohort import CohortError, lock, lock_owner
-from deeplift_fast.cohort.errors import CohortWarning
 from deeplift_fast.cohort.lock import held
 from deeplift_fast.cohort.lock_owner import is_left_behind, owner_of, this_run
 from deeplift_fast.cohort.store import LocalStore, open_store
+from deeplift_fast.errors import CohortWarning
 
 WITHOUT = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EACCES]
 _NUMBERS = count()
@@ -63,7 +63,7 @@ def test_a_folder_without_locks_of_the_system_has_a_lock_file_which_is_said_once
     assert not (tmp_path / "out" / ".lock").exists()
 
 
-@pytest.mark.filterwarnings("ignore::deeplift_fast.cohort.errors.CohortWarning")
+@pytest.mark.filterwarnings("ignore::deeplift_fast.errors.CohortWarning")
 def test_a_lock_file_names_its_run(whole, tmp_path, monkeypatch):
     data, model, _ = whole
     without_locks(monkeypatch)
@@ -84,7 +84,7 @@ def test_another_error_of_a_lock_is_no_reason_to_go_without(tmp_path, monkeypatc
         pass
 
 
-@pytest.mark.filterwarnings("ignore::deeplift_fast.cohort.errors.CohortWarning")
+@pytest.mark.filterwarnings("ignore::deeplift_fast.errors.CohortWarning")
 def test_a_machine_that_can_lock_and_one_that_cannot_see_each_other(tmp_path, monkeypatch):
     store = LocalStore(tmp_path)
     with held(store), monkeypatch.context() as patch:

@@ -221,11 +221,11 @@ def test_targets(target):
 
 
 def test_batches_larger_than_go_through_at_once(monkeypatch):
-    monkeypatch.setattr("deeplift_fast.fused.plan.AT_ONCE_ON_GPU", 1)
+    monkeypatch.setattr("deeplift_fast.fused.run.AT_ONCE_ON_GPU", 1)
     data = dataset(STAGENET, patients(11))
     model = make(StageNet, data, embedding_dim=8, chunk_size=6)
     whole, _ = both_routes(model, batch_of(data), "complete")
-    monkeypatch.setattr("deeplift_fast.fused.models.FusedStageNet.at_once", 3)
+    monkeypatch.setattr("deeplift_fast.fused.stagenet.FusedStageNet.at_once", 3)
     parts, generic = both_routes(model, batch_of(data), "complete")
     assert distance(parts, generic) < 1e-9
     assert distance(parts, whole) < 1e-12

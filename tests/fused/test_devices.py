@@ -6,7 +6,7 @@ from fused_cases import SEQUENCE, batch_of, dataset, make
 from pyhealth.models import MLP, Transformer
 
 from deeplift_fast import DeepLift
-from deeplift_fast.fused import workspace
+from deeplift_fast.fused import buffers
 
 
 def test_under_autocast_the_generic_route_is_taken():
@@ -27,6 +27,6 @@ def test_a_batch_on_another_device():
 
 
 def test_other_devices_memory_is_left_to_pytorch():
-    workspace.clear()
-    workspace.give(workspace.take((4, 4), torch.float32, torch.device("meta")))
-    assert not workspace._free
+    buffers.clear()
+    buffers.give(buffers.take((4, 4), torch.float32, torch.device("meta")))
+    assert not buffers._free

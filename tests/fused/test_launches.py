@@ -56,9 +56,9 @@ def counted(schema, rules, monkeypatch, steps=20, vitals=9):
         launcher = importlib.import_module(f"deeplift_fast.ops.triton.{name}")
         monkeypatch.setattr(ops if hasattr(ops, f"_{name}") else recurrences, f"_{name}", getattr(launcher, name))
     monkeypatch.setattr("torch.cuda.device_of", lambda tensor: contextlib.nullcontext())
-    from deeplift_fast.fused import outcome
+    from deeplift_fast.fused import run as running
 
-    original, part = outcome.run, []
+    original, part = running.run, []
 
     def run(*args):
         before = len(counting.calls)
@@ -66,7 +66,7 @@ def counted(schema, rules, monkeypatch, steps=20, vitals=9):
         part.append(len(counting.calls) - before)
         return found
 
-    monkeypatch.setattr(outcome, "run", run)
+    monkeypatch.setattr(running, "run", run)
     data = dataset(schema, with_vitals(patients(5, longest=steps), vitals))
     model, batch = make(StageNet, data, torch.float32, embedding_dim=16, chunk_size=6), batch_of(data, torch.float32)
     fake_gpu.explained(model, batch, rules, counting=_from_here(counting))

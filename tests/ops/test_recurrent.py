@@ -8,9 +8,9 @@ from torch import nn
 
 from deeplift_fast import ops
 from deeplift_fast.fused.pair import Arithmetic, Pair
-from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import pack, run
 from deeplift_fast.fused.rnn import prepare
+from deeplift_fast.fused.sequences import Ragged
 from deeplift_fast.ops import naive
 from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS, GATES, SLOPES
 
@@ -27,7 +27,7 @@ def packed(cell, units, inputs, levels, dtype, seed=0):
     columns = inputs + 1
     masters = (draw(2 * levels, columns), draw(2 * levels, units), draw(2 * levels)) if levels else None
     weights = draw(from_input, units, columns), draw(from_state, units, units), draw(gates, units)
-    return pack(cell, *weights, inputs, masters, levels)
+    return pack(cell, weights, inputs, masters, levels)
 
 
 def rows_of(lengths, columns, dtype, seed=1):
@@ -195,7 +195,7 @@ def test_master_gates_shifted_at_once_move_nothing(implementation):
     levels, units, inputs = 4, 8, 3
     masters = torch.ones(2 * levels, inputs + 1), torch.ones(2 * levels, units), torch.linspace(-1, 1, 2 * levels)
     draw = [torch.zeros(4, units, inputs + 1), torch.zeros(4, units, units), torch.zeros(4, units)]
-    weights = pack("stagenet", *draw, inputs, masters, levels)
+    weights = pack("stagenet", draw, inputs, masters, levels)
     steps, u = rows_of([3, 2], inputs + 1, torch.float32)
     m_master = rows_of([3, 2], levels, torch.float32, seed=4)[1] + torch.tensor([0.0, 0.0, 0.0, 1e4])
     m_h = torch.zeros(len(u), weights.units)

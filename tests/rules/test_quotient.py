@@ -317,7 +317,7 @@ class TestNumerics:
         b, b0 = (torch.tensor([[v]], dtype=torch.float64) for v in (b, b0))
         a, a0 = b * 0.5, b0 * 0.25
         found = explain(lambda a, b: call(a, b)[:, 0], (a, b), (a0, b0), options=Options("complete"))
-        assert found.attribution.convergence_delta.abs() < 1e-12
+        assert found.convergence_delta.abs() < 1e-12
         assert all(m.isfinite().all() for m in found.multipliers)
 
     def test_inverses_whose_sum_overflows(self):

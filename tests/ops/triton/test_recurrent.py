@@ -8,8 +8,8 @@ import torch
 from counted_launches import Launches
 from guarded_memory import checked_memory, guarded
 
-from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import pack
+from deeplift_fast.fused.sequences import Ragged
 from deeplift_fast.ops import naive
 from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS, GATES, SLOPES
 
@@ -163,7 +163,7 @@ def test_packed_weights(cell):
     parts = drawn(from_input, 9, 6, seed=1), drawn(from_state, 9, 9, seed=2), drawn(gates, 9, seed=3)
     found = []
     for one_panel in (False, True):
-        packed = pack(cell, *parts, 5, masters, levels, one_panel=one_panel)
+        packed = pack(cell, parts, 5, masters, levels, one_panel=one_panel)
         given = case(cell, packed.units, 6, levels, torch.float64)
         given |= {"forward": packed.forward, "back": packed.back, "inputs": 5}
         m = drawn(len(given["u"]), 9, seed=7)

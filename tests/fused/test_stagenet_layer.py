@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeplift_fast.fused.window_convolution import convolve
+from deeplift_fast.fused.stagenet_layer import convolve
 
 
 def windows(lengths, window, size=3, out=4):

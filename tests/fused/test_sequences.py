@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeplift_fast.fused.ragged import Ragged
+from deeplift_fast.fused.sequences import Ragged
 
 LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=9)
 
