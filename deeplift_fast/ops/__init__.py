@@ -16,8 +16,16 @@ from deeplift_fast.ops.recurrences import (
     stage_window,
     stage_window_backward,
 )
-from deeplift_fast.ops.registry import Backend, BackendWarning, backend_for, backends, overload, release_memory
-from deeplift_fast.ops.schema import NAMESPACE, SCHEMAS
+from deeplift_fast.ops.registry import (
+    SCHEMAS,
+    Backend,
+    BackendWarning,
+    backend_for,
+    backends,
+    overload,
+    release_memory,
+)
+from deeplift_fast.ops.specs import NAMESPACE
 
 __all__ = [
     "NAMESPACE",

@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.ops import arguments, naive
+from deeplift_fast.ops.checks import OPS, schema
 from deeplift_fast.ops.requirements import computed
-from deeplift_fast.ops.schema import NAMESPACE, SCHEMAS
+from deeplift_fast.ops.specs import NAMESPACE
+
+SCHEMAS = {name: schema(op, getattr(naive, name)) for name, op in OPS.items()}
 
 ON_CUDA = (  # ops with a Triton kernel; the others run in plain torch there
     "secant",
@@ -139,8 +142,8 @@ def _below_autograd(stem: str) -> Callable[..., Any]:
 
 
 def _define() -> None:
-    for stem, schema in SCHEMAS.items():
-        _library.define(schema)
+    for stem, text in SCHEMAS.items():
+        _library.define(text)
         _library.impl(stem, getattr(naive, stem), "CompositeExplicitAutograd")
         _library.impl(stem, _below_autograd(stem), "Autograd")
 
