@@ -110,8 +110,8 @@ def folded(
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_asked, m_rows = ops.attention_backward(
             maps.answer_back(m),
-            (asked.x, asked.x0), (rows.x, rows.x0), (spans.index, spans0.index), (spans.starts, spans0.starts),
-            (spans.queries, spans0.queries), where, spans.looks, (log_p, log_p0), arithmetic.half,
+            asked.x, asked.x0, rows.x, rows.x0, spans.index, spans0.index, spans.starts, spans0.starts,
+            spans.queries, spans0.queries, where, spans.looks, log_p, log_p0, arithmetic.half,
         )  # fmt: skip
         return maps.ask_back(m_asked), m_rows
 

@@ -177,7 +177,7 @@ def check(op: OpSpec, given: Sequence[Any], fake: bool = False) -> dict[str, Any
         tensor = given[at]
         shape = spec.shape(sizes)
         if _unlike(tensor.shape, shape) if fake else tensor.shape != shape:
-            _refuse_shape(op, spec, tensor, shape, first)
+            _refuse_shape(op, spec, given, tensor, shape)
         if tensor.dtype != dtypes[spec.dtype]:
             _refuse_dtype(op, spec, tensor, dtypes[spec.dtype], first)
         if tensor.device != device and not spec.anywhere:
@@ -194,12 +194,18 @@ def _unlike(shape: Sequence[Any], accepted: Sequence[Any]) -> bool:
     return len(shape) != len(accepted) or any(guard_or_false(a != b) for a, b in zip(shape, accepted, strict=True))
 
 
-def _refuse_shape(op: OpSpec, spec: TensorSpec, tensor: Tensor, accepted: tuple[int, ...], first: Tensor) -> NoReturn:
+def _refuse_shape(
+    op: OpSpec, spec: TensorSpec, given: Sequence[Any], tensor: Tensor, accepted: tuple[int, ...]
+) -> NoReturn:
+    first = given[op.first]
     if spec.more and tensor is not first:
         found = f"{op.arguments[op.first]} has shape {tuple(first.shape)} and {spec.name} {tuple(tensor.shape)}"
         raise ValueError(f"{op.name}: {found}; they must be equal (nothing is broadcast: expand the smaller one first)")
+    needed = set(re.findall(r"[a-z_]\w*", " ".join(spec.dims)))
+    sources = {dim: op.arguments[at] for dim, at, _ in op.bound if dim in needed and given[at] is not tensor}
+    others = "".join(f", with {dim} of {name}" for dim, name in sources.items())
     raise ValueError(
-        f"{op.name}: {spec.name} has shape {tuple(tensor.shape)}; accepted: {accepted}, that is {spec} of the arguments"
+        f"{op.name}: {spec.name} has shape {tuple(tensor.shape)}; accepted: {accepted}, that is {spec}{others}"
     )
 
 
@@ -252,17 +258,17 @@ def schema(op: OpSpec, function: Callable[..., Any]) -> str:
 
 def document(op: OpSpec, function: Callable[..., Any]) -> str:
     """The naive implementation's docstring, with the tensors and errors of the op's line."""
-    given = [_described(spec) for _, spec in op.tensors]
-    results = [_described(spec) for spec in op.results]
-    errors = [
-        "TypeError: if an argument is no tensor, or has another dtype.",
-        "ValueError: if shapes or devices do not fit, or a text or number is not accepted.",
-    ]
-    parts = {"Tensors": given, "Results": results, "Raises": errors}
-    sections = [f"{title}:\n" + "\n".join(f"    {line}" for line in lines) for title, lines in parts.items()]
-    return "\n\n".join([inspect.cleandoc(function.__doc__ or ""), *sections])
+    text = inspect.cleandoc(function.__doc__ or "")
+    errors = (
+        "    TypeError: if an argument is no tensor, or has another dtype.\n"
+        "    ValueError: if shapes or devices do not fit, or a text or number is not accepted."
+    )
+    text += f"\n{errors}" if "\nRaises:\n" in text else f"\n\nRaises:\n{errors}"
+    for title, specs_ in (("Tensors", [spec for _, spec in op.tensors]), ("Results", op.results)):
+        text += f"\n\n{title}:\n" + "\n".join(map(_described, specs_))
+    return text
 
 
 def _described(spec: TensorSpec) -> str:
     marks = [", any strides"] * spec.any_strides + [", on any device"] * spec.anywhere + [", written to"] * spec.written
-    return f"{spec.name or 'result'}: {_WORDS[spec.dtype]} {spec}{''.join(marks)}"
+    return f"    {spec.name or 'result'}: {_WORDS[spec.dtype]} {spec}{''.join(marks)}"

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from deeplift_fast.ops.requirements import computed
+from deeplift_fast.ops.checks import computed
 from deeplift_fast.ops.triton.activations import exponential
 from deeplift_fast.ops.triton.tiles import dense, part_of, tile, widened
 

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from deeplift_fast.ops.requirements import computed
+from deeplift_fast.ops.checks import computed
 from deeplift_fast.ops.triton.activations import exponential, log_mean, midpoint
 from deeplift_fast.ops.triton.attention import pair_offsets
 from deeplift_fast.ops.triton.tiles import dense, part_of, tile, widened

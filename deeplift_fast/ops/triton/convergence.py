@@ -5,9 +5,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from deeplift_fast.ops.arguments import SAMPLES_AT_ONCE
+from deeplift_fast.ops.checks import computed
 from deeplift_fast.ops.naive.convergence import LARGEST_FACTOR, RESCALE_EPS
-from deeplift_fast.ops.requirements import computed
+from deeplift_fast.ops.specs import SAMPLES_AT_ONCE
 from deeplift_fast.ops.triton.tiles import dense, widened
 
 

@@ -4,7 +4,7 @@ import torch
 import triton
 from torch import Tensor
 
-from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS, going_at
+from deeplift_fast.ops.cells import COEFFICIENTS, going_at
 from deeplift_fast.ops.triton.recurrent import cells_of, forward_options, forward_tile
 from deeplift_fast.ops.triton.recurrent_cells import forward_kernel
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.recurrent_arguments import going_at, rows_per_sample
+from deeplift_fast.ops.cells import going_at, rows_per_sample
 from deeplift_fast.ops.triton.recurrent import cells_of
 from deeplift_fast.ops.triton.recurrent_backward import step_back_stagenet
 

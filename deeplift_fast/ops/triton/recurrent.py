@@ -11,8 +11,8 @@ import torch
 import triton
 from torch import Tensor
 
+from deeplift_fast.ops.cells import COEFFICIENTS
 from deeplift_fast.ops.memory import adjoined
-from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS
 from deeplift_fast.ops.triton.recurrent_cells import forward_kernel
 
 ALIGNED = 16  # columns: a row of them is a multiple of the widest load's 16 bytes, and of what matrix products like

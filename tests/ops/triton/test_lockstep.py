@@ -9,7 +9,7 @@ from counted_launches import Launches
 from guarded_memory import checked_memory, guarded
 
 from deeplift_fast.ops import naive
-from deeplift_fast.ops.recurrent_arguments import rows_per_sample
+from deeplift_fast.ops.cells import rows_per_sample
 
 if importlib.util.find_spec("triton") is not None:
     from deeplift_fast.ops.triton.lockstep import lockstep

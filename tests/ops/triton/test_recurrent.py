@@ -11,7 +11,7 @@ from guarded_memory import checked_memory, guarded
 from deeplift_fast.fused.ragged import Ragged
 from deeplift_fast.fused.recurrent import pack
 from deeplift_fast.ops import naive
-from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS, GATES, SLOPES
+from deeplift_fast.ops.cells import COEFFICIENTS, GATES, SLOPES
 
 if importlib.util.find_spec("triton") is not None:
     from deeplift_fast.ops.triton.recurrent import recurrent

@@ -19,7 +19,7 @@ from compiled_kernels import (
     resources,
 )
 
-from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS, SLOPES
+from deeplift_fast.ops.cells import COEFFICIENTS, SLOPES
 
 if importlib.util.find_spec("triton") is not None:
     from deeplift_fast.ops.triton import recurrent_backward, stage_window, stage_window_backward
