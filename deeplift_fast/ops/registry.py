@@ -41,7 +41,10 @@ ON_CUDA = (  # ops with a Triton kernel; the others run in plain torch there
     "gated_sum",
     "convergence",
 )
-_MODULES = {"log_mean_softmax_backward": "log_mean_softmax"}  # where it is not named after the op
+_MODULES = {
+    "log_mean_softmax_backward": "log_mean_softmax",
+    "layer_norm_backward": "layer_norm",
+}  # where it is not named after the op
 
 
 class BackendWarning(UserWarning):

@@ -25,7 +25,7 @@ if importlib.util.find_spec("triton") is not None:
         convergence,
         gated_sum,
         gelu,
-        layer_norm_backward,
+        layer_norm,
         log_mean_softmax,
     )
     from deeplift_fast.ops.triton import token_contributions as tokens
@@ -84,7 +84,7 @@ def layer_norm_kernel(dtype, half=0.5, width=WIDTH):
     names = ("m", "x", "x0", "weight", "out")
     stats = ("average", "average0", "scale", "scale0")
     return Kernel(
-        layer_norm_backward._layer_norm_kernel,
+        layer_norm._layer_norm_kernel,
         {"HALF": half, "ROWS": high, "COLUMNS": wide},
         tuple(f"{name}_pointer" for name in names),
         tuple(f"{name}_pointer" for name in stats),
