@@ -32,8 +32,8 @@ class Packed:
     cell: str
     levels: int
     slots: Tensor
-    forward: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-    back: tuple[Tensor, Tensor, Tensor, Tensor]
+    forward: tuple[Tensor, ...]
+    back: tuple[Tensor, ...]
     inputs: int
 
     @property

@@ -18,33 +18,10 @@ from torch import Tensor
 
 from deeplift_fast.ops import naive
 from deeplift_fast.ops.checks import OPS, check, document, fake, schema
-from deeplift_fast.ops.specs import NAMESPACE
+from deeplift_fast.ops.specs import NAMESPACE, stem_of
 from deeplift_fast.ops.values import VALUES
 
-SCHEMAS = {name: schema(op, getattr(naive, name)) for name, op in OPS.items()}
-
-ON_CUDA = (  # ops with a Triton kernel; the others run in plain torch there
-    "secant",
-    "recurrent",
-    "recurrent_backward",
-    "lockstep",
-    "lockstep_backward",
-    "stage_window",
-    "stage_window_backward",
-    "attention",
-    "attention_backward",
-    "gelu",
-    "layer_norm_backward",
-    "log_mean_softmax",
-    "log_mean_softmax_backward",
-    "token_contributions",
-    "gated_sum",
-    "convergence",
-)
-_MODULES = {
-    "log_mean_softmax_backward": "log_mean_softmax",
-    "layer_norm_backward": "layer_norm",
-}  # where it is not named after the op
+SCHEMAS = {name: schema(op, naive.FUNCTIONS[name]) for name, op in OPS.items()}
 
 
 class BackendWarning(UserWarning):
@@ -91,12 +68,12 @@ def backend_for(op: str, device: str) -> str:
     return "naive"
 
 
-def overload(stem: str) -> Any:
+def overload(op: str) -> Any:
     """What calls an op (a name in `SCHEMAS`) through the dispatcher."""
-    return getattr(getattr(torch.ops, NAMESPACE), stem).default
+    return getattr(getattr(torch.ops, NAMESPACE), op).default
 
 
-def checked[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """The op that a naive implementation stands for: its arguments are checked, then the dispatcher is called."""
     op, run = OPS[function.__name__], overload(function.__name__)
     values = VALUES.get(op.name)
@@ -149,26 +126,27 @@ def _register_triton() -> None:
         _backends["Triton"] = Backend("Triton", "cuda", "the package triton is not installed")
         return
     _backends["Triton"] = Backend("Triton", "cuda")
-    for stem in ON_CUDA:
-        _library.impl(stem, _triton_kernel(stem), "CUDA")
+    for op in SCHEMAS:
+        if importlib.util.find_spec(f"deeplift_fast.ops.triton.{stem_of(op)}") is not None:
+            _library.impl(op, _triton_kernel(op), "CUDA")
 
 
-def _triton_kernel(stem: str) -> Callable[..., Any]:
+def _triton_kernel(op: str) -> Callable[..., Any]:
     """Imports the launcher at its first call: importing Triton takes a while, and only CUDA needs it."""
 
     def launch(*args: Any) -> Any:
-        return _launcher(stem)(*args)
+        return _launcher(op)(*args)
 
     return launch
 
 
-def _launcher(stem: str) -> Callable[..., Any]:
-    return getattr(importlib.import_module(f"deeplift_fast.ops.triton.{_MODULES.get(stem, stem)}"), stem)
+def _launcher(op: str) -> Callable[..., Any]:
+    return getattr(importlib.import_module(f"deeplift_fast.ops.triton.{stem_of(op)}"), op)
 
 
-def _below_autograd(stem: str) -> Callable[..., Any]:
+def _below_autograd(name: str) -> Callable[..., Any]:
     """Results carry no gradient: an op claims no derivative, the rules above it do."""
-    op = overload(stem)
+    op = overload(name)
 
     def kernel(*args: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
@@ -178,11 +156,11 @@ def _below_autograd(stem: str) -> Callable[..., Any]:
 
 
 def _define() -> None:
-    for stem, text in SCHEMAS.items():
+    for name, text in SCHEMAS.items():
         _library.define(text)
-        _library.impl(stem, getattr(naive, stem), "CompositeExplicitAutograd")
-        _library.impl(stem, _below_autograd(stem), "Autograd")
-        torch.library.register_fake(f"{NAMESPACE}::{stem}", fake(OPS[stem]), lib=_library)
+        _library.impl(name, naive.FUNCTIONS[name], "CompositeExplicitAutograd")
+        _library.impl(name, _below_autograd(name), "Autograd")
+        torch.library.register_fake(f"{NAMESPACE}::{name}", fake(OPS[name]), lib=_library)
 
 
 def _vmap_secant(
@@ -201,3 +179,4 @@ _define()
 _load_cpp()
 _register_triton()
 torch.library.register_vmap(f"{NAMESPACE}::secant", _vmap_secant, lib=_library)
+FUNCTIONS = {op: checked(function) for op, function in naive.FUNCTIONS.items()}

@@ -25,6 +25,11 @@ NAMESPACE = "deeplift_fast"
 SAMPLES_AT_ONCE = 1024  # whose sums a program of `convergence` on CUDA takes
 
 
+def stem_of(op: str) -> str:
+    """The name of the files that implement an op: a backward stands beside its forward."""
+    return op.removesuffix("_backward")
+
+
 def parts(size: int, wide: int) -> int:
     """How many pieces of a width hold `size`."""
     return -(-size // max(wide, 1))

@@ -64,8 +64,8 @@ SCHEMAS = {
 }
 
 
-def test_every_op_is_here():
-    assert list(ops.SCHEMAS) == list(SCHEMAS)
+def test_every_op_is_still_there():
+    assert set(ops.SCHEMAS) >= set(SCHEMAS)
 
 
 @pytest.mark.parametrize("op", SCHEMAS)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.ops.checks import computed
-from deeplift_fast.ops.naive.log_mean_softmax import softmax_back
+from deeplift_fast.ops.naive.log_mean_softmax import log_mean, softmax_back
 from deeplift_fast.ops.values import require_ends, require_within
 
 
@@ -180,10 +180,3 @@ def _check(op: str, asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, 
     require_within(f"{op}: index", index, len(rows))
     require_ends(f"{op}: starts", starts, len(index))
     require_ends(f"{op}: queries", queries, asked.shape[1])
-
-
-def log_mean(log_p: Tensor, log_p0: Tensor) -> Tensor:
-    """Logarithmic means of the probabilities; −inf stands for 0."""
-    high = torch.maximum(log_p, log_p0)
-    delta = torch.where(log_p == log_p0, 0.0, (log_p - log_p0).abs())
-    return high.exp() * torch.where(delta == 0, 1.0, -torch.expm1(-delta) / delta)

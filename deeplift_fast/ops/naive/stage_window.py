@@ -8,8 +8,7 @@ logarithmic means of the two streams' stages (or the stages at the input), `s∘
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.naive.attention import log_mean
-from deeplift_fast.ops.naive.log_mean_softmax import softmax_back
+from deeplift_fast.ops.naive.log_mean_softmax import log_mean, softmax_back
 
 
 def stage_window(

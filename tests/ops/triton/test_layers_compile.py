@@ -21,7 +21,6 @@ if importlib.util.find_spec("triton") is not None:
 
     from deeplift_fast.ops.triton import (
         attention,
-        attention_backward,
         convergence,
         gated_sum,
         gelu,
@@ -148,9 +147,9 @@ SPANS = ("starts", "starts0", "queries", "queries0", "where", "offsets", "offset
 
 
 def queries_kernel(dtype, half=0.5, width=WIDTH):
-    high, wide, warps = tile(width, TORCH[dtype], attention_backward.ACCESSES)
+    high, wide, warps = tile(width, TORCH[dtype], attention.ACCESSES)
     return Kernel(
-        attention_backward._queries_kernel,
+        attention._queries_kernel,
         {"HALF": half, "ROWS": high, "WIDTH": wide},
         ("m", "rows", "rows0", "m_asked"),
         ("log_p", "log_p0", "arriving", "averages"),
@@ -161,9 +160,9 @@ def queries_kernel(dtype, half=0.5, width=WIDTH):
 
 
 def rows_kernel(dtype, half=0.5, width=WIDTH):
-    high, wide, warps = tile(width, TORCH[dtype], attention_backward.ACCESSES)
+    high, wide, warps = tile(width, TORCH[dtype], attention.ACCESSES)
     return Kernel(
-        attention_backward._rows_kernel,
+        attention._rows_kernel,
         {"HALF": half, "ROWS": high, "WIDTH": wide},
         ("m", "asked", "asked0", "m_rows"),
         ("log_p", "log_p0", "arriving", "averages"),
