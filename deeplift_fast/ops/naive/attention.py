@@ -54,15 +54,9 @@ def _padded(ends: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def attention(
-    asked: Tensor,
-    rows: Tensor,
-    index: Tensor,
-    starts: Tensor,
-    queries: Tensor,
-    looks: Tensor,
-    seen: Tensor,
+    asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor, looks: Tensor, seen: Tensor,
     pairs: int,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Attention over ragged rows that are keys and values in one: `Σ softmax(a·b)·b`, in one stream.
 
     Args:
@@ -107,23 +101,10 @@ def attention(
 
 
 def attention_backward(
-    m: Tensor,
-    asked: Tensor,
-    asked0: Tensor,
-    rows: Tensor,
-    rows0: Tensor,
-    index: Tensor,
-    index0: Tensor,
-    starts: Tensor,
-    starts0: Tensor,
-    queries: Tensor,
-    queries0: Tensor,
-    where: Tensor,
-    looks: Tensor,
-    log_p: Tensor,
-    log_p0: Tensor,
-    half: float,
-) -> tuple[Tensor, Tensor]:
+    m: Tensor, asked: Tensor, asked0: Tensor, rows: Tensor, rows0: Tensor, index: Tensor, index0: Tensor,
+    starts: Tensor, starts0: Tensor, queries: Tensor, queries0: Tensor, where: Tensor, looks: Tensor, log_p: Tensor,
+    log_p0: Tensor, half: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Multipliers of :func:`attention`'s queries and rows at the input, from those of what it mixes.
 
     Args:

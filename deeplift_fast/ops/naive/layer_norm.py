@@ -21,17 +21,9 @@ from deeplift_fast.ops.values import require_within
 
 
 def layer_norm_backward(
-    m: Tensor,
-    x: Tensor,
-    x0: Tensor,
-    where: Tensor,
-    average: Tensor,
-    average0: Tensor,
-    scale: Tensor,
-    scale0: Tensor,
-    weight: Tensor,
-    half: float,
-) -> Tensor:
+    m: Tensor, x: Tensor, x0: Tensor, where: Tensor, average: Tensor, average0: Tensor, scale: Tensor, scale0: Tensor,
+    weight: Tensor, half: float,
+) -> Tensor:  # fmt: skip
     """Multipliers of a layer norm's argument, by the quotient rule.
 
     The rule is exact, and a baseline that is constant over the features makes no multiplier large.

@@ -10,16 +10,9 @@ from deeplift_fast.ops.naive.recurrent import recurrent, recurrent_backward
 
 
 def lockstep(
-    projected: Tensor,
-    where: Tensor,
-    steps: list[int],
-    weight: Tensor,
-    bias: Tensor,
-    coefficients: Tensor,
-    levels: int,
-    slope: str,
-    half: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    projected: Tensor, where: Tensor, steps: list[int], weight: Tensor, bias: Tensor, coefficients: Tensor,
+    levels: int, slope: str, half: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """StageNet's cell in several layers of one size, which on CUDA take each step together; as `recurrent`.
 
     All samples of a layer have as many steps. A layer's rows are ordered by step, then by sample; those of layer i

@@ -24,23 +24,10 @@ State = tuple[Tensor, Tensor]
 
 
 def recurrent(
-    u: Tensor,
-    u0: Tensor,
-    where: Tensor,
-    counts: Tensor,
-    counts0: Tensor,
-    weight_u: Tensor,
-    weight_h: Tensor,
-    bias: Tensor,
-    master_u: Tensor,
-    master_h: Tensor,
-    master_bias: Tensor,
-    coefficients: Tensor,
-    levels: int,
-    cell: str,
-    slope: str,
-    half: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    u: Tensor, u0: Tensor, where: Tensor, counts: Tensor, counts0: Tensor, weight_u: Tensor, weight_h: Tensor,
+    bias: Tensor, master_u: Tensor, master_h: Tensor, master_bias: Tensor, coefficients: Tensor, levels: int,
+    cell: str, slope: str, half: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """A recurrent layer over ragged sequences at the input and at the baseline, from zero states.
 
     Rows are ordered by step, then by sample; samples by falling length (as in PyTorch's `PackedSequence`). Units come
@@ -99,19 +86,9 @@ def recurrent(
 
 
 def recurrent_backward(
-    m_h: Tensor,
-    m_master: Tensor,
-    coefficients: Tensor,
-    shares: Tensor,
-    counts: Tensor,
-    back_u: Tensor,
-    back_h: Tensor,
-    back_master_u: Tensor,
-    back_master_h: Tensor,
-    levels: int,
-    cell: str,
-    inputs: int,
-) -> Tensor:
+    m_h: Tensor, m_master: Tensor, coefficients: Tensor, shares: Tensor, counts: Tensor, back_u: Tensor,
+    back_h: Tensor, back_master_u: Tensor, back_master_h: Tensor, levels: int, cell: str, inputs: int,
+) -> Tensor:  # fmt: skip
     """Multipliers of a recurrent layer's inputs, from those of its states at every step.
 
     Args:
@@ -157,15 +134,9 @@ class _Layer:
     """The pre-activations of a layer, from packed weights."""
 
     def __init__(
-        self,
-        weight_u: Tensor,
-        weight_h: Tensor,
-        bias: Tensor,
-        master_u: Tensor,
-        master_h: Tensor,
-        master_bias: Tensor,
-        levels: int,
-    ) -> None:
+        self, weight_u: Tensor, weight_h: Tensor, bias: Tensor, master_u: Tensor, master_h: Tensor,
+        master_bias: Tensor, levels: int,
+    ) -> None:  # fmt: skip
         self._u, self._h = (w.permute(1, 2, 0, 3).flatten(2).transpose(0, 1) for w in (weight_u, weight_h))
         self._bias = bias.permute(1, 0, 2).flatten(1)
         self._masters = master_u[:, : 2 * levels], master_h[:, : 2 * levels], master_bias[: 2 * levels]

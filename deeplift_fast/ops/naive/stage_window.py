@@ -12,18 +12,9 @@ from deeplift_fast.ops.naive.log_mean_softmax import log_mean, softmax_back
 
 
 def stage_window(
-    h: Tensor,
-    h0: Tensor,
-    log_p: Tensor,
-    log_p0: Tensor,
-    places: Tensor,
-    places0: Tensor,
-    rows: Tensor,
-    rows0: Tensor,
-    real: Tensor,
-    levels: int,
-    hidden: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    h: Tensor, h0: Tensor, log_p: Tensor, log_p0: Tensor, places: Tensor, places0: Tensor, rows: Tensor, rows0: Tensor,
+    real: Tensor, levels: int, hidden: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """StageNet's states in the window that each sample's convolution sees, weighted by its stages, in both streams.
 
     A step's distance is one less the mean of its forget master gates; the stages are the softmax over the window of the
@@ -61,20 +52,9 @@ def stage_window(
 
 
 def stage_window_backward(
-    m_local: Tensor,
-    m_mean: Tensor,
-    m_last: Tensor,
-    h: Tensor,
-    h0: Tensor,
-    places: Tensor,
-    places0: Tensor,
-    rows: Tensor,
-    real: Tensor,
-    log_stage: Tensor,
-    total: int,
-    levels: int,
-    half: float,
-) -> tuple[Tensor, Tensor]:
+    m_local: Tensor, m_mean: Tensor, m_last: Tensor, h: Tensor, h0: Tensor, places: Tensor, places0: Tensor,
+    rows: Tensor, real: Tensor, log_stage: Tensor, total: int, levels: int, half: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Multipliers of :func:`stage_window`'s states and of the forget master gates at the input.
 
     Args:

@@ -26,15 +26,9 @@ SAMPLES = 1024  # at a time, where pairs are counted
 
 
 def attention(
-    asked: Tensor,
-    rows: Tensor,
-    index: Tensor,
-    starts: Tensor,
-    queries: Tensor,
-    looks: Tensor,
-    seen: Tensor,
+    asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor, looks: Tensor, seen: Tensor,
     pairs: int,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See :func:`deeplift_fast.ops.attention`; `index`, `starts`, `queries` and `pairs` are not checked.
 
     Nothing is written past the end of `log_p`, whatever `pairs` is.
@@ -79,26 +73,11 @@ def _offsets_kernel(
 
 @triton.jit
 def _attention_kernel(
-    asked: tl.tensor,
-    rows: tl.tensor,
-    index: tl.tensor,
-    starts: tl.tensor,
-    queries: tl.tensor,
-    looks: tl.tensor,
-    seen: tl.tensor,
-    offsets: tl.tensor,
-    mixed: tl.tensor,
-    log_p: tl.tensor,
-    samples: tl.tensor,
-    steps: tl.tensor,
-    heads: tl.tensor,
-    total: tl.tensor,
-    width: tl.tensor,
-    size: tl.tensor,
-    ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
+    asked: tl.tensor, rows: tl.tensor, index: tl.tensor, starts: tl.tensor, queries: tl.tensor, looks: tl.tensor,
+    seen: tl.tensor, offsets: tl.tensor, mixed: tl.tensor, log_p: tl.tensor, samples: tl.tensor, steps: tl.tensor,
+    heads: tl.tensor, total: tl.tensor, width: tl.tensor, size: tl.tensor, ROWS: tl.constexpr, WIDTH: tl.constexpr,
     PAIRS: tl.constexpr,
-) -> None:
+) -> None:  # fmt: skip  # fmt: skip
     # The heads of a query follow each other: all but the first find the rows in the cache. int64: an int32 offset wraps
     # at 2**31 elements.
     query = (tl.program_id(0) // heads).to(tl.int64)
@@ -164,23 +143,10 @@ def _any_seen(seen: tl.tensor, first: tl.tensor, count: tl.tensor, BLOCK: tl.con
 
 
 def attention_backward(
-    m: Tensor,
-    asked: Tensor,
-    asked0: Tensor,
-    rows: Tensor,
-    rows0: Tensor,
-    index: Tensor,
-    index0: Tensor,
-    starts: Tensor,
-    starts0: Tensor,
-    queries: Tensor,
-    queries0: Tensor,
-    where: Tensor,
-    looks: Tensor,
-    log_p: Tensor,
-    log_p0: Tensor,
-    half: float,
-) -> tuple[Tensor, Tensor]:
+    m: Tensor, asked: Tensor, asked0: Tensor, rows: Tensor, rows0: Tensor, index: Tensor, index0: Tensor,
+    starts: Tensor, starts0: Tensor, queries: Tensor, queries0: Tensor, where: Tensor, looks: Tensor, log_p: Tensor,
+    log_p0: Tensor, half: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See :func:`deeplift_fast.ops.attention_backward`; the integers are not checked."""
     m, asked, asked0, rows, rows0, index, index0, looks, log_p, log_p0 = dense(
         m, asked, asked0, rows, rows0, index, index0, looks, log_p, log_p0
@@ -211,33 +177,12 @@ def attention_backward(
 
 @triton.jit
 def _queries_kernel(
-    m: tl.tensor,
-    rows: tl.tensor,
-    rows0: tl.tensor,
-    index: tl.tensor,
-    index0: tl.tensor,
-    starts: tl.tensor,
-    starts0: tl.tensor,
-    queries: tl.tensor,
-    queries0: tl.tensor,
-    where: tl.tensor,
-    looks: tl.tensor,
-    offsets: tl.tensor,
-    offsets0: tl.tensor,
-    log_p: tl.tensor,
-    log_p0: tl.tensor,
-    arriving: tl.tensor,
-    averages: tl.tensor,
-    m_asked: tl.tensor,
-    samples: tl.tensor,
-    steps: tl.tensor,
-    heads: tl.tensor,
-    total: tl.tensor,
-    width: tl.tensor,
-    HALF: tl.constexpr,
-    ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
-) -> None:
+    m: tl.tensor, rows: tl.tensor, rows0: tl.tensor, index: tl.tensor, index0: tl.tensor, starts: tl.tensor,
+    starts0: tl.tensor, queries: tl.tensor, queries0: tl.tensor, where: tl.tensor, looks: tl.tensor,
+    offsets: tl.tensor, offsets0: tl.tensor, log_p: tl.tensor, log_p0: tl.tensor, arriving: tl.tensor,
+    averages: tl.tensor, m_asked: tl.tensor, samples: tl.tensor, steps: tl.tensor, heads: tl.tensor, total: tl.tensor,
+    width: tl.tensor, HALF: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+) -> None:  # fmt: skip  # fmt: skip
     # The heads of a query follow each other: all but the first find the rows in the cache. int64: an int32 offset wraps
     # at 2**31 elements.
     query = (tl.program_id(0) // heads).to(tl.int64)
@@ -304,34 +249,12 @@ def _queries_kernel(
 
 @triton.jit
 def _rows_kernel(
-    m: tl.tensor,
-    asked: tl.tensor,
-    asked0: tl.tensor,
-    index: tl.tensor,
-    starts: tl.tensor,
-    starts0: tl.tensor,
-    queries: tl.tensor,
-    queries0: tl.tensor,
-    where: tl.tensor,
-    looks: tl.tensor,
-    offsets: tl.tensor,
-    offsets0: tl.tensor,
-    log_p: tl.tensor,
-    log_p0: tl.tensor,
-    arriving: tl.tensor,
-    averages: tl.tensor,
-    m_rows: tl.tensor,
-    samples: tl.tensor,
-    steps: tl.tensor,
-    heads: tl.tensor,
-    total: tl.tensor,
-    width: tl.tensor,
-    total0: tl.tensor,
-    count: tl.tensor,
-    HALF: tl.constexpr,
-    ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
-) -> None:
+    m: tl.tensor, asked: tl.tensor, asked0: tl.tensor, index: tl.tensor, starts: tl.tensor, starts0: tl.tensor,
+    queries: tl.tensor, queries0: tl.tensor, where: tl.tensor, looks: tl.tensor, offsets: tl.tensor,
+    offsets0: tl.tensor, log_p: tl.tensor, log_p0: tl.tensor, arriving: tl.tensor, averages: tl.tensor,
+    m_rows: tl.tensor, samples: tl.tensor, steps: tl.tensor, heads: tl.tensor, total: tl.tensor, width: tl.tensor,
+    total0: tl.tensor, count: tl.tensor, HALF: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+) -> None:  # fmt: skip  # fmt: skip
     position = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     real = position < count
     column = tl.arange(0, WIDTH)

@@ -10,16 +10,9 @@ from deeplift_fast.ops.triton.recurrent_cells import forward_kernel
 
 
 def lockstep(
-    projected: Tensor,
-    where: Tensor,
-    steps: list[int],
-    weight: Tensor,
-    bias: Tensor,
-    coefficients: Tensor,
-    levels: int,
-    slope: str,
-    half: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    projected: Tensor, where: Tensor, steps: list[int], weight: Tensor, bias: Tensor, coefficients: Tensor,
+    levels: int, slope: str, half: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """See :func:`deeplift_fast.ops.lockstep`."""
     (layers, units, columns), rows, samples = weight.shape, len(coefficients), len(where)
     h, h0 = projected.new_empty(rows, units), projected.new_empty(rows, units)

@@ -52,23 +52,10 @@ def forward_options(dtype: torch.dtype, cell: str, slope: str, nvidia: bool) -> 
 
 
 def recurrent(
-    u: Tensor,
-    u0: Tensor,
-    where: Tensor,
-    counts: Tensor,
-    counts0: Tensor,
-    weight_u: Tensor,
-    weight_h: Tensor,
-    bias: Tensor,
-    master_u: Tensor,
-    master_h: Tensor,
-    master_bias: Tensor,
-    coefficients: Tensor,
-    levels: int,
-    cell: str,
-    slope: str,
-    half: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    u: Tensor, u0: Tensor, where: Tensor, counts: Tensor, counts0: Tensor, weight_u: Tensor, weight_h: Tensor,
+    bias: Tensor, master_u: Tensor, master_h: Tensor, master_bias: Tensor, coefficients: Tensor, levels: int,
+    cell: str, slope: str, half: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """See :func:`deeplift_fast.ops.recurrent`."""
     rows, rows0, units = len(u), len(u0), bias.shape[0] * bias.shape[2]
     h, h0 = u.new_empty(rows, units), u.new_empty(rows0, units)
@@ -128,19 +115,9 @@ def _stacked(weight: Tensor, masters: Tensor) -> Tensor:
 
 
 def recurrent_backward(
-    m_h: Tensor,
-    m_master: Tensor,
-    coefficients: Tensor,
-    shares: Tensor,
-    counts: Tensor,
-    back_u: Tensor,
-    back_h: Tensor,
-    back_master_u: Tensor,
-    back_master_h: Tensor,
-    levels: int,
-    cell: str,
-    inputs: int,
-) -> Tensor:
+    m_h: Tensor, m_master: Tensor, coefficients: Tensor, shares: Tensor, counts: Tensor, back_u: Tensor,
+    back_h: Tensor, back_master_u: Tensor, back_master_h: Tensor, levels: int, cell: str, inputs: int,
+) -> Tensor:  # fmt: skip
     """See :func:`deeplift_fast.ops.recurrent_backward`."""
     (rows, units), steps = m_h.shape, counts.tolist()
     lanes = back_u.shape[-1] // 4
@@ -173,18 +150,9 @@ def recurrent_backward(
 
 
 def step_back_stagenet(
-    m_h: Tensor,
-    m_master: Tensor,
-    shares: Tensor,
-    carried: Tensor,
-    cells: Tensor,
-    coefficients: Tensor,
-    d: Tensor,
-    count: int,
-    later: int,
-    first: int,
-    layers: tuple[int, int, int] = (1, 1, 0),
-) -> None:
+    m_h: Tensor, m_master: Tensor, shares: Tensor, carried: Tensor, cells: Tensor, coefficients: Tensor, d: Tensor,
+    count: int, later: int, first: int, layers: tuple[int, int, int] = (1, 1, 0),
+) -> None:  # fmt: skip
     """Of `layers`: how many have the step, how many the one after it, and rows from one to the next."""
     going, further, stride = layers
     units, levels = m_h.shape[1], m_master.shape[1]
@@ -197,16 +165,9 @@ def step_back_stagenet(
 
 
 def _step_back(
-    m_h: Tensor,
-    carried: Tensor,
-    cells: Tensor,
-    coefficients: Tensor,
-    d: Tensor,
-    count: int,
-    later: int,
-    first: int,
+    m_h: Tensor, carried: Tensor, cells: Tensor, coefficients: Tensor, d: Tensor, count: int, later: int, first: int,
     cell: str,
-) -> None:
+) -> None:  # fmt: skip
     units = m_h.shape[1]
     high, wide = tile(elements_of(m_h.dtype), units)
     backward_kernel[triton.cdiv(count, high), triton.cdiv(units, wide)](
@@ -230,21 +191,12 @@ def _back(back: Tensor, masters: Tensor, units: int, width: int) -> Tensor:
 
 @triton.jit(do_not_specialize=("count", "later", "first"))
 def backward_kernel(
-    m_h: tl.tensor,
-    carried: tl.tensor,  # multipliers of h from the step after, [samples, units]
-    carried_c: tl.tensor,
-    coefficients: tl.tensor,
-    d: tl.tensor,  # multipliers of the pre-activations, [rows, width]
-    count: tl.tensor,
-    later: tl.tensor,  # samples that have a step after
-    first: tl.tensor,
-    units: tl.tensor,
-    width: tl.tensor,
-    CELL: tl.constexpr,
-    COUNT: tl.constexpr,
-    ROWS: tl.constexpr,
+    m_h: tl.tensor, carried: tl.tensor,  # multipliers of h from the step after, [samples, units]
+    carried_c: tl.tensor, coefficients: tl.tensor, d: tl.tensor,  # multipliers of the pre-activations, [rows, width]
+    count: tl.tensor, later: tl.tensor,  # samples that have a step after
+    first: tl.tensor, units: tl.tensor, width: tl.tensor, CELL: tl.constexpr, COUNT: tl.constexpr, ROWS: tl.constexpr,
     UNITS: tl.constexpr,
-) -> None:
+) -> None:  # fmt: skip
     """One step back of a cell other than StageNet's; a program has some rows and some units."""
     sample = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     unit = (tl.program_id(1) * UNITS + tl.arange(0, UNITS))[None, :]
@@ -266,25 +218,13 @@ def backward_kernel(
 
 @triton.jit(do_not_specialize=("count", "later", "first", "further", "stride"))
 def stagenet_backward_kernel(
-    m_h: tl.tensor,
-    m_master: tl.tensor,
-    shares: tl.tensor,
-    carried: tl.tensor,
-    carried_c: tl.tensor,
-    coefficients: tl.tensor,
-    d: tl.tensor,
-    count: tl.tensor,
-    later: tl.tensor,
-    first: tl.tensor,
+    m_h: tl.tensor, m_master: tl.tensor, shares: tl.tensor, carried: tl.tensor, carried_c: tl.tensor,
+    coefficients: tl.tensor, d: tl.tensor, count: tl.tensor, later: tl.tensor, first: tl.tensor,
     further: tl.tensor,  # layers that have a step after
-    units: tl.tensor,
-    chunk: tl.tensor,
-    levels: tl.tensor,
-    width: tl.tensor,
+    units: tl.tensor, chunk: tl.tensor, levels: tl.tensor, width: tl.tensor,
     stride: tl.tensor,  # rows from one layer to the next
-    LEVELS: tl.constexpr,
-    UNITS: tl.constexpr,
-) -> None:
+    LEVELS: tl.constexpr, UNITS: tl.constexpr,
+) -> None:  # fmt: skip
     """One step back of StageNet's cell; a program has a row: its master gates need the sums over each level's units.
 
     Layers of one size may go back in lockstep: `count` samples of each.

@@ -19,18 +19,9 @@ def window_tile(dtype: torch.dtype, window: int, chunk: int) -> tuple[int, int]:
 
 
 def stage_window(
-    h: Tensor,
-    h0: Tensor,
-    log_p: Tensor,
-    log_p0: Tensor,
-    places: Tensor,
-    places0: Tensor,
-    rows: Tensor,
-    rows0: Tensor,
-    real: Tensor,
-    levels: int,
-    hidden: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    h: Tensor, h0: Tensor, log_p: Tensor, log_p0: Tensor, places: Tensor, places0: Tensor, rows: Tensor, rows0: Tensor,
+    real: Tensor, levels: int, hidden: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """See :func:`deeplift_fast.ops.stage_window`."""
     samples, window = real.shape
     local, mean = h.new_empty(2, samples, window, hidden), h.new_empty(2, samples, hidden)
@@ -50,30 +41,13 @@ def stage_window(
 
 @triton.jit(do_not_specialize=("samples",))
 def _kernel(
-    h: tl.tensor,
-    h0: tl.tensor,
-    log_p: tl.tensor,
-    log_p0: tl.tensor,
-    places: tl.tensor,
-    places0: tl.tensor,
-    rows: tl.tensor,
-    rows0: tl.tensor,
-    real: tl.tensor,
-    local: tl.tensor,
-    mean: tl.tensor,
-    last: tl.tensor,
-    log_stage: tl.tensor,
-    samples: tl.tensor,
-    window: tl.tensor,
-    hidden: tl.tensor,
+    h: tl.tensor, h0: tl.tensor, log_p: tl.tensor, log_p0: tl.tensor, places: tl.tensor, places0: tl.tensor,
+    rows: tl.tensor, rows0: tl.tensor, real: tl.tensor, local: tl.tensor, mean: tl.tensor, last: tl.tensor,
+    log_stage: tl.tensor, samples: tl.tensor, window: tl.tensor, hidden: tl.tensor,
     chunk: tl.tensor,  # units of a level that weights have
-    units: tl.tensor,
-    padded: tl.tensor,  # units of a level in h
-    levels: tl.tensor,
-    LEVELS: tl.constexpr,
-    WINDOW: tl.constexpr,
-    UNITS: tl.constexpr,
-) -> None:
+    units: tl.tensor, padded: tl.tensor,  # units of a level in h
+    levels: tl.tensor, LEVELS: tl.constexpr, WINDOW: tl.constexpr, UNITS: tl.constexpr,
+) -> None:  # fmt: skip
     """A program has one level of one sample in one stream."""
     if tl.program_id(1) == 0:
         _stream(
@@ -89,26 +63,12 @@ def _kernel(
 
 @triton.jit
 def _stream(
-    h: tl.tensor,
-    log_p: tl.tensor,
-    places: tl.tensor,
-    rows: tl.tensor,
-    real: tl.tensor,
-    local: tl.tensor,
-    mean: tl.tensor,
-    last: tl.tensor,
-    log_stage: tl.tensor,
+    h: tl.tensor, log_p: tl.tensor, places: tl.tensor, rows: tl.tensor, real: tl.tensor, local: tl.tensor,
+    mean: tl.tensor, last: tl.tensor, log_stage: tl.tensor,
     first: tl.tensor,  # where the stream's samples begin in what is written
-    window: tl.tensor,
-    hidden: tl.tensor,
-    chunk: tl.tensor,
-    units: tl.tensor,
-    padded: tl.tensor,
-    levels: tl.tensor,
-    LEVELS: tl.constexpr,
-    WINDOW: tl.constexpr,
-    UNITS: tl.constexpr,
-) -> None:
+    window: tl.tensor, hidden: tl.tensor, chunk: tl.tensor, units: tl.tensor, padded: tl.tensor, levels: tl.tensor,
+    LEVELS: tl.constexpr, WINDOW: tl.constexpr, UNITS: tl.constexpr,
+) -> None:  # fmt: skip
     sample, level = tl.program_id(0).to(tl.int64), tl.program_id(2)
     step, kind = tl.arange(0, WINDOW), tl.arange(0, LEVELS)[None, :]
     inside = step < window
@@ -141,20 +101,9 @@ def _stream(
 
 
 def stage_window_backward(
-    m_local: Tensor,
-    m_mean: Tensor,
-    m_last: Tensor,
-    h: Tensor,
-    h0: Tensor,
-    places: Tensor,
-    places0: Tensor,
-    rows: Tensor,
-    real: Tensor,
-    log_stage: Tensor,
-    total: int,
-    levels: int,
-    half: float,
-) -> tuple[Tensor, Tensor]:
+    m_local: Tensor, m_mean: Tensor, m_last: Tensor, h: Tensor, h0: Tensor, places: Tensor, places0: Tensor,
+    rows: Tensor, real: Tensor, log_stage: Tensor, total: int, levels: int, half: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See :func:`deeplift_fast.ops.stage_window_backward`."""
     samples, window, hidden = m_local.shape
     zeros = h.new_zeros(h.numel() + total * levels)  # one launch
@@ -174,30 +123,12 @@ def stage_window_backward(
 
 @triton.jit(do_not_specialize=("samples",))
 def _backward_kernel(
-    m_local: tl.tensor,
-    m_mean: tl.tensor,
-    m_last: tl.tensor,
-    h: tl.tensor,
-    h0: tl.tensor,
-    places: tl.tensor,
-    places0: tl.tensor,
-    rows: tl.tensor,
-    real: tl.tensor,
-    log_stage: tl.tensor,
-    m_h: tl.tensor,
-    m_master: tl.tensor,
-    samples: tl.tensor,
-    window: tl.tensor,
-    hidden: tl.tensor,
-    chunk: tl.tensor,  # units of a level that weights have
-    units: tl.tensor,
-    padded: tl.tensor,  # units of a level in h
-    levels: tl.tensor,
-    HALF: tl.constexpr,
-    LEVELS: tl.constexpr,
-    WINDOW: tl.constexpr,
-    UNITS: tl.constexpr,
-) -> None:
+    m_local: tl.tensor, m_mean: tl.tensor, m_last: tl.tensor, h: tl.tensor, h0: tl.tensor, places: tl.tensor,
+    places0: tl.tensor, rows: tl.tensor, real: tl.tensor, log_stage: tl.tensor, m_h: tl.tensor, m_master: tl.tensor,
+    samples: tl.tensor, window: tl.tensor, hidden: tl.tensor, chunk: tl.tensor,  # units of a level that weights have
+    units: tl.tensor, padded: tl.tensor,  # units of a level in h
+    levels: tl.tensor, HALF: tl.constexpr, LEVELS: tl.constexpr, WINDOW: tl.constexpr, UNITS: tl.constexpr,
+) -> None:  # fmt: skip
     """A program has a sample; each row of h is in the window of one sample at most."""
     sample, step = tl.program_id(0).to(tl.int64), tl.arange(0, WINDOW)
     inside = step < window
