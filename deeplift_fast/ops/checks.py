@@ -264,11 +264,13 @@ def document(op: OpSpec, function: Callable[..., Any]) -> str:
         "    ValueError: if shapes or devices do not fit, or a text or number is not accepted."
     )
     text += f"\n{errors}" if "\nRaises:\n" in text else f"\n\nRaises:\n{errors}"
-    for title, specs_ in (("Tensors", [spec for _, spec in op.tensors]), ("Results", op.results)):
-        text += f"\n\n{title}:\n" + "\n".join(map(_described, specs_))
-    return text
+    given = [f"    {spec.name}: {_WORDS[spec.dtype]} {spec}{_marks(spec)}" for _, spec in op.tensors]
+    alike = f", with the strides of {op.arguments[op.first]}"
+    results = [
+        f"    {spec.name or 'result'}: {_WORDS[spec.dtype]} {spec}{alike * spec.any_strides}" for spec in op.results
+    ]
+    return "\n".join([text, "\nTensors:", *given, "\nResults:", *results])
 
 
-def _described(spec: TensorSpec) -> str:
-    marks = [", any strides"] * spec.any_strides + [", on any device"] * spec.anywhere + [", written to"] * spec.written
-    return f"    {spec.name or 'result'}: {_WORDS[spec.dtype]} {spec}{''.join(marks)}"
+def _marks(spec: TensorSpec) -> str:
+    return ", any strides" * spec.any_strides + ", on any device" * spec.anywhere + ", written to" * spec.written

@@ -157,9 +157,9 @@ def arguments_of(cell="gru", dtype=torch.float32):
         ({"cell": "mamba"}, ValueError, "cell is 'mamba'; accepted: stagenet, lstm, gru, rnn_tanh, rnn_relu"),
         ({"slope": "pyhealth"}, ValueError, "slope is 'pyhealth'; accepted for gru: secant, derivative"),
         ({"levels": 2}, ValueError, "levels is 2"),
-        ({"counts": torch.tensor([2, 3])}, ValueError, "counts must fall"),
-        ({"counts0": torch.tensor([2, 3])}, ValueError, "counts0 must fall"),
-        ({"counts0": torch.tensor([3, 1, 1])}, ValueError, r"counts0 has shape \(3,\); accepted: \(2,\)"),
+        ({"counts": torch.tensor([1, 2, 2])}, ValueError, "counts must fall"),
+        ({"counts0": torch.tensor([1, 2, 2])}, ValueError, "counts0 must fall"),
+        ({"counts0": torch.tensor([3, 2])}, ValueError, r"counts0 has shape \(2,\); accepted: \(3,\)"),
         ({"where": torch.tensor([0, 5])}, ValueError, "where names a baseline that is shorter"),
         ({"where": torch.tensor([0])}, ValueError, r"where has shape \(1,\); accepted: \(2,\)"),
         (

@@ -100,7 +100,8 @@ def test_rows_outside_the_windows_and_padding_have_no_multiplier():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"levels": 5}, ValueError, "12 of 18 units do not fit 5 levels"),
+        ({"levels": 5}, ValueError, r"log_p has shape \(9, 6\); accepted: \(9, 10\)"),
+        ({"levels": 5, "log_p": (torch.zeros(9, 10).double(),) * 2}, ValueError, "12 of 18 units do not fit 5 levels"),
         ({"hidden": 21}, ValueError, "21 of 18 units"),
         ({"real": torch.ones(3, 4)}, TypeError, "real is torch.float32; accepted: torch.bool"),
         ({"real": torch.ones(3, 5, dtype=torch.bool)}, ValueError, r"real has shape \(3, 5\); accepted: \(3, 4\)"),
