@@ -9,8 +9,8 @@ from torch import Tensor
 
 from deeplift_fast.fused.recurrent import Packed, pack
 from deeplift_fast.fused.sequences import Ragged
-from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS, GATES
-from deeplift_fast.ops.requirements import computed
+from deeplift_fast.ops.cells import COEFFICIENTS, GATES
+from deeplift_fast.ops.checks import computed
 
 # Where PyHealth's arithmetic is smooth: its quotients cancel below, its branches change in the tails.
 APART, LARGEST = 0.05, 5.0

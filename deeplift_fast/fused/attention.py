@@ -110,8 +110,8 @@ def folded(
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_asked, m_rows = ops.attention_backward(
             maps.answer_back(m),
-            (asked.x, asked.x0), (rows.x, rows.x0), (at.index, at0.index), (at.starts, at0.starts),
-            (at.queries, at0.queries), where, at.looks, (log_p, log_p0), arithmetic.half,
+            asked.x, asked.x0, rows.x, rows.x0, at.index, at0.index, at.starts, at0.starts,
+            at.queries, at0.queries, where, at.looks, log_p, log_p0, arithmetic.half,
         )  # fmt: skip
         return maps.ask_back(m_asked), m_rows
 

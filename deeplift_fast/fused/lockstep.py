@@ -13,7 +13,7 @@ from deeplift_fast.fused.buffers import ramp, ramps
 from deeplift_fast.fused.pair import Arithmetic, Pair, shares
 from deeplift_fast.fused.sequences import Ragged
 from deeplift_fast.fused.stagenet_layer import Given, Prepared, Tail, Windows, inputs, slope_of, staged
-from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS, rows_per_sample
+from deeplift_fast.ops.cells import COEFFICIENTS, rows_per_sample
 
 _ALIGNED = 16  # columns are a multiple: rows then begin where the widest loads may
 Back = Callable[[Tensor], list[Tensor]]

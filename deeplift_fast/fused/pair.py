@@ -200,8 +200,10 @@ def layer_norm(pair: Pair, norm: Any, arithmetic: Arithmetic) -> tuple[Pair, Bac
             pair.x,
             pair.x0,
             pair.facing_rows,
-            (average, average0),
-            (scale, scale0),
+            average,
+            average0,
+            scale,
+            scale0,
             weight,
             arithmetic.half,
         )

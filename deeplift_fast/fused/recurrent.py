@@ -11,8 +11,7 @@ from deeplift_fast.fused import buffers
 from deeplift_fast.fused.buffers import ramp
 from deeplift_fast.fused.pair import Arithmetic, Pair, shares
 from deeplift_fast.fused.sequences import Ragged
-from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS
-from deeplift_fast.ops.requirements import LANES
+from deeplift_fast.ops.cells import COEFFICIENTS, LANES
 
 _ALIGNED = 16  # units of a level in one panel are a multiple: rows then begin where the widest loads may
 
@@ -25,7 +24,7 @@ class Packed:
         cell: its name there.
         levels: StageNet's levels, or 0.
         slots: where its units stand among the padded ones, int64 `[units]`.
-        forward: the op's `weights`.
+        forward: the op's weights.
         back: those of the backward op.
         inputs: how many inputs have multipliers; further columns (times) have none.
     """
@@ -184,7 +183,7 @@ def run(packed: Packed, u: Pair, steps: Ragged, arithmetic: Arithmetic, slope: s
     coefficients = buffers.take((len(u.x), COEFFICIENTS[packed.cell], packed.units), u.x.dtype, u.x.device)
     h, h0, log_p, log_p0 = ops.recurrent(
         u.x.contiguous(), u0.contiguous(), where, steps.counts, steps0.counts,
-        packed.forward, coefficients, packed.levels, packed.cell, slope, arithmetic.half,
+        *packed.forward, coefficients, packed.levels, packed.cell, slope, arithmetic.half,
     )  # fmt: skip
     logs = Pair(log_p, log_p0, facing)
     mean = shares(logs, packed.levels, arithmetic) if packed.levels else log_p
@@ -193,7 +192,7 @@ def run(packed: Packed, u: Pair, steps: Ragged, arithmetic: Arithmetic, slope: s
         if m_master is None:
             m_master = m_h.new_zeros(len(m_h), packed.levels)
         found = ops.recurrent_backward(
-            m_h, m_master, coefficients, mean, steps.counts, packed.back, packed.levels, packed.cell, packed.inputs
+            m_h, m_master, coefficients, mean, steps.counts, *packed.back, packed.levels, packed.cell, packed.inputs
         )
         buffers.give(coefficients)
         return found[:, : packed.inputs]

@@ -225,7 +225,7 @@ def staged(
     levels, rows = tail.levels, windows.rows
     h_pair, real, at = (h.x, h.x0), windows.real.squeeze(-1), (places.x, places.x0)
     local, mean, last, log_stage = ops.stage_window(
-        h_pair, (log_p.x, log_p.x0), at, (rows.x, rows.x0), real, levels, tail.hidden
+        *h_pair, log_p.x, log_p.x0, *at, rows.x, rows.x0, real, levels, tail.hidden
     )
     theme, scale_back = linear(Pair.stacked(mean.flatten(0, 1)), *tail.scale)
     theme, relu_back = activation(theme, "relu", arithmetic)
@@ -241,7 +241,7 @@ def staged(
         m_local = convolution_back(m_convolved).reshape(local[0].shape)
         m_mean = scale_back(relu_back(rescale_back(m_theme)))
         total, half = len(log_p.x), arithmetic.half
-        return ops.stage_window_backward(m_local, m_mean, m, h_pair, at, rows.x, real, log_stage, total, levels, half)
+        return ops.stage_window_backward(m_local, m_mean, m, *h_pair, *at, rows.x, real, log_stage, total, levels, half)
 
     return out, back
 

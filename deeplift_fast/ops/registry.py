@@ -4,8 +4,10 @@ The naive implementation is the composite default, the C++ library takes the CPU
 the dispatcher chooses the backend by the tensors' device.
 """
 
+import functools
 import importlib
 import importlib.util
+import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,29 +17,12 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.errors import BackendWarning
-from deeplift_fast.ops import arguments, naive
-from deeplift_fast.ops.requirements import computed
-from deeplift_fast.ops.schema import NAMESPACE, SCHEMAS
+from deeplift_fast.ops import naive
+from deeplift_fast.ops.checks import OPS, check, document, fake, schema
+from deeplift_fast.ops.specs import NAMESPACE, stem_of
+from deeplift_fast.ops.values import VALUES
 
-ON_CUDA = (  # ops with a Triton kernel; the others run in plain torch there
-    "secant",
-    "recurrent",
-    "recurrent_backward",
-    "lockstep",
-    "lockstep_backward",
-    "stage_window",
-    "stage_window_backward",
-    "attention",
-    "attention_backward",
-    "gelu",
-    "layer_norm_backward",
-    "log_mean_softmax",
-    "log_mean_softmax_backward",
-    "token_contributions",
-    "gated_sum",
-    "convergence",
-)
-_MODULES = {"log_mean_softmax_backward": "log_mean_softmax"}  # where it is not named after the op
+SCHEMAS = {name: schema(op, naive.FUNCTIONS[name]) for name, op in OPS.items()}
 
 
 @dataclass(frozen=True)
@@ -80,9 +65,40 @@ def backend_for(op: str, device: str) -> str:
     return "naive"
 
 
-def overload(stem: str) -> Any:
+def overload(op: str) -> Any:
     """What calls an op (a name in `SCHEMAS`) through the dispatcher."""
-    return getattr(getattr(torch.ops, NAMESPACE), stem).default
+    return getattr(getattr(torch.ops, NAMESPACE), op).default
+
+
+def checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The op that a naive implementation stands for: its arguments are checked, then the dispatcher is called."""
+    op, run = OPS[function.__name__], overload(function.__name__)
+    values = VALUES.get(op.name)
+    count = len(op.arguments)
+    defaults = {p.name: p.default for p in inspect.signature(function).parameters.values() if p.default is not p.empty}
+
+    @functools.wraps(function)
+    def call(*args: Any, **named: Any) -> Any:
+        given = args if len(args) == count and not named else _in_order(op.name, op.arguments, defaults, args, named)
+        sizes = check(op, given)
+        if values is not None:
+            values(sizes, *given)
+        return run(*given)
+
+    call.__doc__ = document(op, function)
+    return call
+
+
+def _in_order(
+    op: str, names: tuple[str, ...], defaults: dict[str, Any], args: tuple[Any, ...], named: dict[str, Any]
+) -> list[Any]:
+    known = names[len(args) :]
+    if len(args) > len(names) or any(name not in known for name in named):
+        raise TypeError(f"{op}() got {len(args)} arguments by place and {list(named)} by name; accepted: {names}")
+    missing = [name for name in known if name not in named and name not in defaults]
+    if missing:
+        raise TypeError(f"{op}() misses the arguments {', '.join(missing)}")
+    return [*args, *(named[name] if name in named else defaults[name] for name in known)]
 
 
 def release_memory() -> int:
@@ -107,26 +123,27 @@ def _register_triton() -> None:
         _backends["Triton"] = Backend("Triton", "cuda", "the package triton is not installed")
         return
     _backends["Triton"] = Backend("Triton", "cuda")
-    for stem in ON_CUDA:
-        _library.impl(stem, _triton_kernel(stem), "CUDA")
+    for op in SCHEMAS:
+        if importlib.util.find_spec(f"deeplift_fast.ops.triton.{stem_of(op)}") is not None:
+            _library.impl(op, _triton_kernel(op), "CUDA")
 
 
-def _triton_kernel(stem: str) -> Callable[..., Any]:
+def _triton_kernel(op: str) -> Callable[..., Any]:
     """Imports the launcher at its first call: importing Triton takes a while, and only CUDA needs it."""
 
     def launch(*args: Any) -> Any:
-        return _launcher(stem)(*args)
+        return _launcher(op)(*args)
 
     return launch
 
 
-def _launcher(stem: str) -> Callable[..., Any]:
-    return getattr(importlib.import_module(f"deeplift_fast.ops.triton.{_MODULES.get(stem, stem)}"), stem)
+def _launcher(op: str) -> Callable[..., Any]:
+    return getattr(importlib.import_module(f"deeplift_fast.ops.triton.{stem_of(op)}"), op)
 
 
-def _below_autograd(stem: str) -> Callable[..., Any]:
+def _below_autograd(name: str) -> Callable[..., Any]:
     """Results carry no gradient: an op claims no derivative, the rules above it do."""
-    op = overload(stem)
+    op = overload(name)
 
     def kernel(*args: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
@@ -136,15 +153,11 @@ def _below_autograd(stem: str) -> Callable[..., Any]:
 
 
 def _define() -> None:
-    for stem, schema in SCHEMAS.items():
-        _library.define(schema)
-        _library.impl(stem, getattr(naive, stem), "CompositeExplicitAutograd")
-        _library.impl(stem, _below_autograd(stem), "Autograd")
-
-
-def _fake_secant(x: Tensor, x0: Tensor, function: str, variant: str) -> tuple[Tensor, Tensor, Tensor]:
-    arguments.check_secant(x, x0, function, variant)
-    return torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
+    for name, text in SCHEMAS.items():
+        _library.define(text)
+        _library.impl(name, naive.FUNCTIONS[name], "CompositeExplicitAutograd")
+        _library.impl(name, _below_autograd(name), "Autograd")
+        torch.library.register_fake(f"{NAMESPACE}::{name}", fake(OPS[name]), lib=_library)
 
 
 def _vmap_secant(
@@ -159,95 +172,8 @@ def _vmap_secant(
     return op(batched(x, in_dims[0]), batched(x0, in_dims[1]), function, variant), (0, 0, 0)
 
 
-def _fake_recurrent(u: Tensor, u0: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    bias, levels = rest[5], rest[10]
-    units = bias.shape[0] * bias.shape[2]
-    shapes = ((len(u), units), (len(u0), units), (len(u), 2 * levels), (len(u0), 2 * levels))
-    return tuple(u.new_empty(shape) for shape in shapes)
-
-
-def _fake_recurrent_backward(m_h: Tensor, *rest: Any) -> Tensor:
-    quarter, inputs = rest[4].shape[-1] // 4, rest[-1]
-    return m_h.new_empty(len(m_h), -(-inputs // quarter) * quarter)
-
-
-def _fake_lockstep(
-    projected: Tensor, where: Tensor, steps: list[int], weight: Tensor, *rest: Any
-) -> tuple[Tensor, ...]:
-    rows, levels = len(rest[1]), rest[2]
-    return tuple(projected.new_empty(rows, size) for size in (weight.shape[1], weight.shape[1], 2 * levels, 2 * levels))
-
-
-def _fake_lockstep_backward(m_h: Tensor, *rest: Any) -> Tensor:
-    return m_h.new_empty(len(m_h), rest[-2].shape[2])
-
-
-def _fake_stage_window(h: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    (samples, window), hidden = rest[7].shape, rest[-1]
-    shapes = ((samples, window, hidden), (samples, hidden), (samples, hidden), (samples, window))
-    return tuple(h.new_empty(2, *shape) for shape in shapes)
-
-
-def _fake_stage_window_backward(
-    m_local: Tensor, m_mean: Tensor, m_last: Tensor, h: Tensor, *rest: Any
-) -> tuple[Tensor, Tensor]:
-    total, levels, _ = rest[-3:]
-    return h.new_empty(h.shape), h.new_empty(total, levels)
-
-
-def _fake_token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multipliers: Tensor) -> Tensor:
-    return weight.new_empty(tokens.shape)
-
-
-def _fake_attention(asked: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    heads, pairs = len(asked), rest[-1]
-    return torch.empty_like(asked), asked.new_empty(heads * pairs, dtype=computed(asked.dtype))
-
-
-def _fake_attention_backward(m: Tensor, asked: Tensor, asked0: Tensor, rows: Tensor, *rest: Any) -> tuple:
-    return torch.empty_like(asked), torch.empty_like(rows)
-
-
-def _fake_gelu(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(x)
-
-
-def _fake_gated_sum(a: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(a), torch.empty_like(a)
-
-
-def _fake_convergence(totals: Tensor, output: Tensor, output0: Tensor, rescale: bool, *rest: Any) -> tuple[Tensor, ...]:
-    batch = len(output)
-    parts = -(-batch // arguments.SAMPLES_AT_ONCE) if output.is_cuda else 1
-    factor = output.new_empty(batch if rescale else 0, dtype=computed(output.dtype))
-    fine = torch.empty_like(output, dtype=torch.bool)
-    return torch.empty_like(output), factor, fine, totals.new_empty(parts, 3)
-
-
-def _fake_layer_norm_backward(m: Tensor, x: Tensor, *rest: Any) -> Tensor:
-    return torch.empty_like(x)
-
-
 _define()
 _load_cpp()
 _register_triton()
-torch.library.register_fake(f"{NAMESPACE}::secant", _fake_secant, lib=_library)
 torch.library.register_vmap(f"{NAMESPACE}::secant", _vmap_secant, lib=_library)
-for _stem, _fake in (
-    ("recurrent", _fake_recurrent),
-    ("recurrent_backward", _fake_recurrent_backward),
-    ("lockstep", _fake_lockstep),
-    ("lockstep_backward", _fake_lockstep_backward),
-    ("stage_window", _fake_stage_window),
-    ("stage_window_backward", _fake_stage_window_backward),
-    ("attention", _fake_attention),
-    ("attention_backward", _fake_attention_backward),
-    ("gelu", _fake_gelu),
-    ("layer_norm_backward", _fake_layer_norm_backward),
-    ("log_mean_softmax", naive.log_mean_softmax),
-    ("log_mean_softmax_backward", naive.log_mean_softmax_backward),
-    ("token_contributions", _fake_token_contributions),
-    ("gated_sum", _fake_gated_sum),
-    ("convergence", _fake_convergence),
-):
-    torch.library.register_fake(f"{NAMESPACE}::{_stem}", _fake, lib=_library)
+FUNCTIONS = {op: checked(function) for op, function in naive.FUNCTIONS.items()}

@@ -8,7 +8,7 @@ from deeplift_fast import ops
 
 
 def test_every_op_has_a_case():
-    assert {case.op for case in CASES.values()} == set(ops.SCHEMAS)
+    assert {case.op for case in CASES.values()} == {op for op in ops.SCHEMAS if ops.backend_for(op, "cuda") == "Triton"}
 
 
 @pytest.mark.parametrize("name", CASES)

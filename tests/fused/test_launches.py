@@ -12,16 +12,14 @@ from pyhealth.interpret.methods import DeepLift as PyHealthDeepLift
 from pyhealth.models import StageNet
 
 from deeplift_fast import ops
-from deeplift_fast.ops import recurrences
+from deeplift_fast.ops.specs import stem_of
 from deeplift_fast.ops.triton import (
     convergence,
     gated_sum,
     lockstep,
     recurrent,
-    recurrent_backward,
     secant,
     stage_window,
-    stage_window_backward,
 )
 
 LAUNCHERS = {
@@ -29,11 +27,11 @@ LAUNCHERS = {
     "gated_sum": (gated_sum, "_gate_kernel"),
     "secant": (secant, "_secant_kernel"),
     "lockstep": (lockstep, "forward_kernel"),
-    "lockstep_backward": (recurrent_backward, "stagenet_backward_kernel"),
+    "lockstep_backward": (recurrent, "stagenet_backward_kernel"),
     "recurrent": (recurrent, "forward_kernel"),
-    "recurrent_backward": (recurrent_backward, "stagenet_backward_kernel"),
+    "recurrent_backward": (recurrent, "stagenet_backward_kernel"),
     "stage_window": (stage_window, "_kernel"),
-    "stage_window_backward": (stage_window_backward, "_kernel"),
+    "stage_window_backward": (stage_window, "_backward_kernel"),
 }
 
 
@@ -53,8 +51,8 @@ def counted(schema, rules, monkeypatch, steps=20, vitals=9):
     counting = fake_gpu.Launches("cuda")
     for name, (module, kernel) in LAUNCHERS.items():
         monkeypatch.setattr(module, kernel, Kernel(counting.calls))
-        launcher = importlib.import_module(f"deeplift_fast.ops.triton.{name}")
-        monkeypatch.setattr(ops if hasattr(ops, f"_{name}") else recurrences, f"_{name}", getattr(launcher, name))
+        launcher = importlib.import_module(f"deeplift_fast.ops.triton.{stem_of(name)}")
+        monkeypatch.setattr(ops, name, getattr(launcher, name))
     monkeypatch.setattr("torch.cuda.device_of", lambda tensor: contextlib.nullcontext())
     from deeplift_fast.fused import run as running
 

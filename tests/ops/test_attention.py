@@ -46,13 +46,8 @@ def pairs(starts, queries):
 
 def back(c, log_p, half, function=ops.attention_backward):
     names = ("asked", "rows", "index", "starts", "queries")
-    return function(c["m"], *(c[name] for name in names), c["where"], c["looks"], log_p, half)
-
-
-def naive_back(m, asked, rows, index, starts, queries, where, looks, log_p, half):
-    return naive.attention_backward(
-        m, *asked, *rows, *index, *starts, *queries, where, looks, *log_p, half
-    )  # fmt: skip
+    flat = (each for name in names for each in c[name])
+    return function(c["m"], *flat, c["where"], c["looks"], *log_p, half)
 
 
 SIZES = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 4)), min_size=1, max_size=5)
@@ -76,7 +71,7 @@ def test_as_in_plain_torch(dtype, sizes, heads, width, seed, half, in_order):
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, **close)
         assert ours[0].dtype == dtype
-    m_expected = back(wide, [log_p for _, log_p in expected], half, naive_back)
+    m_expected = back(wide, [log_p for _, log_p in expected], half, naive.attention_backward)
     m_found = back(c, [log_p for _, log_p in found], half)
     torch.testing.assert_close(m_found, m_expected, **close)
 
@@ -102,8 +97,9 @@ def test_gradient_is_autograds(module):
     found, log_p = forward(module, c, 0)
     torch.testing.assert_close(found, mixed.detach(), rtol=1e-11, atol=1e-11)
     expected = torch.autograd.grad(mixed, (asked, rows), c["m"])
-    function = naive_back if module is naive else ops.attention_backward
-    torch.testing.assert_close(back(c, (log_p, log_p), 0.0, function), expected, rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(
+        back(c, (log_p, log_p), 0.0, module.attention_backward), expected, rtol=1e-10, atol=1e-11
+    )
 
 
 @given(sizes=SIZES, seed=st.integers(0, 99))
@@ -187,6 +183,8 @@ def test_an_offset_of_every_row_moves_no_score(module, half):
     c = case(5, [9, 4], [2, 3], dtype=torch.float32, some_unseen=False)
     log_p = [forward(ops, c, stream)[1] for stream in (0, 1)]
     far = {**c, "rows": tuple(rows + 512 for rows in c["rows"])}
-    function = naive_back if module is naive else ops.attention_backward
-    near, found = back(c, log_p, half, function)[0], back(far, log_p, half, function)[0]
+    near, found = (
+        back(c, log_p, half, module.attention_backward)[0],
+        back(far, log_p, half, module.attention_backward)[0],
+    )
     assert (near - found).abs().max() < 2e-3 * near.abs().max()

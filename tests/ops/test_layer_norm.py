@@ -33,7 +33,7 @@ def flat(m, x, x0, where, averages, scales, weight):
 def test_as_in_plain_torch(dtype, rows, rows0, size, seed, half):
     given = case(seed, rows, rows0, size, dtype)
     wide = [each if each.dtype == torch.int64 else each.double() for each in flat(*given)]
-    found = ops.layer_norm_backward(*given, half)
+    found = ops.layer_norm_backward(*flat(*given), half)
     expected = naive.layer_norm_backward(*wide, half)
     tolerance = 1e-4 if dtype == torch.float32 else 1e-10
     scale = 1 + float(expected.abs().max()) if rows else 1
@@ -48,7 +48,7 @@ def test_gradient_is_autograds(module):
     y = torch.nn.functional.layer_norm(point, (20,), weight, None, EPS)
     (expected,) = torch.autograd.grad(y, point, m)
     given = (m, x, x0, where, averages, scales, weight)
-    found = ops.layer_norm_backward(*given, 0.0) if module is ops else naive.layer_norm_backward(*flat(*given), 0.0)
+    found = module.layer_norm_backward(*flat(*given), 0.0)
     torch.testing.assert_close(found, expected)
 
 
@@ -67,7 +67,7 @@ def test_the_quotient_rule_written_once_more(rows, rows0, size, seed):
     m, x, x0, where, averages, scales, weight = case(seed, rows, rows0, size)
     expected = [m[i] * weight @ secant_matrix(x[i], x0[where[i]]) for i in range(rows)]
     for found in (
-        ops.layer_norm_backward(m, x, x0, where, averages, scales, weight, 0.5),
+        ops.layer_norm_backward(m, x, x0, where, *averages, *scales, weight, 0.5),
         naive.layer_norm_backward(m, x, x0, where, *averages, *scales, weight, 0.5),
     ):
         torch.testing.assert_close(found, torch.stack(expected), rtol=1e-9, atol=1e-9 * float(expected[0].abs().max()))
@@ -92,7 +92,7 @@ def test_complete(dtype, seed, size):
     # Rounding is that of the terms Δc/σ̄, y and y0, which cancel where y hardly changes.
     sigma = (1 / scales[0] + 1 / scales[1][where]) / 2
     terms = ((m * weight).abs() * (((x - x0[where]) / sigma).abs() + y.abs() + y0.abs())).double().sum(1)
-    for found in (ops.layer_norm_backward(*given, 0.5), naive.layer_norm_backward(*flat(*given), 0.5)):
+    for found in (ops.layer_norm_backward(*flat(*given), 0.5), naive.layer_norm_backward(*flat(*given), 0.5)):
         contributions = found.double() * (x.double() - x0.double()[where])
         missing = (contributions.sum(1) - changes.sum(1)).abs()
         assert (missing <= 8 * torch.finfo(dtype).eps * terms).all()
@@ -102,7 +102,7 @@ def test_complete(dtype, seed, size):
 def test_at_the_baseline_it_is_the_gradient(dtype):
     given, _, _ = edges(0, 20, dtype)
     m, x, *_, weight = given
-    found = ops.layer_norm_backward(*given, 0.5)[7]
+    found = ops.layer_norm_backward(*flat(*given), 0.5)[7]
     point = x[7].clone().requires_grad_()
     y = torch.nn.functional.layer_norm(point, (20,), weight, None, EPS)
     torch.testing.assert_close(found, torch.autograd.grad(y, point, m[7])[0])
@@ -113,7 +113,7 @@ def test_at_the_baseline_it_is_the_gradient(dtype):
 def test_a_constant_baseline_makes_no_contribution_large(dtype, module):
     """With c0 = 0 contributions are 2·m·y − y²·(Σ m·y)/size, up to eps: three times Σ|m·Δy| at most."""
     given, y, y0 = edges(1, 64, dtype)
-    found = ops.layer_norm_backward(*given, 0.5) if module is ops else naive.layer_norm_backward(*flat(*given), 0.5)
+    found = module.layer_norm_backward(*flat(*given), 0.5)
     m, x, x0, where, *_, weight = given
     sizes, changes = (found * (x - x0[where])).abs().sum(1), (m * weight * (y - y0)).abs().sum(1)
     constant = (where == 1) | (where == 2)
@@ -122,10 +122,10 @@ def test_a_constant_baseline_makes_no_contribution_large(dtype, module):
 
 def test_the_gradient_does_not_look_at_the_baseline():
     m, x, x0, where, averages, scales, weight = case(0, 5, 3, 20)
-    expected = ops.layer_norm_backward(m, x, x0, where, averages, scales, weight, 0.0)
+    expected = ops.layer_norm_backward(m, x, x0, where, *averages, *scales, weight, 0.0)
     nothing = torch.full_like(x0, torch.nan)
     others = ((each, torch.full_like(each0, torch.nan)) for each, each0 in (averages, scales))
-    found = ops.layer_norm_backward(m, x, nothing, where, *others, weight, 0.0)
+    found = ops.layer_norm_backward(*flat(m, x, nothing, where, *others, weight), 0.0)
     assert torch.equal(found, expected)
 
 
@@ -139,7 +139,7 @@ def test_rows_near_the_end_of_the_range(size):
         averages = tuple(each.mean(1, keepdim=True) for each in both)
         scales = tuple(1 / each.std(1, keepdim=True, correction=0) for each in both)
         given = (m.to(dtype), *both, where, averages, scales, weight.to(dtype))
-        results += [ops.layer_norm_backward(*given, 0.5), naive.layer_norm_backward(*flat(*given), 0.5)]
+        results += [ops.layer_norm_backward(*flat(*given), 0.5), naive.layer_norm_backward(*flat(*given), 0.5)]
     for result, exact in zip(found, expected, strict=True):
         torch.testing.assert_close(result.double() * size, exact * size, rtol=1e-4, atol=1e-4)
 
@@ -157,7 +157,7 @@ def test_what_does_not_fit_is_refused(position, value, error, message):
     given = list(case(0, 3, 2, 4, torch.float32))
     given[position] = value
     with pytest.raises(error, match=message):
-        ops.layer_norm_backward(*given, 0.5)
+        ops.layer_norm_backward(*flat(*given), 0.5)
 
 
 def test_registered_as_pytorch_expects():

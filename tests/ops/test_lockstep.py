@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from deeplift_fast import ops
 from deeplift_fast.ops import naive
-from deeplift_fast.ops.recurrent_arguments import rows_per_sample
+from deeplift_fast.ops.cells import rows_per_sample
 
 
 def drawn(*shape, seed=0, dtype=torch.float64, scale=1.0):
@@ -128,11 +128,12 @@ WRONG = [
     ({"steps": [2, 3]}, ValueError, r"steps is \[2, 3\]; accepted: 1 or more of each of 2 layers, falling"),
     ({"steps": [3]}, ValueError, "of each of 2 layers"),
     ({"steps": [3, 0]}, ValueError, "1 or more"),
+    ({"steps": [3, 1]}, ValueError, r"coefficients has 10 rows; accepted: 8, for steps \[3, 1\]"),
     ({"levels": 4}, ValueError, "29 columns and 6 units do not fit 4 levels"),
     ({"levels": 0}, ValueError, "do not fit 0 levels"),
-    ({"bias": torch.zeros(2, 28).double()}, ValueError, r"a tensor has shape \(2, 28\); accepted: \(2, 29\)"),
-    ({"projected": torch.zeros(18, 29).double()}, ValueError, r"has shape \(18, 29\); accepted: \(20, 29\)"),
-    ({"projected": torch.zeros(20, 29)}, TypeError, "a tensor is torch.float64; accepted: torch.float32"),
+    ({"bias": torch.zeros(2, 28).double()}, ValueError, r"bias has shape \(2, 28\); accepted: \(2, 29\)"),
+    ({"projected": torch.zeros(18, 29).double()}, ValueError, r"projected has shape \(18, 29\); accepted: \(20, 29\)"),
+    ({"projected": torch.zeros(20, 29)}, TypeError, "projected is torch.float32 and weight torch.float64"),
     ({"projected": torch.zeros(20, 29).half()}, TypeError, "projected is torch.float16; accepted"),
     ({"weight": torch.zeros(6, 29).double()}, ValueError, "weight"),
     ({"where": torch.tensor([0, 2])}, ValueError, "where names a baseline other than 0 to 1"),
@@ -147,10 +148,15 @@ def test_wrong_arguments(changed, error, text):
 
 
 WRONG_BACK = [
-    ({"m_h": torch.zeros(9, 6).double()}, ValueError, "m_h has 9 rows; accepted: as many for each sample"),
-    ({"m_master": torch.zeros(10, 3).double()}, ValueError, r"has shape \(10, 3\); accepted: \(10, 2\)"),
-    ({"shares": torch.zeros(10, 4)}, TypeError, "a tensor is torch.float32; accepted: torch.float64"),
+    ({"m_h": torch.zeros(9, 6).double()}, ValueError, r"m_master has shape \(10, 2\); accepted: \(9, 2\)"),
+    (
+        {"m_master": torch.zeros(10, 3).double()},
+        ValueError,
+        r"m_master has shape \(10, 3\); accepted: \(10, 2\)",
+    ),
+    ({"shares": torch.zeros(10, 4)}, TypeError, "m_h is torch.float64 and shares torch.float32"),
     ({"steps": []}, ValueError, "of each of 2 layers"),
+    ({"steps": [4, 3]}, ValueError, "m_h has 10 rows; accepted: as many for each sample"),
 ]
 
 

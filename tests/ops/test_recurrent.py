@@ -12,7 +12,7 @@ from deeplift_fast.fused.recurrent import pack, run
 from deeplift_fast.fused.rnn import prepare
 from deeplift_fast.fused.sequences import Ragged
 from deeplift_fast.ops import naive
-from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS, GATES, SLOPES
+from deeplift_fast.ops.cells import COEFFICIENTS, GATES, SLOPES
 
 CASES = [(cell, slope) for cell, slopes in SLOPES.items() for slope in slopes]
 
@@ -49,6 +49,7 @@ def through(implementation, weights, steps, u, u0, where, counts0, slope, half, 
 
 
 NAIVE = naive.recurrent, naive.recurrent_backward
+WEIGHTS = ("weight_u", "weight_h", "bias", "master_u", "master_h", "master_bias")
 KERNELS = torch.ops.deeplift_fast.recurrent, torch.ops.deeplift_fast.recurrent_backward
 
 
@@ -144,7 +145,8 @@ def arguments_of(cell="gru", dtype=torch.float32):
     k = u.new_empty(len(u), COEFFICIENTS[cell], weights.units)
     where = torch.arange(2)
     return {
-        "u": u, "u0": u, "where": where, "counts": steps.counts, "counts0": steps.counts, "weights": weights.forward,
+        "u": u, "u0": u, "where": where, "counts": steps.counts, "counts0": steps.counts,
+        **dict(zip(WEIGHTS, weights.forward, strict=True)),
         "coefficients": k, "levels": 0, "cell": cell, "slope": "secant", "half": 0.5,
     }  # fmt: skip
 
@@ -155,13 +157,24 @@ def arguments_of(cell="gru", dtype=torch.float32):
         ({"cell": "mamba"}, ValueError, "cell is 'mamba'; accepted: stagenet, lstm, gru, rnn_tanh, rnn_relu"),
         ({"slope": "pyhealth"}, ValueError, "slope is 'pyhealth'; accepted for gru: secant, derivative"),
         ({"levels": 2}, ValueError, "levels is 2"),
-        ({"counts": torch.tensor([2, 3])}, ValueError, "counts must fall"),
+        ({"counts": torch.tensor([1, 2, 2])}, ValueError, "counts must fall"),
         ({"counts0": torch.tensor([1, 2, 2])}, ValueError, "counts0 must fall"),
+        ({"counts0": torch.tensor([3, 2])}, ValueError, r"counts0 has shape \(2,\); accepted: \(3,\)"),
         ({"where": torch.tensor([0, 5])}, ValueError, "where names a baseline that is shorter"),
-        ({"where": torch.tensor([0])}, ValueError, "where: a tensor has shape"),
-        ({"u0": torch.zeros(5, 3)}, ValueError, r"u0: a tensor has shape \(5, 3\)"),
+        ({"where": torch.tensor([0])}, ValueError, r"where has shape \(1,\); accepted: \(2,\)"),
+        (
+            {"u0": torch.zeros(5, 3)},
+            ValueError,
+            r"u0 has shape \(5, 3\); accepted: \(5, 4\)",
+        ),
         ({"u": torch.zeros(5, 4, dtype=torch.float16)}, TypeError, "u is torch.float16"),
-        ({"coefficients": torch.zeros(5, 2, 16)}, ValueError, "coefficients"),
+        (
+            {"coefficients": torch.zeros(5, 2, 16)},
+            ValueError,
+            "2 numbers for a unit; accepted for gru: 5",
+        ),
+        ({"coefficients": torch.zeros(5, 5, 8)}, ValueError, r"coefficients has shape \(5, 5, 8\)"),
+        ({"cell": "lstm"}, ValueError, r"weights have \(4, 3, 3\) gates; accepted for lstm: \(4, 4, 4\)"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, error, message):
@@ -183,7 +196,7 @@ def test_registered_as_pytorch_expects(cell):
     k = torch.zeros(len(u), COEFFICIENTS[cell], weights.units)
     forward = (u, u, torch.arange(2), steps.counts, steps.counts, *weights.forward, k, levels, cell, "secant", 0.5)
     torch.library.opcheck(KERNELS[0], forward)
-    h, _, log_p, _ = ops.recurrent(*forward[:5], weights.forward, *forward[-5:])
+    h, _, log_p, _ = ops.recurrent(*forward)
     m_master = torch.zeros(len(u), levels)
     torch.library.opcheck(
         KERNELS[1], (h, m_master, k, log_p.exp(), steps.counts, *weights.back, levels, cell, weights.inputs)

@@ -5,15 +5,18 @@ What happens where a backend is missing stands in `tests/test_package.py`.
 
 import inspect
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
 from deeplift_fast import ops
 from deeplift_fast.ops import naive, registry
+from deeplift_fast.ops.specs import stem_of
 
-# On the CPU: where kernels would save little, and what only the route for GPUs takes.
-IN_PLAIN_TORCH = {"log_mean_softmax", "log_mean_softmax_backward", "gated_sum", "lockstep", "lockstep_backward"}
+ROOT = Path(__file__).parents[2]
+IN_CPP = {op for op in ops.SCHEMAS if any(f'm.impl("{op}",' in f.read_text() for f in (ROOT / "csrc").glob("*.cpp"))}
+IN_TRITON = [op for op in ops.SCHEMAS if (ROOT / f"deeplift_fast/ops/triton/{stem_of(op)}.py").exists()]
 
 
 def test_every_backend_is_listed_and_says_why_it_is_missing():
@@ -30,7 +33,7 @@ def test_the_cpp_library_serves_the_cpu(op):
     if missing and os.environ.get("DEEPLIFT_FAST_REQUIRE_CPP", "0") in ("", "0"):
         pytest.skip(missing)
     assert missing is None
-    assert ops.backend_for(op, "cpu") == ("naive" if op in IN_PLAIN_TORCH else "C++")
+    assert ops.backend_for(op, "cpu") == ("C++" if op in IN_CPP else "naive")
 
 
 @pytest.mark.parametrize("op", ops.SCHEMAS)
@@ -45,6 +48,13 @@ def test_unknown_ops_are_refused(device):
         ops.backend_for("softplus", device)
 
 
+def test_kernels_are_found():
+    """In plain torch on the CPU: where kernels would save little, and what only the route for GPUs takes."""
+    plain = {"log_mean_softmax", "log_mean_softmax_backward", "gated_sum", "lockstep", "lockstep_backward"}
+    assert IN_CPP | plain == set(IN_TRITON)
+    assert not IN_CPP & plain
+
+
 @pytest.mark.parametrize("op", ops.SCHEMAS)
 def test_the_naive_implementation_has_the_signature_of_the_schema(op):
     schema = getattr(torch.ops.deeplift_fast, op).default._schema
@@ -53,7 +63,7 @@ def test_the_naive_implementation_has_the_signature_of_the_schema(op):
     assert written == (["coefficients"] if op in ("recurrent", "lockstep") else [])
 
 
-@pytest.mark.parametrize("op", ops.SCHEMAS)
+@pytest.mark.parametrize("op", IN_TRITON)
 def test_triton_serves_cuda_with_the_signature_of_the_schema(op):
     pytest.importorskip("triton")
     schema = getattr(torch.ops.deeplift_fast, op).default._schema

@@ -46,16 +46,21 @@ def multipliers():
     return (draw(3, WINDOW, 12, seed=5), draw(3, 12, seed=6), draw(3, 12, seed=7))
 
 
+def forward(fixed):
+    pairs = (each for name in ("h", "log_p", "places", "rows") for each in fixed[name])
+    return ops.stage_window(*pairs, fixed["real"], fixed["levels"], fixed["hidden"])
+
+
 def backward(fixed, log_stage, half):
     return ops.stage_window_backward(
-        *multipliers(), fixed["h"], fixed["places"], fixed["rows"][0], fixed["real"], log_stage,
+        *multipliers(), *fixed["h"], *fixed["places"], fixed["rows"][0], fixed["real"], log_stage,
         len(fixed["log_p"][0]), LEVELS, half,
     )  # fmt: skip
 
 
 def test_both_streams_are_the_chain_of_operations():
     fixed = case()
-    found = ops.stage_window(**fixed)
+    found = forward(fixed)
     for stream in (0, 1):
         h, gates, rows = fixed["h"][stream], gates_of(fixed["log_p"][stream]), fixed["rows"][stream]
         for result, expected in zip(found, written_out(h, gates, rows, fixed["real"]), strict=False):
@@ -64,7 +69,7 @@ def test_both_streams_are_the_chain_of_operations():
 
 def test_without_midpoints_it_is_the_gradient():
     fixed = case()
-    log_stage = ops.stage_window(**fixed)[3]
+    log_stage = forward(fixed)[3]
     h, gates = fixed["h"][0].clone().requires_grad_(), gates_of(fixed["log_p"][0]).requires_grad_()
     outputs = written_out(h, gates, fixed["rows"][0], fixed["real"])
     expected = torch.autograd.grad(outputs, (h, gates), multipliers())
@@ -74,7 +79,7 @@ def test_without_midpoints_it_is_the_gradient():
 
 def test_midpoints_are_complete():
     fixed = case()
-    *outputs, log_stage = ops.stage_window(**fixed)
+    *outputs, log_stage = forward(fixed)
     rise = sum((m * (y[0] - y[1])).sum() for m, y in zip(multipliers(), outputs, strict=True))
     m_h, m_master = backward(fixed, log_stage, 0.5)
     # The baseline's rows stand in reverse order.
@@ -85,7 +90,7 @@ def test_midpoints_are_complete():
 
 def test_rows_outside_the_windows_and_padding_have_no_multiplier():
     fixed = case()
-    m_h, m_master = backward(fixed, ops.stage_window(**fixed)[3], 0.5)
+    m_h, m_master = backward(fixed, forward(fixed)[3], 0.5)
     assert (m_h[:2] == 0).all()  # the first sample has two steps more than the window
     assert (m_master[:2] == 0).all()
     assert (m_h.unflatten(1, (LEVELS, PADDED))[..., CHUNK:] == 0).all()
@@ -95,23 +100,29 @@ def test_rows_outside_the_windows_and_padding_have_no_multiplier():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"levels": 5}, ValueError, "12 of 18 units do not fit 5 levels"),
+        ({"levels": 5}, ValueError, r"log_p has shape \(9, 6\); accepted: \(9, 10\)"),
+        ({"levels": 5, "log_p": (torch.zeros(9, 10).double(),) * 2}, ValueError, "12 of 18 units do not fit 5 levels"),
         ({"hidden": 21}, ValueError, "21 of 18 units"),
-        ({"real": torch.ones(3, 4)}, ValueError, "real has shape"),
-        ({"log_p": (torch.zeros(9, 6), torch.zeros(9, 6))}, TypeError, "a tensor is torch.float32"),
+        ({"real": torch.ones(3, 4)}, TypeError, "real is torch.float32; accepted: torch.bool"),
+        ({"real": torch.ones(3, 5, dtype=torch.bool)}, ValueError, r"real has shape \(3, 5\); accepted: \(3, 4\)"),
+        ({"log_p": (torch.zeros(9, 6), torch.zeros(9, 6))}, TypeError, "h is torch.float64 and log_p torch.float32"),
         ({"log_p": (torch.zeros(9, 5),) * 2}, ValueError, r"shape \(9, 5\)"),
-        ({"places": (torch.zeros(3, 4).long(), torch.zeros(3, 5).long())}, ValueError, "places and rows"),
+        (
+            {"places": (torch.zeros(3, 4).long(), torch.zeros(3, 5).long())},
+            ValueError,
+            r"places0 has shape \(3, 5\); accepted: \(3, 4\)",
+        ),
         ({"h": (torch.zeros(9, 18).half(),) * 2}, TypeError, "h is torch.float16"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, error, message):
     with pytest.raises(error, match=message):
-        ops.stage_window(**{**case(), **change})
+        forward({**case(), **change})
 
 
 def test_multipliers_that_do_not_fit_are_refused():
     fixed = case()
-    log_stage = ops.stage_window(**fixed)[3]
+    log_stage = forward(fixed)[3]
     with pytest.raises(ValueError, match="log_stage"):
         backward(fixed, log_stage[0], 0.5)
 
@@ -141,13 +152,13 @@ def test_kernels_agree_with_plain_torch(dtype, data):
     flat, m = data.draw(drawn(dtype))
     wide = [each.double() if isinstance(each, torch.Tensor) and each.is_floating_point() else each for each in flat]
     bound = {torch.float32: 2e-5, torch.float64: 1e-12}[dtype]
-    found = ops.stage_window(flat[:2], flat[2:4], flat[4:6], flat[6:8], *flat[8:])
+    found = ops.stage_window(*flat)
     expected = naive.stage_window(*wide)
     for result, target in zip(found, expected, strict=True):
         torch.testing.assert_close(result.double(), target, rtol=bound, atol=bound)
     for half in (0.0, 0.5):
         rest = (len(flat[2]), flat[9], half)
-        found_m = ops.stage_window_backward(*m, flat[:2], flat[4:6], flat[6], flat[8], found[3], *rest)
+        found_m = ops.stage_window_backward(*m, *flat[:2], *flat[4:7], flat[8], found[3], *rest)
         target_m = naive.stage_window_backward(
             *(each.double() for each in m), *wide[:2], *flat[4:7], flat[8], expected[3], *rest
         )
@@ -161,7 +172,7 @@ def test_any_strides():
     for key in ("h", "log_p", "places", "rows"):
         turned[key] = tuple(each.t().contiguous().t() for each in plain[key])
     turned["real"] = plain["real"].t().contiguous().t()
-    found, expected = ops.stage_window(**turned), ops.stage_window(**plain)
+    found, expected = forward(turned), forward(plain)
     assert all(map(torch.equal, found, expected))
     assert all(map(torch.equal, backward(turned, found[3], 0.5), backward(plain, expected[3], 0.5)))
 
@@ -173,7 +184,7 @@ def test_rows_that_do_not_exist_are_refused(name, stream):
     wrong = [each.clone() for each in fixed[name]]
     wrong[stream][0, 0] = 99
     with pytest.raises((RuntimeError, IndexError), match=r"outside|out of"):
-        ops.stage_window(**{**fixed, name: tuple(wrong)})
+        forward({**fixed, name: tuple(wrong)})
 
 
 def test_registered_as_pytorch_expects():
@@ -190,7 +201,7 @@ def test_registered_as_pytorch_expects():
 def test_stages_shifted_at_once_move_nothing(module):
     fixed = case(torch.float32)
     far = tuple(each + 512 for each in fixed["h"])
-    log_stage = ops.stage_window(**fixed)[3]
+    log_stage = forward(fixed)[3]
     _, mean, last = (each.float() for each in multipliers())
     _, m_master = module.stage_window_backward(
         torch.zeros(3, WINDOW, LEVELS * CHUNK), mean, last, *far, *fixed["places"], fixed["rows"][0], fixed["real"],

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.naive.log_mean_softmax import softmax_back
-from deeplift_fast.ops.requirements import computed, require_ends, require_within
+from deeplift_fast.ops.checks import computed
+from deeplift_fast.ops.naive.log_mean_softmax import log_mean, softmax_back
+from deeplift_fast.ops.values import require_ends, require_within
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,30 @@ def _padded(ends: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def attention(
-    asked: Tensor,
-    rows: Tensor,
-    index: Tensor,
-    starts: Tensor,
-    queries: Tensor,
-    looks: Tensor,
-    seen: Tensor,
+    asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor, looks: Tensor, seen: Tensor,
     pairs: int,
-) -> tuple[Tensor, Tensor]:
-    """See :func:`deeplift_fast.ops.attention`."""
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Attention over ragged rows that are keys and values in one: `Σ softmax(a·b)·b`, in one stream.
+
+    Args:
+        asked: queries, scaled; those of a sample one after the other.
+        rows: keys and values.
+        index: the rows of each sample, one sample after the other; a row is one sample's at most.
+        starts: where each sample begins in `index`, and its end.
+        queries: where each sample's queries begin in `asked`, and the end.
+        looks: whether a query looks at the rows that may be seen; otherwise at all of them alike.
+        seen: whether a row may be seen.
+        pairs: how many pairs of a row and a query the samples have, their heads left out: `Σ rows·queries`. It sizes
+            `log_p` without a look at the device's numbers.
+
+    Returns:
+        `(mixed, log_p)`: the answers, and the logarithms of the weights: of each sample `[rows, heads · queries]` after
+        the other, −inf for what is not seen.
+
+    Raises:
+        RuntimeError, IndexError: if an index lies outside, `starts` or `queries` do not rise to the end, or `pairs` is
+            not their sum (the last two as ValueError in plain torch).
+    """
     _check("attention", asked, rows, index, starts, queries)
     found = int((starts.diff() * queries.diff()).sum())
     if found != pairs:
@@ -86,24 +101,30 @@ def attention(
 
 
 def attention_backward(
-    m: Tensor,
-    asked: Tensor,
-    asked0: Tensor,
-    rows: Tensor,
-    rows0: Tensor,
-    index: Tensor,
-    index0: Tensor,
-    starts: Tensor,
-    starts0: Tensor,
-    queries: Tensor,
-    queries0: Tensor,
-    where: Tensor,
-    looks: Tensor,
-    log_p: Tensor,
-    log_p0: Tensor,
-    half: float,
-) -> tuple[Tensor, Tensor]:
-    """See :func:`deeplift_fast.ops.attention_backward`."""
+    m: Tensor, asked: Tensor, asked0: Tensor, rows: Tensor, rows0: Tensor, index: Tensor, index0: Tensor,
+    starts: Tensor, starts0: Tensor, queries: Tensor, queries0: Tensor, where: Tensor, looks: Tensor, log_p: Tensor,
+    log_p0: Tensor, half: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Multipliers of :func:`attention`'s queries and rows at the input, from those of what it mixes.
+
+    Args:
+        m: multipliers of `mixed` at the input.
+        asked, asked0: as there, at the input and at the baseline, as all pairs here.
+        rows, rows0: likewise.
+        index, index0: likewise.
+        starts, starts0: likewise.
+        queries, queries0: likewise.
+        where: the baseline's sample that stands for each of the input's, with as many rows and queries.
+        looks: at the input.
+        log_p, log_p0: what :func:`attention` gave.
+        half: 0.5 for the midpoint and log-mean rules, 0 for the gradient at the input.
+
+    Returns:
+        `(m_asked, m_rows)`; 0 for rows that no sample has.
+
+    Raises:
+        RuntimeError, IndexError: as :func:`attention`.
+    """
     _check("attention_backward", asked, rows, index, starts, queries)
     _check("attention_backward", asked0, rows0, index0, starts0, queries0)
     require_within("attention_backward: where", where, len(starts0) - 1)
@@ -140,10 +161,3 @@ def _check(op: str, asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, 
     require_within(f"{op}: index", index, len(rows))
     require_ends(f"{op}: starts", starts, len(index))
     require_ends(f"{op}: queries", queries, asked.shape[1])
-
-
-def log_mean(log_p: Tensor, log_p0: Tensor) -> Tensor:
-    """Logarithmic means of the probabilities; −inf stands for 0."""
-    high = torch.maximum(log_p, log_p0)
-    delta = torch.where(log_p == log_p0, 0.0, (log_p - log_p0).abs())
-    return high.exp() * torch.where(delta == 0, 1.0, -torch.expm1(-delta) / delta)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.requirements import computed
+from deeplift_fast.ops.checks import computed
 
 RESCALE_EPS = 1e-8  # PyHealth's: a smaller raw sum is not scaled
 LARGEST_FACTOR = 10.0  # a sample scaled by more is warned of
@@ -12,7 +12,22 @@ LARGEST_FACTOR = 10.0  # a sample scaled by more is warned of
 def convergence(
     totals: Tensor, output: Tensor, output0: Tensor, rescale: bool, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See :func:`deeplift_fast.ops.convergence`."""
+    """What a batch's contributions miss of summation to delta (eq. 1 of Shrikumar et al. 2017).
+
+    Args:
+        totals: the sums of each feature's contributions; 1 feature or more.
+        output: `f(x)`.
+        output0: `f(x0)`.
+        rescale: whether contributions are to be scaled so that they sum to `f(x) − f(x0)`.
+        tolerance: the part of `f(x) − f(x0)` that a convergence delta may reach; it does not matter where they are
+            scaled.
+
+    Returns:
+        `(delta, factor, fine, figures)`: the convergence delta; what contributions are to be multiplied by, 1 where the
+        raw sum is too near 0 (without `rescale`: none); which samples need no warning: those with a factor between 0
+        and 10 and a raw sum that could be scaled, or whose delta is within the tolerance or rounding; and of each part
+        of the batch the sum of the deltas, how much of it may be rounding, and how many samples are not fine.
+    """
     total, *others = totals
     for each in others:
         total = total + each

@@ -3,12 +3,24 @@
 import torch
 from torch import Tensor
 
+from deeplift_fast.ops.checks import computed
 from deeplift_fast.ops.naive.secant import secant
-from deeplift_fast.ops.requirements import computed
 
 
 def gated_sum(a: Tensor, b: Tensor, c: Tensor, variant: str, half: float) -> tuple[Tensor, Tensor]:
-    """See :func:`deeplift_fast.ops.gated_sum`."""
+    """A gated value added to another, `σ(a)·b + c`, in both streams, and its multipliers.
+
+    Args:
+        a: the gate's pre-activation, at the input and at the baseline.
+        b: what is gated.
+        c: what is added.
+        variant: of the gate's secant, as for :func:`deeplift_fast.ops.secant`.
+        half: 0.5 for the midpoint rule of the product, 0 for its gradient.
+
+    Returns:
+        `(y, multipliers)`: the sum in both streams, and what the multiplier of `y` is multiplied by for `a`, then for
+        `b`.
+    """
     dtype, wide = a.dtype, computed(a.dtype)
     a, b, c = (each.to(wide) for each in (a, b, c))
     gate, gate0, slope = secant(a[0], a[1], "sigmoid", variant)

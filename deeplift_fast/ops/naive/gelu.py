@@ -14,14 +14,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.requirements import computed, require_within
+from deeplift_fast.ops.checks import computed
+from deeplift_fast.ops.values import require_within
 
 # Nodes, and the distance of the arguments below which they are right to the dtype's rounding.
 _QUADRATURE = {torch.float32: (3, 0.5), torch.float64: (5, 0.25)}
 
 
 def gelu(x: Tensor, x0: Tensor, where: Tensor, secant: bool) -> tuple[Tensor, Tensor]:
-    """See :func:`deeplift_fast.ops.gelu`."""
+    """GELU (Hendrycks & Gimpel 2016, with erf) at the input, and its multiplier.
+
+    Args:
+        x: the argument at the input, finite.
+        x0: at the baseline.
+        where: the baseline's row that stands for each row.
+        secant: whether the multiplier is the secant slope (eq. 13 of Shrikumar et al. 2017), without cancellation; or
+            the derivative at the input.
+
+    Returns:
+        `(gelu(x), multiplier)`.
+
+    Raises:
+        RuntimeError, IndexError: if `where` lies outside.
+    """
     require_within("gelu: where", where, len(x0))
     dtype, x, x0 = x.dtype, x.to(computed(x.dtype)), x0.to(computed(x.dtype))
     below = _cumulative(x)

@@ -16,22 +16,34 @@ multiplier large. Where `half` is 0, a bar is the input's value, and m_x is the 
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.requirements import computed, require_within
+from deeplift_fast.ops.checks import computed
+from deeplift_fast.ops.values import require_within
 
 
 def layer_norm_backward(
-    m: Tensor,
-    x: Tensor,
-    x0: Tensor,
-    where: Tensor,
-    average: Tensor,
-    average0: Tensor,
-    scale: Tensor,
-    scale0: Tensor,
-    weight: Tensor,
-    half: float,
-) -> Tensor:
-    """See :func:`deeplift_fast.ops.layer_norm_backward`."""
+    m: Tensor, x: Tensor, x0: Tensor, where: Tensor, average: Tensor, average0: Tensor, scale: Tensor, scale0: Tensor,
+    weight: Tensor, half: float,
+) -> Tensor:  # fmt: skip
+    """Multipliers of a layer norm's argument, by the quotient rule.
+
+    The rule is exact, and a baseline that is constant over the features makes no multiplier large.
+
+    Args:
+        m: multipliers of its output.
+        x: the argument at the input.
+        x0: at the baseline.
+        where: the baseline's row that stands for each row.
+        average, average0: of each row in both streams.
+        scale, scale0: `1/√(variance + eps)` likewise.
+        weight: the norm's.
+        half: 0.5 for the quotient rule, 0 for the gradient at the input.
+
+    Returns:
+        Multipliers of `x`.
+
+    Raises:
+        RuntimeError, IndexError: if `where` lies outside.
+    """
     require_within("layer_norm_backward: where", where, len(x0))
     dtype, wide = x.dtype, computed(x.dtype)
     m = m.to(wide) * weight.to(wide)

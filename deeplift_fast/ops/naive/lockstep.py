@@ -5,22 +5,35 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from deeplift_fast.ops.cells import rows_per_sample
 from deeplift_fast.ops.naive.recurrent import recurrent, recurrent_backward
-from deeplift_fast.ops.recurrent_arguments import rows_per_sample
 
 
 def lockstep(
-    projected: Tensor,
-    where: Tensor,
-    steps: list[int],
-    weight: Tensor,
-    bias: Tensor,
-    coefficients: Tensor,
-    levels: int,
-    slope: str,
-    half: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See :func:`deeplift_fast.ops.lockstep`."""
+    projected: Tensor, where: Tensor, steps: list[int], weight: Tensor, bias: Tensor, coefficients: Tensor,
+    levels: int, slope: str, half: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """StageNet's cell in several layers of one size, which on CUDA take each step together; as `recurrent`.
+
+    All samples of a layer have as many steps. A layer's rows are ordered by step, then by sample; those of layer i
+    begin at `i · samples · steps[0]`. Rows between the layers are not written.
+
+    Args:
+        projected: inputs times weights, of all rows at the input and then at the baseline. Columns are the forget,
+            input, output and new gates of all units, the forget master gates of all levels and the input master gates,
+            and any others, which are ignored.
+        where: the baseline of each sample.
+        steps: of each layer, falling, 1 or more.
+        weight: of the states.
+        bias: of each layer.
+        coefficients: written to, for :func:`lockstep_backward`.
+        levels: as for :func:`deeplift_fast.ops.recurrent`.
+        slope: likewise.
+        half: likewise.
+
+    Returns:
+        `(h, h0, log_p, log_p0)` of all rows, as from :func:`deeplift_fast.ops.recurrent`.
+    """
     units, total, samples = weight.shape[1], len(coefficients), len(where)
     sizes = (units, units, 2 * levels, 2 * levels)
     found = [projected.new_zeros(total, size) for size in sizes]
@@ -43,7 +56,20 @@ def lockstep(
 def lockstep_backward(
     m_h: Tensor, m_master: Tensor, coefficients: Tensor, shares: Tensor, steps: list[int], weight: Tensor, levels: int
 ) -> Tensor:
-    """See :func:`deeplift_fast.ops.lockstep_backward`."""
+    """Multipliers of the pre-activations of :func:`lockstep`, which are those of `projected` at the input.
+
+    Args:
+        m_h: multipliers of the states.
+        m_master: multipliers of the forget master gates.
+        coefficients: from :func:`lockstep`.
+        shares: as for :func:`deeplift_fast.ops.recurrent_backward`.
+        steps: as for :func:`lockstep`.
+        weight: likewise.
+        levels: likewise.
+
+    Returns:
+        Those multipliers; any content in rows that are no layer's and in columns past the gates.
+    """
     _, units, columns = weight.shape
     d, gates, used = m_h.new_zeros(len(m_h), columns), 4 * units, 4 * units + 2 * levels
     given = torch.eye(used, -(-columns // 4) * 4, dtype=m_h.dtype, device=m_h.device)

@@ -24,24 +24,41 @@ State = tuple[Tensor, Tensor]
 
 
 def recurrent(
-    u: Tensor,
-    u0: Tensor,
-    where: Tensor,
-    counts: Tensor,
-    counts0: Tensor,
-    weight_u: Tensor,
-    weight_h: Tensor,
-    bias: Tensor,
-    master_u: Tensor,
-    master_h: Tensor,
-    master_bias: Tensor,
-    coefficients: Tensor,
-    levels: int,
-    cell: str,
-    slope: str,
-    half: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See :func:`deeplift_fast.ops.recurrent`."""
+    u: Tensor, u0: Tensor, where: Tensor, counts: Tensor, counts0: Tensor, weight_u: Tensor, weight_h: Tensor,
+    bias: Tensor, master_u: Tensor, master_h: Tensor, master_bias: Tensor, coefficients: Tensor, levels: int,
+    cell: str, slope: str, half: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """A recurrent layer over ragged sequences at the input and at the baseline, from zero states.
+
+    Rows are ordered by step, then by sample; samples by falling length (as in PyTorch's `PackedSequence`). Units come
+    in panels of `lanes`, padded by units whose weights are 0: on the CPU 16 in float32, 8 in float64; on CUDA any
+    number, and all units in one panel make the weights plain matrices. Gates are forget, input, output, new
+    (`"stagenet"`, `"lstm"`); new of the input, reset, update, new of the state (`"gru"`); or one (`"rnn_tanh"`,
+    `"rnn_relu"`).
+
+    Args:
+        u: inputs at the input. On CUDA half types compute in float32 between matrix products.
+        u0: inputs of the baseline's distinct sequences.
+        where: the baseline's sequence of each sample; at least as long as the sample. Nothing checks that on CUDA.
+        counts: samples at each step, falling. On the CPU, whatever the other tensors' device: from another one, reading
+            it waits for the device.
+        counts0: the baseline's sequences at each step.
+        weight_u: with the gates of the input.
+        weight_h: with the gates of the state.
+        bias: with all gates.
+        master_u, master_h, master_bias: of StageNet's master gates: the forget gates of all levels, then the input
+            gates.
+        coefficients: written to, for :func:`recurrent_backward`: 8 for each unit (`"stagenet"`), 6 (`"lstm"`), 5
+            (`"gru"`) or 1.
+        levels: StageNet's levels, of equally many units each, one after the other; 0 for other cells.
+        cell: as above.
+        slope: an activation's multiplier: `"secant"` (eq. 13 of Shrikumar et al. 2017), `"derivative"` (all but
+            StageNet) or `"pyhealth"` (StageNet).
+        half: 0.5 for the midpoint rule of products, 0 for their gradient.
+
+    Returns:
+        `(h, h0, log_p, log_p0)`: states, and the logarithms of the softmax below the master gates.
+    """
     panels, _, lanes = bias.shape
     units = panels * lanes
     kernel = _Layer(weight_u, weight_h, bias, master_u, master_h, master_bias, levels)
@@ -69,20 +86,28 @@ def recurrent(
 
 
 def recurrent_backward(
-    m_h: Tensor,
-    m_master: Tensor,
-    coefficients: Tensor,
-    shares: Tensor,
-    counts: Tensor,
-    back_u: Tensor,
-    back_h: Tensor,
-    back_master_u: Tensor,
-    back_master_h: Tensor,
-    levels: int,
-    cell: str,
-    inputs: int,
-) -> Tensor:
-    """See :func:`deeplift_fast.ops.recurrent_backward`."""
+    m_h: Tensor, m_master: Tensor, coefficients: Tensor, shares: Tensor, counts: Tensor, back_u: Tensor,
+    back_h: Tensor, back_master_u: Tensor, back_master_h: Tensor, levels: int, cell: str, inputs: int,
+) -> Tensor:  # fmt: skip
+    """Multipliers of a recurrent layer's inputs, from those of its states at every step.
+
+    Args:
+        m_h: multipliers of the states.
+        m_master: multipliers of StageNet's forget master gates.
+        coefficients: from :func:`recurrent`.
+        shares: the logarithmic means of the master gates' probabilities in the two streams (the log-mean rule), or the
+            probabilities at the input.
+        counts: as for :func:`recurrent`.
+        back_u, back_h: weights in panels of columns, `wide_u` and `wide_h` wide; on the CPU 4·lanes, on CUDA any
+            multiple of 4.
+        back_master_u, back_master_h: those of the master gates.
+        levels: as for :func:`recurrent`.
+        cell: as for :func:`recurrent`.
+        inputs: how many of the inputs have multipliers: the first ones.
+
+    Returns:
+        Multipliers of the inputs, with columns of any content after them.
+    """
     units, panels, quarter = m_h.shape[1], back_h.shape[1], back_u.shape[-1] // 4
     m_u = m_h.new_zeros(len(m_h), -(-inputs // quarter) * quarter)
     carried, carried_c = _zeros(m_h, int(counts[0]) if len(counts) else 0, units)
@@ -109,15 +134,9 @@ class _Layer:
     """The pre-activations of a layer, from packed weights."""
 
     def __init__(
-        self,
-        weight_u: Tensor,
-        weight_h: Tensor,
-        bias: Tensor,
-        master_u: Tensor,
-        master_h: Tensor,
-        master_bias: Tensor,
-        levels: int,
-    ) -> None:
+        self, weight_u: Tensor, weight_h: Tensor, bias: Tensor, master_u: Tensor, master_h: Tensor,
+        master_bias: Tensor, levels: int,
+    ) -> None:  # fmt: skip
         self._u, self._h = (w.permute(1, 2, 0, 3).flatten(2).transpose(0, 1) for w in (weight_u, weight_h))
         self._bias = bias.permute(1, 0, 2).flatten(1)
         self._masters = master_u[:, : 2 * levels], master_h[:, : 2 * levels], master_bias[: 2 * levels]

@@ -19,16 +19,29 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.arguments import check_secant
+from deeplift_fast.ops.checks import OPS, check, computed
 
 PYHEALTH_EPS = 1e-7
 
 
-def secant(x: Tensor, x0: Tensor, function: str, variant: str) -> tuple[Tensor, Tensor, Tensor]:
-    """See :func:`deeplift_fast.ops.secant`."""
-    check_secant(x, x0, function, variant)
-    dtype = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
-    a, b = x.to(dtype), x0.to(dtype)
+def secant(x: Tensor, x0: Tensor, function: str, variant: str = "rescale") -> tuple[Tensor, Tensor, Tensor]:
+    """An activation at the input and at the baseline, and its secant multiplier, in one pass over memory.
+
+    Args:
+        x: the pre-activation at the input.
+        x0: the pre-activation at the baseline.
+        function: the activation.
+        variant: `"rescale"` for `(f(x) − f(x0)) / (x − x0)`, the Rescale rule of Shrikumar et al. 2017, "Learning
+            Important Features Through Propagating Activation Differences", eq. 13, without cancellation and with the
+            derivative `f'(x)` where `x = x0`; or `"pyhealth"` for PyHealth 2.1's `scale · derivative`, with its eps of
+            1e-7.
+
+    Returns:
+        `(f(x), f(x0), multiplier)`. They carry no gradient: :mod:`deeplift_fast.rules` is what backpropagates
+        multipliers. NaN in either input gives a NaN multiplier; ±inf gives the limit.
+    """
+    check(OPS["secant"], (x, x0, function, variant))
+    a, b = x.to(computed(x.dtype)), x0.to(computed(x.dtype))
     y, y0 = _ACTIVATION[function](a), _ACTIVATION[function](b)
     if variant == "pyhealth":
         multiplier = _pyhealth_multiplier(a, b, y, y0, function)

@@ -8,24 +8,36 @@ logarithmic means of the two streams' stages (or the stages at the input), `s∘
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.naive.attention import log_mean
-from deeplift_fast.ops.naive.log_mean_softmax import softmax_back
+from deeplift_fast.ops.naive.log_mean_softmax import log_mean, softmax_back
 
 
 def stage_window(
-    h: Tensor,
-    h0: Tensor,
-    log_p: Tensor,
-    log_p0: Tensor,
-    places: Tensor,
-    places0: Tensor,
-    rows: Tensor,
-    rows0: Tensor,
-    real: Tensor,
-    levels: int,
-    hidden: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See :func:`deeplift_fast.ops.stage_window`."""
+    h: Tensor, h0: Tensor, log_p: Tensor, log_p0: Tensor, places: Tensor, places0: Tensor, rows: Tensor, rows0: Tensor,
+    real: Tensor, levels: int, hidden: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """StageNet's states in the window that each sample's convolution sees, weighted by its stages, in both streams.
+
+    A step's distance is one less the mean of its forget master gates; the stages are the softmax over the window of the
+    distances' cumulative sum (Gao et al. 2020, "StageNet: Stage-Aware Neural Networks for Health Risk Prediction").
+    Where a sample is shorter than the window, states and distances are 0.
+
+    Args:
+        h, h0: states at the input and at the baseline, as :func:`deeplift_fast.ops.recurrent` gives them: level by
+            level, with padding after a level's units.
+        log_p, log_p0: from there.
+        places, places0: where in `h` each window's states stand; anywhere where nothing is real.
+        rows, rows0: where in `log_p`, likewise. Nothing checks on CUDA that places and rows lie inside.
+        real: whether the sample has such a step.
+        levels: StageNet's levels.
+        hidden: units without padding.
+
+    Returns:
+        `(local, mean, last, log_stage)`, of the input and then of the baseline: states times stages, their mean over
+        the window, the states at its end, and the stages' logarithms.
+
+    Raises:
+        RuntimeError, IndexError: if places or rows lie outside.
+    """
     samples, window = real.shape
     local, mean = h.new_empty(2, samples, window, hidden), h.new_empty(2, samples, hidden)
     last, log_stage = torch.empty_like(mean), h.new_empty(2, samples, window)
@@ -40,21 +52,28 @@ def stage_window(
 
 
 def stage_window_backward(
-    m_local: Tensor,
-    m_mean: Tensor,
-    m_last: Tensor,
-    h: Tensor,
-    h0: Tensor,
-    places: Tensor,
-    places0: Tensor,
-    rows: Tensor,
-    real: Tensor,
-    log_stage: Tensor,
-    total: int,
-    levels: int,
-    half: float,
-) -> tuple[Tensor, Tensor]:
-    """See :func:`deeplift_fast.ops.stage_window_backward`."""
+    m_local: Tensor, m_mean: Tensor, m_last: Tensor, h: Tensor, h0: Tensor, places: Tensor, places0: Tensor,
+    rows: Tensor, real: Tensor, log_stage: Tensor, total: int, levels: int, half: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Multipliers of :func:`stage_window`'s states and of the forget master gates at the input.
+
+    Args:
+        m_local, m_mean, m_last: multipliers of what :func:`stage_window` gives.
+        h, h0: as there.
+        places, places0: as there; at the input a row is in one window at most.
+        rows: those of the input.
+        real: as there.
+        log_stage: from there.
+        total: rows of `log_p` at the input.
+        levels: as there.
+        half: 0.5 for the midpoint and log-mean rules, 0 for the gradient at the input.
+
+    Returns:
+        `(m_h, m_master)`; 0 outside the windows.
+
+    Raises:
+        RuntimeError, IndexError: as :func:`stage_window`.
+    """
     (_, window, hidden), wide = m_local.shape, h.shape[1] // levels
     seen = _window(h, places, real, levels, hidden)
     stage = share = log_stage[0].exp()

@@ -3,11 +3,24 @@
 import torch
 from torch import Tensor
 
-from deeplift_fast.ops.requirements import computed
+from deeplift_fast.ops.checks import computed
 
 
 def token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multipliers: Tensor) -> Tensor:
-    """See :func:`deeplift_fast.ops.token_contributions`."""
+    """Contributions of tokens whose embeddings are summed: `(E[token] − E[baseline])·m`.
+
+    Args:
+        weight: the embedding table.
+        tokens: at the input.
+        baseline: the tokens at the baseline.
+        multipliers: of each row's sum.
+
+    Returns:
+        The contribution of each token.
+
+    Raises:
+        RuntimeError, IndexError: if a token is not in the table.
+    """
     wide = computed(weight.dtype)
     table, m = weight.to(wide), multipliers.to(wide)
     columns = [

@@ -1,6 +1,14 @@
-"""Attention over ragged rows, as Triton kernels: a program for each query, over its sample's rows.
+"""Attention over ragged rows and its multipliers, as Triton kernels.
 
-No atomics and no look at the device's numbers from the host: a program finds its sample itself.
+No atomics and no look at the device's numbers from the host: a program finds its sample itself. Forward, a program has
+a query and a head, and walks over its sample's rows.
+
+The way back is two kernels. The first, a program for each query and head, reads both streams' rows once: it finds the
+multipliers of the queries, and for the second leaves each score's `m·b̄`, less that of the sample's first row, and their
+averages. With h the shares of the softmax's Jacobian, the query's multiplier `Σ h·(g − Σ h·g/Σ h)·b̄` is a covariance
+of g and b̄, and is gathered as one, without cancellation (West 1979, "Updating Mean and Variance Estimates: An Improved
+Method"). The second kernel, a program for some rows, adds up their multipliers over the queries of their samples in one
+order.
 """
 
 import torch
@@ -8,25 +16,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from deeplift_fast.ops.requirements import computed
-from deeplift_fast.ops.triton.activations import exponential
+from deeplift_fast.ops.checks import computed
+from deeplift_fast.ops.triton.activations import exponential, log_mean, midpoint
 from deeplift_fast.ops.triton.tiles import dense, part_of, tile, widened
 
-ACCESSES = 1  # of 16 bytes of the rows, by each thread at a time
+ACCESSES = 1  # of 16 bytes of a stream's rows, by each thread at a time
 PAIRS = 256  # of a query and a row, whose scores are made log-probabilities at a time
 SAMPLES = 1024  # at a time, where pairs are counted
 
 
 def attention(
-    asked: Tensor,
-    rows: Tensor,
-    index: Tensor,
-    starts: Tensor,
-    queries: Tensor,
-    looks: Tensor,
-    seen: Tensor,
+    asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor, looks: Tensor, seen: Tensor,
     pairs: int,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See :func:`deeplift_fast.ops.attention`; `index`, `starts`, `queries` and `pairs` are not checked.
 
     Nothing is written past the end of `log_p`, whatever `pairs` is.
@@ -71,26 +73,11 @@ def _offsets_kernel(
 
 @triton.jit
 def _attention_kernel(
-    asked: tl.tensor,
-    rows: tl.tensor,
-    index: tl.tensor,
-    starts: tl.tensor,
-    queries: tl.tensor,
-    looks: tl.tensor,
-    seen: tl.tensor,
-    offsets: tl.tensor,
-    mixed: tl.tensor,
-    log_p: tl.tensor,
-    samples: tl.tensor,
-    steps: tl.tensor,
-    heads: tl.tensor,
-    total: tl.tensor,
-    width: tl.tensor,
-    size: tl.tensor,
-    ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
+    asked: tl.tensor, rows: tl.tensor, index: tl.tensor, starts: tl.tensor, queries: tl.tensor, looks: tl.tensor,
+    seen: tl.tensor, offsets: tl.tensor, mixed: tl.tensor, log_p: tl.tensor, samples: tl.tensor, steps: tl.tensor,
+    heads: tl.tensor, total: tl.tensor, width: tl.tensor, size: tl.tensor, ROWS: tl.constexpr, WIDTH: tl.constexpr,
     PAIRS: tl.constexpr,
-) -> None:
+) -> None:  # fmt: skip  # fmt: skip
     # The heads of a query follow each other: all but the first find the rows in the cache. int64: an int32 offset wraps
     # at 2**31 elements.
     query = (tl.program_id(0) // heads).to(tl.int64)
@@ -153,3 +140,155 @@ def _any_seen(seen: tl.tensor, first: tl.tensor, count: tl.tensor, BLOCK: tl.con
         row = start + tl.arange(0, BLOCK)
         found += tl.load(seen + (first + row), mask=row < count, other=0).to(tl.int32)
     return tl.max(found, 0) > 0
+
+
+def attention_backward(
+    m: Tensor, asked: Tensor, asked0: Tensor, rows: Tensor, rows0: Tensor, index: Tensor, index0: Tensor,
+    starts: Tensor, starts0: Tensor, queries: Tensor, queries0: Tensor, where: Tensor, looks: Tensor, log_p: Tensor,
+    log_p0: Tensor, half: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """See :func:`deeplift_fast.ops.attention_backward`; the integers are not checked."""
+    m, asked, asked0, rows, rows0, index, index0, looks, log_p, log_p0 = dense(
+        m, asked, asked0, rows, rows0, index, index0, looks, log_p, log_p0
+    )
+    starts, starts0, queries, queries0, where = dense(starts, starts0, queries, queries0, where)
+    heads, total, width = asked.shape
+    m_asked, m_rows = torch.empty_like(asked), torch.zeros_like(rows)
+    samples = len(starts) - 1
+    if not heads * total:
+        return m_asked, m_rows
+    arriving = torch.empty_like(log_p)
+    averages = torch.empty(heads, total, dtype=computed(asked.dtype), device=asked.device)
+    with torch.cuda.device_of(m):
+        offsets, offsets0 = pair_offsets(starts, queries), pair_offsets(starts0, queries0)
+        spans = (starts, starts0, queries, queries0, where, looks, offsets, offsets0, log_p, log_p0, arriving, averages)
+        sizes = (samples, samples.bit_length(), heads, total, width)
+        high, wide, warps = tile(width, asked.dtype, ACCESSES)
+        _queries_kernel[(total * heads,)](
+            m, rows, rows0, index, index0, *spans, m_asked, *sizes, half, high, wide, num_warps=warps
+        )
+        if len(index):
+            _rows_kernel[(triton.cdiv(len(index), high),)](
+                m, asked, asked0, index, *spans, m_rows, *sizes, asked0.shape[1], len(index), half, high, wide,
+                num_warps=warps,
+            )  # fmt: skip
+    return m_asked, m_rows
+
+
+@triton.jit
+def _queries_kernel(
+    m: tl.tensor, rows: tl.tensor, rows0: tl.tensor, index: tl.tensor, index0: tl.tensor, starts: tl.tensor,
+    starts0: tl.tensor, queries: tl.tensor, queries0: tl.tensor, where: tl.tensor, looks: tl.tensor,
+    offsets: tl.tensor, offsets0: tl.tensor, log_p: tl.tensor, log_p0: tl.tensor, arriving: tl.tensor,
+    averages: tl.tensor, m_asked: tl.tensor, samples: tl.tensor, steps: tl.tensor, heads: tl.tensor, total: tl.tensor,
+    width: tl.tensor, HALF: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+) -> None:  # fmt: skip  # fmt: skip
+    # The heads of a query follow each other: all but the first find the rows in the cache. int64: an int32 offset wraps
+    # at 2**31 elements.
+    query = (tl.program_id(0) // heads).to(tl.int64)
+    head = (tl.program_id(0) % heads).to(tl.int64)
+    column = tl.arange(0, WIDTH)
+    sample = part_of(query, queries, samples, steps)
+    other = tl.load(where + sample)
+    first, first0 = tl.load(starts + sample), tl.load(starts0 + other)
+    count = tl.load(starts + (sample + 1)) - first
+    first_query = tl.load(queries + sample)
+    asking = tl.load(queries + (sample + 1)) - first_query
+    place = head * total + query
+    g = widened(tl.load(m + (place * width + column), mask=column < width, other=0.0))
+    looking = tl.load(looks + query).to(tl.int1)
+    in_sample = head * asking + query - first_query
+    pair, pair0 = (tl.load(offsets + sample) * heads + in_sample), (tl.load(offsets0 + other) * heads + in_sample)
+    stride = heads * asking
+
+    # Scores are taken from the first row's on, which the softmax does not feel: its averages are rounded to what scores
+    # differ by, and not to what they have in common.
+    some = (column < width) & (count > 0)
+    origin = tl.load(index + first, mask=count > 0, other=0) * width
+    of_first = widened(tl.load(rows + (origin + column), mask=some, other=0.0))
+    if HALF != 0:
+        origin0 = tl.load(index0 + first0, mask=count > 0, other=0) * width
+        of_first = midpoint(of_first, widened(tl.load(rows0 + (origin0 + column), mask=some, other=0.0)), HALF)
+    pivot = tl.sum(g * of_first, 0)
+
+    # Each lane of the tile has the weight, averages and covariance of its own rows: nothing crosses lanes till the end.
+    weight, average = tl.zeros([ROWS], g.dtype), tl.zeros([ROWS], g.dtype)
+    centre, covariance = tl.zeros([ROWS, WIDTH], g.dtype), tl.zeros([ROWS, WIDTH], g.dtype)
+    for start in range(0, count, ROWS):
+        row = start + tl.arange(0, ROWS)
+        real = row < count
+        shown = real[:, None] & (column < width)[None, :]
+        at = tl.load(index + (first + row), mask=real, other=0)
+        b = widened(tl.load(rows + (at[:, None] * width + column[None, :]), mask=shown, other=0.0))
+        log = tl.load(log_p + (pair + row * stride), mask=real, other=float("-inf"))
+        log0 = log
+        if HALF != 0:
+            at0 = tl.load(index0 + (first0 + row), mask=real, other=0)
+            b0 = widened(tl.load(rows0 + (at0[:, None] * width + column[None, :]), mask=shown, other=0.0))
+            b = midpoint(b, b0, HALF)
+            log0 = tl.load(log_p0 + (pair0 + row * stride), mask=real, other=float("-inf"))
+        share = tl.where(looking, log_mean(log, log0, HALF), 0.0)
+        score = tl.sum(g[None, :] * b, 1) - pivot
+        tl.store(arriving + (pair + row * stride), score, mask=real)
+        before = weight
+        weight += share
+        part = share / tl.where(weight > 0, weight, 1.0)
+        rise, drift = score - average, b - centre
+        covariance += (before * part * rise)[:, None] * drift
+        average += part * rise
+        centre += part[:, None] * drift
+    shares = tl.sum(weight, 0)
+    shares = tl.where(shares > 0, shares, 1.0)
+    overall = tl.sum(weight * average, 0) / shares
+    apart = weight * (average - overall)
+    apart -= weight * (tl.sum(apart, 0) / shares)  # their sum is zero, and the centres may lie far from it
+    covariance += apart[:, None] * centre
+    tl.store(m_asked + (place * width + column), tl.sum(covariance, 0), mask=column < width)
+    tl.store(averages + place, overall)
+
+
+@triton.jit
+def _rows_kernel(
+    m: tl.tensor, asked: tl.tensor, asked0: tl.tensor, index: tl.tensor, starts: tl.tensor, starts0: tl.tensor,
+    queries: tl.tensor, queries0: tl.tensor, where: tl.tensor, looks: tl.tensor, offsets: tl.tensor,
+    offsets0: tl.tensor, log_p: tl.tensor, log_p0: tl.tensor, arriving: tl.tensor, averages: tl.tensor,
+    m_rows: tl.tensor, samples: tl.tensor, steps: tl.tensor, heads: tl.tensor, total: tl.tensor, width: tl.tensor,
+    total0: tl.tensor, count: tl.tensor, HALF: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+) -> None:  # fmt: skip  # fmt: skip
+    position = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    real = position < count
+    column = tl.arange(0, WIDTH)
+    sample = part_of(tl.where(real, position, 0), starts, samples, steps)
+    other = tl.load(where + sample)
+    first_query, first_query0 = tl.load(queries + sample), tl.load(queries0 + other)
+    asking = tl.load(queries + (sample + 1)) - first_query
+    groups = tl.where(real, heads * asking, 0)
+    row = position - tl.load(starts + sample)
+    pair = tl.load(offsets + sample) * heads + row * groups
+    pair0 = tl.load(offsets0 + other) * heads + row * groups
+    summed = tl.zeros([ROWS, WIDTH], averages.dtype.element_ty)
+    for group in range(tl.max(groups, 0)):
+        mine = group < groups
+        # Only rows whose sample has a query have such a group.
+        head = group // tl.maximum(asking, 1)
+        nth = group - head * asking
+        query = head * total + first_query + nth
+        shown = mine[:, None] & (column < width)[None, :]
+        g = widened(tl.load(m + (query[:, None] * width + column[None, :]), mask=shown, other=0.0))
+        a = widened(tl.load(asked + (query[:, None] * width + column[None, :]), mask=shown, other=0.0))
+        log = tl.load(log_p + (pair + group), mask=mine, other=float("-inf"))
+        log0 = log
+        if HALF != 0:
+            query0 = head * total0 + first_query0 + nth
+            a0 = widened(tl.load(asked0 + (query0[:, None] * width + column[None, :]), mask=shown, other=0.0))
+            a = midpoint(a, a0, HALF)
+            log0 = tl.load(log_p0 + (pair0 + group), mask=mine, other=float("-inf"))
+        p = midpoint(exponential(log)[0], exponential(log0)[0], HALF)
+        looking = tl.load(looks + (first_query + nth), mask=mine, other=0).to(tl.int1)
+        share = tl.where(looking, log_mean(log, log0, HALF), 0.0)
+        score = tl.load(arriving + (pair + group), mask=mine, other=0.0)
+        m_score = share * (score - tl.load(averages + query, mask=mine, other=0.0))
+        summed += p[:, None] * g + m_score[:, None] * a
+    at = tl.load(index + position, mask=real, other=0)
+    shown = real[:, None] & (column < width)[None, :]
+    tl.store(m_rows + (at[:, None] * width + column[None, :]), summed, mask=shown)

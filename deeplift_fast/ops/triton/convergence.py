@@ -5,9 +5,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from deeplift_fast.ops.arguments import SAMPLES_AT_ONCE
+from deeplift_fast.ops.checks import computed
 from deeplift_fast.ops.naive.convergence import LARGEST_FACTOR, RESCALE_EPS
-from deeplift_fast.ops.requirements import computed
+from deeplift_fast.ops.specs import SAMPLES_AT_ONCE
 from deeplift_fast.ops.triton.tiles import dense, widened
 
 
@@ -33,22 +33,13 @@ def convergence(
 
 @triton.jit
 def _convergence_kernel(
-    totals_pointer: tl.tensor,
-    output_pointer: tl.tensor,
-    output0_pointer: tl.tensor,
-    delta_pointer: tl.tensor,
-    factor_pointer: tl.tensor,
-    fine_pointer: tl.tensor,
-    figures_pointer: tl.tensor,
-    features: tl.tensor,
-    batch: tl.tensor,
-    RESCALE: tl.constexpr,
-    TOLERANCE: tl.constexpr,
-    ROUNDING: tl.constexpr,  # of a number near 1
+    totals_pointer: tl.tensor, output_pointer: tl.tensor, output0_pointer: tl.tensor, delta_pointer: tl.tensor,
+    factor_pointer: tl.tensor, fine_pointer: tl.tensor, figures_pointer: tl.tensor, features: tl.tensor,
+    batch: tl.tensor, RESCALE: tl.constexpr, TOLERANCE: tl.constexpr, ROUNDING: tl.constexpr,  # of a number near 1
     SMALLEST: tl.constexpr,  # sum that is scaled
     LARGEST: tl.constexpr,  # factor that is fine
     SAMPLES: tl.constexpr,
-) -> None:
+) -> None:  # fmt: skip
     part = tl.program_id(0).to(tl.int64)
     sample = part * SAMPLES + tl.arange(0, SAMPLES)
     inside = sample < batch

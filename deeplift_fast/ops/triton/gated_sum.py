@@ -25,16 +25,10 @@ def gated_sum(a: Tensor, b: Tensor, c: Tensor, variant: str, half: float) -> tup
 
 @triton.jit
 def _gate_kernel(
-    a_pointer: tl.tensor,
-    b_pointer: tl.tensor,
-    c_pointer: tl.tensor,
-    y_pointer: tl.tensor,
-    multipliers_pointer: tl.tensor,
-    size: tl.tensor,  # of one stream
-    VARIANT: tl.constexpr,
-    HALF: tl.constexpr,
-    BLOCK: tl.constexpr,
-) -> None:
+    a_pointer: tl.tensor, b_pointer: tl.tensor, c_pointer: tl.tensor, y_pointer: tl.tensor,
+    multipliers_pointer: tl.tensor, size: tl.tensor,  # of one stream
+    VARIANT: tl.constexpr, HALF: tl.constexpr, BLOCK: tl.constexpr,
+) -> None:  # fmt: skip
     # int64: an int32 offset wraps at 2**31 elements.
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside, at0 = at < size, size + at

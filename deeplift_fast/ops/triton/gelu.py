@@ -45,18 +45,10 @@ def gelu(x: Tensor, x0: Tensor, where: Tensor, secant: bool) -> tuple[Tensor, Te
 
 @triton.jit
 def _gelu_kernel(
-    x_pointer: tl.tensor,
-    x0_pointer: tl.tensor,
-    where_pointer: tl.tensor,
-    y_pointer: tl.tensor,
-    multiplier_pointer: tl.tensor,
-    rows: tl.tensor,
-    size: tl.tensor,
-    across: tl.tensor,
-    SECANT: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-) -> None:
+    x_pointer: tl.tensor, x0_pointer: tl.tensor, where_pointer: tl.tensor, y_pointer: tl.tensor,
+    multiplier_pointer: tl.tensor, rows: tl.tensor, size: tl.tensor, across: tl.tensor, SECANT: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+) -> None:  # fmt: skip
     program = tl.program_id(0)
     # int64: an int32 offset wraps at 2**31 elements.
     row = (program // across).to(tl.int64) * ROWS + tl.arange(0, ROWS)

@@ -51,16 +51,9 @@ def _launch(kernel: triton.JITFunction, rows: Tensor, *others: Tensor | bool) ->
 
 @triton.jit
 def _softmax_kernel(
-    z_pointer: tl.tensor,
-    z0_pointer: tl.tensor,
-    y_pointer: tl.tensor,
-    mean_pointer: tl.tensor,
-    LOG: tl.constexpr,
-    rows: tl.tensor,
-    size: tl.tensor,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-) -> None:
+    z_pointer: tl.tensor, z0_pointer: tl.tensor, y_pointer: tl.tensor, mean_pointer: tl.tensor, LOG: tl.constexpr,
+    rows: tl.tensor, size: tl.tensor, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+) -> None:  # fmt: skip
     # int64: an int32 offset wraps at 2**31 elements.
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     real = (row < rows)[:, None]
@@ -99,14 +92,9 @@ def _more(z: tl.tensor, high: tl.tensor, total: tl.tensor) -> tuple[tl.tensor, t
 
 @triton.jit
 def _backward_kernel(
-    g_pointer: tl.tensor,
-    mean_pointer: tl.tensor,
-    out_pointer: tl.tensor,
-    rows: tl.tensor,
-    size: tl.tensor,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-) -> None:
+    g_pointer: tl.tensor, mean_pointer: tl.tensor, out_pointer: tl.tensor, rows: tl.tensor, size: tl.tensor,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+) -> None:  # fmt: skip
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     real = (row < rows)[:, None]
     double: tl.constexpr = g_pointer.dtype.element_ty == tl.float64

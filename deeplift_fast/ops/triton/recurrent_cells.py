@@ -14,41 +14,19 @@ from deeplift_fast.ops.triton.activations import activation, exponential, midpoi
 def forward_kernel(
     projected: tl.tensor,  # inputs times weights, [rows + rows0, gates of the input · units + masters]
     product: tl.tensor,  # states times weights, [count0 + count, gates of the state · units + masters]
-    bias: tl.tensor,
-    master_bias: tl.tensor,
-    where: tl.tensor,
+    bias: tl.tensor, master_bias: tl.tensor, where: tl.tensor,
     h_old: tl.tensor,  # in slots: baseline j at centre − 1 − j, sample i at centre + i
-    c_old: tl.tensor,
-    h_new: tl.tensor,
-    c_new: tl.tensor,
-    h: tl.tensor,
-    h0: tl.tensor,
-    coefficients: tl.tensor,
-    log_p: tl.tensor,
-    log_p0: tl.tensor,
-    count: tl.tensor,
-    count0: tl.tensor,
-    centre: tl.tensor,
-    rows: tl.tensor,
-    first: tl.tensor,
-    first0: tl.tensor,
-    started: tl.tensor,  # 0 at the first step: no states and no product
-    units: tl.tensor,
-    chunk: tl.tensor,  # units of a level
-    levels: tl.tensor,
-    projected_width: tl.tensor,
-    product_width: tl.tensor,
-    slots: tl.tensor,  # of a layer
+    c_old: tl.tensor, h_new: tl.tensor, c_new: tl.tensor, h: tl.tensor, h0: tl.tensor, coefficients: tl.tensor,
+    log_p: tl.tensor, log_p0: tl.tensor, count: tl.tensor, count0: tl.tensor, centre: tl.tensor, rows: tl.tensor,
+    first: tl.tensor, first0: tl.tensor, started: tl.tensor,  # 0 at the first step: no states and no product
+    units: tl.tensor, chunk: tl.tensor,  # units of a level
+    levels: tl.tensor, projected_width: tl.tensor, product_width: tl.tensor, slots: tl.tensor,  # of a layer
     stride: tl.tensor,  # rows from one layer to the next
-    bias_width: tl.tensor,
-    CELL: tl.constexpr,
-    SLOPE: tl.constexpr,
-    HALF: tl.constexpr,
+    bias_width: tl.tensor, CELL: tl.constexpr, SLOPE: tl.constexpr, HALF: tl.constexpr,
     COUNT: tl.constexpr,  # coefficients of a unit
     LEVELS: tl.constexpr,  # a power of two
-    ROWS: tl.constexpr,
-    UNITS: tl.constexpr,
-) -> None:
+    ROWS: tl.constexpr, UNITS: tl.constexpr,
+) -> None:  # fmt: skip
     """One step: states at the input and at the baseline, and the coefficients of the way back.
 
     A program has some rows, of the samples or, after them, of the baselines, and some units of one level of a layer. A
@@ -129,15 +107,9 @@ def read(pointer: tl.tensor, mask: tl.tensor) -> tl.tensor:
 
 @triton.jit
 def _sum(
-    u: tl.tensor,
-    z: tl.tensor,
-    b: tl.tensor,
-    masks: tl.tuple,
-    units: tl.tensor,
-    U: tl.constexpr,
-    Z: tl.constexpr,
+    u: tl.tensor, z: tl.tensor, b: tl.tensor, masks: tl.tuple, units: tl.tensor, U: tl.constexpr, Z: tl.constexpr,
     B: tl.constexpr,
-) -> tl.tensor:
+) -> tl.tensor:  # fmt: skip
     """A pre-activation: gate `U` of the input's, gate `Z` of the state's (none below 0) and gate `B` of the bias."""
     inside, carried = masks
     x = read(b + B * units, inside)
@@ -159,15 +131,9 @@ def _sums(
 
 @triton.jit
 def _gate(
-    at: tl.tuple,
-    masks: tl.tuple,
-    units: tl.tensor,
-    U: tl.constexpr,
-    Z: tl.constexpr,
-    B: tl.constexpr,
-    FUNCTION: tl.constexpr,
-    SLOPE: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+    at: tl.tuple, masks: tl.tuple, units: tl.tensor, U: tl.constexpr, Z: tl.constexpr, B: tl.constexpr,
+    FUNCTION: tl.constexpr, SLOPE: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:  # fmt: skip
     """A gate at the input and at the baseline, and its multiplier."""
     a, b = _sums(at, masks, units, U, Z, B)
     return activation(a, b, FUNCTION, SLOPE)
@@ -203,14 +169,9 @@ def _softmax(x: tl.tensor, valid: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
 
 @triton.jit
 def _store_masters(
-    log_p: tl.tensor,
-    row: tl.tensor,
-    log_forget: tl.tensor,
-    log_into: tl.tensor,
-    levels: tl.tensor,
-    mask: tl.tensor,
+    log_p: tl.tensor, row: tl.tensor, log_forget: tl.tensor, log_into: tl.tensor, levels: tl.tensor, mask: tl.tensor,
     LEVELS: tl.constexpr,
-) -> None:
+) -> None:  # fmt: skip
     to = log_p + (row * 2 * levels)[:, None] + tl.arange(0, LEVELS)[None, :]
     tl.store(to, log_forget, mask=mask)
     tl.store(to + levels, log_into, mask=mask)
@@ -218,17 +179,9 @@ def _store_masters(
 
 @triton.jit
 def _stagenet(
-    at: tl.tuple,
-    masks: tl.tuple,
-    c: tl.tensor,
-    c0: tl.tensor,
-    masters: tl.tuple,
-    k: tl.tensor,
-    keeps: tl.tensor,
-    units: tl.tensor,
-    HALF: tl.constexpr,
-    SLOPE: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor]:
+    at: tl.tuple, masks: tl.tuple, c: tl.tensor, c0: tl.tensor, masters: tl.tuple, k: tl.tensor, keeps: tl.tensor,
+    units: tl.tensor, HALF: tl.constexpr, SLOPE: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor]:  # fmt: skip
     """The new h and c at the input; the coefficients are stored, each as soon as it is known: fewer registers."""
     forget, forget0, into, into0 = masters
     overlap, overlap0 = forget * into, forget0 * into0
@@ -253,16 +206,9 @@ def _stagenet(
 
 @triton.jit
 def _lstm(
-    at: tl.tuple,
-    masks: tl.tuple,
-    c: tl.tensor,
-    c0: tl.tensor,
-    k: tl.tensor,
-    keeps: tl.tensor,
-    units: tl.tensor,
-    HALF: tl.constexpr,
-    SLOPE: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor]:
+    at: tl.tuple, masks: tl.tuple, c: tl.tensor, c0: tl.tensor, k: tl.tensor, keeps: tl.tensor, units: tl.tensor,
+    HALF: tl.constexpr, SLOPE: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor]:  # fmt: skip
     """The new h and c at the input; the coefficients are stored."""
     f, f0, s_f = _gate(at, masks, units, 0, 0, 0, "sigmoid", SLOPE)
     tl.store(k + 2 * units, midpoint(f, f0, HALF), mask=keeps)
@@ -277,16 +223,9 @@ def _lstm(
 
 @triton.jit
 def _output(
-    at: tl.tuple,
-    masks: tl.tuple,
-    c: tl.tensor,
-    c0: tl.tensor,
-    k: tl.tensor,
-    keeps: tl.tensor,
-    units: tl.tensor,
-    HALF: tl.constexpr,
-    SLOPE: tl.constexpr,
-) -> tl.tensor:
+    at: tl.tuple, masks: tl.tuple, c: tl.tensor, c0: tl.tensor, k: tl.tensor, keeps: tl.tensor, units: tl.tensor,
+    HALF: tl.constexpr, SLOPE: tl.constexpr,
+) -> tl.tensor:  # fmt: skip
     """`o · tanh c`, as StageNet and LSTM have it."""
     t, t0, s_t = activation(c, c0, "tanh", SLOPE)
     o, o0, s_o = _gate(at, masks, units, 2, 2, 2, "sigmoid", SLOPE)
@@ -297,16 +236,9 @@ def _output(
 
 @triton.jit
 def _gru(
-    at: tl.tuple,
-    masks: tl.tuple,
-    old: tl.tensor,
-    old0: tl.tensor,
-    k: tl.tensor,
-    keeps: tl.tensor,
-    units: tl.tensor,
-    HALF: tl.constexpr,
-    SLOPE: tl.constexpr,
-) -> tl.tensor:
+    at: tl.tuple, masks: tl.tuple, old: tl.tensor, old0: tl.tensor, k: tl.tensor, keeps: tl.tensor, units: tl.tensor,
+    HALF: tl.constexpr, SLOPE: tl.constexpr,
+) -> tl.tensor:  # fmt: skip
     """The new h at the input; the coefficients are stored. The new gate has parts of the input and of the state."""
     r, r0, s_r = _gate(at, masks, units, 1, 0, 1, "sigmoid", SLOPE)
     v, v0, s_v = _gate(at, masks, units, 2, 1, 2, "sigmoid", SLOPE)

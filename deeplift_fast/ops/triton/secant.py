@@ -39,16 +39,9 @@ def _laid_out_as(dense: Tensor, tensor: Tensor) -> Tensor:
 
 @triton.jit
 def _secant_kernel(
-    x_pointer: tl.tensor,
-    x0_pointer: tl.tensor,
-    y_pointer: tl.tensor,
-    y0_pointer: tl.tensor,
-    multiplier_pointer: tl.tensor,
-    size: tl.tensor,
-    FUNCTION: tl.constexpr,
-    VARIANT: tl.constexpr,
-    BLOCK: tl.constexpr,
-) -> None:
+    x_pointer: tl.tensor, x0_pointer: tl.tensor, y_pointer: tl.tensor, y0_pointer: tl.tensor,
+    multiplier_pointer: tl.tensor, size: tl.tensor, FUNCTION: tl.constexpr, VARIANT: tl.constexpr, BLOCK: tl.constexpr,
+) -> None:  # fmt: skip
     # int64: an int32 offset wraps at 2**31 elements.
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = offsets < size

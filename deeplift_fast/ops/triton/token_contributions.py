@@ -26,17 +26,10 @@ def token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multip
 
 @triton.jit
 def _token_kernel(
-    weight_pointer: tl.tensor,
-    tokens_pointer: tl.tensor,
-    baseline_pointer: tl.tensor,
-    multipliers_pointer: tl.tensor,
-    out_pointer: tl.tensor,
-    count: tl.tensor,
-    slots: tl.tensor,
-    size: tl.tensor,
-    TOKENS: tl.constexpr,
+    weight_pointer: tl.tensor, tokens_pointer: tl.tensor, baseline_pointer: tl.tensor, multipliers_pointer: tl.tensor,
+    out_pointer: tl.tensor, count: tl.tensor, slots: tl.tensor, size: tl.tensor, TOKENS: tl.constexpr,
     COLUMNS: tl.constexpr,
-) -> None:
+) -> None:  # fmt: skip
     # int64: an int32 offset wraps at 2**31 elements.
     place = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
     real = place < count

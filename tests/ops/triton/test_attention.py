@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from interpreted_kernels import DTYPES, INTERPRETED, TOLERANCE, assert_close, launched, wide
 
 from deeplift_fast.ops import naive
-from deeplift_fast.ops.requirements import computed
+from deeplift_fast.ops.checks import computed
 
 if importlib.util.find_spec("triton") is not None:
-    from deeplift_fast.ops.triton.attention import attention, pair_offsets
-    from deeplift_fast.ops.triton.attention_backward import attention_backward
+    from deeplift_fast.ops.triton.attention import attention, attention_backward, pair_offsets
 
 pytestmark = INTERPRETED
 

@@ -21,11 +21,10 @@ if importlib.util.find_spec("triton") is not None:
 
     from deeplift_fast.ops.triton import (
         attention,
-        attention_backward,
         convergence,
         gated_sum,
         gelu,
-        layer_norm_backward,
+        layer_norm,
         log_mean_softmax,
     )
     from deeplift_fast.ops.triton import token_contributions as tokens
@@ -84,7 +83,7 @@ def layer_norm_kernel(dtype, half=0.5, width=WIDTH):
     names = ("m", "x", "x0", "weight", "out")
     stats = ("average", "average0", "scale", "scale0")
     return Kernel(
-        layer_norm_backward._layer_norm_kernel,
+        layer_norm._layer_norm_kernel,
         {"HALF": half, "ROWS": high, "COLUMNS": wide},
         tuple(f"{name}_pointer" for name in names),
         tuple(f"{name}_pointer" for name in stats),
@@ -148,9 +147,9 @@ SPANS = ("starts", "starts0", "queries", "queries0", "where", "offsets", "offset
 
 
 def queries_kernel(dtype, half=0.5, width=WIDTH):
-    high, wide, warps = tile(width, TORCH[dtype], attention_backward.ACCESSES)
+    high, wide, warps = tile(width, TORCH[dtype], attention.ACCESSES)
     return Kernel(
-        attention_backward._queries_kernel,
+        attention._queries_kernel,
         {"HALF": half, "ROWS": high, "WIDTH": wide},
         ("m", "rows", "rows0", "m_asked"),
         ("log_p", "log_p0", "arriving", "averages"),
@@ -161,9 +160,9 @@ def queries_kernel(dtype, half=0.5, width=WIDTH):
 
 
 def rows_kernel(dtype, half=0.5, width=WIDTH):
-    high, wide, warps = tile(width, TORCH[dtype], attention_backward.ACCESSES)
+    high, wide, warps = tile(width, TORCH[dtype], attention.ACCESSES)
     return Kernel(
-        attention_backward._rows_kernel,
+        attention._rows_kernel,
         {"HALF": half, "ROWS": high, "WIDTH": wide},
         ("m", "asked", "asked0", "m_rows"),
         ("log_p", "log_p0", "arriving", "averages"),

@@ -9,11 +9,10 @@ from counted_launches import Launches
 from guarded_memory import checked_memory, guarded
 
 from deeplift_fast.ops import naive
-from deeplift_fast.ops.recurrent_arguments import rows_per_sample
+from deeplift_fast.ops.cells import rows_per_sample
 
 if importlib.util.find_spec("triton") is not None:
-    from deeplift_fast.ops.triton.lockstep import lockstep
-    from deeplift_fast.ops.triton.lockstep_backward import lockstep_backward
+    from deeplift_fast.ops.triton.lockstep import lockstep, lockstep_backward
 
 pytestmark = [
     pytest.mark.triton,
@@ -137,7 +136,7 @@ def test_coefficients_that_are_not_contiguous_are_written():
 
 def test_a_step_of_all_layers_is_one_product_and_one_kernel(monkeypatch):
     from deeplift_fast.ops.triton import lockstep as forward
-    from deeplift_fast.ops.triton import recurrent_backward as backward
+    from deeplift_fast.ops.triton import recurrent as backward
 
     kernels = [(forward, "forward_kernel"), (backward, "stagenet_backward_kernel")]
     launches = Launches(monkeypatch, kernels, products=("mm", "addmm", "bmm"))

@@ -11,11 +11,10 @@ from guarded_memory import checked_memory, guarded
 from deeplift_fast.fused.recurrent import pack
 from deeplift_fast.fused.sequences import Ragged
 from deeplift_fast.ops import naive
-from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS, GATES, SLOPES
+from deeplift_fast.ops.cells import COEFFICIENTS, GATES, SLOPES
 
 if importlib.util.find_spec("triton") is not None:
-    from deeplift_fast.ops.triton.recurrent import recurrent
-    from deeplift_fast.ops.triton.recurrent_backward import recurrent_backward
+    from deeplift_fast.ops.triton.recurrent import recurrent, recurrent_backward
 
 pytestmark = [
     pytest.mark.triton,
@@ -225,11 +224,10 @@ def test_coefficients_that_are_not_contiguous_are_written():
 
 @pytest.mark.parametrize("cell", ["stagenet", "gru"])
 def test_a_step_is_one_product_and_one_kernel(cell, monkeypatch):
-    from deeplift_fast.ops.triton import recurrent as forward
-    from deeplift_fast.ops.triton import recurrent_backward as backward
+    from deeplift_fast.ops.triton import recurrent as module
 
     name = "stagenet_backward_kernel" if cell == "stagenet" else "backward_kernel"
-    launches = Launches(monkeypatch, [(forward, "forward_kernel"), (backward, name)])
+    launches = Launches(monkeypatch, [(module, "forward_kernel"), (module, name)])
     through(
         (recurrent, recurrent_backward), case(cell, 6, 3, 3 if cell == "stagenet" else 0, torch.float64), "secant", 0.5
     )

@@ -19,10 +19,11 @@ from compiled_kernels import (
     resources,
 )
 
-from deeplift_fast.ops.recurrent_arguments import COEFFICIENTS, SLOPES
+from deeplift_fast.ops.cells import COEFFICIENTS, SLOPES
 
 if importlib.util.find_spec("triton") is not None:
-    from deeplift_fast.ops.triton import recurrent_backward, stage_window, stage_window_backward
+    from deeplift_fast.ops.triton import recurrent as launcher
+    from deeplift_fast.ops.triton import stage_window
     from deeplift_fast.ops.triton.recurrent import elements_of, forward_options, forward_tile, tile
     from deeplift_fast.ops.triton.recurrent_cells import forward_kernel
 
@@ -70,10 +71,10 @@ def forward(cell, slope, dtype, half=0.5, of=None, **options):
 def backward(cell, dtype, **options):
     if cell == "stagenet":
         constants = {"LEVELS": LEVELS, "UNITS": min(CHUNK, elements_of(DTYPES[dtype]) // LEVELS)}
-        return build(recurrent_backward.stagenet_backward_kernel, dtype, constants, **options)
+        return build(launcher.stagenet_backward_kernel, dtype, constants, **options)
     high, wide = tile(elements_of(DTYPES[dtype]), CHUNK)
     constants = {"CELL": cell, "COUNT": COEFFICIENTS[cell], "ROWS": high, "UNITS": wide}
-    return build(recurrent_backward.backward_kernel, dtype, constants, **options)
+    return build(launcher.backward_kernel, dtype, constants, **options)
 
 
 def staged(dtype, half=None, **options):
@@ -82,7 +83,7 @@ def staged(dtype, half=None, **options):
     constants = {"LEVELS": LEVELS, "WINDOW": high, "UNITS": wide}
     if half is None:
         return build(stage_window._kernel, dtype, constants, **options)
-    return build(stage_window_backward._kernel, dtype, constants | {"HALF": half}, **options)
+    return build(stage_window._backward_kernel, dtype, constants | {"HALF": half}, **options)
 
 
 def widest(kernel, dtype):

@@ -10,8 +10,7 @@ from guarded_memory import checked_memory, guarded
 from deeplift_fast.ops import naive
 
 if importlib.util.find_spec("triton") is not None:
-    from deeplift_fast.ops.triton.stage_window import stage_window
-    from deeplift_fast.ops.triton.stage_window_backward import stage_window_backward
+    from deeplift_fast.ops.triton.stage_window import stage_window, stage_window_backward
 
 pytestmark = [
     pytest.mark.triton,

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from interpreted_kernels import DTYPES, INTERPRETED, TOLERANCE, assert_close, launched, wide
 
 from deeplift_fast.ops import naive
-from deeplift_fast.ops.requirements import computed
+from deeplift_fast.ops.checks import computed
 
 if importlib.util.find_spec("triton") is not None:
-    from deeplift_fast.ops.triton.layer_norm_backward import layer_norm_backward
+    from deeplift_fast.ops.triton.layer_norm import layer_norm_backward
 
 pytestmark = INTERPRETED
 

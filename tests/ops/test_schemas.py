@@ -1,9 +1,11 @@
-"""The signature of every op, in one place.
+"""Schemas made from the naive functions' annotations are those that compiled code and exported programs know."""
 
-Names, order and types here are what `naive/`, `triton/` and `csrc/` implement.
-"""
+import pytest
+import torch
 
-NAMESPACE = "deeplift_fast"
+from deeplift_fast import ops
+from deeplift_fast.ops import naive
+from deeplift_fast.ops.checks import OpSpec, schema
 
 SCHEMAS = {
     "secant": "secant(Tensor x, Tensor x0, str function, str variant) -> (Tensor y, Tensor y0, Tensor multiplier)",
@@ -60,3 +62,39 @@ SCHEMAS = {
         "token_contributions(Tensor weight, Tensor tokens, Tensor baseline, Tensor multipliers) -> Tensor"
     ),
 }
+
+
+def test_every_op_is_still_there():
+    assert set(ops.SCHEMAS) >= set(SCHEMAS)
+
+
+@pytest.mark.parametrize("op", SCHEMAS)
+def test_the_text_is_what_it_was(op):
+    assert ops.SCHEMAS[op] == SCHEMAS[op]
+
+
+@pytest.mark.parametrize("op", SCHEMAS)
+def test_the_registered_op_has_it(op):
+    assert getattr(torch.ops.deeplift_fast, op).default._schema == torch._C.parse_schema(
+        f"deeplift_fast::{SCHEMAS[op]}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "x:f[rows size] x0:f[rows0 size] where:i[rows] -> y:f[rows size] multiplier:f[rows size]",
+            "has the arguments",
+        ),
+        ("x:f[rows size] x0:f[rows0 size] where:i[rows] secant -> y:f[rows size]", "1 result"),
+    ],
+)
+def test_a_line_that_is_not_the_functions_is_refused(line, message):
+    with pytest.raises(ValueError, match=message):
+        schema(OpSpec.of("gelu", line), naive.gelu)
+
+
+def test_what_is_no_tensor_in_a_line_is_refused():
+    with pytest.raises(ValueError, match=r"'x:q\[rows\]' is no tensor; accepted: name:dtype"):
+        OpSpec.of("gelu", "x:q[rows] -> f[rows]")

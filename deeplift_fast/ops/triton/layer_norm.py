@@ -13,17 +13,9 @@ from deeplift_fast.ops.triton.tiles import dense, tile, widened
 
 
 def layer_norm_backward(
-    m: Tensor,
-    x: Tensor,
-    x0: Tensor,
-    where: Tensor,
-    average: Tensor,
-    average0: Tensor,
-    scale: Tensor,
-    scale0: Tensor,
-    weight: Tensor,
-    half: float,
-) -> Tensor:
+    m: Tensor, x: Tensor, x0: Tensor, where: Tensor, average: Tensor, average0: Tensor, scale: Tensor, scale0: Tensor,
+    weight: Tensor, half: float,
+) -> Tensor:  # fmt: skip
     """See :func:`deeplift_fast.ops.layer_norm_backward`; `where` is not checked."""
     given = dense(m, x, x0, where, average, average0, scale, scale0, weight)
     out = torch.empty_like(given[1])
@@ -37,22 +29,11 @@ def layer_norm_backward(
 
 @triton.jit
 def _layer_norm_kernel(
-    m_pointer: tl.tensor,
-    x_pointer: tl.tensor,
-    x0_pointer: tl.tensor,
-    where_pointer: tl.tensor,
-    average_pointer: tl.tensor,
-    average0_pointer: tl.tensor,
-    scale_pointer: tl.tensor,
-    scale0_pointer: tl.tensor,
-    weight_pointer: tl.tensor,
-    out_pointer: tl.tensor,
-    rows: tl.tensor,
-    size: tl.tensor,
-    HALF: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-) -> None:
+    m_pointer: tl.tensor, x_pointer: tl.tensor, x0_pointer: tl.tensor, where_pointer: tl.tensor,
+    average_pointer: tl.tensor, average0_pointer: tl.tensor, scale_pointer: tl.tensor, scale0_pointer: tl.tensor,
+    weight_pointer: tl.tensor, out_pointer: tl.tensor, rows: tl.tensor, size: tl.tensor, HALF: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+) -> None:  # fmt: skip  # fmt: skip
     # int64: an int32 offset wraps at 2**31 elements.
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)

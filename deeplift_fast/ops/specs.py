@@ -1,0 +1,91 @@
+"""One line per op: the dimensions and dtypes of its arguments and results.
+
+`checks.py` makes the checks of shapes and dtypes from a line, the kernel for tensors without numbers, the op's schema
+and its documentation.
+
+- `x:f[rows size]` is a tensor. A name of a dimension is one number wherever it stands. It may be that of an argument
+  (`levels`). `[2*levels]` is computed from others; `...` is any dimensions, the same ones wherever it stands.
+- `function=relu|tanh` is a text, one of these. A bare name is another argument.
+- `coefficients!` is written to.
+
+Dtypes:
+
+| letter | dtype |
+|---|---|
+| `f` | that of the first such tensor: float32 or float64; on other devices than the CPU float16 and bfloat16 too |
+| `h` | likewise, with float16 and bfloat16 on the CPU too |
+| `w` | in which an op of that dtype computes: float32 for the half types |
+| `d`, `i`, `b` | float64, int64, bool |
+
+A tensor is contiguous on the CPU, unless `~` follows its dtype; another device takes any strides. It is on the device
+of the first `f` or `h`, unless `@` follows. A result with `~` has the strides of an elementwise result of that tensor.
+"""
+
+NAMESPACE = "deeplift_fast"
+SAMPLES_AT_ONCE = 1024  # whose sums a program of `convergence` on CUDA takes
+
+
+def stem_of(op: str) -> str:
+    """The name of the files that implement an op: a backward stands beside its forward."""
+    return op.removesuffix("_backward")
+
+
+def parts(size: int, wide: int) -> int:
+    """How many pieces of a width hold `size`."""
+    return -(-size // max(wide, 1))
+
+
+def padded(size: int, wide: int) -> int:
+    """`size`, rounded up to whole pieces of a width."""
+    return parts(size, wide) * wide
+
+
+def sums(batch: int, on_cuda: bool) -> int:
+    """Parts of a batch that `convergence` sums up apart."""
+    return parts(batch, SAMPLES_AT_ONCE) if on_cuda else 1
+
+
+SPECS = {
+    "secant": "x:h~[...] x0:h~[...] function=relu|sigmoid|tanh variant=rescale|pyhealth -> "
+    "y:h~[...] y0:h~[...] multiplier:h~[...]",
+    "recurrent": "u:f[rows inputs] u0:f[rows0 inputs] where:i[samples] counts:i@[steps] counts0:i@[steps] "
+    "weight_u:f[panels inputs from_input lanes] weight_h:f[panels panels*lanes from_state lanes] "
+    "bias:f[panels gates lanes] master_u:f[inputs width] master_h:f[panels*lanes width] master_bias:f[width] "
+    "coefficients!:f[rows kept panels*lanes] levels cell=stagenet|lstm|gru|rnn_tanh|rnn_relu "
+    "slope=secant|derivative|pyhealth half -> "
+    "h:f[rows panels*lanes] h0:f[rows0 panels*lanes] log_p:f[rows 2*levels] log_p0:f[rows0 2*levels]",
+    "recurrent_backward": "m_h:f[rows units] m_master:f[rows levels] coefficients:f[rows kept units] "
+    "shares:f[rows 2*levels] counts:i@[steps] back_u:f[parts(inputs,wide_u) panels from_u wide_u] "
+    "back_h:f[parts(units,wide_h) panels from_h wide_h] back_master_u:f[parts(inputs,wide_u) 2*levels wide_u] "
+    "back_master_h:f[parts(units,wide_h) 2*levels wide_h] levels cell=stagenet|lstm|gru|rnn_tanh|rnn_relu inputs -> "
+    "m_u:f[rows padded(inputs,wide_u//4)]",
+    "lockstep": "projected:f[2*rows columns] where:i[samples] steps weight:f[layers units columns] "
+    "bias:f[layers columns] coefficients!:f[rows 8 units] levels slope=secant|pyhealth half -> "
+    "h:f[rows units] h0:f[rows units] log_p:f[rows 2*levels] log_p0:f[rows 2*levels]",
+    "lockstep_backward": "m_h:f[rows units] m_master:f[rows levels] coefficients:f[rows 8 units] "
+    "shares:f[rows 2*levels] steps weight:f[layers units columns] levels -> d:f[rows columns]",
+    "stage_window": "h:f~[states units] h0:f~[states0 units] log_p:f~[steps 2*levels] log_p0:f~[steps0 2*levels] "
+    "places:i~[samples window] places0:i~[samples window] rows:i~[samples window] rows0:i~[samples window] "
+    "real:b~[samples window] levels hidden -> local:f[2 samples window hidden] mean:f[2 samples hidden] "
+    "last:f[2 samples hidden] log_stage:f[2 samples window]",
+    "stage_window_backward": "m_local:f~[samples window hidden] m_mean:f~[samples hidden] m_last:f~[samples hidden] "
+    "h:f~[states units] h0:f~[states0 units] places:i~[samples window] places0:i~[samples window] "
+    "rows:i~[samples window] real:b~[samples window] log_stage:f~[2 samples window] total levels half -> "
+    "m_h:f[states units] m_master:f[total levels]",
+    "attention": "asked:f[heads asking width] rows:f[rows width] index:i[all] starts:i[ends] queries:i[ends] "
+    "looks:b[asking] seen:b[all] pairs -> mixed:f[heads asking width] log_p:w[heads*pairs]",
+    "attention_backward": "m:f[heads asking width] asked:f[heads asking width] asked0:f[heads asking0 width] "
+    "rows:f[rows width] rows0:f[rows0 width] index:i[all] index0:i[all0] starts:i[ends] starts0:i[ends0] "
+    "queries:i[ends] queries0:i[ends0] where:i[ends-1] looks:b[asking] log_p:w[logs] log_p0:w[logs0] half -> "
+    "m_asked:f[heads asking width] m_rows:f[rows width]",
+    "convergence": "totals:d[features batch] output:f~[batch] output0:f~[batch] rescale tolerance -> "
+    "delta:f[batch] factor:w[batch*int(rescale)] fine:b[batch] figures:d[sums(batch,on_cuda) 3]",
+    "gated_sum": "a:h~[2 ...] b:h~[2 ...] c:h~[2 ...] variant=rescale|pyhealth half -> y:h[2 ...] multipliers:h[2 ...]",
+    "gelu": "x:f[rows size] x0:f[rows0 size] where:i[rows] secant -> y:f[rows size] multiplier:f[rows size]",
+    "layer_norm_backward": "m:f[rows size] x:f[rows size] x0:f[rows0 size] where:i[rows] average:w[rows 1] "
+    "average0:w[rows0 1] scale:w[rows 1] scale0:w[rows0 1] weight:f[size] half -> f[rows size]",
+    "log_mean_softmax": "z:h~[...] z0:h~[...] dim log -> y:h[...] mean:h[...]",
+    "log_mean_softmax_backward": "g:h~[...] mean:h~[...] dim -> h[...]",
+    "token_contributions": "weight:f[vocabulary dim] tokens:i[rows slots] baseline:i[rows slots] "
+    "multipliers:f[rows dim] -> f[rows slots]",
+}

@@ -1,0 +1,173 @@
+"""Checks of what shapes do not say: numbers that memory is sized by or read at, and cells' sizes.
+
+`VALUES` has one check for each op that needs one. It gets the sizes that `checks.check` found, then the op's arguments,
+and raises `ValueError`, or `IndexError` for a dimension. Numbers on another device than the CPU are not looked at: the
+device would have to be waited for.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from deeplift_fast.ops.cells import COEFFICIENTS, GATES, LANES, SLOPES, rows_per_sample
+
+Sizes = Mapping[str, Any]
+
+
+def require_within(what: str, index: Tensor, size: int) -> None:
+    """Raise `IndexError` unless every number of `index` is one of 0 to `size − 1`; indexing itself takes −1."""
+    if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < size:
+        raise IndexError(f"{what} holds numbers outside 0 to {size - 1}")
+
+
+def require_ends(what: str, ends: Tensor, total: int) -> None:
+    """Raise `ValueError` unless `ends` rises from 0 to `total`."""
+    found = ends.tolist()
+    if not found or found[0] != 0 or found[-1] != total or found != sorted(found):
+        raise ValueError(f"{what} must rise from 0 to {total}")
+
+
+def _recurrent(sizes: Sizes, u: Tensor, u0: Tensor, where: Tensor, counts: Tensor, counts0: Tensor, *rest: Any) -> None:
+    levels, cell, slope, _ = rest[-4:]
+    _require_levels("recurrent", levels, cell)
+    if slope not in SLOPES[cell]:
+        raise ValueError(f"recurrent: slope is {slope!r}; accepted for {cell}: {', '.join(SLOPES[cell])}")
+    panels, lanes, width, on_cpu = sizes["panels"], sizes["lanes"], sizes["width"], u.device.type == "cpu"
+    _require_lanes("recurrent", u, lanes)
+    if levels and (panels * lanes % levels or width < 2 * levels or (on_cpu and (panels % levels or width % lanes))):
+        raise ValueError(f"recurrent: {panels} panels and {width} master columns do not fit {levels} levels")
+    gates = tuple(sizes[name] for name in ("gates", "from_input", "from_state"))
+    _require_cell("recurrent", cell, gates, GATES[cell], sizes["kept"])
+    if counts.device.type == counts0.device.type == "cpu":
+        _require_counts("recurrent: counts", counts, sizes["rows"])
+        _require_counts("recurrent: counts0", counts0, sizes["rows0"])
+        _require_baselines(where, counts, counts0)
+
+
+def _require_baselines(where: Tensor, counts: Tensor, counts0: Tensor) -> None:
+    samples = counts.tolist()[0] if len(counts) else 0
+    if len(where) != samples:
+        raise ValueError(
+            f"recurrent: where has shape {tuple(where.shape)}; accepted: ({samples},), the samples at the first step"
+        )
+    if samples and where.device.type == "cpu":
+        # A sample's baseline lasts as long as the sample: the largest index among a step's samples is in its rows.
+        furthest = where.cummax(0).values[counts - 1]
+        if bool((furthest >= counts0).any()) or int(where.min()) < 0:
+            raise ValueError("recurrent: where names a baseline that is shorter than the sample")
+
+
+def _recurrent_backward(sizes: Sizes, m_h: Tensor, *rest: Any) -> None:
+    op, counts, (levels, cell, inputs) = "recurrent_backward", rest[3], rest[-3:]
+    _require_levels(op, levels, cell)
+    units, panels, wide_u, wide_h = (sizes[name] for name in ("units", "panels", "wide_u", "wide_h"))
+    if not panels or units % panels or inputs < 0 or (levels and units % levels):
+        raise ValueError(
+            f"{op}: {units} units have {panels} panels, levels is {levels} and inputs {inputs}; accepted: panels and "
+            "levels that divide the units, and 0 or more inputs"
+        )
+    lanes, (_, from_input, from_state) = units // panels, GATES[cell]
+    _require_lanes(op, m_h, lanes)
+    if m_h.device.type == "cpu" and not wide_u == wide_h == 4 * lanes:
+        raise ValueError(f"{op}: weights are {wide_u} and {wide_h} wide; accepted: {4 * lanes}")
+    given = sizes["from_u"], sizes["from_h"]
+    _require_cell(op, cell, given, (lanes * from_input, lanes * from_state), sizes["kept"])
+    if counts.device.type == "cpu":
+        _require_counts(f"{op}: counts", counts, sizes["rows"])
+
+
+def _require_levels(op: str, levels: int, cell: str) -> None:
+    if levels < 0 or (levels > 0) != (cell == "stagenet"):
+        raise ValueError(f"{op}: levels is {levels}; accepted: 1 or more for stagenet, 0 for other cells")
+
+
+def _require_lanes(op: str, tensor: Tensor, lanes: int) -> None:
+    if tensor.device.type == "cpu" and lanes != LANES[tensor.dtype]:
+        raise ValueError(
+            f"{op}: weights have panels of {lanes} units; accepted on the CPU: {LANES[tensor.dtype]} in {tensor.dtype}"
+        )
+
+
+def _require_cell(op: str, cell: str, gates: tuple[int, ...], accepted: tuple[int, ...], kept: int) -> None:
+    if gates != accepted:
+        raise ValueError(f"{op}: weights have {gates} gates; accepted for {cell}: {accepted}")
+    if kept != COEFFICIENTS[cell]:
+        raise ValueError(f"{op}: coefficients has {kept} numbers for a unit; accepted for {cell}: {COEFFICIENTS[cell]}")
+
+
+def _require_counts(what: str, counts: Tensor, rows: int) -> None:
+    found = counts.tolist()
+    if sum(found) != rows or found != sorted(found, reverse=True) or (found and found[-1] < 1):
+        raise ValueError(f"{what} must fall from step to step, and sum to the rows ({rows})")
+
+
+def _lockstep(sizes: Sizes, projected: Tensor, where: Tensor, steps: Sequence[int], *rest: Any) -> None:
+    _require_layers("lockstep", sizes, steps)
+    rows, samples = sizes["samples"] * rows_per_sample(steps), sizes["samples"]
+    if sizes["rows"] != rows:
+        raise ValueError(f"lockstep: coefficients has {sizes['rows']} rows; accepted: {rows}, for steps {steps}")
+    if samples and where.device.type == "cpu" and not 0 <= int(where.min()) <= int(where.max()) < samples:
+        raise ValueError(f"lockstep: where names a baseline other than 0 to {samples - 1}")
+
+
+def _lockstep_backward(sizes: Sizes, *given: Any) -> None:
+    steps = given[4]
+    _require_layers("lockstep_backward", sizes, steps)
+    if sizes["rows"] % rows_per_sample(steps):
+        raise ValueError(
+            f"lockstep_backward: m_h has {sizes['rows']} rows; accepted: as many for each sample, for steps {steps}"
+        )
+
+
+def _require_layers(op: str, sizes: Sizes, steps: Sequence[int]) -> None:
+    layers, units, columns, levels = (sizes[name] for name in ("layers", "units", "columns", "levels"))
+    if levels < 1 or units % levels or columns < 4 * units + 2 * levels:
+        raise ValueError(f"{op}: {columns} columns and {units} units do not fit {levels} levels")
+    if len(steps) != layers or not layers or list(steps) != sorted(steps, reverse=True) or steps[-1] < 1:
+        raise ValueError(f"{op}: steps is {list(steps)}; accepted: 1 or more of each of {layers} layers, falling")
+
+
+def _stage_window(sizes: Sizes, *given: Any, op: str = "stage_window") -> None:
+    units, hidden, levels = sizes["units"], sizes["hidden"], sizes["levels"]
+    if levels < 1 or units % levels or hidden % levels or hidden > units:
+        raise ValueError(f"{op}: {hidden} of {units} units do not fit {levels} levels")
+
+
+def _stage_window_backward(sizes: Sizes, *given: Any) -> None:
+    _stage_window(sizes, op="stage_window_backward")
+
+
+def _attention(sizes: Sizes, *given: Any) -> None:
+    if sizes["pairs"] < 0:
+        raise ValueError(f"attention: pairs is {sizes['pairs']}; accepted: the sum of the samples' rows · queries")
+
+
+def _convergence(sizes: Sizes, totals: Tensor, *rest: Any) -> None:
+    if not len(totals):
+        shape = (1, sizes["batch"])
+        raise ValueError(f"convergence: totals has shape {tuple(totals.shape)}; accepted: {shape} or more features")
+
+
+def _log_mean_softmax(sizes: Sizes, z: Tensor, *rest: Any) -> None:
+    if not -max(z.dim(), 1) <= sizes["dim"] < max(z.dim(), 1):
+        raise IndexError(f"log_mean_softmax: dim is {sizes['dim']}; z has {z.dim()} dimensions")
+
+
+def _log_mean_softmax_backward(sizes: Sizes, g: Tensor, *rest: Any) -> None:
+    if not -max(g.dim(), 1) <= sizes["dim"] < max(g.dim(), 1):
+        raise IndexError(f"log_mean_softmax_backward: dim is {sizes['dim']}; g has {g.dim()} dimensions")
+
+
+VALUES: dict[str, Callable[..., None]] = {
+    "recurrent": _recurrent,
+    "recurrent_backward": _recurrent_backward,
+    "lockstep": _lockstep,
+    "lockstep_backward": _lockstep_backward,
+    "stage_window": _stage_window,
+    "stage_window_backward": _stage_window_backward,
+    "attention": _attention,
+    "convergence": _convergence,
+    "log_mean_softmax": _log_mean_softmax,
+    "log_mean_softmax_backward": _log_mean_softmax_backward,
+}
