@@ -1,8 +1,9 @@
 """Whether a model says of a batch what is explained: padding that it takes for real changes its logits."""
 
 import math
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from deeplift_fast.features import Feature
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}  # as the fused layers' agreement with the model
 _COARSE = 1e-2  # of shorter dtypes, and of a GPU's float32, which may round to TF32
+_lock = threading.Lock()  # not an interpreter's own, which could then not be pickled
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,21 @@ class PredictionDifference:
     logit: float
     probability: float | None
     failure: str = ""
+
+    @property
+    def is_to_tell(self) -> bool:
+        """Whether a sample differs, or nothing could be compared."""
+        return self.differing > 0 or bool(self.failure)
+
+    def or_larger(self, other: "PredictionDifference") -> "PredictionDifference":
+        """Both as one: the comparison with the larger difference in logit, and the larger one in probability.
+
+        What is not finite is larger than any number, and a failed comparison smaller.
+        """
+        larger, _ = sorted((self, other), key=_size, reverse=True)
+        probabilities = [each.probability for each in (self, other) if each.probability is not None]
+        failure = self.failure or other.failure
+        return replace(larger, probability=max(probabilities, default=None), failure=failure)
 
     def warn(self) -> None:
         """Issue a :class:`deeplift_fast.PredictionWarning` if a sample differs, or nothing could be compared."""
@@ -53,6 +70,40 @@ class PredictionDifference:
         )
 
 
+class Comparison:
+    """What the comparisons of one interpreter found: of its first batch, and of the first with padding in it.
+
+    Threads that share the interpreter may ask at once: each of the two batches is compared by one of them.
+    """
+
+    def __init__(self) -> None:
+        self.found: PredictionDifference | None = None
+        """The larger difference of the two; `None` before the first."""
+        self.done = False
+        """Whether no further batch is compared."""
+        self._begun = self._warned = False
+
+    def wants(self, features: Mapping[str, Feature]) -> bool:
+        """Whether this batch is to be compared, which the caller then does."""
+        padded = is_padded(features)
+        with _lock:
+            if self.done or (self._begun and not padded):
+                return False
+            self._begun = True
+            # On a GPU the question whether a batch is padded waits, so it is asked once.
+            self.done = padded or next(iter(features.values())).value.is_cuda
+            return True
+
+    def take(self, found: PredictionDifference) -> None:
+        """Keep what a comparison found, and warn of it unless it was warned before."""
+        with _lock:
+            self.found = found if self.found is None else self.found.or_larger(found)
+            is_news = found.is_to_tell and not self._warned
+            self._warned |= is_news
+        if is_news:
+            found.warn()
+
+
 def difference(model: Any, explained: Tensor, run: Callable[[], Tensor]) -> PredictionDifference:
     """Compare two sets of logits, `[batch, classes]`.
 
@@ -72,6 +123,12 @@ def difference(model: Any, explained: Tensor, run: Callable[[], Tensor]) -> Pred
         before, after = (_probabilities(model, each) for each in (explained, own))
         change = None if before is None or after is None else float((before - after).abs().nan_to_num(0).max())
         return PredictionDifference(len(own), int(differs.sum()), float(apart.max()), change)
+
+
+def _size(found: PredictionDifference) -> float:
+    if not found.samples:
+        return -1.0
+    return found.logit if math.isfinite(found.logit) else math.inf
 
 
 def _tolerance(own: Tensor) -> float:

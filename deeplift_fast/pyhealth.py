@@ -23,7 +23,7 @@ from deeplift_fast.given_baselines import Chosen, Parser
 from deeplift_fast.isolation import isolated
 from deeplift_fast.options import DELTA_TOL, Options
 from deeplift_fast.points import FromEmbedding, FromTokens, Point, without_logits
-from deeplift_fast.predictions import PredictionDifference
+from deeplift_fast.predictions import Comparison, PredictionDifference
 from deeplift_fast.questions import NOW, Questions
 from deeplift_fast.targets import class_target
 from deeplift_fast.training_mode import warn_if_harmlessly_training
@@ -118,8 +118,7 @@ class DeepLift(BaseInterpreter):
         self._graphs = Graphs() if cuda_graphs else None
         self._warned: set[type[Warning]] = set()
         self._generic = GenericRoute(model, use_embeddings, rules)
-        self._difference: PredictionDifference | None = None
-        self._padding_seen = False
+        self._comparison = Comparison()
         self._report: Report | None = None
 
     @property
@@ -147,9 +146,10 @@ class DeepLift(BaseInterpreter):
         """How far what the model says of a padded batch is from what is explained; `None` before the first call.
 
         It is looked at once: on the first batch, and where no sample of it is padded, once more on the first that has
-        one. `None` as well for a model that is run by its own `forward`, which says the same of itself.
+        one; this is the larger difference then. `None` as well for a model that is run by its own `forward`, which says
+        the same of itself.
         """
-        return self._difference
+        return self._comparison.found
 
     def report(self) -> Report:
         """Each operation that the last call met, its rule, how often, and its part of the convergence delta.
@@ -355,22 +355,15 @@ class DeepLift(BaseInterpreter):
 
         A model that is run by its own `forward` says the same of itself.
         """
-        if self._padding_seen or not isinstance(point, FromEmbedding) or not self.use_embeddings:
+        if self._comparison.done or not isinstance(point, FromEmbedding) or not self.use_embeddings:
             return
-        if any(module.training for module in self.model.modules()):
+        if any(module.training for module in self.model.modules()) or not self._comparison.wants(features):
             return
-        padded = predictions.is_padded(features)
-        if self._difference is not None and not padded:
-            return
-        # On a GPU the question whether a batch is padded waits, so it is asked once.
-        self._padding_seen = padded or next(iter(features.values())).value.is_cuda
         explained = self._generic.own_logits(features, {}, len(next(iter(features.values())).value))
         with isolated([self.model], set()) as rewind:
             alone = self._generic.alone(rewind)
-            self._difference = predictions.difference(
-                self.model, explained, lambda: alone(lambda: _plain(self.model, features))
-            )
-        self._difference.warn()
+            found = predictions.difference(self.model, explained, lambda: alone(lambda: _plain(self.model, features)))
+        self._comparison.take(found)
 
     def _run_fused(
         self,

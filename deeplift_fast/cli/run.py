@@ -10,7 +10,7 @@ from deeplift_fast.cli.outcome import SOME_FAILED, Debug, told
 from deeplift_fast.cli.streams import others_apart
 
 if TYPE_CHECKING:
-    from deeplift_fast.cohort.run import Cohort
+    from deeplift_fast.cohort.result import Cohort
 
 
 def run(

@@ -12,7 +12,8 @@ from deeplift_fast.cohort.tables import (
 from deeplift_fast.errors import CohortError
 
 if TYPE_CHECKING:
-    from deeplift_fast.cohort.run import Cohort, attribute_cohort
+    from deeplift_fast.cohort.result import Cohort
+    from deeplift_fast.cohort.run import attribute_cohort
 
 __all__ = [
     "ATTRIBUTIONS",

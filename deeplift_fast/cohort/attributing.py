@@ -20,7 +20,7 @@ from deeplift_fast.cohort.memory import is_out_of_memory
 from deeplift_fast.cohort.part_tables import BatchRows, Texts, rows_of
 from deeplift_fast.cohort.tables import BASELINE, RULES
 from deeplift_fast.cohort.windows import Window
-from deeplift_fast.errors import CohortError, ConvergenceWarning, is_reader_death
+from deeplift_fast.errors import CohortError, ConvergenceWarning, PredictionWarning, is_reader_death
 from deeplift_fast.features import read_features
 from deeplift_fast.pyhealth import DeepLift
 
@@ -199,12 +199,16 @@ class Attributor:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without convergence warnings: the tables hold every convergence delta, and the progress their median.
+    """Without warnings that the run itself sums up.
+
+    The tables hold every convergence delta, and the progress their median; how far what the model says is from what is
+    explained is told once, at the end, whichever processes saw it.
 
     For the whole process, so that the thread that starts the others enters it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", PredictionWarning)
         yield
 
 

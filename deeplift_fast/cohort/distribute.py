@@ -29,6 +29,7 @@ from deeplift_fast.cohort.reading import DatasetSource, unopened
 from deeplift_fast.cohort.settings import Settings
 from deeplift_fast.cohort.store import LocalStore, Store, open_store
 from deeplift_fast.errors import CohortError, NoWorkersError
+from deeplift_fast.predictions import PredictionDifference
 
 RETRIES = 3
 """Times that a part is tried again after an error; Dask gives parts of dead workers to others by itself."""
@@ -72,6 +73,7 @@ class Done:
         part: what the manifest is to say.
         failures: samples that could not be attributed.
         deltas: convergence deltas of the others, float32.
+        difference: of what the model says from what is explained, as far as the worker knows it.
         reading: seconds of reading.
         attribution: seconds of attribution.
         writing: seconds of writing.
@@ -82,6 +84,7 @@ class Done:
     part: Part
     failures: list[Failure]
     deltas: np.ndarray
+    difference: PredictionDifference | None
     reading: float
     attribution: float
     writing: float
@@ -129,6 +132,7 @@ class Bench(WorkerPlugin):
             part=part,
             failures=result.failures,
             deltas=np.concatenate([np.empty(0, np.float32), *deltas]),
+            difference=attributor.interpreter.prediction_difference,
             reading=times[1] - times[0],
             attribution=times[2] - began,
             writing=time.perf_counter() - times[2],

@@ -18,6 +18,9 @@ limit      int      samples asked for by the last run; null for all
 total      int      samples of the dataset, or the limit, or those in parts where they are more; null until known
 finished   bool     whether every sample asked for is in a part
 outputs    list     logits of some samples, by which a model is told from another one; null for a model that is random
+prediction_difference
+           object   the largest difference of what the model says of a batch from what is explained
+                    (`deeplift_fast.cohort.differences`); null where nothing was compared
 parts      object   by number of the part: begin, end (samples [begin, end)), samples (attributed), failures, rows
                     (of attributions), budget, seconds, and files: by name, bytes and sha256
 """
@@ -29,6 +32,7 @@ from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from deeplift_fast.cohort import differences
 from deeplift_fast.cohort.hashing import SHORT, digest, of_weights
 from deeplift_fast.cohort.manifest_content import (
     FOLDERS,
@@ -55,6 +59,7 @@ __all__ = ["FOLDERS", "FORMAT", "NAME", "Manifest", "Part", "check_same", "ident
 NAME = "manifest.json"
 FORMAT = 1
 _DIGEST = re.compile("[0-9a-f]{64}")
+_OPTIONAL = {"budget", "limit", "total", "finished", "outputs", "prediction_difference"}
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ class Manifest:
     total: int | None = None
     finished: bool = False
     outputs: Outputs | None = None
+    prediction_difference: dict[str, Any] | None = None
     parts: dict[int, Part] = field(default_factory=dict)
 
     def save(self, store: Store) -> None:
@@ -143,7 +149,7 @@ def _manifest(found: dict[str, Any]) -> Manifest:
     """
     if found.pop("format", None) != FORMAT:
         raise ValueError(f"its format is not {FORMAT}")
-    _require_names(found, Manifest, "it", optional={"budget", "limit", "total", "finished", "outputs"})
+    _require_names(found, Manifest, "it", optional=_OPTIONAL)
     check_identity(found["identity"])
     for name in ("budget", "limit", "total"):
         if found.get(name) is not None and not is_count(found[name]):
@@ -151,6 +157,7 @@ def _manifest(found: dict[str, Any]) -> Manifest:
     if not isinstance(found["device"], str) or not isinstance(found.get("finished", False), bool):
         raise ValueError("device or finished is of another type")
     check_outputs(found.get("outputs"))
+    differences.check(found.get("prediction_difference"))
     size = found["identity"].get("part_samples")
     check_parts(found["parts"], lambda number, part: _check_part(number, part, size))
     return Manifest(**found | {"parts": {int(number): Part(**part) for number, part in found["parts"].items()}})

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,13 @@ from deeplift_fast.cohort.attributing import Attributor, PartResult, quiet
 from deeplift_fast.cohort.batching import Batch
 from deeplift_fast.cohort.by_index import by_index
 from deeplift_fast.cohort.cohort_baseline import fitted
+from deeplift_fast.cohort.differences import Differences
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
 from deeplift_fast.cohort.outputs import check_same_outputs, coarsest, outputs_of
 from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
 from deeplift_fast.cohort.progress import Progress, check_kind
 from deeplift_fast.cohort.reading import BatchSource, DatasetSource, Source, open_source
+from deeplift_fast.cohort.result import Cohort
 from deeplift_fast.cohort.settings import Settings, checked_settings
 from deeplift_fast.cohort.store import FULL, Store, open_store
 from deeplift_fast.cohort.threads import Lanes, lanes_for, threads_for
@@ -31,38 +33,6 @@ if TYPE_CHECKING:
 
 MEASURED_WITH = 16
 """Samples with which memory is measured."""
-
-
-@dataclass(frozen=True)
-class Cohort:
-    """A cohort that was attributed to its end.
-
-    Attributes:
-        out: the output folder or URL.
-        samples: number of samples attributed, in this run and those that it went on from.
-        failures: number of samples that could not be; `failures.parquet` says why.
-        parts: number of parts.
-        seconds: time that this run took.
-        reading: seconds of it that attribution waited for samples. On a cluster this and the next four are sums over
-            the workers.
-        attribution: seconds of it in the interpreter; of parts that are attributed side by side their mean.
-        writing: seconds of it that attribution waited for tables to be written.
-        writer: seconds that making and writing tables took, most of them while the next part was attributed.
-        writer_cpu: seconds of processor time in them; the others went by waiting for the disk, Python's lock and cores.
-        budget: padded steps per batch; 0 where no part was needed.
-    """
-
-    out: str
-    samples: int
-    failures: int
-    parts: int
-    seconds: float
-    reading: float
-    attribution: float
-    writing: float
-    writer: float
-    writer_cpu: float
-    budget: int
 
 
 def attribute_cohort(
@@ -208,6 +178,7 @@ class _Run:
         if self.settings.budget is not None:
             found.budget = self.settings.budget
         self._recorder = Recorder(self.store, found, failed)
+        self._differences = Differences(found, self.attributor.interpreter.prediction_difference)
         found.save(self.store)
         remove_leftovers(self.store, found)
         self.attributor.proven = found.samples() > 0
@@ -238,13 +209,16 @@ class _Run:
 
     def all_parts(self, shown: Progress, client: Any, worker_timeout: float) -> None:
         """Attributes what is to do, here or on a cluster."""
-        with quiet():
-            if client is None:
-                self._here(shown)
-            else:
-                self._on_cluster(client, shown, worker_timeout)
-        self.held.require()
-        self._recorder.finish(max(self.source.total or 0, self.manifest.end()), finished=True)
+        try:
+            with quiet():
+                if client is None:
+                    self._here(shown)
+                else:
+                    self._on_cluster(client, shown, worker_timeout)
+            self.held.require()
+            self._recorder.finish(max(self.source.total or 0, self.manifest.end()), finished=True)
+        finally:
+            self._differences.warn()
 
     def _on_cluster(self, client: Any, shown: Progress, worker_timeout: float) -> None:
         try:
@@ -282,6 +256,7 @@ class _Run:
         self.writer += done.writing
         self.writer_cpu += done.writing_cpu
         self._require_reached(done.part.files)
+        self._differences.add(done.difference)
         self.record(done.number, done.part, done.failures, done.deltas, shown)
 
     def _require_reached(self, files: Iterable[str]) -> None:
@@ -364,6 +339,7 @@ class _Run:
     def record(self, number: int, part: Any, failed: list, deltas: np.ndarray, shown: Progress) -> None:
         """Takes a part whose files are there, and shows it."""
         self.held.require()
+        self._differences.add(self.attributor.interpreter.prediction_difference)
         self._recorder.add(number, part, failed)
         shown.add(part.end - part.begin, part.failures, deltas)
 

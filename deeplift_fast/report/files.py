@@ -70,7 +70,7 @@ def write_parquet(summary: Summary, path: Path) -> None:
 
 
 def write_json(summary: Summary, path: Path) -> None:
-    """Writes everything as JSON: `out`, `rules`, `baseline`, `completeness`, `table` (a list of rows) and `notes`.
+    """Writes everything as JSON: the fields of a `Summary`, but for `described`; `table` is a list of rows.
 
     What is no finite number is null.
 
@@ -82,6 +82,7 @@ def write_json(summary: Summary, path: Path) -> None:
         "out": summary.out,
         "rules": summary.rules,
         "baseline": summary.baseline,
+        "prediction_difference": summary.prediction_difference,
         "completeness": completeness,
         "table": _arrow(summary).drop_columns("baseline").to_pylist(),
         "notes": list(summary.notes),

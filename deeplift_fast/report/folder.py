@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deeplift_fast.cohort import differences
 from deeplift_fast.cohort.failures import MOST_BYTES as MOST_FAILURES
 from deeplift_fast.cohort.failures import NAME as FAILURES
 from deeplift_fast.cohort.manifest_content import (
@@ -67,6 +68,12 @@ class CohortFolder:
     def baseline(self) -> str:
         """What its contributions are relative to."""
         return str(self.manifest["identity"].get("baseline", "unknown"))
+
+    @property
+    def prediction_difference(self) -> dict[str, Any] | None:
+        """How far what the model says is from what is explained, as the manifest has it."""
+        found: dict[str, Any] | None = self.manifest.get("prediction_difference")
+        return found
 
     @property
     def expected(self) -> int | None:
@@ -238,4 +245,5 @@ def _check(manifest: Mapping[str, Any]) -> None:
     interpreter = identity.get("interpreter")
     if not isinstance(interpreter, dict) or not isinstance(interpreter.get("rules"), str):
         raise ValueError("interpreter has no rules")
+    differences.check(manifest.get("prediction_difference"))
     check_parts(manifest["parts"], lambda number, part: check_files(number, part.get("files", {})))

@@ -64,6 +64,8 @@ def _overview(summary: Summary) -> Iterator[Text]:
     yield Text(f"  samples            {found.samples:,} attributed, {failed:,} failed")
     for reason, count in found.failures.items():
         yield Text(f"    {count:,}: {printable(reason)}")
+    if difference := _difference(summary.prediction_difference):
+        yield Text(f"  model(**batch)     {difference} (docs/models.md)")
     if not found.samples:
         return
     yield Text(f"  complete           {found.complete:.1%} of samples have |delta| ≤ {TOLERANCE:.0%} of the change")
@@ -78,6 +80,20 @@ def _overview(summary: Summary) -> Iterator[Text]:
             f"  rescaled           {found.misscaled:.1%} by a negative factor or more than {LARGEST_FACTOR:g} times: "
             "their signs and sizes mislead"
         )
+
+
+def _difference(found: dict[str, Any] | None) -> str:
+    """How what the model says differs from what is explained; empty where it does not."""
+    if found is None or not (found["differing"] or found["failure"]):
+        return ""
+    if not found["differing"]:
+        return f"fails ({printable(found['failure'])}), so what is explained was not compared with it"
+    size = "an output that is not finite" if found["logit"] is None else f"up to {found['logit']:.3g} in logit"
+    probability = "" if found["probability"] is None else f" and {found['probability']:.3g} in probability"
+    return (
+        f"differs from what is explained by {size}{probability}, for {found['differing']:,} of {found['samples']:,} "
+        "samples compared"
+    )
 
 
 def _parts(found: Completeness) -> str:

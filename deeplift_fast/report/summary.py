@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,8 @@ class Summary:
         out: the cohort's folder.
         rules: its rule set.
         baseline: what its contributions are relative to, as the manifest names it.
+        prediction_difference: how far what the model says is from what is explained, as
+            `deeplift_fast.cohort.differences` describes it; `None` where nothing was compared.
         completeness: totals over samples.
         table: one row per grouping, group, feature and code or dimension; where samples have several targets, each
             group holds one of them, and the grouping "target" stands for "overall". The columns are
@@ -47,6 +50,7 @@ class Summary:
     out: str
     rules: str
     baseline: str
+    prediction_difference: dict[str, Any] | None
     completeness: Completeness
     table: pd.DataFrame
     described: bool
@@ -134,7 +138,16 @@ def _summarised(
         notes += _describe(table, titles)
     else:
         table["description"], table["ambiguous"] = None, False
-    return Summary(folder.out, folder.rules, folder.baseline, found, table, titles is not None, tuple(notes))
+    return Summary(
+        out=folder.out,
+        rules=folder.rules,
+        baseline=folder.baseline,
+        prediction_difference=folder.prediction_difference,
+        completeness=found,
+        table=table,
+        described=titles is not None,
+        notes=tuple(notes),
+    )
 
 
 def _ordered(table: pd.DataFrame, groupings: Sequence[Cut]) -> pd.DataFrame:

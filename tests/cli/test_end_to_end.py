@@ -137,6 +137,47 @@ def test_an_untrained_baseline_is_warned_of_once_in_a_line(here, capfd, workers)
     assert not warned_of(capfd.readouterr().err, "UNK")
 
 
+PADDED = """
+import torch
+from pyhealth.datasets import create_sample_dataset
+from pyhealth.models import StageNet
+def build():
+    torch.manual_seed(0)
+    samples = [
+        {
+            "patient_id": f"secret-{n}",
+            "labs": ([float(k) for k in range(1 + n % 4)], torch.randn(1 + n % 4, 2).tolist()),
+            "label": n % 2,
+        }
+        for n in range(24)
+    ]
+    dataset = create_sample_dataset(samples, {"labs": "stagenet_tensor"}, {"label": "binary"}, dataset_name="x")
+    return StageNet(dataset, embedding_dim=8, chunk_size=4, conv_size=3), dataset
+"""
+
+
+@pytest.mark.parametrize(
+    "workers", [pytest.param([], id="here"), pytest.param(["--workers", "2"], id="workers", marks=pytest.mark.slow)]
+)
+def test_what_the_model_says_otherwise_is_told_once_and_summed_up(here, capfd, workers):
+    (here / "recipe.py").write_text(PADDED)
+    given = ["run", "recipe.py:build", "--out", "out", "--part-samples", "4", "--budget", "1000"]
+    assert cli.main([*given, *workers]) == 0
+    (line,) = warned_of(capfd.readouterr().err, "PredictionWarning")
+    assert line.startswith("deeplift-fast: PredictionWarning: of 3 of 4 samples the model says something else")
+    held = json.loads((here / "out" / "manifest.json").read_text())["prediction_difference"]
+    assert f"by up to {held['logit']:.3g} in logit and {held['probability']:.3g} in probability" in line
+    assert cli.main(["summary", "out"]) == 0
+    (line,) = [line for line in capfd.readouterr().out.splitlines() if "model(**batch)" in line]
+    assert f"by up to {held['logit']:.3g} in logit and {held['probability']:.3g} in probability, for 3 of 4" in line
+    assert cli.main([*given, "--log-json", "--force", *workers]) == 0
+    events = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    told = [each["message"] for each in events if each["event"] == "warning"]
+    assert sum("PredictionWarning" in each for each in told) == 1
+    assert cli.main([*given, "--quiet", "--force", *workers]) == 0
+    assert capfd.readouterr().err == ""
+
+
 @pytest.fixture
 def noisy_run(here, capfd, monkeypatch):
     (here / "noisy.py").write_text(NOISY)

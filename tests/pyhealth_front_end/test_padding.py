@@ -1,6 +1,9 @@
 """What is explained is what the model says of each patient alone, and a warning where it says something else."""
 
+import copy
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -152,6 +155,40 @@ class TestWarning:
         assert explainer.prediction_difference.differing == 0
         with pytest.warns(PredictionWarning, match="1 of 2 samples"):
             explainer.attribute(**collate_fn_dict_with_padding(samples))
+
+    def test_is_given_once_though_two_batches_are_compared(self):
+        model, samples = made(Transformer, [[SOME, MORE], [SOME, SOME]], "nested_sequence_floats")
+        _, shorter = made(Transformer, [RECORDS["shorter"], [SOME]], "nested_sequence_floats")
+        forward = model.forward
+        model.forward = lambda **given: {"logit": forward(**given)["logit"] + 1}
+        explainer = DeepLift(model, rules="complete", fuse=False)
+        with pytest.warns(PredictionWarning, match="of 2 of 2 samples"):
+            explainer.attribute(**collate_fn_dict_with_padding(samples))
+        first = explainer.prediction_difference
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", PredictionWarning)
+            explainer.attribute(**collate_fn_dict_with_padding(shorter))
+        assert explainer.prediction_difference.logit >= first.logit
+
+    def test_is_given_once_by_threads_that_share_the_interpreter(self):
+        model, samples = made(StageNet, [RECORDS["shorter"], [SOME]])
+        batch, explainer = collate_fn_dict_with_padding(samples), DeepLift(model, rules="complete")
+        together = threading.Barrier(4)
+
+        def attribute(_):
+            together.wait()
+            explainer.attribute(**batch)
+
+        with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor(4) as threads:
+            warnings.simplefilter("always")
+            list(threads.map(attribute, range(4)))
+        assert sum(issubclass(each.category, PredictionWarning) for each in caught) == 1
+
+    def test_leaves_an_interpreter_that_can_be_copied(self):
+        model, samples = made(StageNet, [RECORDS["shorter"], [SOME]])
+        explainer = DeepLift(model, rules="complete")
+        explainer.attribute(**collate_fn_dict_with_padding(samples))
+        assert copy.deepcopy(explainer).prediction_difference == explainer.prediction_difference
 
     def test_finds_a_code_whose_embedding_is_0(self, cases):
         data = cases.dataset("sequence", patients=4)

@@ -70,6 +70,31 @@ def test_the_tables_say_it_all_and_name_no_patient(summary):
     assert "visit-" not in text
 
 
+DIFFERS = {"samples": 1600, "differing": 1200, "logit": 0.21913, "probability": 0.0546, "failure": ""}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, "by up to 0.219 in logit and 0.0546 in probability, for 1,200 of 1,600 samples compared (docs/models.md)"),
+        ({"probability": None}, "by up to 0.219 in logit, for"),
+        ({"logit": None}, "by an output that is not finite and 0.0546 in probability, for 1,200"),
+        ({"differing": 0, "samples": 0, "logit": None, "failure": "KeyError\x1b"}, r"fails (KeyError\x1b), so what is"),
+    ],
+)
+def test_how_far_the_model_says_something_else_is_one_line(summary, tmp_path, change, expected):
+    differs = dataclasses.replace(summary, prediction_difference=DIFFERS | change)
+    (line,) = [line for line in shown(differs).splitlines() if "model(**batch)" in line]
+    assert expected in line
+    write_json(differs, tmp_path / "t.json")
+    assert json.loads((tmp_path / "t.json").read_text())["prediction_difference"] == DIFFERS | change
+
+
+def test_where_the_model_says_the_same_there_is_no_such_line(summary):
+    for same in (None, DIFFERS | {"differing": 0, "logit": 1e-7}):
+        assert "model(**batch)" not in shown(dataclasses.replace(summary, prediction_difference=same))
+
+
 def test_long_descriptions_give_way_to_numbers(summary):
     row = summary.table.query("group == 'all' and code == 'I10'").iloc[0]
     longer = summary.table["description"].map(lambda text: text and f"{text} {'and so on ' * 20}end")
