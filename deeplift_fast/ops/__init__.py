@@ -3,6 +3,9 @@
 Tensors are contiguous, and float32 or float64. On CUDA ops take float16 and bfloat16 as well, which compute in float32,
 and any strides, copied once where they are not contiguous; and there no number of an index is checked, since that would
 wait for the device: one that lies outside reads or writes beside its tensor.
+
+Raw calls of `torch.ops.deeplift_fast` pass the checks of this package by. On the CPU the kernels themselves raise
+`RuntimeError` where a shape, a dtype or a number that they index by would lead out of memory.
 """
 
 from torch import Tensor

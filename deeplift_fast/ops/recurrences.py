@@ -227,7 +227,7 @@ def stage_window_backward(
     rows: Tensor,
     real: Tensor,
     log_stage: Tensor,
-    total: int,
+    log_p: Tensor,
     levels: int,
     half: float,
 ) -> tuple[Tensor, Tensor]:
@@ -242,15 +242,17 @@ def stage_window_backward(
         rows: those of the input.
         real: as there.
         log_stage: from there.
-        total: rows of `log_p` at the input.
+        log_p: as there, at the input: its rows are those that have multipliers.
         levels: as there.
         half: 0.5 for the midpoint and log-mean rules, 0 for the gradient at the input.
 
     Returns:
-        `(m_h, m_master)`, of the shape of `h` at the input and `[total, levels]`; 0 outside the windows.
+        `(m_h, m_master)`, of the shape of `h` at the input and `[rows, levels]`; 0 outside the windows.
 
     Raises:
         ValueError, TypeError: as :func:`stage_window`.
     """
-    recurrent_arguments.check_stage_window_backward(m_local, m_mean, m_last, h, places, rows, real, log_stage, levels)
-    return _stage_window_backward(m_local, m_mean, m_last, *h, *places, rows, real, log_stage, total, levels, half)
+    recurrent_arguments.check_stage_window_backward(
+        m_local, m_mean, m_last, h, places, rows, real, log_stage, log_p, levels
+    )
+    return _stage_window_backward(m_local, m_mean, m_last, *h, *places, rows, real, log_stage, log_p, levels, half)

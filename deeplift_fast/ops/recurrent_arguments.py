@@ -213,6 +213,7 @@ def check_stage_window_backward(
     rows: Tensor,
     real: Tensor,
     log_stage: Tensor,
+    log_p: Tensor,
     levels: int,
 ) -> None:
     """Raise unless :func:`deeplift_fast.ops.stage_window_backward` accepts the arguments."""
@@ -225,6 +226,8 @@ def check_stage_window_backward(
     given, stages = (m_local, m_mean, m_last, log_stage), tuple(real.shape)
     shapes = ((*stages, hidden), (samples, hidden), (samples, hidden), (2, *stages))
     require(f"{op}: m_local, m_mean, m_last and log_stage", given, shapes, h[0].dtype, dense=False)
+    require_dimensions(op, {"log_p": (log_p, 2)})
+    require(f"{op}: log_p", [log_p], [(len(log_p), 2 * levels)], h[0].dtype, dense=False)
 
 
 def _require_stages(

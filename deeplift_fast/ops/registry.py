@@ -194,8 +194,8 @@ def _fake_stage_window(h: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 def _fake_stage_window_backward(
     m_local: Tensor, m_mean: Tensor, m_last: Tensor, h: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor]:
-    total, levels, _ = rest[-3:]
-    return h.new_empty(h.shape), h.new_empty(total, levels)
+    log_p, levels, _ = rest[-3:]
+    return h.new_empty(h.shape), h.new_empty(len(log_p), levels)
 
 
 def _fake_token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multipliers: Tensor) -> Tensor:

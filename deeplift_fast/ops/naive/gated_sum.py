@@ -3,12 +3,14 @@
 import torch
 from torch import Tensor
 
+from deeplift_fast.ops.arguments import check_gated_sum
 from deeplift_fast.ops.naive.secant import secant
 from deeplift_fast.ops.requirements import computed
 
 
 def gated_sum(a: Tensor, b: Tensor, c: Tensor, variant: str, half: float) -> tuple[Tensor, Tensor]:
     """See :func:`deeplift_fast.ops.gated_sum`."""
+    check_gated_sum(a, b, c, variant)
     dtype, wide = a.dtype, computed(a.dtype)
     a, b, c = (each.to(wide) for each in (a, b, c))
     gate, gate0, slope = secant(a[0], a[1], "sigmoid", variant)

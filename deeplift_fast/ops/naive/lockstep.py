@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.ops.naive.recurrent import recurrent, recurrent_backward
-from deeplift_fast.ops.recurrent_arguments import rows_per_sample
+from deeplift_fast.ops.recurrent_arguments import check_lockstep, check_lockstep_backward, rows_per_sample
 
 
 def lockstep(
@@ -21,6 +21,7 @@ def lockstep(
     half: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """See :func:`deeplift_fast.ops.lockstep`."""
+    check_lockstep(projected, where, steps, weight, bias, coefficients, levels, slope)
     units, total, samples = weight.shape[1], len(coefficients), len(where)
     sizes = (units, units, 2 * levels, 2 * levels)
     found = [projected.new_zeros(total, size) for size in sizes]
@@ -44,6 +45,7 @@ def lockstep_backward(
     m_h: Tensor, m_master: Tensor, coefficients: Tensor, shares: Tensor, steps: list[int], weight: Tensor, levels: int
 ) -> Tensor:
     """See :func:`deeplift_fast.ops.lockstep_backward`."""
+    check_lockstep_backward(m_h, m_master, coefficients, shares, steps, weight, levels)
     _, units, columns = weight.shape
     d, gates, used = m_h.new_zeros(len(m_h), columns), 4 * units, 4 * units + 2 * levels
     given = torch.eye(used, -(-columns // 4) * 4, dtype=m_h.dtype, device=m_h.device)

@@ -12,11 +12,13 @@ shares: with logits of 1e6 it would be a million times as large in the contribut
 import torch
 from torch import Tensor
 
+from deeplift_fast.ops.arguments import check_log_mean_softmax
 from deeplift_fast.ops.requirements import computed
 
 
 def log_mean_softmax(z: Tensor, z0: Tensor, dim: int, log: bool) -> tuple[Tensor, Tensor]:
     """See :func:`deeplift_fast.ops.log_mean_softmax`."""
+    check_log_mean_softmax(z, z0, dim, ("z", "z0"))
     log_p, log_p0 = (torch.log_softmax(each, dim, dtype=computed(z.dtype)) for each in (z, z0))
     mean = log_mean(log_p, log_p0)
     mean.masked_fill_(~(mean.sum(dim, keepdim=True) > 0), 0.0)
@@ -25,6 +27,7 @@ def log_mean_softmax(z: Tensor, z0: Tensor, dim: int, log: bool) -> tuple[Tensor
 
 def log_mean_softmax_backward(g: Tensor, mean: Tensor, dim: int) -> Tensor:
     """See :func:`deeplift_fast.ops.log_mean_softmax_backward`."""
+    check_log_mean_softmax(g, mean, dim, ("g", "mean"))
     return softmax_back(g.to(computed(g.dtype)), mean.to(computed(g.dtype)), dim).contiguous().to(g.dtype)
 
 

@@ -50,7 +50,7 @@ def stage_window_backward(
     rows: Tensor,
     real: Tensor,
     log_stage: Tensor,
-    total: int,
+    log_p: Tensor,
     levels: int,
     half: float,
 ) -> tuple[Tensor, Tensor]:
@@ -66,7 +66,7 @@ def stage_window_backward(
     m_distance = g.flip(-1).cumsum(-1).flip(-1)
     m = m * stage.unsqueeze(-1)
     m[:, -1] += m_last
-    m_h, m_master, m = torch.zeros_like(h), h.new_zeros(total, levels), m[real]
+    m_h, m_master, m = torch.zeros_like(h), h.new_zeros(len(log_p), levels), m[real]
     if wide * levels != hidden:
         m = torch.nn.functional.pad(m.unflatten(-1, (levels, -1)), (0, wide - hidden // levels)).flatten(-2)
     m_h[places[real]] = m
