@@ -89,4 +89,5 @@ def stage_window_backward(make: Maker, half: float) -> Call:
     m_local, m_mean, m_last = (make.normal(samples, *middle, windows.hidden) for middle in ((window,), (), ()))
     log_stage = torch.log_softmax(make.normal(2, samples, window), -1)
     at = (windows.rows,) * 3
-    return Call((m_local, m_mean, m_last, h, h0, *at, windows.real, log_stage, windows.total, windows.levels, half))
+    log_p = make.normal(windows.total, 2 * windows.levels)
+    return Call((m_local, m_mean, m_last, h, h0, *at, windows.real, log_stage, log_p, windows.levels, half))

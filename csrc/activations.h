@@ -143,13 +143,13 @@ struct Tanh {
 // Multipliers of a softmax's arguments from those of its probabilities, in place: share * (m - sum(share * m) /
 // sum(share)), which sums to zero. What rounding leaves of that sum is taken off in the same shares.
 template <typename T>
-DLF_INLINE void softmax_back(T* m, const T* share, int size) {
+DLF_INLINE void softmax_back(T* m, const T* share, std::int64_t size) {
     T total = 0, average = 0, rest = 0;
-    for (int i = 0; i < size; ++i) total += share[i], average += share[i] * m[i];
+    for (std::int64_t i = 0; i < size; ++i) total += share[i], average += share[i] * m[i];
     average /= total;
-    for (int i = 0; i < size; ++i) m[i] -= average, rest += share[i] * m[i];
+    for (std::int64_t i = 0; i < size; ++i) m[i] -= average, rest += share[i] * m[i];
     rest /= total;
-    for (int i = 0; i < size; ++i) m[i] = share[i] * (m[i] - rest);
+    for (std::int64_t i = 0; i < size; ++i) m[i] = share[i] * (m[i] - rest);
 }
 
 // PyHealth 2.1's `scale * derivative`, with its eps: it divides by a derivative of its own and multiplies by

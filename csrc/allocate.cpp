@@ -142,9 +142,10 @@ void use_huge_pages(void* start, std::size_t bytes) {
 
 Tensor allocate(const Tensor& like, std::initializer_list<std::int64_t> sizes) {
     const IntHeaderOnlyArrayRef shape(sizes.begin(), sizes.size());
-    std::size_t bytes = like.element_size();
-    for (const std::int64_t size : sizes) bytes *= static_cast<std::size_t>(size);
-    if (!is_kept(bytes)) return torch::stable::new_empty(like, shape);
+    std::int64_t bytes = like.element_size();
+    bool possible = true;
+    for (const std::int64_t size : sizes) possible &= size >= 0 && !__builtin_mul_overflow(bytes, size, &bytes);
+    if (!possible || !is_kept(bytes)) return torch::stable::new_empty(like, shape);
     std::vector<std::int64_t> strides(sizes.size(), 1);
     for (std::size_t i = sizes.size() - 1; i-- > 0;) strides[i] = strides[i + 1] * shape[i + 1];
     return pooled(like, bytes, shape, IntHeaderOnlyArrayRef(strides.data(), strides.size()));

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
-#include <string>
 #include <tuple>
 #include <vector>
 
@@ -290,19 +289,40 @@ bool takes_all(const Tensor& index, Index rows) {
     return found;
 }
 
-void check_spans(const char* op, const Tensor& asked, const Tensor& rows, const Tensor& index, const Tensor& starts,
-                 const Tensor& queries) {
-    const std::string name(op);
-    require_within((name + ": index").c_str(), index, rows.size(0));
-    require_ends((name + ": starts").c_str(), starts, index.numel());
-    require_ends((name + ": queries").c_str(), queries, asked.size(1));
+// What one argument of a stream is called in errors.
+struct Names {
+    const char *asked, *rows, *index, *starts, *queries;
+};
+constexpr Names at_input{"asked", "rows", "index", "starts", "queries"};
+constexpr Names at_baseline{"asked0", "rows0", "index0", "starts0", "queries0"};
+
+// One stream's queries and rows, for so many heads and numbers of a row.
+void check_stream(const Checked& checked, const Names& names, Index heads, Index width, const Tensor& asked,
+                  const Tensor& rows, const Tensor& index, const Tensor& starts, const Tensor& queries) {
+    checked.numbers(names.asked, asked, {heads, any, width});
+    checked.numbers(names.rows, rows, {any, width});
+    checked.indices(names.index, index, {any});
+    checked.indices(names.starts, starts, {any});
+    checked.indices(names.queries, queries, {starts.size(0)});
+    checked.within(names.index, index, rows.size(0));
+    checked.ends(names.starts, starts, index.numel());
+    checked.ends(names.queries, queries, asked.size(1));
+}
+
+void require_width(const char* op, Index width) {
+    STD_TORCH_CHECK(width > 0, op, ": asked has rows of no numbers; accepted: [heads, queries, 1 or more]");
 }
 
 std::tuple<Tensor, Tensor> attention(Tensor asked, Tensor rows, Tensor index, Tensor starts, Tensor queries,
                                      Tensor looks, Tensor seen, Index pairs) {
-    check_spans("attention", asked, rows, index, starts, queries);
+    const Checked checked("attention", "asked", asked);
+    checked.numbers("asked", asked, {any, any, any});
+    const Index heads = asked.size(0), width = asked.size(2);
+    require_width("attention", width);
+    check_stream(checked, at_input, heads, width, asked, rows, index, starts, queries);
+    checked.flags("looks", looks, {asked.size(1)});
+    checked.flags("seen", seen, {index.size(0)});
     const Spans spans(index, starts, queries);
-    const Index heads = asked.size(0);
     STD_TORCH_CHECK(spans.offsets(1).back() == pairs, "attention: pairs is ", pairs, "; the samples have ",
                     spans.offsets(1).back());
     Tensor mixed = allocate_like(asked);
@@ -311,7 +331,7 @@ std::tuple<Tensor, Tensor> attention(Tensor asked, Tensor rows, Tensor index, Te
         forward<T>(Side<T>(asked, rows, spans), {read<bool>(looks), read<bool>(seen)}, write<T>(mixed),
                    write<T>(log_p));
     };
-    is_float(asked, "attention") ? run(float()) : run(double());
+    checked.is_float() ? run(float()) : run(double());
     return {mixed, log_p};
 }
 
@@ -319,17 +339,24 @@ std::tuple<Tensor, Tensor> attention_backward(Tensor m, Tensor asked, Tensor ask
                                               Tensor index, Tensor index0, Tensor starts, Tensor starts0,
                                               Tensor queries, Tensor queries0, Tensor where, Tensor looks, Tensor log_p,
                                               Tensor log_p0, double half) {
-    check_spans("attention_backward", asked, rows, index, starts, queries);
-    check_spans("attention_backward", asked0, rows0, index0, starts0, queries0);
-    require_within("attention_backward: where", where, starts0.numel() - 1);
+    const Checked checked("attention_backward", "m", m);
+    checked.numbers("m", m, {any, any, any});
+    const Index heads = m.size(0), width = m.size(2);
+    require_width("attention_backward", width);
+    check_stream(checked, at_input, heads, width, asked, rows, index, starts, queries);
+    check_stream(checked, at_baseline, heads, width, asked0, rows0, index0, starts0, queries0);
+    checked.numbers("m", m, {heads, asked.size(1), width});
+    checked.flags("looks", looks, {asked.size(1)});
+    checked.indices("where", where, {starts.size(0) - 1});
+    checked.within("where", where, starts0.size(0) - 1);
     const Spans spans(index, starts, queries), spans0(index0, starts0, queries0);
-    const std::vector<Index> offsets = spans.offsets(asked.size(0)), offsets0 = spans0.offsets(asked.size(0));
+    const std::vector<Index> offsets = spans.offsets(heads), offsets0 = spans0.offsets(heads);
     const Index* other = integers(where);
     for (Index s = 0; s < spans.samples; ++s)
         STD_TORCH_CHECK(spans.rows(s) == spans0.rows(other[s]) && spans.asking(s) == spans0.asking(other[s]),
                         "attention_backward: a sample and its baseline differ in rows or queries");
-    STD_TORCH_CHECK(log_p.numel() == offsets.back() && log_p0.numel() == offsets0.back(),
-                    "attention_backward: log_p does not fit the samples");
+    checked.numbers("log_p", log_p, {offsets.back()});
+    checked.numbers("log_p0", log_p0, {offsets0.back()});
     Tensor m_asked = allocate_like(asked);
     Tensor m_rows =
         takes_all(index, rows.size(0)) ? allocate_like(rows) : allocate_zeros(rows, {rows.size(0), rows.size(1)});
@@ -346,7 +373,7 @@ std::tuple<Tensor, Tensor> attention_backward(Tensor m, Tensor asked, Tensor ask
                               write<T>(m_rows)};
         for_samples(spans.samples, [&](Index s) { backward_of(b, s, offsets[s], offsets0[other[s]]); });
     };
-    is_float(asked, "attention_backward") ? run(float()) : run(double());
+    checked.is_float() ? run(float()) : run(double());
     return {m_asked, m_rows};
 }
 

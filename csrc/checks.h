@@ -1,31 +1,58 @@
-// What only the numbers themselves can tell of an op's arguments; shapes and dtypes are checked in Python.
+// What protects memory: a kernel names the shape of every tensor that it reads, and looks at every number that it
+// indexes by. What else an op wants of its arguments is checked in Python, which raw calls of torch.ops pass by.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
 #include <cstdint>
+#include <initializer_list>
 
 namespace deeplift_fast {
+
+constexpr std::int64_t any = -1;  // a size that may be any number
 
 inline const std::int64_t* integers(const torch::stable::Tensor& tensor) {
     return static_cast<const std::int64_t*>(tensor.const_data_ptr());
 }
 
-inline void require_within(const char* what, const torch::stable::Tensor& index, std::int64_t size) {
-    const std::int64_t *numbers = integers(index), count = index.numel();
-    bool inside = true;
-    for (std::int64_t i = 0; i < count; ++i) inside &= numbers[i] >= 0 && numbers[i] < size;
-    STD_TORCH_CHECK(inside, what, " holds numbers outside 0 to ", size - 1);
-}
+// Raises unless a tensor lies on the CPU and all of it in its storage, which may have been freed.
+void require_memory(const char* op, const char* name, const torch::stable::Tensor& tensor);
 
-// Where ragged parts begin, and the end.
-inline void require_ends(const char* what, const torch::stable::Tensor& ends, std::int64_t total) {
-    const std::int64_t* numbers = integers(ends);
-    const std::int64_t count = ends.numel();
-    bool rising = count > 0 && numbers[0] == 0 && numbers[count - 1] == total;
-    for (std::int64_t i = 1; i < count; ++i) rising &= numbers[i] >= numbers[i - 1];
-    STD_TORCH_CHECK(rising, what, " must rise from 0 to ", total);
-}
+// The arguments of one op, whose numbers all have the dtype of one of them, float32 or float64.
+class Checked {
+  public:
+    // With `strided`, tensors need not be contiguous.
+    Checked(const char* op, const char* name, const torch::stable::Tensor& numbers, bool strided = false);
+
+    bool is_float() const { return dtype_ == torch::headeronly::ScalarType::Float; }
+
+    void require(const char* name, const torch::stable::Tensor& tensor, torch::headeronly::ScalarType dtype,
+                 std::initializer_list<std::int64_t> sizes) const;
+    void numbers(const char* name, const torch::stable::Tensor& tensor,
+                 std::initializer_list<std::int64_t> sizes) const {
+        require(name, tensor, dtype_, sizes);
+    }
+    void indices(const char* name, const torch::stable::Tensor& tensor,
+                 std::initializer_list<std::int64_t> sizes) const {
+        require(name, tensor, torch::headeronly::ScalarType::Long, sizes);
+    }
+    void flags(const char* name, const torch::stable::Tensor& tensor, std::initializer_list<std::int64_t> sizes) const {
+        require(name, tensor, torch::headeronly::ScalarType::Bool, sizes);
+    }
+
+    // Every number of a dense index is one of 0 to size - 1, or stands where `counts` says that it is not used.
+    void within(const char* name, const torch::stable::Tensor& index, std::int64_t size,
+                const bool* counts = nullptr) const;
+
+    // Where ragged parts begin, and the end: a dense index that rises from 0 to `total`.
+    void ends(const char* name, const torch::stable::Tensor& ends, std::int64_t total) const;
+
+  private:
+    const char* op_;
+    torch::headeronly::ScalarType dtype_;
+    bool strided_;
+};
 
 }  // namespace deeplift_fast

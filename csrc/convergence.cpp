@@ -11,6 +11,7 @@
 #include <limits>
 #include <tuple>
 
+#include "checks.h"
 #include "tensors.h"
 
 namespace deeplift_fast {
@@ -61,12 +62,16 @@ void run(const Tensor& totals, const Tensor& output, const Tensor& output0, bool
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> convergence(Tensor totals, Tensor output, Tensor output0, bool rescale,
                                                        double tolerance) {
-    for (Tensor* each : {&totals, &output, &output0}) *each = dense(*each);
+    const Checked checked("convergence", "output", output, /*strided=*/true);
+    checked.numbers("output", output, {any});
     const Index batch = output.size(0);
-    const bool single = is_float(output, "convergence");
+    checked.numbers("output0", output0, {batch});
+    checked.require("totals", totals, ScalarType::Double, {any, batch});
+    STD_TORCH_CHECK(totals.size(0) > 0, "convergence: totals has no row; accepted: one for each feature, 1 or more");
+    for (Tensor* each : {&totals, &output, &output0}) *each = dense(*each);
     Results to{torch::stable::new_empty(output, {batch}), torch::stable::new_empty(output, {rescale ? batch : 0}),
                torch::stable::new_empty(output, {batch}, ScalarType::Bool), torch::stable::new_empty(totals, {1, 3})};
-    (single ? run<float> : run<double>)(totals, output, output0, rescale, tolerance, to);
+    (checked.is_float() ? run<float> : run<double>)(totals, output, output0, rescale, tolerance, to);
     return {to.delta, to.factor, to.fine, to.figures};
 }
 

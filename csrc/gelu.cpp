@@ -109,9 +109,13 @@ void run(const Tensor& x, const Tensor& x0, const Tensor& where, Tensor& y, Tens
 }
 
 std::tuple<Tensor, Tensor> gelu(Tensor x, Tensor x0, Tensor where, bool secant) {
-    require_within("gelu: where", where, x0.size(0));
+    const Checked checked("gelu", "x", x);
+    checked.numbers("x", x, {any, any});
+    checked.numbers("x0", x0, {any, x.size(1)});
+    checked.indices("where", where, {x.size(0)});
+    checked.within("where", where, x0.size(0));
     Tensor y = allocate_like(x), multiplier = allocate_like(x);
-    (is_float(x, "gelu") ? run<float> : run<double>)(x, x0, where, y, multiplier, secant);
+    (checked.is_float() ? run<float> : run<double>)(x, x0, where, y, multiplier, secant);
     return {y, multiplier};
 }
 

@@ -73,14 +73,24 @@ DLF_CLONES void row_back(const Row<double>& row, Index size) { normalised_back(r
 
 Tensor layer_norm_backward(Tensor m, Tensor x, Tensor x0, Tensor where, Tensor average, Tensor average0, Tensor scale,
                            Tensor scale0, Tensor weight, double half) {
-    const Index size = x.size(1);
-    require_within("layer_norm_backward: where", where, x0.size(0));
+    const Checked checked("layer_norm_backward", "x", x);
+    checked.numbers("x", x, {any, any});
+    const Index rows = x.size(0), size = x.size(1);
+    checked.numbers("x0", x0, {any, size});
+    checked.numbers("m", m, {rows, size});
+    checked.numbers("average", average, {rows, 1});
+    checked.numbers("average0", average0, {x0.size(0), 1});
+    checked.numbers("scale", scale, {rows, 1});
+    checked.numbers("scale0", scale0, {x0.size(0), 1});
+    checked.numbers("weight", weight, {size});
+    checked.indices("where", where, {rows});
+    checked.within("where", where, x0.size(0));
     Tensor out = allocate_like(x);
     const auto run = [&]<typename T>(T) {
         const Index* facing = integers(where);
         const T part = static_cast<T>(half);
         T* result = write<T>(out);
-        torch::stable::parallel_for(0, x.size(0), 64, [&](Index begin, Index end) {
+        torch::stable::parallel_for(0, rows, 64, [&](Index begin, Index end) {
             for (Index i = begin; i < end; ++i) {
                 const Index other = facing[i];
                 const Stream<T> input{read<T>(x) + i * size, read<T>(average)[i], read<T>(scale)[i]};
@@ -91,7 +101,7 @@ Tensor layer_norm_backward(Tensor m, Tensor x, Tensor x0, Tensor where, Tensor a
             }
         });
     };
-    is_float(x, "layer_norm_backward") ? run(float()) : run(double());
+    checked.is_float() ? run(float()) : run(double());
     return out;
 }
 

@@ -12,6 +12,7 @@
 
 #include "activations.h"
 #include "allocate.h"
+#include "checks.h"
 #include "gemm.h"
 #include "recurrent_kernels.h"
 #include "tensors.h"
@@ -26,8 +27,19 @@ struct Rows {
     const Index* counts;
     std::vector<Index> offsets;
 
-    Rows(const Tensor& counts_) : counts(static_cast<const Index*>(counts_.const_data_ptr())), offsets(1, 0) {
-        for (Index t = 0; t < counts_.numel(); ++t) offsets.push_back(offsets.back() + counts[t]);
+    // Raises unless they fall from step to step, and sum to `all`.
+    Rows(const Checked& checked, const char* op, const char* name, const Tensor& counts_, Index all)
+        : counts(integers(counts_)), offsets(1, 0) {
+        checked.indices(name, counts_, {any});
+        Index left = all, last = all;
+        bool falling = true;
+        for (Index t = 0; falling && t < counts_.numel(); ++t) {
+            falling = counts[t] > 0 && counts[t] <= last && counts[t] <= left;
+            offsets.push_back(offsets.back() + counts[t]);
+            left -= last = counts[t];
+        }
+        STD_TORCH_CHECK(falling && left == 0, op, ": ", name,
+                        " must fall from step to step, hold 1 or more each, and sum to the rows (", all, ")");
     }
     Index steps() const { return static_cast<Index>(offsets.size()) - 1; }
     Index total() const { return offsets.back(); }
@@ -269,21 +281,63 @@ void backward(const Tensor& m_h, const Tensor& m_master, const Tensor& coefficie
     run_backward(b, kernels, rows);
 }
 
-int lanes_of(const Tensor& tensor) { return is_float(tensor, "recurrent") ? lanes<float> : lanes<double>; }
+Index lanes_of(const Checked& checked) { return checked.is_float() ? lanes<float> : lanes<double>; }
+
+// The shape of a cell's weights; it is the same for both dtypes, and for all slopes.
+Kernels<float> shape_of(const std::string& cell) { return kernels_for<float>(cell, "secant"); }
+
+void require_levels(const char* op, Index levels, const std::string& cell, Index panels) {
+    const bool divides = levels > 0 && levels <= panels && panels % levels == 0;
+    STD_TORCH_CHECK(
+        cell == "stagenet" ? divides : levels == 0, op, ": levels is ", levels, "; accepted: ",
+        cell == "stagenet" ? "a divisor of the panels of units, which are " : "0 for cells without levels; panels are ",
+        panels);
+}
+
+// A sample's baseline lasts as long as the sample: at each step of its own it is one of those that go on.
+void require_baselines(const Tensor& where, const Rows& rows, const Rows& rows0) {
+    const Index* other = integers(where);
+    bool inside = true;
+    for (Index t = rows.steps() - 1, i = 0; t >= 0; --t)
+        for (; i < rows.counts[t]; ++i) inside &= other[i] >= 0 && other[i] < rows0.counts[t];
+    STD_TORCH_CHECK(inside, "recurrent: where names a baseline that does not exist or is shorter than the sample");
+}
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent(Tensor u, Tensor u0, Tensor where, Tensor counts, Tensor counts0,
                                                      Tensor weight_u, Tensor weight_h, Tensor bias, Tensor master_u,
                                                      Tensor master_h, Tensor master_bias, Tensor coefficients,
                                                      Index levels, std::string cell, std::string slope, double half) {
-    const Rows rows(counts), rows0(counts0);
-    const Index units = bias.size(0) * lanes_of(u);
+    const Checked checked("recurrent", "u", u);
+    const Kernels<float> shape = shape_of(cell);
+    const Index n = lanes_of(checked);
+    checked.numbers("u", u, {any, any});
+    const Index inputs = u.size(1);
+    STD_TORCH_CHECK(inputs > 0, "recurrent: u has rows of no numbers; accepted: [rows, 1 or more]");
+    checked.numbers("u0", u0, {any, inputs});
+    checked.numbers("bias", bias, {any, shape.gates, n});
+    const Index panels = bias.size(0), units = panels * n;
+    require_levels("recurrent", levels, cell, panels);
+    checked.numbers("weight_u", weight_u, {panels, inputs, shape.from_input, n});
+    checked.numbers("weight_h", weight_h, {panels, units, shape.from_state, n});
+    checked.numbers("master_bias", master_bias, {any});
+    const Index width = master_bias.size(0);
+    STD_TORCH_CHECK(width >= 2 * levels && width % n == 0, "recurrent: master_bias has ", width,
+                    " numbers; accepted: ", 2 * levels, " or more, a multiple of ", n);
+    checked.numbers("master_u", master_u, {inputs, width});
+    checked.numbers("master_h", master_h, {units, width});
+    checked.numbers("coefficients", coefficients, {u.size(0), shape.coefficients, units});
+    const Rows rows(checked, "recurrent", "counts", counts, u.size(0));
+    const Rows rows0(checked, "recurrent", "counts0", counts0, u0.size(0));
+    checked.indices("counts0", counts0, {counts.size(0)});
+    checked.indices("where", where, {rows.largest()});
+    require_baselines(where, rows, rows0);
     Tensor h = allocate(u, {rows.total(), units}), h0 = allocate(u, {rows0.total(), units});
     Tensor log_p = torch::stable::new_empty(u, {rows.total(), 2 * levels});
     Tensor log_p0 = torch::stable::new_empty(u, {rows0.total(), 2 * levels});
     STD_TORCH_CHECK(reinterpret_cast<std::uintptr_t>(coefficients.const_data_ptr()) % 16 == 0,
                     "recurrent: coefficients must begin at a multiple of 16 bytes; pass a tensor of their own");
     use_huge_pages(coefficients.data_ptr(), coefficients.numel() * coefficients.element_size());
-    const auto run = is_float(u, "recurrent") ? forward<float> : forward<double>;
+    const auto run = checked.is_float() ? forward<float> : forward<double>;
     run(u, u0, where, rows, rows0, weight_u, weight_h, bias, master_u, master_h, master_bias, levels, cell, slope, half,
         h, h0, coefficients, log_p, log_p0);
     return {h, h0, log_p, log_p0};
@@ -292,10 +346,26 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> recurrent(Tensor u, Tensor u0, Tensor
 Tensor recurrent_backward(Tensor m_h, Tensor m_master, Tensor coefficients, Tensor shares, Tensor counts, Tensor back_u,
                           Tensor back_h, Tensor back_master_u, Tensor back_master_h, Index levels, std::string cell,
                           Index inputs) {
-    const Rows rows(counts);
-    const Index n = lanes_of(m_h), width = (inputs + n - 1) / n * n;
+    const char* op = "recurrent_backward";
+    const Checked checked(op, "m_h", m_h);
+    const Kernels<float> shape = shape_of(cell);
+    checked.numbers("m_h", m_h, {any, any});
+    const Index n = lanes_of(checked), wide = 4 * n, total = m_h.size(0), units = m_h.size(1), panels = units / n;
+    STD_TORCH_CHECK(panels > 0 && units % n == 0, op, ": m_h has ", units, " units; accepted: a multiple of ", n);
+    STD_TORCH_CHECK(inputs >= 0, op, ": inputs is ", inputs, "; accepted: 0 or more");
+    require_levels(op, levels, cell, panels);
+    const Index across_u = inputs / wide + (inputs % wide != 0), across_h = (units + wide - 1) / wide;
+    checked.numbers("back_u", back_u, {across_u, panels, n * shape.from_input, wide});
+    checked.numbers("back_h", back_h, {across_h, panels, n * shape.from_state, wide});
+    checked.numbers("back_master_u", back_master_u, {across_u, 2 * levels, wide});
+    checked.numbers("back_master_h", back_master_h, {across_h, 2 * levels, wide});
+    checked.numbers("m_master", m_master, {total, levels});
+    checked.numbers("coefficients", coefficients, {total, shape.coefficients, units});
+    checked.numbers("shares", shares, {total, 2 * levels});
+    const Rows rows(checked, op, "counts", counts, total);
+    const Index width = (inputs + n - 1) / n * n;
     Tensor m_u = allocate_zeros(m_h, {rows.total(), width});
-    const auto run = is_float(m_h, "recurrent_backward") ? backward<float> : backward<double>;
+    const auto run = checked.is_float() ? backward<float> : backward<double>;
     run(m_h, m_master, coefficients, shares, rows, back_u, back_h, back_master_u, back_master_h, levels, cell, m_u);
     return m_u;
 }

@@ -173,15 +173,15 @@ Kernels<T> kernels_for(const std::string& cell, const std::string& slope) {
                     "', which cell '", cell, "' does not have");
     Kernels<T> found{};
     if (cell == "stagenet")
-        found = {4, 4, 4, stagenet_secant, stagenet_back};
+        found = {4, 4, 4, 8, stagenet_secant, stagenet_back};
     else if (cell == "lstm")
-        found = {4, 4, 4, lstm_secant, lstm_back};
+        found = {4, 4, 4, 6, lstm_secant, lstm_back};
     else if (cell == "gru")
-        found = {4, 3, 3, gru_secant, gru_back};
+        found = {4, 3, 3, 5, gru_secant, gru_back};
     else if (cell == "rnn_tanh")
-        found = {1, 1, 1, tanh_secant, elman_back};
+        found = {1, 1, 1, 1, tanh_secant, elman_back};
     else if (cell == "rnn_relu")
-        found = {1, 1, 1, relu_secant, elman_back};
+        found = {1, 1, 1, 1, relu_secant, elman_back};
     else
         STD_TORCH_CHECK(false, "recurrent: cell is '", cell, "'; accepted: stagenet, lstm, gru, rnn_tanh, rnn_relu");
     if (secant) return found;

@@ -46,10 +46,11 @@ struct Backward {
 };
 
 // A cell's kernels and the shape of its weights: `gates` vectors of pre-activations per panel, of which the inputs move
-// the first `from_input` and the states the last `from_state`.
+// the first `from_input` and the states the last `from_state`; and how many coefficients a unit leaves for the way
+// back.
 template <typename T>
 struct Kernels {
-    int gates, from_input, from_state;
+    int gates, from_input, from_state, coefficients;
     // The panel in both streams, and the baseline's first row of the last step.
     void (*forward)(const Forward<T>&, const Panel<T>&, const Panel<T>&, Index);
     // A step's samples from one to another, in all panels, and the step's first row.

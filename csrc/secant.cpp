@@ -15,6 +15,7 @@
 
 #include "activations.h"
 #include "allocate.h"
+#include "checks.h"
 
 namespace deeplift_fast {
 namespace {
@@ -128,7 +129,8 @@ Tensor laid_out_as(const Tensor& layout, const Tensor& tensor) {
 std::tuple<Tensor, Tensor, Tensor> secant(Tensor x, Tensor x0, std::string function, std::string variant) {
     STD_TORCH_CHECK(same(x.sizes(), x0.sizes()), "secant: x and x0 differ in shape");
     STD_TORCH_CHECK(x.scalar_type() == x0.scalar_type(), "secant: x and x0 differ in dtype");
-    STD_TORCH_CHECK(x0.is_cpu(), "secant: x is on the CPU and x0 is not");
+    require_memory("secant", "x", x);
+    require_memory("secant", "x0", x0);
     STD_TORCH_CHECK(variant == "rescale" || variant == "pyhealth", "secant: variant is '", variant,
                     "'; accepted: rescale, pyhealth");
     Tensor y = allocate_like(x), y0 = allocate_like(x), multiplier = allocate_like(x);

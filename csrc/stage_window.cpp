@@ -152,24 +152,39 @@ void window_backward(const Shape& s, const Multipliers<T>& m, const States<T>& s
     }
 }
 
-// Indices count only where there is such a step.
-void require_places(const char* what, const Tensor& index, const bool* real, Index size) {
-    const Index* numbers = integers(index);
-    bool inside = true;
-    for (Index i = 0; i < index.numel(); ++i) inside &= !real[i] || (numbers[i] >= 0 && numbers[i] < size);
-    STD_TORCH_CHECK(inside, what, " holds numbers outside 0 to ", size - 1);
+// The shapes that both directions share; `hidden` counts as a tensor's size or as an argument.
+Shape shape_of(const char* op, const Checked& checked, const Tensor& h, const Tensor& h0, const Tensor& real,
+               Index levels, Index hidden) {
+    checked.numbers("h", h, {any, any});
+    const Index units = h.size(1);
+    checked.numbers("h0", h0, {any, units});
+    checked.flags("real", real, {any, any});
+    STD_TORCH_CHECK(real.size(1) > 0, op,
+                    ": real has no column; accepted: [samples, window], with a window of 1 or more");
+    STD_TORCH_CHECK(levels > 0 && levels <= units && units % levels == 0, op, ": levels is ", levels,
+                    "; accepted: a divisor of the ", units, " units of h");
+    STD_TORCH_CHECK(hidden >= 0 && hidden <= units && hidden % levels == 0, op, ": hidden is ", hidden,
+                    "; accepted: a multiple of levels, 0 to the ", units, " units of h");
+    return {real.size(0), real.size(1), hidden, levels, units};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> stage_window(Tensor h, Tensor h0, Tensor log_p, Tensor log_p0, Tensor places,
                                                         Tensor places0, Tensor rows, Tensor rows0, Tensor real,
                                                         Index levels, Index hidden) {
+    const Checked checked("stage_window", "h", h, /*strided=*/true);
+    const Shape s = shape_of("stage_window", checked, h, h0, real, levels, hidden);
+    checked.numbers("log_p", log_p, {any, 2 * levels});
+    checked.numbers("log_p0", log_p0, {any, 2 * levels});
+    checked.indices("places", places, {s.samples, s.window});
+    checked.indices("places0", places0, {s.samples, s.window});
+    checked.indices("rows", rows, {s.samples, s.window});
+    checked.indices("rows0", rows0, {s.samples, s.window});
     for (Tensor* each : {&h, &h0, &log_p, &log_p0, &places, &places0, &rows, &rows0, &real}) *each = dense(*each);
-    const Shape s{real.size(0), real.size(1), hidden, levels, h.size(1)};
     const bool* there = read<bool>(real);
-    require_places("stage_window: places", places, there, h.size(0));
-    require_places("stage_window: places", places0, there, h0.size(0));
-    require_places("stage_window: rows", rows, there, log_p.size(0));
-    require_places("stage_window: rows", rows0, there, log_p0.size(0));
+    checked.within("places", places, h.size(0), there);
+    checked.within("places0", places0, h0.size(0), there);
+    checked.within("rows", rows, log_p.size(0), there);
+    checked.within("rows0", rows0, log_p0.size(0), there);
     Tensor local = allocate(h, {2, s.samples, s.window, hidden});
     Tensor mean = torch::stable::new_empty(h, {2, s.samples, hidden}), last = torch::stable::empty_like(mean);
     Tensor log_stage = torch::stable::new_empty(h, {2, s.samples, s.window});
@@ -187,20 +202,32 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> stage_window(Tensor h, Tensor h0, Ten
             }
         });
     };
-    is_float(h, "stage_window") ? run(float()) : run(double());
+    checked.is_float() ? run(float()) : run(double());
     return {local, mean, last, log_stage};
 }
 
 std::tuple<Tensor, Tensor> stage_window_backward(Tensor m_local, Tensor m_mean, Tensor m_last, Tensor h, Tensor h0,
                                                  Tensor places, Tensor places0, Tensor rows, Tensor real,
-                                                 Tensor log_stage, Index total, Index levels, double half) {
+                                                 Tensor log_stage, Tensor log_p, Index levels, double half) {
+    const char* op = "stage_window_backward";
+    const Checked checked(op, "h", h, /*strided=*/true);
+    checked.numbers("m_local", m_local, {any, any, any});
+    const Shape s = shape_of(op, checked, h, h0, real, levels, m_local.size(2));
+    checked.numbers("m_local", m_local, {s.samples, s.window, s.hidden});
+    checked.numbers("m_mean", m_mean, {s.samples, s.hidden});
+    checked.numbers("m_last", m_last, {s.samples, s.hidden});
+    checked.numbers("log_stage", log_stage, {2, s.samples, s.window});
+    checked.indices("places", places, {s.samples, s.window});
+    checked.indices("places0", places0, {s.samples, s.window});
+    checked.indices("rows", rows, {s.samples, s.window});
+    checked.numbers("log_p", log_p, {any, 2 * levels});
+    const Index total = log_p.size(0);
     for (Tensor* each : {&m_local, &m_mean, &m_last, &h, &h0, &places, &places0, &rows, &real, &log_stage})
         *each = dense(*each);
-    const Shape s{real.size(0), real.size(1), m_local.size(2), levels, h.size(1)};
     const bool* there = read<bool>(real);
-    require_places("stage_window_backward: places", places, there, h.size(0));
-    require_places("stage_window_backward: places", places0, there, h0.size(0));
-    require_places("stage_window_backward: rows", rows, there, total);
+    checked.within("places", places, h.size(0), there);
+    checked.within("places0", places0, h0.size(0), there);
+    checked.within("rows", rows, total, there);
     Tensor m_h = allocate_zeros(h, {h.size(0), h.size(1)}), m_master = allocate_zeros(h, {total, levels});
     const auto run = [&]<typename T>(T) {
         T *to_h = write<T>(m_h), *to_master = write<T>(m_master);
@@ -217,7 +244,7 @@ std::tuple<Tensor, Tensor> stage_window_backward(Tensor m_local, Tensor m_mean, 
             }
         });
     };
-    is_float(h, "stage_window_backward") ? run(float()) : run(double());
+    checked.is_float() ? run(float()) : run(double());
     return {m_h, m_master};
 }
 

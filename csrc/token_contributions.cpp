@@ -56,10 +56,16 @@ void run(const Tensor& weight, const Tensor& tokens, const Tensor& baseline, con
 }
 
 Tensor token_contributions(Tensor weight, Tensor tokens, Tensor baseline, Tensor multipliers) {
-    require_within("token_contributions: tokens", tokens, weight.size(0));
-    require_within("token_contributions: baseline", baseline, weight.size(0));
+    const Checked checked("token_contributions", "weight", weight);
+    checked.numbers("weight", weight, {any, any});
+    checked.indices("tokens", tokens, {any, any});
+    checked.indices("baseline", baseline, {tokens.size(0), tokens.size(1)});
+    checked.numbers("multipliers", multipliers, {tokens.size(0), weight.size(1)});
+    checked.within("tokens", tokens, weight.size(0));
+    checked.within("baseline", baseline, weight.size(0));
     Tensor out = torch::stable::new_empty(weight, {tokens.size(0), tokens.size(1)});
-    (is_float(weight, "token_contributions") ? run<float> : run<double>)(weight, tokens, baseline, multipliers, out);
+    if (tokens.numel() == 0) return out;  // rows without slots may be any number, and take no memory
+    (checked.is_float() ? run<float> : run<double>)(weight, tokens, baseline, multipliers, out);
     return out;
 }
 

@@ -240,8 +240,8 @@ def staged(
         m_theme, m_convolved = out_back(m)
         m_local = convolution_back(m_convolved).reshape(local[0].shape)
         m_mean = scale_back(relu_back(rescale_back(m_theme)))
-        total, half = len(log_p.x), arithmetic.half
-        return ops.stage_window_backward(m_local, m_mean, m, *h_pair, *at, rows.x, real, log_stage, total, levels, half)
+        at_input = rows.x, real, log_stage, log_p.x
+        return ops.stage_window_backward(m_local, m_mean, m, *h_pair, *at, *at_input, levels, arithmetic.half)
 
     return out, back
 

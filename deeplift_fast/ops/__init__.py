@@ -5,6 +5,9 @@ arguments, then PyTorch's dispatcher picks the implementation. `specs.py` has th
 
 On CUDA no number of an index is checked, since that would wait for the device: one that lies outside reads or writes
 beside its tensor.
+
+Raw calls of `torch.ops.deeplift_fast` are checked too: on the CPU the kernels raise `RuntimeError`, and plain torch the
+errors below, where a shape, a dtype or a number that they index by would lead out of memory.
 """
 
 from typing import TYPE_CHECKING, Any

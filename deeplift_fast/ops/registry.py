@@ -152,10 +152,23 @@ def _below_autograd(name: str) -> Callable[..., Any]:
     return kernel
 
 
+def _guarded(name: str) -> Callable[..., Any]:
+    """The naive implementation, which checks its arguments: raw calls of `torch.ops` have not been checked."""
+    op, function, values = OPS[name], naive.FUNCTIONS[name], VALUES.get(name)
+
+    def kernel(*given: Any) -> Any:
+        sizes = check(op, given)
+        if values is not None:
+            values(sizes, *given)
+        return function(*given)
+
+    return kernel
+
+
 def _define() -> None:
     for name, text in SCHEMAS.items():
         _library.define(text)
-        _library.impl(name, naive.FUNCTIONS[name], "CompositeExplicitAutograd")
+        _library.impl(name, _guarded(name), "CompositeExplicitAutograd")
         _library.impl(name, _below_autograd(name), "Autograd")
         torch.library.register_fake(f"{NAMESPACE}::{name}", fake(OPS[name]), lib=_library)
 

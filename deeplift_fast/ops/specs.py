@@ -70,8 +70,8 @@ SPECS = {
     "last:f[2 samples hidden] log_stage:f[2 samples window]",
     "stage_window_backward": "m_local:f~[samples window hidden] m_mean:f~[samples hidden] m_last:f~[samples hidden] "
     "h:f~[states units] h0:f~[states0 units] places:i~[samples window] places0:i~[samples window] "
-    "rows:i~[samples window] real:b~[samples window] log_stage:f~[2 samples window] total levels half -> "
-    "m_h:f[states units] m_master:f[total levels]",
+    "rows:i~[samples window] real:b~[samples window] log_stage:f~[2 samples window] log_p:f~[steps 2*levels] "
+    "levels half -> m_h:f[states units] m_master:f[steps levels]",
     "attention": "asked:f[heads asking width] rows:f[rows width] index:i[all] starts:i[ends] queries:i[ends] "
     "looks:b[asking] seen:b[all] pairs -> mixed:f[heads asking width] log_p:w[heads*pairs]",
     "attention_backward": "m:f[heads asking width] asked:f[heads asking width] asked0:f[heads asking0 width] "

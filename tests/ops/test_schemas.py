@@ -34,7 +34,7 @@ SCHEMAS = {
     ),
     "stage_window_backward": (
         "stage_window_backward(Tensor m_local, Tensor m_mean, Tensor m_last, Tensor h, Tensor h0, Tensor places, "
-        "Tensor places0, Tensor rows, Tensor real, Tensor log_stage, int total, int levels, "
+        "Tensor places0, Tensor rows, Tensor real, Tensor log_stage, Tensor log_p, int levels, "
         "float half) -> (Tensor m_h, Tensor m_master)"
     ),
     "attention": (

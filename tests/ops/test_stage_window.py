@@ -54,7 +54,7 @@ def forward(fixed):
 def backward(fixed, log_stage, half):
     return ops.stage_window_backward(
         *multipliers(), *fixed["h"], *fixed["places"], fixed["rows"][0], fixed["real"], log_stage,
-        len(fixed["log_p"][0]), LEVELS, half,
+        fixed["log_p"][0], LEVELS, half,
     )  # fmt: skip
 
 
@@ -157,10 +157,10 @@ def test_kernels_agree_with_plain_torch(dtype, data):
     for result, target in zip(found, expected, strict=True):
         torch.testing.assert_close(result.double(), target, rtol=bound, atol=bound)
     for half in (0.0, 0.5):
-        rest = (len(flat[2]), flat[9], half)
-        found_m = ops.stage_window_backward(*m, *flat[:2], *flat[4:7], flat[8], found[3], *rest)
+        rest = (flat[9], half)
+        found_m = ops.stage_window_backward(*m, *flat[:2], *flat[4:7], flat[8], found[3], flat[2], *rest)
         target_m = naive.stage_window_backward(
-            *(each.double() for each in m), *wide[:2], *flat[4:7], flat[8], expected[3], *rest
+            *(each.double() for each in m), *wide[:2], *flat[4:7], flat[8], expected[3], wide[2], *rest
         )
         for result, target in zip(found_m, target_m, strict=True):
             torch.testing.assert_close(result.double(), target, rtol=bound, atol=10 * bound)
@@ -193,7 +193,17 @@ def test_registered_as_pytorch_expects():
     torch.library.opcheck(torch.ops.deeplift_fast.stage_window, flat)
     log_stage = naive.stage_window(*flat)[3]
     m = [each.float() for each in multipliers()]
-    arguments = (*m, *fixed["h"], *fixed["places"], fixed["rows"][0], fixed["real"], log_stage, 9, LEVELS, 0.5)
+    arguments = (
+        *m,
+        *fixed["h"],
+        *fixed["places"],
+        fixed["rows"][0],
+        fixed["real"],
+        log_stage,
+        fixed["log_p"][0],
+        LEVELS,
+        0.5,
+    )
     torch.library.opcheck(torch.ops.deeplift_fast.stage_window_backward, arguments)
 
 
@@ -205,7 +215,7 @@ def test_stages_shifted_at_once_move_nothing(module):
     _, mean, last = (each.float() for each in multipliers())
     _, m_master = module.stage_window_backward(
         torch.zeros(3, WINDOW, LEVELS * CHUNK), mean, last, *far, *fixed["places"], fixed["rows"][0], fixed["real"],
-        log_stage, len(fixed["log_p"][0]), LEVELS, 0.5,
+        log_stage, fixed["log_p"][0], LEVELS, 0.5,
     )  # fmt: skip
     first = fixed["rows"][0][0, 0]  # the distance of a window's first step is in each of its stages
     assert fixed["real"][0].all()

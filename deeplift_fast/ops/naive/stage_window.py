@@ -53,7 +53,7 @@ def stage_window(
 
 def stage_window_backward(
     m_local: Tensor, m_mean: Tensor, m_last: Tensor, h: Tensor, h0: Tensor, places: Tensor, places0: Tensor,
-    rows: Tensor, real: Tensor, log_stage: Tensor, total: int, levels: int, half: float,
+    rows: Tensor, real: Tensor, log_stage: Tensor, log_p: Tensor, levels: int, half: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Multipliers of :func:`stage_window`'s states and of the forget master gates at the input.
 
@@ -64,7 +64,7 @@ def stage_window_backward(
         rows: those of the input.
         real: as there.
         log_stage: from there.
-        total: rows of `log_p` at the input.
+        log_p: as there, at the input: its rows are those that have multipliers.
         levels: as there.
         half: 0.5 for the midpoint and log-mean rules, 0 for the gradient at the input.
 
@@ -85,7 +85,7 @@ def stage_window_backward(
     m_distance = g.flip(-1).cumsum(-1).flip(-1)
     m = m * stage.unsqueeze(-1)
     m[:, -1] += m_last
-    m_h, m_master, m = torch.zeros_like(h), h.new_zeros(total, levels), m[real]
+    m_h, m_master, m = torch.zeros_like(h), h.new_zeros(len(log_p), levels), m[real]
     if wide * levels != hidden:
         m = torch.nn.functional.pad(m.unflatten(-1, (levels, -1)), (0, wide - hidden // levels)).flatten(-2)
     m_h[places[real]] = m

@@ -102,10 +102,10 @@ def _stream(
 
 def stage_window_backward(
     m_local: Tensor, m_mean: Tensor, m_last: Tensor, h: Tensor, h0: Tensor, places: Tensor, places0: Tensor,
-    rows: Tensor, real: Tensor, log_stage: Tensor, total: int, levels: int, half: float,
+    rows: Tensor, real: Tensor, log_stage: Tensor, log_p: Tensor, levels: int, half: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See :func:`deeplift_fast.ops.stage_window_backward`."""
-    samples, window, hidden = m_local.shape
+    (samples, window, hidden), total = m_local.shape, len(log_p)
     zeros = h.new_zeros(h.numel() + total * levels)  # one launch
     m_h, m_master = zeros[: h.numel()].view(h.shape), zeros[h.numel() :].view(total, levels)
     given = (m_local, m_mean, m_last, h, h0, places, places0, rows, real, log_stage)

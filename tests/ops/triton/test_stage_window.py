@@ -49,7 +49,7 @@ def case(dtype, *, lengths=(6, 2, 1), window=4, levels=3, chunk=5, padded=None):
             drawn(samples, *shape, dtype=dtype, seed=4 + len(shape))
             for shape in ((window, hidden), (hidden,), (hidden,))
         ],
-        "sizes": (total, levels, hidden),
+        "sizes": (levels, hidden),
     }
 
 
@@ -57,10 +57,10 @@ def through(ops, given, half, dtype):
     """All that the two ops give, of arguments in `dtype`."""
     forward, backward = ops
     h, log_p, m = ([each.to(dtype) for each in given[name]] for name in ("h", "log_p", "m"))
-    total, levels, hidden = given["sizes"]
+    levels, hidden = given["sizes"]
     places, real = given["places"], given["real"]
     local, mean, last, log_stage = forward(*h, *log_p, *places, *places, real, levels, hidden)
-    back = backward(*m, *h, *places, places[0], real, log_stage, total, levels, half)
+    back = backward(*m, *h, *places, places[0], real, log_stage, log_p[0], levels, half)
     return local, mean, last, log_stage, *back
 
 
