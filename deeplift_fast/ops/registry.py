@@ -150,18 +150,6 @@ def _fake_secant(x: Tensor, x0: Tensor, function: str, variant: str) -> tuple[Te
     return torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
 
 
-def _vmap_secant(
-    info: Any, in_dims: tuple[int | None, ...], x: Tensor, x0: Tensor, function: str, variant: str
-) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
-    def batched(tensor: Tensor, dim: int | None) -> Tensor:
-        if dim is None:
-            return tensor.expand(info.batch_size, *tensor.shape)
-        return tensor.movedim(dim, 0)
-
-    op = getattr(torch.ops, NAMESPACE).secant
-    return op(batched(x, in_dims[0]), batched(x0, in_dims[1]), function, variant), (0, 0, 0)
-
-
 def _fake_recurrent(u: Tensor, u0: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     bias, levels = rest[5], rest[10]
     units = bias.shape[0] * bias.shape[2]
@@ -235,7 +223,6 @@ _define()
 _load_cpp()
 _register_triton()
 torch.library.register_fake(f"{NAMESPACE}::secant", _fake_secant, lib=_library)
-torch.library.register_vmap(f"{NAMESPACE}::secant", _vmap_secant, lib=_library)
 for _stem, _fake in (
     ("recurrent", _fake_recurrent),
     ("recurrent_backward", _fake_recurrent_backward),
