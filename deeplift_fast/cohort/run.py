@@ -43,12 +43,10 @@ class Cohort:
         failures: number of samples that could not be; `failures.parquet` says why.
         parts: number of parts.
         seconds: time that this run took.
-        reading: seconds of it that attribution waited for samples. On a cluster this and the next four are sums over
+        reading: seconds of it that attribution waited for samples. On a cluster this and the next two are sums over
             the workers.
         attribution: seconds of it in the interpreter; of parts that are attributed side by side their mean.
         writing: seconds of it that attribution waited for tables to be written.
-        writer: seconds that making and writing tables took, most of them while the next part was attributed.
-        writer_cpu: seconds of processor time in them; the others went by waiting for the disk, Python's lock and cores.
         budget: padded steps per batch; 0 where no part was needed.
     """
 
@@ -60,8 +58,6 @@ class Cohort:
     reading: float
     attribution: float
     writing: float
-    writer: float
-    writer_cpu: float
     budget: int
 
 
@@ -168,7 +164,7 @@ class _Run:
     ) -> None:
         self.source, self.store, self.settings, self.held = source, store, settings, held
         self.attributor = Attributor(interpreter, settings.baseline, settings.target, settings.dimensions)
-        self.reading = self.attribution = self.writing = self.writer = self.writer_cpu = 0.0
+        self.reading = self.attribution = self.writing = 0.0
         identity = identity_of(
             interpreter,
             source.identity(),
@@ -279,8 +275,6 @@ class _Run:
         self.reading += done.reading
         self.attribution += done.attribution
         self.writing += done.writing
-        self.writer += done.writing
-        self.writer_cpu += done.writing_cpu
         self._require_reached(done.part.files)
         self.record(done.number, done.part, done.failures, done.deltas, shown)
 
@@ -311,7 +305,7 @@ class _Run:
                 self.attribution += seconds / count
                 self.manifest.budget = min(self.manifest.budget or result.budget, result.budget)
                 writer.put(result, seconds)
-        self.writing, self.writer, self.writer_cpu = writer.waited, writer.seconds, writer.cpu
+        self.writing = writer.waited
 
     def _part(self, given: tuple[Window, int]) -> tuple[PartResult, float]:
         """A part, and the seconds that it took."""
@@ -390,8 +384,6 @@ class _Run:
             reading=self.reading,
             attribution=self.attribution,
             writing=self.writing,
-            writer=self.writer,
-            writer_cpu=self.writer_cpu,
             budget=self.manifest.budget or 0,
         )
 
