@@ -3,13 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from deeplift_fast.cohort.errors import CohortError
-from deeplift_fast.cohort.tables import (
-    ATTRIBUTIONS,
-    SAMPLES,
-    CohortWriter,
-    attributions_table,
-    samples_table,
-)
+from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES
 
 if TYPE_CHECKING:
     from deeplift_fast.cohort.run import Cohort, attribute_cohort
@@ -19,10 +13,7 @@ __all__ = [
     "SAMPLES",
     "Cohort",
     "CohortError",
-    "CohortWriter",
     "attribute_cohort",
-    "attributions_table",
-    "samples_table",
 ]
 
 
