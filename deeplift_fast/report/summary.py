@@ -1,5 +1,6 @@
 """A cohort's summary: how complete it is, and which codes and values moved the output."""
 
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from deeplift_fast.report.bootstrap import REPLICATES
-from deeplift_fast.report.cancellation import Kept, ratios
-from deeplift_fast.report.completeness import COLUMNS, Completeness, completeness
+from deeplift_fast.report.completeness import COLUMNS, Completeness, Totals, cancellation, quantiles
 from deeplift_fast.report.errors import SummaryError
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.grouping import EVERYONE, MOST_GROUPS, UNLISTED, ByLabel, Cut, Grouping
@@ -78,8 +78,8 @@ def summarise(
     """Summarises a finished or a running cohort.
 
     Reads each finished part once and verifies its checksums: memory holds one part's files as they are, its samples,
-    some rows of its attributions, and sums for each group and code (see `deeplift_fast.report.statistics`). Of more
-    than a million samples two numbers each go to temporary files.
+    some rows of its attributions, and sums for each group and code (see `deeplift_fast.report.statistics`). Two
+    numbers of each sample, 8 bytes, go to temporary files.
 
     Args:
         out: the cohort's folder, a path or an fsspec URL.
@@ -111,16 +111,16 @@ def _summarised(
     folder: CohortFolder, by: Sequence[Grouping], titles: Titles | None, replicates: int, seed: int
 ) -> Summary:
     """The summary of a folder, of which parts may change meanwhile."""
-    totals, labels = completeness(folder), ByLabel()
+    totals, labels = Totals(folder), ByLabel()
     groupings: list[Cut] = [EVERYONE, labels, *by]
     statistics = Statistics(groupings, replicates, seed)
     columns = sorted(statistics.columns().union(COLUMNS))
-    with Kept() as deltas, Kept() as cancellations:
+    with tempfile.TemporaryFile() as deltas, tempfile.TemporaryFile() as ratios:
         for part in folder.parts:
             samples = folder.samples(part, columns).sort_by("sample")
-            deltas.add(totals.add(samples))
-            cancellations.add(ratios(samples, statistics.add(folder, part, samples)))
-        found = totals.found(*deltas.quantiles(0.5), *cancellations.quantiles(0.5, 0.9))
+            deltas.write(totals.add(samples))
+            ratios.write(cancellation(samples, statistics.add(folder, part, samples)))
+        found = totals.found(*quantiles(deltas, 0.5), *quantiles(ratios, 0.5, 0.9))
     table = _ordered(statistics.table(), groupings)
     several = table["target"].nunique() > 1
     if statistics.targets > MOST_GROUPS:

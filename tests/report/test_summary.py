@@ -129,13 +129,6 @@ def test_samples_without_any_change(tmp_path, drawn):
     assert summary.p90_cancellation == np.inf
 
 
-def test_more_ratios_than_memory_is_to_hold(tmp_path, drawn, monkeypatch):
-    monkeypatch.setattr("deeplift_fast.report.cancellation._HELD", 40)
-    monkeypatch.setattr("deeplift_fast.report.cancellation._PIECE", 28)
-    summary = summarise(cohorts.write(tmp_path / "out", *drawn)).completeness
-    assert summary.p90_cancellation == pytest.approx(np.quantile(ratios(*drawn), 0.9), rel=1e-6)
-
-
 def test_a_running_cohort_is_read_up_to_its_manifest(tmp_path, drawn):
     found, rows = drawn
     out = cohorts.write(tmp_path / "out", found, rows, parts=[0, 2])
@@ -310,7 +303,7 @@ def replaced(folder, other, what):
 
 def interrupted(monkeypatch, then, times=1):
     """Calls `then` each time that the samples of a folder were read."""
-    read, left = report.completeness, [times]
+    read, left = report.Totals, [times]
 
     def reading(folder):
         found = read(folder)
@@ -319,7 +312,7 @@ def interrupted(monkeypatch, then, times=1):
             then()
         return found
 
-    monkeypatch.setattr(report, "completeness", reading)
+    monkeypatch.setattr(report, "Totals", reading)
 
 
 @pytest.fixture
