@@ -13,7 +13,7 @@ from deeplift_fast.report.bootstrap import REPLICATES
 from deeplift_fast.report.completeness import COLUMNS, Completeness, Totals, cancellation, quantiles
 from deeplift_fast.report.errors import SummaryError
 from deeplift_fast.report.folder import CohortFolder
-from deeplift_fast.report.grouping import EVERYONE, MOST_GROUPS, UNLISTED, ByLabel, Cut, Grouping
+from deeplift_fast.report.grouping import EVERYONE, MOST_GROUPS, UNLISTED, ByLabel, Cut
 from deeplift_fast.report.statistics import Statistics
 from deeplift_fast.report.titles import Titles
 
@@ -70,7 +70,7 @@ class Summary:
 
 def summarise(
     out: str | Path,
-    by: Sequence[Grouping] = (),
+    by: Sequence[Cut] = (),
     mimic_root: str | Path | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
@@ -83,7 +83,7 @@ def summarise(
 
     Args:
         out: the cohort's folder, a path or an fsspec URL.
-        by: groupings beside "overall" and "label", as `deeplift_fast.report.grouping.read_grouping` makes them.
+        by: groupings beside "overall" and "label", such as `deeplift_fast.report.grouping.read_grouping` makes.
         mimic_root: folder of a MIMIC-IV release whose dictionaries describe the codes.
         replicates: replicates of the bootstrap over patients.
         seed: seed of the bootstrap.
@@ -107,9 +107,7 @@ def summarise(
     raise SummaryError(f"{out} is being written anew, faster than it is read; try again when the run is further on")
 
 
-def _summarised(
-    folder: CohortFolder, by: Sequence[Grouping], titles: Titles | None, replicates: int, seed: int
-) -> Summary:
+def _summarised(folder: CohortFolder, by: Sequence[Cut], titles: Titles | None, replicates: int, seed: int) -> Summary:
     """The summary of a folder, of which parts may change meanwhile."""
     totals, labels = Totals(folder), ByLabel()
     groupings: list[Cut] = [EVERYONE, labels, *by]
@@ -128,7 +126,7 @@ def _summarised(
     unmet = _unmet(by, table)
     table = _by_target(table) if several else table.drop(columns="target")
     notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if labels.too_many else []
-    notes += [f"no sample's {' or '.join(grouping.keys)} is in the file of {grouping.name}" for grouping in unmet]
+    notes += [f"no sample's {' or '.join(grouping.columns)} is in the file of {grouping.name}" for grouping in unmet]
     notes += _target_notes(statistics.targets)
     if titles is not None:
         notes += _describe(table, titles)
@@ -170,7 +168,7 @@ def _target_notes(targets: int) -> list[str]:
     return []
 
 
-def _unmet(by: Sequence[Grouping], table: pd.DataFrame) -> list[Grouping]:
+def _unmet(by: Sequence[Cut], table: pd.DataFrame) -> list[Cut]:
     """The groupings whose file lists none of the samples."""
     groups = {grouping.name: set(table.loc[table["grouping"] == grouping.name, "group"]) for grouping in by}
     return [grouping for grouping in by if groups[grouping.name] == {UNLISTED}]
