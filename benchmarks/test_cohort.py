@@ -34,7 +34,6 @@ COHORTS = {
     "Transformer": ("Transformer, 1 layer, batch 128", 32768, 15),
     "MLP": ("MLP, batch 256", 65536, 4),
 }
-CORES = len(os.sched_getaffinity(0))
 LARGE, MANY = 50_000, 200_000
 SMALL_MODEL = {"embedding_dim": 32, "num_layers": 1}
 
@@ -105,8 +104,6 @@ def test_end_to_end(tmp_path, keep, name):
             "share waiting for samples": rounded(done.reading / done.seconds),
             "share in attribution": rounded(done.attribution / done.seconds),
             "share waiting for tables": rounded(done.writing / done.seconds),
-            "share writing, beside attribution": rounded(done.writer / done.seconds),
-            "processor time of writing, share of the cores": rounded(done.writer_cpu / done.seconds / CORES),
             "seconds": rounded(done.seconds),
             "budget": done.budget,
         },

@@ -11,7 +11,7 @@ from pyhealth.models import GRASP
 from torch import Tensor
 
 from deeplift_fast.features import Feature
-from deeplift_fast.rows import repeated
+from deeplift_fast.segments import repeated
 from deeplift_fast.shared_choices import SharedChoices
 from deeplift_fast.token_leaves import TokenLeaves, TokenPoint, TokenTables, token_point
 

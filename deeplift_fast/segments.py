@@ -1,13 +1,13 @@
 """Several segments of the path from baseline to input as rows of one batch."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from deeplift_fast.result import Attribution
-from deeplift_fast.rows import repeated
 from deeplift_fast.streams import Streams, Values, found_at
 
 
@@ -56,3 +56,19 @@ def _points(x: Tensor, x0: Tensor, first: int, count: int, steps: int) -> Tensor
 
 def _on_line(x: Tensor, x0: Tensor, k: int, steps: int) -> Tensor:
     return x if k == steps else x0 if k == 0 else torch.lerp(x0, x, k / steps)
+
+
+def repeated(values: Any, batch: int, count: int) -> Any:
+    """The same structure with everything that has a row per sample repeated `count` times."""
+    if count == 1:
+        return values
+    if isinstance(values, Tensor):
+        return values.repeat(count, *[1] * (values.dim() - 1)) if values.dim() and len(values) == batch else values
+    if isinstance(values, Mapping):
+        return {key: repeated(value, batch, count) for key, value in values.items()}
+    if isinstance(values, tuple):
+        return tuple(repeated(value, batch, count) for value in values)
+    if isinstance(values, Sequence) and not isinstance(values, str):
+        plain = not any(isinstance(value, Tensor | tuple | list) for value in values)
+        return list(values) * count if plain and len(values) == batch else [repeated(v, batch, count) for v in values]
+    return values

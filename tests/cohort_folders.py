@@ -1,5 +1,6 @@
 """Cohort folders made up for tests, as the engine lays them out."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -66,7 +67,8 @@ def write(
         "format": 1,
         "identity": {"interpreter": {"rules": rules}, "baseline": baseline, "part_samples": part_samples},
         "total": count * part_samples if in_all is None else in_all * part_samples,
-        "parts": {str(part): {"files": _files(folder, part)} for part in named},
+        "device": "cpu",
+        "parts": {str(part): _part(folder, part, part_samples, failures) for part in named},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     if failures:
@@ -76,6 +78,12 @@ def write(
     return folder
 
 
-def _files(folder, part):
-    names = [f"{table}/part-{part:06d}.parquet" for table in ("attributions", "samples")]
-    return {name: {"bytes": (folder / name).stat().st_size} for name in names}
+def _part(folder, part, part_samples, failures):
+    """What a manifest says of a part."""
+    files = {}
+    for name in (f"{table}/part-{part:06d}.parquet" for table in ("attributions", "samples")):
+        content = (folder / name).read_bytes()
+        files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    begin, failed = part * part_samples, sum(number == part for _, number, _ in failures)
+    about = {"begin": begin, "end": begin + part_samples, "samples": part_samples - failed, "failures": failed}
+    return about | {"rows": 1, "budget": 1, "seconds": 1.0, "files": files}

@@ -36,9 +36,11 @@ def copied(folder):
     return folder
 
 
-def modules():
-    """The package's Python files, by their paths in a wheel."""
-    return {path.relative_to(ROOT).as_posix() for path in (ROOT / "deeplift_fast").rglob("*.py")}
+def files():
+    """The package's Python files and data, by their paths in a wheel."""
+    package = ROOT / "deeplift_fast"
+    found = [*package.rglob("*.py"), *package.rglob("*.csv"), package / "py.typed"]
+    return {path.relative_to(ROOT).as_posix() for path in found}
 
 
 def only(folder, pattern):
@@ -81,6 +83,8 @@ sys.meta_path = [finder for finder in sys.meta_path if not finder.__module__.sta
 import torch, deeplift_fast
 warnings.simplefilter("always")
 from deeplift_fast import ops
+from deeplift_fast.demo.codes import DIAGNOSES, LAB_ITEMS, PROCEDURES
+assert DIAGNOSES and LAB_ITEMS and PROCEDURES
 model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
 found = deeplift_fast.attribute(model, torch.ones(2, 3).double(), target=1, rules="complete")
 print(deeplift_fast.__file__)
@@ -101,7 +105,7 @@ def test_the_sources_hold_all_that_is_built(built):
         names = {name.partition("/")[2] for name in archive.getnames()}
     kernels = {f"csrc/{path.name}" for path in (ROOT / "csrc").iterdir()}
     assert any(name.endswith(".h") for name in kernels)
-    assert modules() | kernels | {*COPIED, "deeplift_fast/py.typed"} <= names
+    assert files() | kernels | {*COPIED} <= names
     assert not [name for name in names if name.startswith("tests/")]
 
 
@@ -111,8 +115,8 @@ def test_the_wheel_holds_the_package_the_library_and_the_triton_kernels(built):
     assert re.search(r"-cp312-abi3-\w+\.whl$", wheel.name)
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert names == modules() | {"deeplift_fast/py.typed", "deeplift_fast/_C.abi3.so"}
-    assert "deeplift_fast/ops/triton/secant.py" in names
+    assert names == files() | {"deeplift_fast/_C.abi3.so"}
+    assert {"deeplift_fast/ops/triton/secant.py", "deeplift_fast/demo/codes.csv"} <= names
 
 
 @pytest.mark.slow
@@ -140,7 +144,7 @@ def test_without_a_compiler_the_wheel_is_for_every_platform_and_says_so(built_wi
     assert wheel.name.endswith("-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert names == modules() | {"deeplift_fast/py.typed"}
+    assert names == files()
 
 
 @pytest.mark.slow

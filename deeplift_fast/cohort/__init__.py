@@ -2,13 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from deeplift_fast.cohort.tables import (
-    ATTRIBUTIONS,
-    SAMPLES,
-    CohortWriter,
-    attributions_table,
-    samples_table,
-)
+from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES
 from deeplift_fast.errors import CohortError
 
 if TYPE_CHECKING:
@@ -20,10 +14,7 @@ __all__ = [
     "SAMPLES",
     "Cohort",
     "CohortError",
-    "CohortWriter",
     "attribute_cohort",
-    "attributions_table",
-    "samples_table",
 ]
 
 

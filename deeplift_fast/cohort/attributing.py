@@ -166,9 +166,12 @@ class Attributor:
         return given, found, self._probability(given, found)
 
     def _probability(self, given: Mapping[str, Any], found: Attribution) -> Tensor | None:
-        """The softmax of a multiclass model's logits at the target, which takes one more forward pass."""
+        """Predicted probability of the target, `[batch]`; `None` for regression.
+
+        The logits of a multiclass model take one more forward pass: the target's alone does not tell.
+        """
         if self.model.mode != "multiclass":
-            return None
+            return found.output.sigmoid() if self.model.mode in ("binary", "multilabel") else None
         features = read_features(self.model, given, use_embeddings=True)
         logits = self.interpreter.own_logits(features, given, len(found.output))
         assert found.target is not None  # a PyHealth model's output has a class dimension

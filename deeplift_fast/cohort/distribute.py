@@ -77,7 +77,6 @@ class Done:
         reading: seconds of reading.
         attribution: seconds of attribution.
         writing: seconds of writing.
-        writing_cpu: processor time of it.
     """
 
     number: int
@@ -88,7 +87,6 @@ class Done:
     reading: float
     attribution: float
     writing: float
-    writing_cpu: float
 
 
 class Bench(WorkerPlugin):
@@ -124,7 +122,6 @@ class Bench(WorkerPlugin):
             with quiet():
                 result = attributor.part(window, budget)
             times.append(time.perf_counter())
-        cpu = time.thread_time()
         part = write_files(store, result, attributor, times[2] - began)
         deltas = [rows.columns["convergence_delta"] for rows in result.rows]
         return Done(
@@ -136,7 +133,6 @@ class Bench(WorkerPlugin):
             reading=times[1] - times[0],
             attribution=times[2] - began,
             writing=time.perf_counter() - times[2],
-            writing_cpu=time.thread_time() - cpu,
         )
 
     def _open(self) -> tuple[DatasetSource, Store, Attributor]:

@@ -125,13 +125,13 @@ class Manifest:
 
 
 def load(store: Store) -> Manifest | None:
-    """The manifest of a folder; `None` where there is none.
+    """The manifest of a folder, for a run that goes on with it; `None` where there is none.
 
     Raises:
         CohortError: if it cannot be read.
     """
     try:
-        return whole_version(store, NAME, MOST_BYTES, lambda content: _manifest(parsed(content)), repair=True)
+        return read(store, repair=True)
     except CohortError:
         raise
     except ValueError as error:
@@ -139,6 +139,20 @@ def load(store: Store) -> Manifest | None:
             f"{NAME} in {store.shown} cannot be read ({error}); it is no manifest of this version: choose another "
             "folder, or start over with force"
         ) from None
+
+
+def read(store: Store, repair: bool = False) -> Manifest | None:
+    """The manifest of a folder, or its other version where it is being written; `None` where there is none.
+
+    Args:
+        store: the folder.
+        repair: as for :func:`whole_version`; a run that only reads must not write.
+
+    Raises:
+        ValueError: naming what is wrong with its content.
+        CohortError: if the file cannot be read.
+    """
+    return whole_version(store, NAME, MOST_BYTES, lambda content: _manifest(parsed(content)), repair=repair)
 
 
 def _manifest(found: dict[str, Any]) -> Manifest:

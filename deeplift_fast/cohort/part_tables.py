@@ -14,9 +14,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from deeplift_fast.attribution import Attribution
-from deeplift_fast.cohort.tables import (
-    ATTRIBUTIONS,
-    SAMPLES,
+from deeplift_fast.cohort.rows import (
     FeatureRows,
     check_names,
     check_shape,
@@ -25,8 +23,8 @@ from deeplift_fast.cohort.tables import (
     labels_of,
     names_of,
     numbers,
-    probabilities,
 )
+from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES
 from deeplift_fast.features import Feature, measured, read_features
 
 _NO_TEXT = -1
@@ -125,12 +123,13 @@ def rows_of(
         batch: the batch, on the model's device.
         found: what `DeepLift.explain` gave for it.
         which: numbers of its samples, int64 `[batch]`.
-        probability: as for `samples_table`.
+        probability: predicted probability of the target, floating point `[batch]`; `None` for regression.
         texts: of the model and `dimensions`.
-        dimensions: as for `attributions_table`.
+        dimensions: by feature key, the names of a continuous feature's dimensions.
 
     Raises:
-        ValueError: as `samples_table` and `attributions_table` do.
+        ValueError: if the contributions' shape is not that of the feature's value, the number of names is not that of
+            its dimensions, or the batch does not fit the model.
     """
     features = {}
     for key, feature in read_features(model, batch, use_embeddings=True).items():
@@ -139,7 +138,6 @@ def rows_of(
         check_names(feature, processor, (dimensions or {}).get(key))
         features[key] = feature_rows(feature, processor, found.contributions[key], _recorded(feature, processor))
     codes = {key: texts.numbers(key, rows) for key, rows in features.items()}
-    probability = probabilities(model, found.output) if probability is None else probability
     columns = {
         "target": numbers(found.target),
         "output": numbers(found.output),

@@ -142,10 +142,6 @@ class Writer:
     """
 
     def __init__(self, write: Callable[[PartResult, float], None]) -> None:
-        self.seconds = 0.0
-        """Time spent in `write`."""
-        self.cpu = 0.0
-        """Processor time of it."""
         self.waited = 0.0
         """Time that the caller waited for it."""
         self._write = write
@@ -186,13 +182,10 @@ class Writer:
         while (item := self._waiting.get()) is not None:
             if broken:
                 continue
-            started, cpu = time.perf_counter(), time.thread_time()
             try:
                 self._write(*item)
             except BaseException as error:
                 self._error, broken = error, True
-            self.seconds += time.perf_counter() - started
-            self.cpu += time.thread_time() - cpu
 
 
 def _parquet(table: pa.Table) -> pa.Buffer:

@@ -13,12 +13,10 @@ class Cohort:
         failures: number of samples that could not be; `failures.parquet` says why.
         parts: number of parts.
         seconds: time that this run took.
-        reading: seconds of it that attribution waited for samples. On a cluster this and the next four are sums over
+        reading: seconds of it that attribution waited for samples. On a cluster this and the next two are sums over
             the workers.
         attribution: seconds of it in the interpreter; of parts that are attributed side by side their mean.
         writing: seconds of it that attribution waited for tables to be written.
-        writer: seconds that making and writing tables took, most of them while the next part was attributed.
-        writer_cpu: seconds of processor time in them; the others went by waiting for the disk, Python's lock and cores.
         budget: padded steps per batch; 0 where no part was needed.
     """
 
@@ -30,6 +28,4 @@ class Cohort:
     reading: float
     attribution: float
     writing: float
-    writer: float
-    writer_cpu: float
     budget: int

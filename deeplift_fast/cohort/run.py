@@ -138,7 +138,7 @@ class _Run:
     ) -> None:
         self.source, self.store, self.settings, self.held = source, store, settings, held
         self.attributor = Attributor(interpreter, settings.baseline, settings.target, settings.dimensions)
-        self.reading = self.attribution = self.writing = self.writer = self.writer_cpu = 0.0
+        self.reading = self.attribution = self.writing = 0.0
         identity = identity_of(
             interpreter,
             source.identity(),
@@ -253,8 +253,6 @@ class _Run:
         self.reading += done.reading
         self.attribution += done.attribution
         self.writing += done.writing
-        self.writer += done.writing
-        self.writer_cpu += done.writing_cpu
         self._require_reached(done.part.files)
         self._differences.add(done.difference)
         self.record(done.number, done.part, done.failures, done.deltas, shown)
@@ -286,7 +284,7 @@ class _Run:
                 self.attribution += seconds / count
                 self.manifest.budget = min(self.manifest.budget or result.budget, result.budget)
                 writer.put(result, seconds)
-        self.writing, self.writer, self.writer_cpu = writer.waited, writer.seconds, writer.cpu
+        self.writing = writer.waited
 
     def _part(self, given: tuple[Window, int]) -> tuple[PartResult, float]:
         """A part, and the seconds that it took."""
@@ -366,8 +364,6 @@ class _Run:
             reading=self.reading,
             attribution=self.attribution,
             writing=self.writing,
-            writer=self.writer,
-            writer_cpu=self.writer_cpu,
             budget=self.manifest.budget or 0,
         )
 

@@ -332,8 +332,8 @@ def _labevents(rng: np.random.Generator, chunk: int, subject: np.ndarray, stays:
     draw, item = measured.nonzero()
     analyte = np.array([ANALYTES.index(i.analyte) for i in LAB_ITEMS])[item]
     z = 0.92 * level[stay[draw], analyte] + 0.39 * rng.standard_normal(len(draw))
-    of = {name: np.array([getattr(i, name) for i in LAB_ITEMS])[item] for name in ("mean", "spread", "decimals")}
-    low, high = np.array([i.normal for i in LAB_ITEMS], dtype=np.float64)[item].T
+    names = ("mean", "spread", "decimals", "low", "high")
+    of = {name: np.array([getattr(i, name) for i in LAB_ITEMS])[item] for name in names}
     scale = 10.0 ** of["decimals"]
     value = np.rint(np.maximum(of["mean"] + of["spread"] * z, 0.1 * of["mean"]) * scale) / scale
     empty = pa.nulls(len(draw), pa.string())
@@ -350,9 +350,9 @@ def _labevents(rng: np.random.Generator, chunk: int, subject: np.ndarray, stays:
             "value": pc.cast(pa.array(value), pa.string()),
             "valuenum": value,
             "valueuom": np.array([i.unit for i in LAB_ITEMS])[item],
-            "ref_range_lower": low,
-            "ref_range_upper": high,
-            "flag": pa.array(np.full(len(draw), "abnormal"), mask=(value >= low) & (value <= high)),
+            "ref_range_lower": of["low"],
+            "ref_range_upper": of["high"],
+            "flag": pa.array(np.full(len(draw), "abnormal"), mask=(value >= of["low"]) & (value <= of["high"])),
             "priority": rng.choice(["STAT", "ROUTINE"], len(stay))[draw],
             "comments": empty,
         }

@@ -1,5 +1,7 @@
 """What the main job prints: aggregates of its two tables, never one patient's data."""
 
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,23 +9,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
 from deeplift_fast.baselines import Baseline
 from deeplift_fast.demo.planted import Planted
 from deeplift_fast.demo.speed import Speed
 from deeplift_fast.errors import SummaryError
-from deeplift_fast.printable import printable
-from deeplift_fast.report.completeness import LARGEST_FACTOR, TOLERANCE, misscaled
+from deeplift_fast.report.completeness import COLUMNS, LARGEST_FACTOR, TOLERANCE, Completeness, misscaled
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.grouping import EVERYONE
-from deeplift_fast.report.statistics import Statistics
-from deeplift_fast.report.titles import Titles
+from deeplift_fast.report.show import MIN_SAMPLES, Column, table
+from deeplift_fast.report.summary import Summary, summarise
 
-MIN_SAMPLES = 10
-"""What fewer samples carry is not ranked: its mean is noise, and nearly one patient's data."""
-
-COLUMNS = ("sample", "output", "baseline_output", "probability", "label", "convergence_delta")
 TOP = 15
 WIDTH = 100
 
@@ -61,29 +59,11 @@ class WellScaled:
 
     name: str = "scaling"
     groups: tuple[str, ...] = ("well scaled",)
-    columns: tuple[str, ...] = ("output", "baseline_output", "convergence_delta")
+    columns: tuple[str, ...] = COLUMNS
 
     def assign(self, samples: pa.Table) -> np.ndarray:
         """As :meth:`deeplift_fast.report.grouping.Cut.assign`."""
         return np.where(misscaled(*(samples[name].to_numpy() for name in self.columns)), -1, 0)
-
-
-def feature_statistics(cohort: CohortFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Attributions summed up per code or dimension: of the samples that are well scaled, and of all.
-
-    Args:
-        cohort: where the tables are.
-
-    Returns:
-        Tables with the columns `feature`, `code`, `samples` (that carry it), `mean` and `mean_abs` (mean and mean
-        absolute attribution per row), among others.
-    """
-    statistics = Statistics([WellScaled(), EVERYONE], replicates=1)
-    columns = sorted(statistics.columns())
-    for part in cohort.parts:
-        statistics.add(cohort, part, cohort.samples(part, columns).sort_by("sample"))
-    table = statistics.table()
-    return table[table["grouping"] == WellScaled.name], table[table["grouping"] == EVERYONE.name]
 
 
 def write_report(folder: Path, facts: Facts) -> str:
@@ -93,48 +73,56 @@ def write_report(folder: Path, facts: Facts) -> str:
         folder: where the two tables are.
         facts: what they do not say.
     """
-    cohort = CohortFolder(folder)
-    samples = pa.concat_tables([cohort.samples(part, COLUMNS) for part in cohort.parts]).to_pandas()
-    well_scaled, everyone = feature_statistics(cohort)
-    statistics = everyone if facts.rules == "complete" else well_scaled
-    codes, labs = ranked_codes(statistics), ranked_labs(statistics)
-    titles = read_titles(facts.mimic, set(codes["code"]))
+    summary = _summary(folder, facts.mimic)
+    codes, labs = ranked(summary, facts.rules)
     sections = [
         [facts.title],
-        _baseline_lines(cohort.baseline, facts.baseline),
-        _model_lines(samples, facts.held_out),
-        _completeness_lines(samples, facts),
-        _code_lines(codes, titles, facts),
+        _baseline_lines(summary.baseline, facts.baseline),
+        _model_lines(CohortFolder(folder), facts.held_out),
+        _completeness_lines(summary.completeness, facts),
+        _code_lines(codes, summary.described, facts),
         _lab_lines(labs, facts.planted),
     ]
     if facts.planted is not None:
-        areas = planted_areas(codes, labs, facts.planted)
-        of_all = None
-        if facts.rules != "complete":
-            of_all = planted_areas(ranked_codes(everyone), ranked_labs(everyone), facts.planted)
-        sections.append(_planted_lines(codes, titles, facts.planted, areas, of_all))
+        of_all = None if facts.rules == "complete" else planted_areas(*ranked(summary), facts.planted)
+        sections.append(_planted_lines(codes, planted_areas(codes, labs, facts.planted), of_all, facts.planted))
     sections += [_speed_lines(facts.speed), _file_lines(folder, facts.shown_at)]
     return "\n\n".join("\n".join(lines) for lines in sections)
 
 
-def ranked_codes(statistics: pd.DataFrame) -> pd.DataFrame:
-    """The codes of `MIN_SAMPLES` samples or more, by mean attribution, the largest first."""
-    codes = statistics[(statistics["feature"] == "icd_codes") & (statistics["code"] != "<unk>")]
-    return codes[codes["samples"] >= MIN_SAMPLES].sort_values("mean", ascending=False, ignore_index=True)
+def _summary(folder: Path, mimic: Path) -> Summary:
+    """The summary of the folder; without titles of codes where the release has no dictionaries."""
+    try:
+        return summarise(folder, [WellScaled()], mimic)
+    except SummaryError:
+        return summarise(folder, [WellScaled()])
 
 
-def ranked_labs(statistics: pd.DataFrame) -> pd.DataFrame:
-    """The lab categories of `MIN_SAMPLES` samples or more, by mean absolute attribution, the largest first."""
-    labs = statistics[(statistics["feature"] == "labs") & (statistics["samples"] >= MIN_SAMPLES)]
-    return labs.sort_values("mean_abs", ascending=False, ignore_index=True)
+def ranked(summary: Summary, rules: str = "complete") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The codes by mean attribution and the labs by mean absolute attribution, the largest first.
+
+    Args:
+        summary: of the cohort, in which `WellScaled` is a grouping.
+        rules: under other rule sets than `"complete"`, samples whose rescaling misleads are left out.
+
+    Returns:
+        Rows of the summary's table, with the column `rank`, counted from 1. Codes and labs that fewer than
+        `MIN_SAMPLES` samples carry are left out.
+    """
+    cut = EVERYONE if rules == "complete" else WellScaled()
+    found = []
+    for kind, sort in (("code", "mean"), ("value", "mean_abs")):
+        rows = summary.top(kind, cut.name, cut.groups[0], len(summary.table), sort, MIN_SAMPLES)
+        found.append(rows.assign(rank=np.arange(1, len(rows) + 1)))
+    return found[0], found[1]
 
 
 def planted_areas(codes: pd.DataFrame, labs: pd.DataFrame, planted: Planted) -> tuple[float | None, ...]:
     """How well the attributions tell what is planted from what is not.
 
     Args:
-        codes: as `ranked_codes` gives them.
-        labs: as `ranked_labs` gives them.
+        codes: as `ranked` gives them.
+        labs: as `ranked` gives them.
         planted: what the deaths follow from.
 
     Returns:
@@ -150,21 +138,6 @@ def planted_areas(codes: pd.DataFrame, labs: pd.DataFrame, planted: Planted) -> 
     )
 
 
-def read_titles(mimic: Path, codes: set[str]) -> dict[str, str]:
-    """Titles of codes, several joined by " / ".
-
-    Args:
-        mimic: folder of a MIMIC-IV release; its dictionaries of codes may be missing.
-        codes: the codes wanted.
-    """
-    try:
-        titles = Titles(mimic)
-    except SummaryError:
-        return {}
-    found = {code: titles.find("icd_codes", code) for code in codes}
-    return {code: printable(title.text) for code, title in found.items() if title is not None}
-
-
 def area_under_roc(positive: np.ndarray, score: np.ndarray) -> float | None:
     """AUROC of a score, or `None` where all are positive or none is."""
     return float(roc_auc_score(positive, score)) if len(set(positive.tolist())) == 2 else None
@@ -174,7 +147,9 @@ def _number(value: float | None) -> str:
     return "not defined: one class" if value is None else f"{value:.3f}"
 
 
-def _model_lines(samples: pd.DataFrame, held_out: np.ndarray) -> list[str]:
+def _model_lines(cohort: CohortFolder, held_out: np.ndarray) -> list[str]:
+    columns = ("sample", "label", "probability")
+    samples = pa.concat_tables([cohort.samples(part, columns) for part in cohort.parts]).to_pandas()
     test = samples[samples["sample"].isin(held_out)]
     area = area_under_roc(test["label"].to_numpy(), test["probability"].to_numpy())
     return [
@@ -203,87 +178,68 @@ def _baseline_lines(name: str, baseline: str | Baseline) -> list[str]:
     ]
 
 
-def _code_lines(codes: pd.DataFrame, titles: dict[str, str], facts: Facts) -> list[str]:
-    if codes.empty:
-        return ["Codes", f"  none is carried by {MIN_SAMPLES} samples or more: nothing to rank"]
-    first = f"the first {min(TOP, len(codes))} of {len(codes)}"
-    against = "the unknown code" if facts.baseline == "unk" else "their removal"
-    lines = [
-        f"Codes, by mean attribution in logits, against {against}",
-        f"({first} that {MIN_SAMPLES} samples or more carry)",
-    ]
-    lines += _code_table(codes.head(TOP), titles, facts.planted)
-    if not titles:
-        lines.append("  (no titles: d_icd_diagnoses and d_icd_procedures were not found)")
-    return lines
-
-
-def _code_table(codes: pd.DataFrame, titles: dict[str, str], planted: Planted | None) -> list[str]:
-    """One line per code; the index of `codes` is its rank, counted from 0."""
-    lines = [f"  rank  code       mean  samples  {_mark_heading(planted)}title"]
-    for rank, row in codes.iterrows():
-        numbers = f"{printable(row['code']):8} {row['mean']:+6.3f}  {row['samples']:7,d}"
-        line = f"  {rank + 1:4d}  {numbers}  {_mark(planted, row['code'])}{titles.get(row['code'], '')}"
-        lines.append((line if len(line) <= WIDTH else line[: WIDTH - 1] + "…").rstrip())
-    return lines
-
-
-def _lab_lines(labs: pd.DataFrame, planted: Planted | None) -> list[str]:
-    if labs.empty:
-        return ["Labs", f"  none is measured in {MIN_SAMPLES} samples or more: nothing to rank"]
-    lines = [
-        "Labs, by mean absolute attribution (both high and low values may matter)",
-        f"  rank  lab             |mean|      mean  {_mark_heading(planted)}".rstrip(),
-    ]
-    for rank, row in labs.iterrows():
-        mark = _mark(planted, row["code"])
-        numbers = f"{row['mean_abs']:8.4f}  {row['mean']:+8.4f}"
-        lines.append(f"  {rank + 1:4d}  {printable(row['code']):12}  {numbers}  {mark}".rstrip())
-    return lines
-
-
-def _planted_lines(
-    codes: pd.DataFrame,
-    titles: dict[str, str],
-    planted: Planted,
-    areas: tuple[float | None, ...],
-    of_all: tuple[float | None, ...] | None,
-) -> list[str]:
-    names = ("risk codes above codes without effect", "protective codes below those", "planted labs above the others")
-    lines = ["What the deaths follow from, and how it ranks"]
-    for place, (name, area) in enumerate(zip(names, areas, strict=True)):
-        everyone = "" if of_all is None else f"  (no sample left out: {_number(of_all[place])})"
-        lines.append(f"  {name + ':':40} AUROC {_number(area)}{everyone}")
-    lines += _code_table(codes[codes["code"].map(planted.weight) != 0], titles, planted)
-    pairs = ", ".join(f"{one} × {other} {weight:+.1f}" for (one, other), weight in planted.interactions.items())
-    return [*lines, f"  interactions: {pairs}"]
-
-
-def _misscaled(samples: pd.DataFrame) -> np.ndarray:
-    columns = ("output", "baseline_output", "convergence_delta")
-    return misscaled(*(samples[name].to_numpy() for name in columns))
-
-
-def _change(samples: pd.DataFrame) -> np.ndarray:
-    return (samples["output"] - samples["baseline_output"]).to_numpy(dtype=np.float64)
-
-
-def _completeness_lines(samples: pd.DataFrame, facts: Facts) -> list[str]:
-    delta = samples["convergence_delta"].to_numpy(dtype=np.float64)
-    complete = np.abs(delta) <= TOLERANCE * np.abs(_change(samples))
-    share = f"  {complete.mean():.1%} of samples are complete to {TOLERANCE:.0%}; "
+def _completeness_lines(found: Completeness, facts: Facts) -> list[str]:
+    share = f"  {found.complete:.1%} of samples are complete to {TOLERANCE:.0%}; "
     lines = ["Completeness"]
     if facts.rules == "complete":
         lines.append(f'{share}rules="complete" scales nothing')
     else:
         lines += [
             f'{share}rules="{facts.rules}" then scales each until it is',
-            f"  {_misscaled(samples).mean():.1%} were scaled by a negative factor or by more than "
-            f"{LARGEST_FACTOR:g}; the ranks leave them out",
+            f"  {found.misscaled:.1%} were scaled by a negative factor or by more than {LARGEST_FACTOR:g}; the ranks "
+            "leave them out",
         ]
     if facts.failures:
         lines.append(f"  {facts.failures:,} sample(s) could not be attributed; failures.parquet says why")
     return lines
+
+
+def _code_lines(codes: pd.DataFrame, described: bool, facts: Facts) -> list[str]:
+    if codes.empty:
+        return ["Codes", f"  none is carried by {MIN_SAMPLES} samples or more: nothing to rank"]
+    against = "the unknown code" if facts.baseline == "unk" else "their removal"
+    lines = [
+        f"Codes, by mean attribution in logits, against {against}",
+        f"(the first {min(TOP, len(codes))} of {len(codes)} that {MIN_SAMPLES} samples or more carry)",
+        *_table(codes.head(TOP), ["code", "mean", "samples"], facts.planted, described),
+    ]
+    if not described:
+        lines.append("  (no titles: d_icd_diagnoses and d_icd_procedures were not found)")
+    return lines
+
+
+def _lab_lines(labs: pd.DataFrame, planted: Planted | None) -> list[str]:
+    if labs.empty:
+        return ["Labs", f"  none is measured in {MIN_SAMPLES} samples or more: nothing to rank"]
+    heading = "Labs, by mean absolute attribution (both high and low values may matter)"
+    return [heading, *_table(labs, ["code", "mean |a|", "mean"], planted)]
+
+
+def _planted_lines(
+    codes: pd.DataFrame, areas: Sequence[float | None], of_all: Sequence[float | None] | None, planted: Planted
+) -> list[str]:
+    names = ("risk codes above codes without effect", "protective codes below those", "planted labs above the others")
+    lines = ["What the deaths follow from, and how it ranks"]
+    for place, (name, area) in enumerate(zip(names, areas, strict=True)):
+        everyone = "" if of_all is None else f"  (no sample left out: {_number(of_all[place])})"
+        lines.append(f"  {name + ':':40} AUROC {_number(area)}{everyone}")
+    known = codes[codes["code"].map(planted.weight) != 0]
+    lines += _table(known, ["code", "mean", "samples"], planted, described=True)
+    pairs = ", ".join(f"{one} × {other} {weight:+.1f}" for (one, other), weight in planted.interactions.items())
+    return [*lines, f"  interactions: {pairs}"]
+
+
+def _table(rows: pd.DataFrame, columns: list[str], planted: Planted | None, described: bool = False) -> list[str]:
+    """Lines of a table, with the weights that were planted, if any: a real hospital has none."""
+    names = ["rank", *columns, *(["planted"] if planted is not None else []), *(["description"] if described else [])]
+    weights = {code: planted.weight(code) if planted is not None else 0.0 for code in rows["code"]}
+    more: dict[str, Column] = {
+        "rank": lambda row: str(row.rank),
+        "planted": lambda row: f"{weights[row.code]:+.1f}" if weights[row.code] else "",
+    }
+    lines = io.StringIO()
+    Console(file=lines, width=WIDTH - 2).print(table(rows, names, more))
+    return [f"  {line.rstrip()}" for line in lines.getvalue().rstrip("\n").split("\n")]
 
 
 def _speed_lines(speed: Speed) -> list[str]:
@@ -305,15 +261,3 @@ def _file_lines(folder: Path, shown_at: Path) -> list[str]:
     if (folder / "hospital").is_dir():
         lines.append(f"  {shown_at / 'hospital'}")
     return ["Files (times in days, lab values in the laboratory's units)", *lines]
-
-
-def _mark_heading(planted: Planted | None) -> str:
-    return "" if planted is None else "planted  "
-
-
-def _mark(planted: Planted | None, name: str) -> str:
-    """The column that tells planted weights, which a real hospital has not."""
-    if planted is None:
-        return ""
-    weight = planted.weight(name)
-    return f"{weight:+7.1f}  " if weight else " " * 9

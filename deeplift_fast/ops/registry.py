@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from deeplift_fast.errors import BackendWarning
 from deeplift_fast.ops import naive
@@ -173,20 +172,7 @@ def _define() -> None:
         torch.library.register_fake(f"{NAMESPACE}::{name}", fake(OPS[name]), lib=_library)
 
 
-def _vmap_secant(
-    info: Any, in_dims: tuple[int | None, ...], x: Tensor, x0: Tensor, function: str, variant: str
-) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
-    def batched(tensor: Tensor, dim: int | None) -> Tensor:
-        if dim is None:
-            return tensor.expand(info.batch_size, *tensor.shape)
-        return tensor.movedim(dim, 0)
-
-    op = getattr(torch.ops, NAMESPACE).secant
-    return op(batched(x, in_dims[0]), batched(x0, in_dims[1]), function, variant), (0, 0, 0)
-
-
 _define()
 _load_cpp()
 _register_triton()
-torch.library.register_vmap(f"{NAMESPACE}::secant", _vmap_secant, lib=_library)
 FUNCTIONS = {op: checked(function) for op, function in naive.FUNCTIONS.items()}

@@ -1,8 +1,8 @@
-"""How complete a cohort's attributions are, in bounded memory."""
+"""How complete a cohort's attributions are, and how far they cancel."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +33,7 @@ class Completeness:
         parts: number of parts finished.
         parts_in_all: number of parts of the finished cohort; `None` if nobody knows.
         median_cancellation: median of `Σ|attribution| / |output − baseline output|`, infinite where half of the samples
-            have no change in output; see `deeplift_fast.report.cancellation`.
+            have no change in output; see :func:`cancellation`.
         p90_cancellation: its 90th percentile.
 
     Shares, medians, percentile and maximum are NaN where there is no sample.
@@ -112,55 +112,38 @@ class Totals:
         )
 
 
-def completeness(folder: CohortFolder) -> Totals:
-    """The totals of a folder, before any part is added."""
-    return Totals(folder)
+def cancellation(samples: pa.Table, sizes: np.ndarray) -> np.ndarray:
+    """How far each sample's contributions cancel: `Σ|attribution| / |output − baseline output|`, float32.
 
-
-def streaming_median(pieces: Callable[[], Iterable[np.ndarray]]) -> float:
-    """The exact median of float32 numbers that are never held together; see :func:`streaming_quantiles`."""
-    return streaming_quantiles(pieces, (0.5,))[0]
-
-
-def streaming_quantiles(pieces: Callable[[], Iterable[np.ndarray]], shares: Sequence[float]) -> list[float]:
-    """Exact quantiles of float32 numbers that are never held together, interpolated linearly as NumPy does.
-
-    The bits of floats that are not negative sort as the floats do: one pass finds the upper 16 bits of the numbers that
-    are looked for, a second one the lower 16.
+    A sample in which nothing changed and nothing was attributed has no ratio and is left out.
 
     Args:
-        pieces: called twice; float32 arrays of numbers ≥ 0, alike both times.
-        shares: which quantiles, each in [0, 1].
-
-    Returns:
-        One number for each share; NaN of no numbers.
+        samples: `output` and `baseline_output` of a part's samples.
+        sizes: `Σ|attribution|` of each, `[samples]`.
     """
-    upper = np.zeros(1 << 16, dtype=np.int64)
-    for piece in pieces():
-        upper += np.bincount(_bits(piece) >> 16, minlength=1 << 16)
-    total = int(upper.sum())
-    if not total:
-        return [float("nan")] * len(shares)
-    places = [share * (total - 1) for share in shares]
-    ranks = {rank for place in places for rank in (math.floor(place), math.ceil(place))}
-    before = np.r_[0, np.cumsum(upper)]
-    buckets = {rank: int(np.searchsorted(before, rank, side="right")) - 1 for rank in ranks}
-    lower = {bucket: np.zeros(1 << 16, dtype=np.int64) for bucket in buckets.values()}
-    for piece in pieces():
-        bits = _bits(piece)
-        for bucket, counts in lower.items():
-            counts += np.bincount(bits[bits >> 16 == bucket] & 0xFFFF, minlength=1 << 16)
-    found = {}
-    for rank, bucket in buckets.items():
-        low = int(np.searchsorted(np.cumsum(lower[bucket]), rank - before[bucket], side="right"))
-        found[rank] = float(np.array([bucket << 16 | low], dtype=np.uint32).view(np.float32)[0])
-    return [_between(found[math.floor(place)], found[math.ceil(place)], place % 1) for place in places]
+    change = samples["output"].to_numpy().astype(np.float64) - samples["baseline_output"].to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        found = (sizes / np.abs(change)).astype(np.float32)
+    return found[~np.isnan(found)]
 
 
-def _between(low: float, high: float, share: float) -> float:
-    return low if low == high or not share else low * (1 - share) + high * share  # either may be infinite
+def quantiles(file: BinaryIO, *shares: float) -> list[float]:
+    """The quantiles at `shares` of the numbers in a file; NaN if there are none.
 
+    They are interpolated linearly, as NumPy's, but between two infinite numbers lies an infinite one, not NaN.
 
-def _bits(numbers: np.ndarray) -> np.ndarray:
-    # + 0 turns a negative zero into a positive one.
-    return (numbers.astype(np.float32) + np.float32(0)).view(np.uint32).astype(np.int64)
+    Args:
+        file: float32 numbers, which are sorted where they lie, so that memory need not hold them all.
+        shares: which quantiles, each in [0, 1].
+    """
+    file.flush()
+    if not file.tell():
+        return [math.nan] * len(shares)
+    numbers = np.memmap(file, np.float32, "r+")
+    numbers.sort()
+    places = np.array(shares) * (len(numbers) - 1)
+    low, high = (numbers[place.astype(int)].astype(np.float64) for place in (np.floor(places), np.ceil(places)))
+    with np.errstate(invalid="ignore"):
+        between = low * (1 - places % 1) + high * (places % 1)
+    found: list[float] = np.where((low == high) | (places % 1 == 0), low, between).tolist()
+    return found

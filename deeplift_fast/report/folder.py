@@ -3,36 +3,24 @@
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deeplift_fast.cohort import differences
 from deeplift_fast.cohort.failures import MOST_BYTES as MOST_FAILURES
 from deeplift_fast.cohort.failures import NAME as FAILURES
-from deeplift_fast.cohort.manifest_content import (
-    MOST_BYTES,
-    check_files,
-    check_identity,
-    check_parts,
-    file_name,
-    is_count,
-    parsed,
-    quoted,
-)
+from deeplift_fast.cohort.manifest import NAME as MANIFEST
+from deeplift_fast.cohort.manifest import Manifest, read
+from deeplift_fast.cohort.manifest_content import file_name, is_count, quoted
 from deeplift_fast.cohort.store import open_store
 from deeplift_fast.cohort.versions import whole_version
 from deeplift_fast.errors import CohortError, SummaryError
 
-MANIFEST = "manifest.json"
-
 BATCH_ROWS = 1 << 17
 """Attribution rows held at a time."""
-
-_NEEDED = {"identity", "parts", "total"}
 
 
 class CohortFolder:
@@ -56,30 +44,29 @@ class CohortFolder:
                 f"{self.out} cannot be opened ({error}); give a folder, or a URL that fsspec knows"
             ) from error
         self.manifest = self._read_manifest()
-        self.parts = tuple(sorted(map(int, self.manifest["parts"])))
+        self.parts = tuple(sorted(self.manifest.parts))
         """Numbers of the finished parts."""
 
     @property
     def rules(self) -> str:
         """The rule set."""
-        return str(self.manifest["identity"]["interpreter"]["rules"])
+        return str(self.manifest.identity["interpreter"]["rules"])
 
     @property
     def baseline(self) -> str:
         """What its contributions are relative to."""
-        return str(self.manifest["identity"].get("baseline", "unknown"))
+        return str(self.manifest.identity.get("baseline", "unknown"))
 
     @property
     def prediction_difference(self) -> dict[str, Any] | None:
         """How far what the model says is from what is explained, as the manifest has it."""
-        found: dict[str, Any] | None = self.manifest.get("prediction_difference")
-        return found
+        return self.manifest.prediction_difference
 
     @property
     def expected(self) -> int | None:
         """How many parts the finished cohort will have; `None` while nobody knows (a stream of batches)."""
-        total = self.manifest["total"]
-        return None if total is None else -(-int(total) // int(self.manifest["identity"]["part_samples"]))
+        total = self.manifest.total
+        return None if total is None else -(-total // int(self.manifest.identity["part_samples"]))
 
     def samples(self, part: int, columns: Sequence[str]) -> pa.Table:
         """Columns of a part's samples; the file is read and its checksum verified each time.
@@ -115,12 +102,13 @@ class CohortFolder:
             raise SummaryError(str(error)) from error
         except ValueError as error:
             raise self._damaged(FAILURES) from error
-        if table is None and any(map(self._failed, self.parts)):
+        failed = {number: part.failures for number, part in self.manifest.parts.items()}
+        if table is None and any(failed.values()):
             raise self._missing(FAILURES, f"though {MANIFEST} says that samples failed")
         if table is None:
             return {}
         counts = Counter(table["part"].to_pylist())
-        if any(self._failed(part) not in (None, counts[part]) for part in self.parts):
+        if any(counts[part] != count for part, count in failed.items()):
             raise self._damaged(FAILURES)
         counted = table.filter(pa.compute.is_in(table["part"], pa.array(self.parts, pa.int32())))
         found = counted["reason"].value_counts().to_pylist()
@@ -129,23 +117,18 @@ class CohortFolder:
     def is_current(self) -> bool:
         """Whether the manifest says the same of these parts: a run may have begun anew, or gone beyond a limit."""
         try:
-            now = self._read_manifest()["parts"]
+            now = self._read_manifest().parts
         except SummaryError:
             return False
-        return all(now.get(str(part)) == self.manifest["parts"][str(part)] for part in self.parts)
-
-    def _failed(self, part: int) -> int | None:
-        """How many samples of a part failed, as the manifest says; `None` where it does not."""
-        count: int | None = self.manifest["parts"][str(part)].get("failures")
-        return count
+        return all(now.get(number) == part for number, part in self.manifest.parts.items())
 
     def _content(self, name: str, part: int) -> bytes:
         """What a file of a part holds, which is what the manifest says that was written."""
-        about = self.manifest["parts"][str(part)].get("files", {}).get(name)
+        about = self.manifest.parts[part].files.get(name)
         if about is None:
             raise self._missing(name, f"and {MANIFEST} does not name it, though it names part {part}")
         try:
-            if about.get("bytes") not in (None, self._store.size(name)):
+            if about["bytes"] != self._store.size(name):
                 self._store.open(name).close()  # raises where there is none
                 raise self._damaged(name)
             with self._store.open(name) as file:
@@ -154,7 +137,7 @@ class CohortFolder:
             raise self._missing(name, f"though {MANIFEST} names it") from error
         except CohortError as error:
             raise SummaryError(str(error)) from error
-        if about.get("sha256") not in (None, hashlib.sha256(content).hexdigest()):
+        if about["sha256"] != hashlib.sha256(content).hexdigest():
             raise self._damaged(name)
         return content
 
@@ -166,33 +149,23 @@ class CohortFolder:
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise self._damaged(name) from error
 
-    def _read_manifest(self) -> dict[str, Any]:
-        """The manifest, or its other version where it is being written."""
+    def _read_manifest(self) -> Manifest:
         try:
-            manifest = whole_version(self._store, MANIFEST, MOST_BYTES, self._checked)
+            manifest = read(self._store)
+            if manifest is not None:
+                _check(manifest)
         except CohortError as error:
             raise SummaryError(str(error)) from error
+        except ValueError as error:
+            raise SummaryError(
+                f"{self._store.shown}/{MANIFEST} cannot be read as a cohort's manifest ({error}); accepted: one that "
+                "this version of `deeplift-fast run` or attribute_cohort wrote"
+            ) from error
         if manifest is None:
             raise SummaryError(
                 f"{self.out} holds no {MANIFEST}; accepted: the folder that `deeplift-fast run --out` or "
                 "attribute_cohort wrote, finished or not"
             )
-        return manifest
-
-    def _checked(self, content: bytes) -> dict[str, Any]:
-        path = f"{self._store.shown}/{MANIFEST}"
-        try:
-            manifest = parsed(content)
-        except ValueError as error:
-            raise SummaryError(f"{path} cannot be read ({error}); is it a cohort's?") from error
-        if not manifest.keys() >= _NEEDED:
-            raise SummaryError(f"{path} is not a cohort's manifest: it lacks one of {', '.join(sorted(_NEEDED))}")
-        try:
-            _check(manifest)
-        except ValueError as error:
-            raise SummaryError(
-                f"{path} is not a cohort's manifest: its fields have other types or values ({error})"
-            ) from error
         return manifest
 
     def _missing(self, name: str, why: str) -> SummaryError:
@@ -234,16 +207,10 @@ def _failures(content: bytes) -> pa.Table:
         raise ValueError(str(error)) from error
 
 
-def _check(manifest: Mapping[str, Any]) -> None:
-    """Raise ValueError unless the fields that are looked at have their types."""
-    identity, total = manifest["identity"], manifest["total"]
-    check_identity(identity)
-    if total is not None and not is_count(total):
-        raise ValueError(f"total is {quoted(total)}")
-    if not is_count(identity.get("part_samples"), 1):
-        raise ValueError(f"part_samples is {quoted(identity.get('part_samples'))}")
-    interpreter = identity.get("interpreter")
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError unless the identity has what a report names."""
+    if not is_count(manifest.identity.get("part_samples"), 1):
+        raise ValueError(f"part_samples is {quoted(manifest.identity.get('part_samples'))}")
+    interpreter = manifest.identity.get("interpreter")
     if not isinstance(interpreter, dict) or not isinstance(interpreter.get("rules"), str):
         raise ValueError("interpreter has no rules")
-    differences.check(manifest.get("prediction_difference"))
-    check_parts(manifest["parts"], lambda number, part: check_files(number, part.get("files", {})))

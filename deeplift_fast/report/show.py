@@ -1,6 +1,6 @@
 """A summary as tables on a terminal: aggregates, never one patient's data."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,6 +11,9 @@ from rich.text import Text
 from deeplift_fast.printable import printable
 from deeplift_fast.report.completeness import LARGEST_FACTOR, TOLERANCE, Completeness
 from deeplift_fast.report.summary import Summary
+
+Column = Callable[[Any], str | Text]
+"""What a row, as a named tuple, has in a column."""
 
 MIN_SAMPLES = 10
 
@@ -49,7 +52,10 @@ def show(
                     Text(f"{_place(kind, grouping, group)}: none is carried by {min_samples} samples or more")
                 )
                 continue
-            console.print(_table(rows, _heading(kind, grouping, group, len(rows), sort), described))
+            columns = [name for name in COLUMNS if described or name != "description"]
+            shown = table(rows, columns)
+            shown.title = Text(_heading(kind, grouping, group, len(rows), sort), style="bold")
+            console.print(shown)
     console.print()
     for note in _notes(summary):
         console.print(Text(f"Note: {printable(note)}."))
@@ -111,29 +117,46 @@ def _place(kind: str, grouping: str, group: str) -> str:
     return _KINDS[kind] if grouping == "overall" else f"{_KINDS[kind]}, {printable(grouping)} = {printable(group)}"
 
 
-def _table(rows: pd.DataFrame, heading: str, described: bool) -> Table:
-    table = Table(title=Text(heading, style="bold"), title_justify="left", box=None, pad_edge=False)
-    for name in ("feature", "code"):
-        table.add_column(name, no_wrap=True)
-    for name in ("count", "samples", "mean", "95 % interval", "mean |a|", "positive"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if described:
-        table.add_column("description")  # the one column that gives way where a terminal is narrow
+def table(rows: pd.DataFrame, columns: Sequence[str], more: Mapping[str, Column] | None = None) -> Table:
+    """Rows of a summary's table as they are shown.
+
+    Args:
+        rows: some of :attr:`Summary.table`.
+        columns: which columns, by their names in `COLUMNS` or `more`.
+        more: further columns: by name, what a row has there.
+    """
+    known = {**COLUMNS, **(more or {})}
+    shown = Table(title_justify="left", box=None, pad_edge=False)
+    for name in columns:
+        left = name in ("feature", "code", "description")
+        # The description is the one column that gives way where a terminal is narrow.
+        shown.add_column(name, justify="left" if left else "right", no_wrap=name != "description")
     for row in rows.itertuples(index=False):
-        table.add_row(*_cells(row), *([_description(row)] if described else []))
-    return table
+        shown.add_row(*(known[name](row) for name in columns))
+    return shown
 
 
-def _cells(row: Any) -> list[str | Text]:
-    ends = "too few patients" if pd.isna(row.low) else f"{row.low:+.3g} … {row.high:+.3g}"
-    numbers = [f"{row.count:,}", f"{row.samples:,}", f"{row.mean:+.3g}", ends]
-    names = [Text(printable(name)) for name in (row.feature, row.code)]
-    return [*names, *numbers, f"{row.mean_abs:.3g}", f"{row.share_positive:.0%}"]
+def _interval(row: Any) -> str:
+    return "too few patients" if pd.isna(row.low) else f"{row.low:+.3g} … {row.high:+.3g}"
 
 
 def _description(row: Any) -> Text:
     known = printable(row.description or "")
     return Text(f"(?) {known}" if row.ambiguous else known, no_wrap=True, overflow="ellipsis")
+
+
+COLUMNS: dict[str, Column] = {
+    "feature": lambda row: Text(printable(row.feature)),
+    "code": lambda row: Text(printable(row.code)),
+    "count": lambda row: f"{row.count:,}",
+    "samples": lambda row: f"{row.samples:,}",
+    "mean": lambda row: f"{row.mean:+.3g}",
+    "95 % interval": _interval,
+    "mean |a|": lambda row: f"{row.mean_abs:.3g}",
+    "positive": lambda row: f"{row.share_positive:.0%}",
+    "description": _description,
+}
+"""What a row has in each column."""
 
 
 def _notes(summary: Summary) -> Iterator[str]:

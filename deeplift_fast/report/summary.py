@@ -1,5 +1,6 @@
 """A cohort's summary: how complete it is, and which codes and values moved the output."""
 
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +12,9 @@ import pandas as pd
 
 from deeplift_fast.errors import SummaryError
 from deeplift_fast.report.bootstrap import REPLICATES
-from deeplift_fast.report.cancellation import Kept, ratios
-from deeplift_fast.report.completeness import COLUMNS, Completeness, completeness
+from deeplift_fast.report.completeness import COLUMNS, Completeness, Totals, cancellation, quantiles
 from deeplift_fast.report.folder import CohortFolder
-from deeplift_fast.report.grouping import EVERYONE, MOST_GROUPS, UNLISTED, ByLabel, Cut, Grouping
+from deeplift_fast.report.grouping import EVERYONE, MOST_GROUPS, UNLISTED, ByLabel, Cut
 from deeplift_fast.report.statistics import Statistics
 from deeplift_fast.report.titles import Titles
 
@@ -74,7 +74,7 @@ class Summary:
 
 def summarise(
     out: str | Path,
-    by: Sequence[Grouping] = (),
+    by: Sequence[Cut] = (),
     mimic_root: str | Path | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
@@ -82,12 +82,12 @@ def summarise(
     """Summarises a finished or a running cohort.
 
     Reads each finished part once and verifies its checksums: memory holds one part's files as they are, its samples,
-    some rows of its attributions, and sums for each group and code (see `deeplift_fast.report.statistics`). Of more
-    than a million samples two numbers each go to temporary files.
+    some rows of its attributions, and sums for each group and code (see `deeplift_fast.report.statistics`). Two
+    numbers of each sample, 8 bytes, go to temporary files.
 
     Args:
         out: the cohort's folder, a path or an fsspec URL.
-        by: groupings beside "overall" and "label", as `deeplift_fast.report.grouping.read_grouping` makes them.
+        by: groupings beside "overall" and "label", such as `deeplift_fast.report.grouping.read_grouping` makes.
         mimic_root: folder of a MIMIC-IV release whose dictionaries describe the codes.
         replicates: replicates of the bootstrap over patients.
         seed: seed of the bootstrap.
@@ -111,20 +111,18 @@ def summarise(
     raise SummaryError(f"{out} is being written anew, faster than it is read; try again when the run is further on")
 
 
-def _summarised(
-    folder: CohortFolder, by: Sequence[Grouping], titles: Titles | None, replicates: int, seed: int
-) -> Summary:
+def _summarised(folder: CohortFolder, by: Sequence[Cut], titles: Titles | None, replicates: int, seed: int) -> Summary:
     """The summary of a folder, of which parts may change meanwhile."""
-    totals, labels = completeness(folder), ByLabel()
+    totals, labels = Totals(folder), ByLabel()
     groupings: list[Cut] = [EVERYONE, labels, *by]
     statistics = Statistics(groupings, replicates, seed)
     columns = sorted(statistics.columns().union(COLUMNS))
-    with Kept() as deltas, Kept() as cancellations:
+    with tempfile.TemporaryFile() as deltas, tempfile.TemporaryFile() as ratios:
         for part in folder.parts:
             samples = folder.samples(part, columns).sort_by("sample")
-            deltas.add(totals.add(samples))
-            cancellations.add(ratios(samples, statistics.add(folder, part, samples)))
-        found = totals.found(*deltas.quantiles(0.5), *cancellations.quantiles(0.5, 0.9))
+            deltas.write(totals.add(samples))
+            ratios.write(cancellation(samples, statistics.add(folder, part, samples)))
+        found = totals.found(*quantiles(deltas, 0.5), *quantiles(ratios, 0.5, 0.9))
     table = _ordered(statistics.table(), groupings)
     several = table["target"].nunique() > 1
     if statistics.targets > MOST_GROUPS:
@@ -132,7 +130,7 @@ def _summarised(
     unmet = _unmet(by, table)
     table = _by_target(table) if several else table.drop(columns="target")
     notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if labels.too_many else []
-    notes += [f"no sample's {' or '.join(grouping.keys)} is in the file of {grouping.name}" for grouping in unmet]
+    notes += [f"no sample's {' or '.join(grouping.columns)} is in the file of {grouping.name}" for grouping in unmet]
     notes += _target_notes(statistics.targets)
     if titles is not None:
         notes += _describe(table, titles)
@@ -183,7 +181,7 @@ def _target_notes(targets: int) -> list[str]:
     return []
 
 
-def _unmet(by: Sequence[Grouping], table: pd.DataFrame) -> list[Grouping]:
+def _unmet(by: Sequence[Cut], table: pd.DataFrame) -> list[Cut]:
     """The groupings whose file lists none of the samples."""
     groups = {grouping.name: set(table.loc[table["grouping"] == grouping.name, "group"]) for grouping in by}
     return [grouping for grouping in by if groups[grouping.name] == {UNLISTED}]

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplift_fast.cohort.part_tables import BatchRows, Texts, part_tables
+from deeplift_fast.cohort.rows import FeatureRows
 from deeplift_fast.cohort.store import LocalStore
-from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES, FeatureRows
+from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES
 
 COLUMNS = ("target", "output", "baseline_output", "probability", "label", "convergence_delta")
 

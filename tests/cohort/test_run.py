@@ -13,25 +13,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from batch_tables import batch_tables
 from cohort_cases import SECRETS, cohort, contents, manifest, raw, run, spoiled, table
 from pyhealth.datasets import get_dataloader
 
 from deeplift_fast import DeepLift
-from deeplift_fast.cohort import ATTRIBUTIONS, SAMPLES, CohortError, attribute_cohort, attributions_table, samples_table
+from deeplift_fast.cohort import ATTRIBUTIONS, SAMPLES, CohortError, attribute_cohort
 from deeplift_fast.features import read_features
 
 
 def one_by_one(model, data, rules="rescale"):
     """The tables of each sample attributed alone."""
     interpreter = DeepLift(model, rules=rules)
-    samples, attributions = [], []
+    tables = []
     for i, batch in enumerate(get_dataloader(data, 1)):
         found = interpreter.explain(**batch)
         logits = interpreter.own_logits(read_features(model, batch, True), batch, 1)
-        probability = logits.softmax(-1)[0, found.target] if model.mode == "multiclass" else None
-        samples.append(samples_table(model, batch, found, i, probability))
-        attributions.append(attributions_table(model, batch, found.contributions, i))
-    return pa.concat_tables(samples), pa.concat_tables(attributions)
+        each = logits.softmax(-1) if model.mode == "multiclass" else logits.sigmoid()
+        probability = None if model.mode == "regression" else each[0, found.target]
+        tables.append(batch_tables(model, batch, found, i, probability))
+    return tuple(pa.concat_tables(each) for each in zip(*tables, strict=True))
 
 
 def assert_same_rows(got, expected, numeric):
@@ -57,14 +58,25 @@ def test_rows_are_those_of_samples_attributed_one_by_one(kind, budget, tmp_path)
     )
 
 
-def test_a_multiclass_model_has_the_probability_of_its_target(tmp_path):
-    samples = [each | {"label": i % 3} for i, each in enumerate(raw())]
-    data, model = cohort("MLP", label="multiclass", samples=samples)
+LABELS = {
+    "binary": lambda i: i % 2,
+    "multiclass": lambda i: i % 3,
+    "multilabel": lambda i: [["x", "y"], ["z"], ["y"]][i % 3],
+    "regression": float,
+}
+
+
+@pytest.mark.parametrize("mode", LABELS)
+def test_samples_have_the_probability_and_the_label_of_their_target(mode, tmp_path):
+    samples = [each | {"label": LABELS[mode](i)} for i, each in enumerate(raw())]
+    data, model = cohort("MLP", label=mode, samples=samples)
     run(model, data, tmp_path)
     expected, _ = one_by_one(model, data)
     got = table(tmp_path, "samples")
     assert got["target"].to_pylist() == expected["target"].to_pylist()
     np.testing.assert_allclose(got["probability"].to_numpy(), expected["probability"].to_numpy(), rtol=1e-5)
+    assert got["label"].to_pylist() == expected["label"].to_pylist()
+    assert got["probability"].null_count == (23 if mode == "regression" else 0)
 
 
 def test_a_part_holds_its_samples_in_order(tmp_path):

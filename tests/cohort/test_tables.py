@@ -1,11 +1,9 @@
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
+from batch_tables import batch_tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyhealth.datasets.utils import collate_fn_dict_with_padding
@@ -19,7 +17,7 @@ from pyhealth.processors import (
 from torch import nn
 
 from deeplift_fast.attribution import Attribution
-from deeplift_fast.cohort import ATTRIBUTIONS, SAMPLES, CohortWriter, attributions_table, samples_table
+from deeplift_fast.cohort import ATTRIBUTIONS, SAMPLES
 
 
 class Model(nn.Module):
@@ -40,6 +38,14 @@ def found(contributions, target=None):
     output = torch.arange(1.0, size + 1)
     target = torch.zeros(size, dtype=torch.int64) if target is None else target
     return Attribution(contributions, torch.full((size,), 0.25), output, output / 2, target)
+
+
+def attributions_of(model, batch, contributions, **given):
+    return batch_tables(model, batch, found(contributions), **given)[1]
+
+
+def samples_of(model, batch, found, **given):
+    return batch_tables(model, batch, found, **given)[0]
 
 
 RAW = [
@@ -78,23 +84,20 @@ def stagenet():
 
 def test_every_real_token_and_value_has_its_row_and_padding_has_none(stagenet):
     model, batch, contributions = stagenet
-    table = attributions_table(model, batch, contributions, first_sample=5, dimensions={"labs": ["Na", "K"]})
+    table = attributions_of(model, batch, contributions, first_sample=5, dimensions={"labs": ["Na", "K"]})
     assert table.schema.equals(ATTRIBUTIONS)
     rows = [tuple(row.values()) for row in table.to_pylist()]
-    assert rows[:4] == [
+    assert [(*row[:9], round(row[9], 6)) for row in rows] == [
         (5, "p1", "v1", "codes", 0, 0, "A", 0.0, None, 1.0),
         (5, "p1", "v1", "codes", 0, 1, "B", 0.0, None, 2.0),
         (5, "p1", "v1", "codes", 1, 0, "C", 5.0, None, 3.0),
-        (6, "p2", "v2", "codes", 0, 0, "B", 0.0, None, 5.0),
-    ]
-    labs = [(*row[:9], round(row[9], 6)) for row in rows[4:]]
-    assert labs == [
         (5, "p1", "v1", "labs", 0, 0, "Na", 0.5, 1.0, 0.1),
-        (5, "p1", "v1", "labs", 0, 1, "K", 0.5, 0.0, 0.2),  # a gap that the processor filled with 0
+        (5, "p1", "v1", "labs", 0, 1, "K", 0.5, None, 0.2),  # a gap that the processor filled with 0
         (5, "p1", "v1", "labs", 1, 0, "Na", 1.5, 1.0, 0.3),  # and one that it filled forward
         (5, "p1", "v1", "labs", 1, 1, "K", 1.5, 4.0, 0.4),
         (5, "p1", "v1", "labs", 2, 0, "Na", 2.5, 3.0, 0.5),
-        (5, "p1", "v1", "labs", 2, 1, "K", 2.5, 0.0, 0.6),
+        (5, "p1", "v1", "labs", 2, 1, "K", 2.5, None, 0.6),  # a 0 that no flag tells from a gap
+        (6, "p2", "v2", "codes", 0, 0, "B", 0.0, None, 5.0),
         (6, "p2", "v2", "labs", 0, 0, "Na", 0.25, 7.0, 0.7),
         (6, "p2", "v2", "labs", 0, 1, "K", 0.25, 8.0, 0.8),
     ]
@@ -102,30 +105,33 @@ def test_every_real_token_and_value_has_its_row_and_padding_has_none(stagenet):
 
 def test_samples_have_one_row_each(stagenet):
     model, batch, contributions = stagenet
-    table = samples_table(model, batch, found(contributions), first_sample=5)
+    probability = torch.tensor([0.5, 0.75])
+    table = samples_of(model, batch, found(contributions), first_sample=5, probability=probability)
     assert table.schema.equals(SAMPLES)
     assert [tuple(row.values()) for row in table.drop(["probability"]).to_pylist()] == [
         (5, "p1", "v1", 0, 1.0, 0.5, 1.0, 0.25),
         (6, "p2", "v2", 0, 2.0, 1.0, 0.0, 0.25),
     ]
-    np.testing.assert_allclose(table["probability"], 1 / (1 + np.exp([-1.0, -2.0])), rtol=1e-6)
+    assert table["probability"].to_pylist() == [0.5, 0.75]
 
 
 def test_what_the_batch_lacks_is_null(stagenet):
     model, batch, contributions = stagenet
     batch = {key: value for key, value in batch.items() if key not in ("visit_id", "label")}
-    samples = samples_table(model, batch, found(contributions))
+    samples = samples_of(model, batch, found(contributions))
     assert samples["visit_id"].null_count == samples["label"].null_count == 2
-    rows = attributions_table(model, batch, contributions)
+    rows = attributions_of(model, batch, contributions)
     assert rows["visit_id"].null_count == len(rows)
     assert rows["code"].null_count == 8  # dimensions without names
 
 
-def test_values_can_be_recorded_in_other_units_and_nan_is_null(stagenet):
+def test_values_are_recorded_in_the_units_that_the_processor_knows(stagenet, monkeypatch):
     model, batch, contributions = stagenet
-    values = (batch["labs"][1] * 100).masked_fill(batch["labs"][1] == 0, float("nan"))
-    rows = attributions_table(model, batch, contributions, values={"labs": values}).to_pylist()
-    assert [row["value"] for row in rows[4:]] == [100.0, None, 100.0, 400.0, 300.0, None, 700.0, 800.0]
+    processor = model.dataset.input_processors["labs"]
+    monkeypatch.setattr(processor, "in_units", lambda values: values * 100, raising=False)
+    rows = attributions_of(model, batch, contributions).to_pylist()
+    values = [row["value"] for row in rows if row["feature"] == "labs"]
+    assert values == [100.0, None, 100.0, 400.0, 300.0, None, 700.0, 800.0]
 
 
 def test_features_without_steps_or_without_slots():
@@ -139,14 +145,14 @@ def test_features_without_steps_or_without_slots():
         "numbers": torch.tensor([[1.5, 2.5], [3.5, 4.5]]),
     }
     ones = {key: torch.ones(2, 2) for key in ("codes", "numbers")}
-    rows = attributions_table(model, batch, ones).to_pylist()
+    rows = attributions_of(model, batch, ones).to_pylist()
     places = [(row["sample"], row["feature"], row["step"], row["slot"], row["code"], row["time"]) for row in rows]
     assert places == [
         (0, "codes", 0, 0, "A", None),
         (0, "codes", 1, 0, "B", None),
-        (1, "codes", 0, 0, "<unk>", None),
         (0, "numbers", 0, 0, None, None),
         (0, "numbers", 0, 1, None, None),
+        (1, "codes", 0, 0, "<unk>", None),
         (1, "numbers", 0, 0, None, None),
         (1, "numbers", 0, 1, None, None),
     ]
@@ -159,7 +165,7 @@ def test_steps_of_deeper_nesting_are_counted_through():
     tokens = processor.process([[["A", "B"], ["C"]], [["B"]]])[None]
     assert tokens.shape == (1, 2, 2, 2)
     batch = {"patient_id": ["p"], "codes": tokens}
-    rows = attributions_table(Model({"codes": processor}), batch, {"codes": torch.ones(tokens.shape)}).to_pylist()
+    rows = attributions_of(Model({"codes": processor}), batch, {"codes": torch.ones(tokens.shape)}).to_pylist()
     assert [(row["step"], row["slot"], row["code"]) for row in rows] == [
         (0, 0, "A"),
         (0, 1, "B"),
@@ -173,27 +179,22 @@ def test_a_label_is_that_of_the_target(stagenet):
     target = torch.tensor([1, 0])
     multilabel = Model({}, mode="multilabel")
     labels = {"label": torch.tensor([[0.0, 1.0], [0.0, 1.0]])}
-    assert samples_table(multilabel, labels, found(contributions, target))["label"].to_pylist() == [1.0, 0.0]
-    multiclass = Model({}, mode="multiclass")
+    assert samples_of(multilabel, labels, found(contributions, target))["label"].to_pylist() == [1.0, 0.0]
     classes = {"label": torch.tensor([2, 1])}
-    chances = torch.tensor([0.5, 0.75])
-    table = samples_table(multiclass, classes, found(contributions, target), probability=chances)
+    table = samples_of(Model({}, mode="multiclass"), classes, found(contributions, target))
     assert table["label"].to_pylist() == [2.0, 1.0]
-    assert table["probability"].to_pylist() == [0.5, 0.75]
-    with pytest.raises(ValueError, match="probability="):
-        samples_table(multiclass, classes, found(contributions, target))
-    assert samples_table(Model({}, mode="regression"), {}, found(contributions))["probability"].null_count == 2
+    assert table["probability"].null_count == 2
 
 
 def test_what_does_not_fit_is_named(stagenet):
     model, batch, contributions = stagenet
     with pytest.raises(ValueError, match=r"contributions\['labs'\] has shape \(1, 3, 2\)"):
-        attributions_table(model, batch, contributions | {"labs": contributions["labs"][:1]})
+        attributions_of(model, batch, contributions | {"labs": contributions["labs"][:1]})
     with pytest.raises(ValueError, match=r"dimensions\['labs'\] has 1 name"):
-        attributions_table(model, batch, contributions, dimensions={"labs": ["Na"]})
+        attributions_of(model, batch, contributions, dimensions={"labs": ["Na"]})
     late = batch | {"codes": (batch["codes"][0][:, :1], batch["codes"][1])}
     with pytest.raises(ValueError, match=r"'codes': time has shape \(2, 1\)"):
-        attributions_table(model, late, contributions)
+        attributions_of(model, late, contributions)
 
 
 @settings(max_examples=30, deadline=None)
@@ -205,7 +206,7 @@ def test_rows_are_the_real_positions_and_keep_the_sums(samples, visits, slots, s
     tokens = torch.from_numpy(rng.integers(0, 9, (samples, visits, slots)) * rng.integers(0, 2, (samples, visits, 1)))
     batch = {"patient_id": [str(i) for i in range(samples)], "codes": (torch.rand(samples, visits), tokens)}
     contributions = torch.randn(tokens.shape)
-    table = attributions_table(Model({"codes": processor}), batch, {"codes": contributions})
+    table = attributions_of(Model({"codes": processor}), batch, {"codes": contributions})
     assert len(table) == int((tokens != 0).sum())
     got = np.bincount(table["sample"], table["attribution"], minlength=samples)
     np.testing.assert_allclose(got, (contributions * (tokens != 0)).sum((1, 2)), atol=1e-5)
@@ -213,50 +214,3 @@ def test_rows_are_the_real_positions_and_keep_the_sums(samples, visits, slots, s
     place = tuple(torch.tensor(table[name].to_pylist(), dtype=torch.int64) for name in ("sample", "step", "slot"))
     back[place] = torch.tensor([processor.code_vocab[code] for code in table["code"].to_pylist()], dtype=torch.int64)
     assert torch.equal(back, tokens)
-
-
-@pytest.mark.parametrize("group_rows", [1, 13, 1 << 18])
-def test_the_files_hold_what_the_tables_hold_however_they_are_cut(stagenet, tmp_path, group_rows):
-    model, batch, contributions = stagenet
-    names = {"labs": ["Na", "K"]}
-    with CohortWriter(tmp_path, names, group_rows) as writer:
-        for _ in range(3):
-            writer.write(model, batch, found(contributions))
-    assert writer.samples == 6
-    for name, schema, tables in (
-        ("samples", SAMPLES, [samples_table(model, batch, found(contributions), 2 * i) for i in range(3)]),
-        (
-            "attributions",
-            ATTRIBUTIONS,
-            [attributions_table(model, batch, contributions, 2 * i, names) for i in range(3)],
-        ),
-    ):
-        table = pq.read_table(tmp_path / f"{name}.parquet")
-        assert table.schema.equals(schema)
-        assert table.to_pylist() == pa.concat_tables(tables).to_pylist()
-    file = pq.ParquetFile(tmp_path / "attributions.parquet")
-    assert file.metadata.row_group(0).column(0).compression == "ZSTD"
-    groups = [set(file.read_row_group(i)["sample"].to_pylist()) for i in range(file.num_row_groups)]
-    assert sum(map(len, groups)) == 6  # no sample is split between row groups
-
-
-def test_the_files_say_what_contributions_are_relative_to(stagenet, tmp_path):
-    model, batch, contributions = stagenet
-    with CohortWriter(tmp_path) as writer:
-        for name in ("removed", "unk", "removed"):
-            writer.write(model, batch, replace(found(contributions), baseline=name))
-    for name in ("samples", "attributions"):
-        assert pq.read_metadata(tmp_path / f"{name}.parquet").metadata[b"deeplift_fast.baseline"] == b"removed; unk"
-
-
-def test_nothing_pending_is_written_after_an_error(stagenet, tmp_path):
-    model, batch, contributions = stagenet
-
-    def interrupted():
-        with CohortWriter(tmp_path) as writer:
-            writer.write(model, batch, found(contributions))
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert pq.read_metadata(tmp_path / "samples.parquet").num_rows == 0

@@ -1,8 +1,8 @@
-"""secant under autograd, torch.compile, torch.func.vmap and fake tensors."""
+"""secant under autograd, torch.compile, torch.func.grad and fake tensors."""
 
 import pytest
 import torch
-from torch.func import grad, jvp, vmap
+from torch.func import grad, jvp
 
 from deeplift_fast import ops
 
@@ -87,51 +87,6 @@ def test_compiling_tells_of_arguments_that_do_not_fit():
     compiled = torch.compile(lambda x, x0: ops.secant(x, x0, "relu"), fullgraph=True, backend="aot_eager")
     with pytest.raises(Exception, match="nothing is broadcast"):
         compiled(normal(2, 3), normal(1, 3))
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("in_dims", [(0, 0), (1, 1), (-1, -1), (0, 1), (2, 0)])
-def test_vmap_over_both(in_dims, variant):
-    x, x0 = normal(3, 3, 3), normal(3, 3, 3, seed=1)
-    found = vmap(lambda a, b: ops.secant(a, b, "tanh", variant), in_dims=in_dims)(x, x0)
-    assert_same(found, ops.secant(x.movedim(in_dims[0], 0), x0.movedim(in_dims[1], 0), "tanh", variant))
-
-
-@pytest.mark.parametrize("in_dims", [(0, None), (None, 0), (1, None), (None, -1)])
-def test_vmap_over_one(in_dims):
-    batched, single = normal(4, 4), normal(4, seed=1)
-    x, x0 = (single if dim is None else batched for dim in in_dims)
-    found = vmap(lambda a, b: ops.secant(a, b, "sigmoid"), in_dims=in_dims)(x, x0)
-    rows = [t.expand(4, 4) if dim is None else t.movedim(dim, 0) for t, dim in zip((x, x0), in_dims, strict=True)]
-    assert_same(found, ops.secant(*rows, "sigmoid"))
-
-
-def test_vmap_out_dims():
-    found = vmap(lambda a, b: ops.secant(a, b, "tanh"), out_dims=1)(normal(3, 5), normal(3, 5, seed=1))
-    assert_same(found, [t.movedim(0, 1) for t in ops.secant(normal(3, 5), normal(3, 5, seed=1), "tanh")])
-
-
-def test_nested_vmap():
-    x, x0 = normal(2, 3, 4), normal(3, seed=1)
-    inner = vmap(lambda a, b: ops.secant(a, b, "tanh"), in_dims=(1, None))
-    found = vmap(inner, in_dims=(0, None))(x, x0)
-    assert_same(found, ops.secant(x.movedim(2, 1), x0.expand(2, 4, 3), "tanh"))
-
-
-def test_vmap_down_to_numbers():
-    found = vmap(vmap(lambda a, b: ops.secant(a, b, "relu")))(normal(3, 4), normal(3, 4, seed=1))
-    assert_same(found, ops.secant(normal(3, 4), normal(3, 4, seed=1), "relu"))
-
-
-def test_vmap_of_gradients():
-    x = normal(3, 4)
-    per_sample = vmap(grad(lambda t: (t * ops.secant(t, t - 1, "tanh")[2]).sum()))(x)
-    torch.testing.assert_close(per_sample, ops.secant(x, x - 1, "tanh")[2])
-
-
-def test_vmap_refuses_samples_of_different_shapes():
-    with pytest.raises(ValueError, match="shape"):
-        vmap(lambda a, b: ops.secant(a, b, "tanh"))(normal(3, 4), normal(3, 5))
 
 
 def test_meta_tensors_give_shapes():

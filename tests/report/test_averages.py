@@ -11,6 +11,7 @@ from pyhealth.datasets import create_sample_dataset
 from pyhealth.models import MLP, RNN
 from rich.console import Console
 
+from deeplift_fast.attribution import Attribution
 from deeplift_fast.report import summarise
 from deeplift_fast.report.show import show
 
@@ -186,9 +187,8 @@ def test_rows_of_a_multi_hot_feature_name_their_category(tmp_path):
 
 
 def test_rows_of_nested_multi_hot_features_name_their_category():
+    from batch_tables import batch_tables
     from pyhealth.processors import NestedMultiHotProcessor
-
-    from deeplift_fast.cohort import attributions_table
 
     processor = NestedMultiHotProcessor()
     visits = [["north", "west"], ["south"]]
@@ -196,5 +196,8 @@ def test_rows_of_nested_multi_hot_features_name_their_category():
     value = processor.process(visits)[None]
     model = torch.nn.Linear(1, 1)
     model.feature_keys, model.dataset = ["area"], SimpleNamespace(input_processors={"area": processor})
-    rows = attributions_table(model, {"area": value}, {"area": torch.ones_like(value)}).to_pylist()
+    model.label_keys = ["label"]
+    zero = torch.zeros(1)
+    found = Attribution({"area": torch.ones_like(value)}, zero, zero, zero, zero.long())
+    rows = batch_tables(model, {"area": value}, found)[1].to_pylist()
     assert {(row["step"], row["code"]) for row in rows if row["value"]} == {(0, "north"), (0, "west"), (1, "south")}

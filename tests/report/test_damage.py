@@ -6,7 +6,7 @@ from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
-from cohort_cases import cohort, manifest, run, spoiled, table
+from cohort_cases import manifest, run, spoiled, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -178,19 +178,3 @@ def test_pages_have_checksums(finished, name):
             pq.read_table(copied, page_checksum_verification=True)
     finally:
         copied.unlink()
-
-
-def test_pages_of_tables_of_batches_have_checksums(tmp_path):
-    from pyhealth.datasets import get_dataloader
-
-    from deeplift_fast import DeepLift
-    from deeplift_fast.cohort import CohortWriter
-
-    data, model = cohort(count=6)
-    batch = next(iter(get_dataloader(data, 6)))
-    with CohortWriter(tmp_path) as writer:
-        writer.write(model, batch, DeepLift(model).explain("unk", **batch))
-    path = tmp_path / "attributions.parquet"
-    path.write_bytes(with_other_page(path, "attribution"))
-    with pytest.raises(OSError, match="CRC"):
-        pq.read_table(path, page_checksum_verification=True)

@@ -1,4 +1,5 @@
 import itertools
+import json
 import shutil
 import tracemalloc
 
@@ -127,13 +128,6 @@ def test_samples_without_any_change(tmp_path, drawn):
     assert np.isnan(expected).any()
     assert summary.median_cancellation == pytest.approx(np.nanquantile(expected, 0.5), rel=1e-6)
     assert summary.p90_cancellation == np.inf
-
-
-def test_more_ratios_than_memory_is_to_hold(tmp_path, drawn, monkeypatch):
-    monkeypatch.setattr("deeplift_fast.report.cancellation._HELD", 40)
-    monkeypatch.setattr("deeplift_fast.report.cancellation._PIECE", 28)
-    summary = summarise(cohorts.write(tmp_path / "out", *drawn)).completeness
-    assert summary.p90_cancellation == pytest.approx(np.quantile(ratios(*drawn), 0.9), rel=1e-6)
 
 
 def test_a_running_cohort_is_read_up_to_its_manifest(tmp_path, drawn):
@@ -310,7 +304,7 @@ def replaced(folder, other, what):
 
 def interrupted(monkeypatch, then, times=1):
     """Calls `then` each time that the samples of a folder were read."""
-    read, left = report.completeness, [times]
+    read, left = report.Totals, [times]
 
     def reading(folder):
         found = read(folder)
@@ -319,7 +313,7 @@ def interrupted(monkeypatch, then, times=1):
             then()
         return found
 
-    monkeypatch.setattr(report, "completeness", reading)
+    monkeypatch.setattr(report, "Totals", reading)
 
 
 @pytest.fixture
@@ -354,11 +348,22 @@ def test_a_run_that_is_faster_than_its_reader_is_told(two, monkeypatch):
         summarise(before)
 
 
-def break_manifest(out):
-    (out / "manifest.json").write_text("{}")
+SOUND = {"format": 1, "identity": {"interpreter": {"rules": "rescale"}, "part_samples": 20}, "device": "cpu"}
+UNREADABLE = {
+    "its format is not 1": {"parts": {}},
+    "part 0 is a int": SOUND | {"total": 60, "parts": {"0": 3}},
+    "it has no device": {key: SOUND[key] for key in ("format", "identity")} | {"parts": {}},
+    "it has no parts": SOUND,
+    "interpreter has no rules": SOUND | {"identity": {"part_samples": 20}, "parts": {}},
+    "part_samples is": SOUND | {"identity": {"interpreter": {"rules": "rescale"}}, "parts": {}},
+}
 
 
-OTHER_TYPES = '{"identity": {"interpreter": {"rules": "rescale"}, "part_samples": 20}, "total": 60, "parts": {"0": 3}}'
+@pytest.mark.parametrize("wrong", UNREADABLE)
+def test_a_manifest_that_no_run_wrote_is_refused(folder, wrong):
+    (folder / "manifest.json").write_text(json.dumps(UNREADABLE[wrong]))
+    with pytest.raises(SummaryError, match=f"cannot be read as a cohort's manifest .*{wrong}.*; accepted: "):
+        summarise(folder)
 
 
 def lose_part(out):
@@ -374,9 +379,7 @@ def damage_part(out):
     [
         (lambda out: (out / "manifest.json").unlink(), "holds no manifest.json; accepted"),
         (lambda out: (out / "manifest.json").write_text("{"), "cannot be read"),
-        (lambda out: (out / "manifest.json").write_text(OTHER_TYPES), "its fields have other types"),
         (lambda out: (out / "samples" / "part-000001.parquet").write_bytes(b""), "part-000001.parquet is damaged"),
-        (break_manifest, "is not a cohort's manifest: it lacks one of identity, parts, total"),
         (lose_part, "part-000001.parquet is missing.*same command"),
         (damage_part, "part-000001.parquet is damaged.*same command"),
     ],

@@ -1,0 +1,130 @@
+"""A batch's features, labels and probabilities as rows: arrays of one number per row of a table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from deeplift_fast.features import Feature, kind_of, measured
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """The rows of one feature of a batch, sample by sample; one number per row.
+
+    Attributes:
+        sample: place of the sample in the batch, int32, ascending.
+        step: as in the table, int32.
+        slot: as in the table, int32.
+        token: token index; `None` for a feature of values.
+        time: as in the table, NaN for null; `None` for a feature without times.
+        value: as in the table, NaN for null; `None` for tokens.
+        attribution: as in the table, float32.
+    """
+
+    sample: np.ndarray
+    step: np.ndarray
+    slot: np.ndarray
+    token: np.ndarray | None
+    time: np.ndarray | None
+    value: np.ndarray | None
+    attribution: np.ndarray
+
+
+def feature_rows(feature: Feature, processor: Any, contributions: Tensor, recorded: Tensor) -> FeatureRows:
+    """The rows of one feature of a batch.
+
+    Args:
+        feature: the feature as `read_features` gives it.
+        processor: its processor.
+        contributions: floating point, of the value's shape.
+        recorded: what to record in place of a continuous value, of its shape.
+    """
+    schema = tuple(processor.schema())
+    times = feature.parts[schema.index("time")] if "time" in schema else None
+    grid = _grid(feature, timed=times is not None)
+    real = numbers(feature.real() | measured(feature)).reshape(grid)
+    sample, step, slot = (axis.astype(np.int32) for axis in real.nonzero())
+    token = numbers(feature.value).reshape(grid)[real] if feature.is_token else None
+    value = None if feature.is_token else numbers(recorded).reshape(grid)[real]
+    attribution = numbers(contributions).reshape(grid)[real].astype(np.float32, copy=False)
+    return FeatureRows(sample, step, slot, token, _times(times, grid, sample, step), value, attribution)
+
+
+def names_of(processor: Any, given: Sequence[str] | None) -> Sequence[str] | None:
+    """Names of a feature's dimensions: those given, or the categories of a multi-hot feature, or `None`."""
+    if given is not None:
+        return [str(name) for name in given]
+    if kind_of(type(processor)) != "multi_hot":
+        return None
+    vocabulary = getattr(processor, "label_vocab", None) or getattr(processor, "code_vocab", {})
+    texts = {int(index): str(text) for text, index in vocabulary.items()}
+    return [texts.get(index, str(index)) for index in range(1 + max(texts, default=-1))]
+
+
+def check_names(feature: Feature, processor: Any, names: Sequence[str] | None) -> None:
+    """Raise `ValueError` unless there is one name per dimension of a feature of values."""
+    size = _grid(feature, timed="time" in processor.schema())[2]
+    if names is not None and len(names) != size:
+        raise ValueError(f"dimensions[{feature.key!r}] has {len(names)} name(s); the feature has {size} dimension(s)")
+
+
+def _grid(feature: Feature, timed: bool) -> tuple[int, int, int]:
+    """Batch size, steps and slots: the value's shape with every axis but the first and the last merged."""
+    shape = tuple(feature.value.shape)
+    if len(shape) == 1:
+        return shape[0], 1, 1
+    if len(shape) == 2:
+        return (*shape, 1) if feature.is_token or timed else (shape[0], 1, shape[1])
+    return shape[0], int(np.prod(shape[1:-1])), shape[-1]
+
+
+def _times(times: Tensor | None, grid: tuple[int, int, int], sample: np.ndarray, step: np.ndarray) -> np.ndarray | None:
+    """The time of each row; where steps are merged axes, `read_features` has seen one time per first of them."""
+    if times is None:
+        return None
+    by_step = numbers(times).reshape(grid[0], -1)
+    merged = max(1, grid[1] // by_step.shape[1])
+    return by_step[sample, step // merged]
+
+
+def floats(values: np.ndarray | None, rows: int) -> pa.Array:
+    """float32, with null for NaN; nulls alone for `None`."""
+    if values is None:
+        return pa.nulls(rows, pa.float32())
+    missing = np.isnan(values)
+    count = int(np.count_nonzero(missing))
+    given = pa.py_buffer(np.ascontiguousarray(values, np.float32))
+    valid = pa.py_buffer(np.packbits(~missing, bitorder="little")) if count else None  # a tenth of from_pandas' time
+    return pa.Array.from_buffers(pa.float32(), rows, [valid, given], count)
+
+
+def numbers(tensor: Any) -> np.ndarray:
+    """A tensor as an array of at most 32 bits per float."""
+    wide = tensor.detach().cpu()
+    return (wide.float() if wide.dtype in (torch.bfloat16, torch.float16, torch.float64) else wide).numpy()
+
+
+def labels_of(model: Any, batch: Mapping[str, Any], target: Any) -> np.ndarray | None:
+    """True labels, float32 `[batch]` (multilabel: whether the target applies); `None` where the batch has none."""
+    (key,) = model.label_keys
+    if key not in batch or _holds_none(batch[key]):
+        return None
+    labels = torch.as_tensor(batch[key], device="cpu").detach()
+    if model.mode == "multilabel":
+        labels = labels.gather(1, target.detach().cpu().reshape(-1, 1))
+    return numbers(labels.reshape(len(labels)).float())
+
+
+def _holds_none(labels: Any) -> bool:
+    return labels is None or (isinstance(labels, list | tuple) and all(label is None for label in labels))
+
+
+def check_shape(name: str, tensor: Tensor, feature: Feature) -> None:
+    """Raise `ValueError`, with the tensor's name, unless it has the shape of the feature's value."""
+    if tensor.shape != feature.value.shape:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; accepted: the value's, {tuple(feature.value.shape)}")
