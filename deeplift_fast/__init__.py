@@ -62,30 +62,44 @@ _HOMES = {
     "register_rule": "rules",
     "unregister_rule": "rules",
 }
-_MODULES = ("attribution", "baselines", "diagnostics", "errors", "ops", "rules")
+_MODULES = (
+    "attribution",
+    "baselines",
+    "captum",
+    "cohort",
+    "diagnostics",
+    "errors",
+    "features",
+    "ops",
+    "report",
+    "rules",
+)
+_EXTRAS = {"DeepLift": "pyhealth", "cohort": "cohort", "report": "cohort"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return import_module(f"deeplift_fast.{name}")
+        return _imported(name, name)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "DeepLift":
-        _need_pyhealth()
-    found = getattr(import_module(f"deeplift_fast.{_HOMES[name]}"), name)
+    found = getattr(_imported(_HOMES[name], name), name)
     globals()[name] = found
     return found
 
 
-def _need_pyhealth() -> None:
+def _imported(module: str, name: str) -> Any:
+    """A module of this package, for the name that was asked for."""
     try:
-        import pyhealth  # noqa: F401
+        return import_module(f"deeplift_fast.{module}")
     except ImportError as error:
+        if name not in _EXTRAS or (error.name or "").partition(".")[0] == __name__:
+            raise
         raise ImportError(
-            f'deeplift_fast.DeepLift needs PyHealth ({error}): pip install "deeplift_fast[pyhealth]"; '
-            "deeplift_fast.attribute serves other models without it"
+            f'deeplift_fast.{name} needs another package ({error}): pip install "deeplift_fast[{_EXTRAS[name]}]"'
+            + ("; deeplift_fast.attribute serves other models without it" if name == "DeepLift" else "")
         ) from error
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    own = (name for name in globals() if name.startswith("__") and name.endswith("__"))
+    return sorted({*own, *__all__, *_MODULES})

@@ -367,3 +367,18 @@ class TestReturnedDelta:
         model[1].eval()
         assert explainer.compute_convergence_delta(found, 0, x, target=1).abs().max() < 1e-12
         assert delta.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.uint8])
+@pytest.mark.parametrize("shape", [(3, 4), (1, 4)])
+def test_integer_baselines_are_those_numbers(dtype, shape):
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)), torch.randn(3, 4)
+    baseline = torch.arange(shape[0] * 4).reshape(shape).to(dtype)
+    expected = DeepLift(model).attribute(x, baseline.float(), target=1)
+    assert torch.equal(DeepLift(model).attribute(x, baseline, target=1), expected)
+    (found,) = DeepLift(model).attribute((x,), (baseline,), target=1)
+    assert torch.equal(found, expected)
+    if shape == (3, 4):
+        several = DeepLiftShap(model).attribute(x, baseline, target=1)
+        assert torch.equal(several, DeepLiftShap(model).attribute(x, baseline.float(), target=1))

@@ -12,6 +12,7 @@ import deeplift_fast
 from deeplift_fast import cli, doctor, ops
 
 ROOT = Path(__file__).parents[1]
+MODULES = ("captum", "cohort", "baselines", "features", "report", "ops")
 
 
 def python(*arguments, **options):
@@ -98,6 +99,50 @@ def test_public_names():
     with pytest.raises(AttributeError, match=r"deeplift_fast.*no attribute 'Captum'"):
         _ = deeplift_fast.Captum
     assert set(deeplift_fast.__all__) <= set(dir(deeplift_fast))
+
+
+def test_modules_are_there_without_being_imported_first():
+    pytest.importorskip("pyhealth")
+    code = (
+        f"names = {MODULES}"
+        + """
+import sys, deeplift_fast
+listed = dir(deeplift_fast)
+print("LIGHT", "torch" not in sys.modules)
+print("LISTED", all(name in listed for name in (*names, "DeepLift", "attribute", "__version__")))
+print("PRIVATE", [name for name in listed if name in ("Any", "version", "import_module") or name[0] == "_" != name[1]])
+print("THERE", [getattr(deeplift_fast, name).__name__ for name in names])
+print("CALLS", deeplift_fast.captum.DeepLift.__name__, deeplift_fast.cohort.attribute_cohort.__name__)
+"""
+    )
+    assert run(code).splitlines() == [
+        "LIGHT True",
+        "LISTED True",
+        "PRIVATE []",
+        "THERE "
+        + str([f"deeplift_fast.{name}" for name in ("captum", "cohort", "baselines", "features", "report", "ops")]),
+        "CALLS DeepLift attribute_cohort",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("missing", "name", "extra"),
+    [("pyarrow", "cohort", "cohort"), ("pandas", "report", "cohort"), ("pyhealth", "DeepLift", "pyhealth")],
+)
+def test_a_module_without_its_packages_tells_what_to_install(missing, name, extra):
+    code = f"""
+import sys
+sys.modules[{missing!r}] = None
+import deeplift_fast
+try:
+    deeplift_fast.{name}
+except ImportError as error:
+    print(error)
+"""
+    told = run(code)
+    assert f"deeplift_fast.{name} needs another package" in told
+    assert missing in told
+    assert f'pip install "deeplift_fast[{extra}]"' in told
 
 
 def test_version_is_that_of_the_distribution():

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from deeplift_fast.cohort.lock_owner import Owner, is_left_behind, owner_of, span, this_run
-from deeplift_fast.cohort.store import LocalStore, Store
+from deeplift_fast.cohort.store import FULL, LocalStore, Store
 from deeplift_fast.errors import CohortError, CohortWarning, warn
 
 NAME = ".lock"
@@ -122,9 +122,13 @@ def _descriptor(store: LocalStore) -> int:
     try:
         return store.descriptor(NAME)
     except OSError as error:
-        raise CohortError(
-            f"out is {store.shown}, where {NAME} cannot be written ({error.strerror}); choose one that you may write"
-        ) from error
+        raise _not_writable(store, error) from error
+
+
+def _not_writable(store: Store, error: OSError) -> CohortError:
+    return CohortError(
+        f"out is {store.shown}, where {NAME} cannot be written ({error.strerror}); choose one that you may write"
+    )
 
 
 def _require_free(store: Store, found: Owner | None) -> None:
@@ -158,8 +162,14 @@ class _SystemLock:
         _HELD.add(handle)
 
     def __enter__(self) -> "_SystemLock":
-        self._say(self._owner.content(refreshed=False))
-        self.require()  # the file may have been removed before it was locked
+        try:
+            self._say(self._owner.content(refreshed=False))
+            self.require()  # the file may have been removed before it was locked
+        except BaseException as error:
+            self.__exit__()
+            if isinstance(error, OSError) and error.errno not in FULL:
+                raise _not_writable(self._store, error) from error
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

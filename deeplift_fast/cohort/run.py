@@ -13,8 +13,10 @@ from deeplift_fast.cohort import failures, lock, memory
 from deeplift_fast.cohort.attributing import Attributor, PartResult, quiet
 from deeplift_fast.cohort.batching import Batch
 from deeplift_fast.cohort.by_index import by_index
+from deeplift_fast.cohort.client import check_client
 from deeplift_fast.cohort.cohort_baseline import fitted
 from deeplift_fast.cohort.differences import Differences
+from deeplift_fast.cohort.full import told_if_full
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
 from deeplift_fast.cohort.outputs import check_same_outputs, coarsest, outputs_of
 from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
@@ -22,7 +24,7 @@ from deeplift_fast.cohort.progress import Progress, check_kind
 from deeplift_fast.cohort.reading import BatchSource, DatasetSource, Source, open_source
 from deeplift_fast.cohort.result import Cohort
 from deeplift_fast.cohort.settings import Settings, checked_settings
-from deeplift_fast.cohort.store import FULL, Store, open_store
+from deeplift_fast.cohort.store import Store, open_store
 from deeplift_fast.cohort.threads import Lanes, lanes_for, threads_for
 from deeplift_fast.cohort.windows import Window
 from deeplift_fast.errors import CohortError, NoWorkersError, is_reader_death
@@ -98,6 +100,7 @@ def attribute_cohort(
     """
     started = time.perf_counter()
     check_kind(progress)
+    check_client(client)
     _check_timeout(worker_timeout)
     counts = {"budget": budget, "memory": memory, "read_ahead": read_ahead, "limit": limit}
     settings = checked_settings(
@@ -109,25 +112,14 @@ def attribute_cohort(
         settings = replace(settings, baseline=fitted(settings.baseline, interpreter, samples, settings.dimensions))
     interpreter._warn_of_untrained(settings.baseline.given)  # here, rather than on each worker
     store = open_store(out, shared)
-    _make(store)
-    with lock.held(store) as held:
-        run = _Run(interpreter, source, store, settings, held)
-        run.begin()
-        with Progress(progress, run.manifest.total, *run.done_before()) as shown:
-            try:
+    with told_if_full(store.shown, lambda: "what was written there before is kept"):
+        _make(store)
+        with lock.held(store) as held:
+            run = _Run(interpreter, source, store, settings, held)
+            run.begin()
+            with Progress(progress, run.manifest.total, *run.done_before()) as shown:
                 run.all_parts(shown, client, worker_timeout)
-            except OSError as error:
-                if error.errno not in FULL:
-                    raise
-                raise run.full(error) from error
-            except RuntimeError as error:
-                if not is_reader_death(error):
-                    raise
-                raise CohortError(
-                    "a reading process died, perhaps for lack of memory; what is written is kept: run the same again "
-                    "to go on, with read_ahead=0 if it dies again"
-                ) from error
-        return run.cohort(store.shown, time.perf_counter() - started)
+            return run.cohort(store.shown, time.perf_counter() - started)
 
 
 class _Run:
@@ -210,23 +202,26 @@ class _Run:
     def all_parts(self, shown: Progress, client: Any, worker_timeout: float) -> None:
         """Attributes what is to do, here or on a cluster."""
         try:
-            with quiet():
+            with quiet(), told_if_full(self.store.shown, self._kept):
                 if client is None:
                     self._here(shown)
                 else:
                     self._on_cluster(client, shown, worker_timeout)
-            self.held.require()
-            self._recorder.finish(max(self.source.total or 0, self.manifest.end()), finished=True)
+                self.held.require()
+                self._recorder.finish(max(self.source.total or 0, self.manifest.end()), finished=True)
+        except RuntimeError as error:
+            if not is_reader_death(error):
+                raise
+            raise CohortError(
+                "a reading process died, perhaps for lack of memory; what is written is kept: run the same again to go "
+                "on, with read_ahead=0 if it dies again"
+            ) from error
         finally:
             self._differences.warn()
 
     def _on_cluster(self, client: Any, shown: Progress, worker_timeout: float) -> None:
-        try:
-            from deeplift_fast.cohort.distribute import parts_on, work_for
-        except ImportError as error:
-            raise CohortError(
-                f'client is given, which needs {error.name}: pip install "deeplift_fast[dask]"'
-            ) from error
+        from deeplift_fast.cohort.distribute import parts_on, work_for
+
         source, size = self.source, self.settings.part_samples
         if not isinstance(source, DatasetSource):
             raise CohortError(
@@ -340,13 +335,6 @@ class _Run:
         self._differences.add(self.attributor.interpreter.prediction_difference)
         self._recorder.add(number, part, failed)
         shown.add(part.end - part.begin, part.failures, deltas)
-
-    def full(self, error: OSError) -> CohortError:
-        """What to say where the disk is full."""
-        return CohortError(
-            f"out is {self.store.shown}, where nothing more can be written ({error.strerror}); {self._kept()}: free "
-            "space there and run the same again to go on"
-        )
 
     def _kept(self) -> str:
         of = "" if self.manifest.total is None else f" of {self.manifest.total:,}"

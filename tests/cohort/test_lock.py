@@ -52,6 +52,21 @@ def store(request, tmp_path, monkeypatch):
         yield found
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ESTALE])
+def test_a_lock_that_cannot_be_written_to_names_out_and_is_let_go_of(whole, tmp_path, monkeypatch, number):
+    data, model, _ = whole
+
+    def refused(*_):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lock._SystemLock, "_say", refused)
+        with pytest.raises(CohortError, match=rf"out is .*, where \.lock cannot be written \({os.strerror(number)}\)"):
+            run(model, data, tmp_path / "out")
+    assert not lock._HELD
+    assert run(model, data, tmp_path / "out").samples == 23
+
+
 @pytest.mark.parametrize("number", WITHOUT)
 def test_a_folder_without_locks_of_the_system_has_a_lock_file_which_is_said_once(whole, tmp_path, monkeypatch, number):
     data, model, out = whole

@@ -371,6 +371,48 @@ def test_a_full_disk_keeps_what_is_there_and_says_how_to_go_on(tmp_path, capfd):
     assert contents(tmp_path / "full") == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("size", [0, 1, 100, 1500])
+def test_a_limit_met_at_the_first_write_names_out(tmp_path, size):
+    data, model = cohort()
+    with largest_file(size), pytest.raises(CohortError) as caught:
+        run(model, data, tmp_path / "out")
+    assert str(caught.value).startswith(f"out is {tmp_path}/out, where nothing more can be written (File too large)")
+    assert "free space there, or raise the limit, and run the same again" in str(caught.value)
+    assert run(model, data, tmp_path / "out").samples == 23  # nothing holds the folder
+
+
+def test_a_limit_met_at_the_first_write_of_a_later_run_keeps_what_is_there(copied):
+    data, model, out = copied
+    (out / "samples" / "part-000001.parquet").unlink()
+    with largest_file(0), pytest.raises(CohortError, match="what was written there before is kept: free space"):
+        run(model, data, out)
+    assert run(model, data, out).samples == 23
+
+
+@pytest.mark.parametrize("client", [3, "tcp://127.0.0.1:8786", True, object(), ["localhost"]])
+def test_what_is_no_client_is_refused_before_anything_is_written(tmp_path, client):
+    pytest.importorskip("distributed")
+    data, model = cohort(count=4)
+    kind = type(client).__name__
+    with pytest.raises(CohortError, match=rf"client is a {kind}; accepted: None, or a dask\.distributed\.Client"):
+        run(model, data, tmp_path / "out", client=client)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "waits", "told"), [("closed", True, "is closed; make"), ("running", False, "is asyn")]
+)
+def test_a_client_that_is_closed_or_does_not_wait_is_refused(tmp_path, monkeypatch, status, waits, told):
+    distributed = pytest.importorskip("distributed")
+    client = object.__new__(distributed.Client)
+    monkeypatch.setattr(distributed.Client, "asynchronous", not waits)
+    client.status = status
+    data, model = cohort(count=4)
+    with pytest.raises(CohortError, match=f"client {told}"):
+        run(model, data, tmp_path / "out", client=client)
+    client.status = "closed"  # or it is told when it is collected
+
+
 def test_a_disk_too_full_for_the_manifest_keeps_the_one_before(tmp_path):
     data, model = cohort()
     run(model, data, tmp_path, limit=10)

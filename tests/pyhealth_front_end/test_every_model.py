@@ -148,6 +148,43 @@ def test_models_of_signals(name, rules):
         assert_complete(found)
 
 
+MEDFUSE = {"cxr_pretrained": False, "cxr_backbone": "resnet18", "ehr_hidden_dim": 8, "fusion_hidden_dim": 8}
+
+
+@pytest.mark.parametrize("label", ["binary", "multiclass"])
+@pytest.mark.parametrize("rules", ["rescale", "complete"])
+@pytest.mark.parametrize("masked", [False, True], ids=["all have an image", "some have none"])
+def test_medfuse(rules, label, masked):
+    """Series of measurements, and an image that some patients lack."""
+    torch.manual_seed(0)
+    samples = [
+        {
+            "patient_id": f"p{i}",
+            "ehr": torch.randn(5, 6).tolist(),
+            "cxr": torch.randn(3, 32, 32).tolist(),
+            **({"cxr_mask": [float(i % 2)]} if masked else {}),
+            "label": i % 3 if label == "multiclass" else i % 2,
+        }
+        for i in range(4)
+    ]
+    schema = {key: "tensor" for key in samples[0] if key not in ("patient_id", "label")}
+    data = create_sample_dataset(samples, schema, {"label": label}, in_memory=True)
+    made = models.MedFuse(data, projection_dim=8, **MEDFUSE).eval()
+    given = collate_fn_dict_with_padding([data[i] for i in range(4)])
+    found = DeepLift(made, rules=rules).explain(**given)
+    own = made(**given)["logit"].detach()
+    torch.testing.assert_close(found.output, own.gather(1, found.target[:, None])[:, 0])
+    for key in ("ehr", "cxr"):
+        assert found.contributions[key].shape == given[key].shape
+    assert (found.contributions["ehr"] != 0).any((1, 2)).all()
+    has_image = (found.contributions["cxr"] != 0).any(-1).any(-1).any(-1)
+    if rules == "complete":
+        assert_complete(found)
+        assert has_image.tolist() == ([False, True] * 2 if masked else [True] * 4)
+        alone = DeepLift(made, rules=rules).explain(**collate_fn_dict_with_padding([data[1]]))
+        torch.testing.assert_close(found.contributions["cxr"][1], alone.contributions["cxr"][0], rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_padding_gets_nothing(cases, name):
     kinds = tuple(kind for kind in MODELS[name][2] if kind not in FLAT and "tensor" not in kind)
