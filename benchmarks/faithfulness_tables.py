@@ -7,27 +7,31 @@ import freqshapes
 from faithfulness_methods import DEFAULT
 from faithfulness_results import FREQSHAPES, HOSPITAL, Means, Results, mean, means
 
-# by measure: the heading, whether more is better, and the digits after the point
+# by measure: its name, its heading in a table, whether more is better, and the digits after the point
 COLUMNS = {
-    "risk": ("planted risk codes, AUROC", True, 3),
-    "protective": ("protective codes, AUROC", True, 3),
-    "comprehensiveness": ("comprehensiveness", True, 3),
-    "sufficiency": ("sufficiency", False, 3),
-    "spearman": ("Spearman with removal", True, 2),
-    "sensitivity": ("sensitivity-n", True, 2),
-    "infidelity": ("infidelity", False, 2),
-    "flips": ("signs that flip", False, 2),
-    "draws": ("Spearman between draws", True, 2),
-    "seconds": ("ms per patient", False, 3),
-    "forwards": ("time in forward passes", False, 1),
+    "risk": ("planted risk codes, AUROC", "risk", True, 3),
+    "protective": ("protective codes, AUROC", "protective", True, 3),
+    "comprehensiveness": ("comprehensiveness", "compr.", True, 3),
+    "sufficiency": ("sufficiency", "suff.", False, 3),
+    "spearman": ("Spearman with removal", "Spearman", True, 2),
+    "sensitivity": ("sensitivity-n", "sens.-n", True, 2),
+    "infidelity": ("infidelity", "infid.", False, 2),
+    "flips": ("signs that flip", "flips", False, 2),
+    "draws": ("Spearman between draws", "draws", True, 2),
+    "seconds": ("ms per patient", "ms", False, 3),
+    "forwards": ("time in forward passes", "time", False, 1),
 }
-SMALL = (
-    "PyHealth's DeepLift",
-    "PyHealth's integrated gradients, 50 steps",
-    "gradient × input",
-    "complete, unk",
-    DEFAULT,
-)
+QUALITY = ("risk", "protective", "comprehensiveness", "sufficiency", "spearman", "sensitivity", "infidelity")
+COST = ("flips", "draws", "seconds", "forwards")
+# by method of the README's table: the name there
+SMALL = {
+    "PyHealth's DeepLift": "PyHealth's DeepLift",
+    "PyHealth's integrated gradients, 50 steps": "integrated gradients, 50 steps",
+    "gradient × input": "gradient × input",
+    "complete, unk": "complete, unk",
+    DEFAULT: f"**{DEFAULT}** (default)",
+}
+ACROSS = {"risk": "AUROC", "flips": "flips", "forwards": "time"}  # the README's measures over all models
 NOTHING = "–"
 
 
@@ -35,18 +39,16 @@ def small(results: Results) -> str:
     """For the README: Spearman's correlation with removal by model, with the cost and what redrawing UNK does."""
     by_model = {model: means(cells) for model, cells in results[HOSPITAL].items()}
     rows = []
-    for method in SMALL:
+    for method, name in SMALL.items():
         found = [by_method[method] for by_method in by_model.values()]
         across = mean([row for row in found if row is not None])
-        name = f"**{method}** (default)" if method == DEFAULT else method
         shown = [_number(row, "spearman") for row in found]
-        rows.append([name, *shown, *(_number(across, column) for column in ("risk", "flips", "forwards"))])
-    header = ["Spearman with removal", *by_model, *(COLUMNS[column][0] for column in ("risk", "flips", "forwards"))]
-    return _table(header, rows)
+        rows.append([name, *shown, *(_number(across, column) for column in ACROSS)])
+    return _table(["method", *by_model, *ACROSS.values()], rows)
 
 
 def full(results: Results) -> str:
-    """Every measure, a table for each model, then FreqShapes, and which methods are ahead of the default."""
+    """Every measure, two tables for each model, then FreqShapes, and which methods are ahead of the default."""
     parts = []
     for model, cells in results[HOSPITAL].items():
         about = {name: statistics.mean(cell[name] for cell in cells.values()) for name in ("auroc", "split_half")}
@@ -54,8 +56,9 @@ def full(results: Results) -> str:
             f"**{model}**, seeds {', '.join(cells)}: AUROC {about['auroc']:.3f}; Spearman between the halves of "
             f"the reference {about['split_half']:.2f}"
         )
-        rows = [[method, *(_number(row, column) for column in COLUMNS)] for method, row in means(cells).items()]
-        parts.append(_table(["method", *(heading for heading, _, _ in COLUMNS.values())], rows))
+        for columns in (QUALITY, COST):
+            rows = [[method, *(_number(row, column) for column in columns)] for method, row in means(cells).items()]
+            parts.append(_table(["method", *(COLUMNS[column][1] for column in columns)], rows))
     if results[FREQSHAPES]:
         parts.append(series(results))
     return "\n\n".join([*parts, *ahead(results)])
@@ -72,14 +75,14 @@ def series(results: Results) -> str:
         found = mean([cell["methods"][method] for cell in splits.values()])
         shown = [f"{found[name]:.3f}" for name in freqshapes.MEASURES]
         rows.append([method, *shown, f"{found['forwards']:.0f} + {found['backwards']:.0f}"])
-    table = _table(["FreqShapes", "AUPRC", "AUP", "AUR", "passes forward + backward"], rows)
+    table = _table(["FreqShapes", "AUPRC", "AUP", "AUR", "passes"], rows)
     return f"**FreqShapes**, {len(splits)} splits: F1 of the model {f1:.3f}\n\n{table}"
 
 
 def ahead(results: Results) -> list[str]:
     """A sentence for each measure in which a method is ahead of the default one, by model."""
     found = []
-    for column, (heading, more, _) in COLUMNS.items():
+    for column, (heading, _, more, _) in COLUMNS.items():
         if column == "seconds":
             continue  # as the time in forward passes
         better = {model: _better(means(cells), column, more) for model, cells in results[HOSPITAL].items()}
@@ -100,7 +103,7 @@ def _number(row: dict[str, float] | None, column: str) -> str:
     if row is None:
         return NOTHING
     value = row[column] * (1e3 if column == "seconds" else 1)
-    digits = COLUMNS[column][2]
+    digits = COLUMNS[column][3]
     return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.1e}"
 
 

@@ -1,5 +1,6 @@
-"""The results of `test_models.py` as tables: goal beside what was reached."""
+"""The results of `test_models.py` as tables: in full for a terminal, the models alone for the README."""
 
+import textwrap
 from collections.abc import Sequence
 
 from model_results import FORWARD, PYHEALTH, Results
@@ -14,6 +15,7 @@ _MODELS = (
     "goal",
     "",
 )
+_README = ("model", "ours, ms", "PyHealth, ms", "times as fast as PyHealth")
 _STAGENET = ("StageNet, batch 128", "measured", "", "goal", "")
 _RULES = ("rescale", "pyhealth", "complete")
 _NOTHING = "–"
@@ -25,10 +27,10 @@ def as_text(results: Results) -> str:
 
 
 def as_markdown(results: Results) -> str:
-    tables = [
-        "\n".join(_line(row) for row in (header, ["---"] * len(header), *rows)) for header, rows in _tables(results)
-    ]
-    return "\n\n".join([*tables, _how(results)])
+    """For the README: our times, PyHealth's and their ratio."""
+    rows = [_readme(name, row) for name, row in results["models"].items()]
+    table = "\n".join(_line(row) for row in (_README, ["---"] * len(_README), *rows))
+    return f"{table}\n\n{textwrap.fill(_how({'models': results['models']}), 100)}"
 
 
 def ratio(row: dict, rules: str) -> float:
@@ -45,6 +47,11 @@ def _tables(results: Results) -> list[tuple[Sequence[str], list[list[str]]]]:
     return [(header, rows) for header, rows in tables if rows]
 
 
+def _readme(name: str, row: dict) -> list[str]:
+    ratios = {rules: ratio(row, rules) for rules in row["goals"]}
+    return [name, _by_rules(row["ms"]), number(row["ms"].get(PYHEALTH)), _by_rules(ratios) + _of_forward(row)]
+
+
 def _model(name: str, row: dict) -> list[str]:
     against_forward = row["against"] == FORWARD
     ratios = {rules: ratio(row, rules) for rules in row["goals"]}
@@ -52,17 +59,20 @@ def _model(name: str, row: dict) -> list[str]:
         _verdict(ratios[rules] <= goal if against_forward else ratios[rules] >= goal)
         for rules, goal in row["goals"].items()
     ]
-    of_forward = " times the forward pass" if against_forward else ""
     return [
         name,
         _by_rules(row["ms"]),
         _by_rules(row["first_ms"]),
         number(row["ms"].get(PYHEALTH)),
         number(row["ms"][FORWARD]),
-        _by_rules(ratios) + of_forward,
+        _by_rules(ratios) + _of_forward(row),
         ("≤ " if against_forward else "≥ ") + _by_rules(row["goals"]),
         verdicts[0] if len(set(verdicts)) == 1 else " / ".join(verdicts),
     ]
+
+
+def _of_forward(row: dict) -> str:
+    return " times as long as the forward pass" if row["against"] == FORWARD else ""
 
 
 def _stagenet(name: str, row: dict) -> list[str]:
