@@ -24,7 +24,7 @@ parts      object   by number of the part: begin, end (samples [begin, end)), sa
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -185,7 +185,13 @@ def _require_names(
 
 
 def identity_of(
-    interpreter: Any, dataset: dict[str, Any], target: int | None, baseline: str, part_samples: int, dimensions: Any
+    interpreter: Any,
+    dataset: dict[str, Any],
+    target: int | None,
+    baseline: str,
+    part_samples: int,
+    dimensions: Any,
+    run: Callable[[], Any] | None = None,
 ) -> dict[str, Any]:
     """What a run's numbers depend on.
 
@@ -196,6 +202,7 @@ def identity_of(
         baseline: name of the baseline.
         part_samples: samples per part.
         dimensions: names of continuous features' dimensions.
+        run: runs the model once, as :func:`deeplift_fast.cohort.module_texts.of_modules` takes it.
     """
     model = interpreter.model
     return {
@@ -206,7 +213,7 @@ def identity_of(
         "model": {
             "class": f"{type(model).__module__}.{type(model).__qualname__}",
             "weights": of_weights(model),
-            "modules": of_modules(model),
+            "modules": of_modules(model, run),
         },
         "dataset": dataset,
         "part_samples": part_samples,
