@@ -141,7 +141,7 @@ def _manifest(found: dict[str, Any]) -> Manifest:
     Raises:
         ValueError: naming the field that is missing, unknown or of another kind.
     """
-    if found.pop("format", None) != FORMAT:
+    if (given := found.pop("format", None)) != FORMAT or isinstance(given, bool):
         raise ValueError(f"its format is not {FORMAT}")
     _require_names(found, Manifest, "it", optional={"budget", "limit", "total", "finished", "outputs"})
     check_identity(found["identity"])
