@@ -13,7 +13,7 @@ from torch import Tensor
 from deeplift_fast.features import Feature
 from deeplift_fast.segments import repeated
 from deeplift_fast.shared_choices import SharedChoices
-from deeplift_fast.token_leaves import TokenLeaves, TokenPoint, TokenTables, token_point
+from deeplift_fast.token_leaves import TokenLeaves, TokenPoint, TokenTables, apart, token_point
 
 
 class Point(Protocol):
@@ -148,24 +148,26 @@ class FromTokens:
         """See :class:`Point`."""
         size = next(iter(features.values())).value.shape[0]
         count = next(iter(values.values())).shape[0] // size
-        tokens = {key: repeated(features[key].value, size, count) for key in self._points}
+        tokens = apart({key: repeated(features[key].value, size, count) for key in self._points})
         leaves = TokenLeaves(list(self._points.values()), tokens, values)
-        logit = self._run(features, values, leaves)
+        logit = self._run(features, values, leaves, self._given_tokens(features, tokens))
         leaves.finish()
         return logit
 
     def plain(self, features: Mapping[str, Feature], tokens: Mapping[str, Tensor]) -> Tensor:
         """The model's logits for other tokens, by feature key, with nothing in place of their embeddings."""
-        inputs = {key: self._given(key, feature, tokens[key]) for key, feature in features.items() if feature.is_token}
+        inputs = self._given_tokens(features, tokens)
         values = {key: feature.value for key, feature in features.items() if not feature.is_token}
         return self._run(features, values, contextlib.nullcontext(), inputs)
 
     def tables(self, features: Mapping[str, Feature]) -> dict[str, list[Tensor]]:
         """The weights of the tables that embed each feature's tokens, as a run of the model shows."""
-        used = TokenTables(list(self._points.values()), {key: features[key].value for key in self._points})
+        tokens = apart({key: features[key].value for key in self._points})
+        used = TokenTables(list(self._points.values()), tokens)
         choices, self._choices = self._choices, None  # nothing is settled yet
         try:
-            self._run(features, {key: feature.value for key, feature in features.items()}, used)
+            values = {key: feature.value for key, feature in features.items()}
+            self._run(features, values, used, self._given_tokens(features, tokens))
         finally:
             self._choices = choices
         return used.found
@@ -203,6 +205,9 @@ class FromTokens:
             self._choices.start()
         with self._choices or contextlib.nullcontext(), mode:
             return _logit(self._model, self._model(**batch))
+
+    def _given_tokens(self, features: Mapping[str, Feature], tokens: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {key: self._given(key, features[key], value) for key, value in tokens.items()}
 
     def _given(self, key: str, feature: Feature, value: Tensor) -> Any:
         """What the batch holds for a feature, with another value."""

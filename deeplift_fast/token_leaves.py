@@ -213,6 +213,14 @@ class TokenLeaves(_TokenMode):
             )
 
 
+def apart(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each feature's tokens in memory of their own, so that two features of one tensor can be told apart."""
+    found: dict[str, Tensor] = {}
+    for key, value in tokens.items():
+        found[key] = value.clone() if any(_shares(value, other) for other in found.values()) else value
+    return found
+
+
 def _among(weight: Tensor, tables: list[Tensor]) -> bool:
     return any(table is weight for table in tables)
 

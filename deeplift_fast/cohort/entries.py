@@ -39,7 +39,8 @@ def regular(batch: Mapping[str, Any], model: Any, where: str) -> tuple[int, dict
     for name, value in batch.items():
         found[name] = _regular(value, name in features, name in flags or name in FIELDS)
         lengths = _lengths(name, found[name])
-        if not lengths and name in per_sample and value is not None:
+        is_none = not lengths or (name in FIELDS and isinstance(value, Mapping))
+        if is_none and name in per_sample and value is not None:
             raise CohortError(f"{where}: {name!r} is a {type(value).__name__}; {_ACCEPTED}")
         if name in model.feature_keys:
             of_features.update(lengths.values())

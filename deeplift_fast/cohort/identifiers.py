@@ -15,6 +15,8 @@ IDENTIFIERS: dict[str, tuple[str, ...]] = {
 FIELDS = tuple(field for fields in IDENTIFIERS.values() for field in fields)
 """Every field that may name a sample or its patient."""
 
+_MISSING = ("NAType", "NaTType")  # of pandas
+
 
 def of_sample(sample: Mapping[str, Any]) -> dict[str, str | None]:
     """The identifiers of one sample, by column."""
@@ -57,12 +59,22 @@ def listed(field: str, given: Any, size: int) -> Sequence[Any]:
 
 
 def _first(given: Sequence[Any]) -> Any:
-    return next((each for each in given if each is not None), None)
+    return next((each for each in map(_single, given) if each is not None), None)
+
+
+def _single(name: Any) -> Any:
+    """What an identifier is: the one thing in a list, row or tensor of one; `None` for what says that it is missing."""
+    if isinstance(name, np.ndarray | Tensor) and np.prod(name.shape) == 1:
+        name = name.item()
+    if isinstance(name, list | tuple) and len(name) == 1:
+        return _single(name[0])
+    is_missing = isinstance(name, float | np.floating) and name != name
+    return None if is_missing or type(name).__name__ in _MISSING else name
 
 
 def _text(name: Any) -> str | None:
     if name is None:
         return None
-    text = str(name.item() if isinstance(name, Tensor) and name.numel() == 1 else name)
+    text = name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)
     # What no UTF-8 says, such as a half of a surrogate pair, Parquet cannot hold.
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()

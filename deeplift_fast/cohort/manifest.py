@@ -27,7 +27,7 @@ parts      object   by number of the part: begin, end (samples [begin, end)), sa
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -161,7 +161,7 @@ def _manifest(found: dict[str, Any]) -> Manifest:
     Raises:
         ValueError: naming the field that is missing, unknown or of another kind.
     """
-    if found.pop("format", None) != FORMAT:
+    if (given := found.pop("format", None)) != FORMAT or isinstance(given, bool):
         raise ValueError(f"its format is not {FORMAT}")
     _require_names(found, Manifest, "it", optional=_OPTIONAL)
     check_identity(found["identity"])
@@ -206,7 +206,13 @@ def _require_names(
 
 
 def identity_of(
-    interpreter: Any, dataset: dict[str, Any], target: int | None, baseline: str, part_samples: int, dimensions: Any
+    interpreter: Any,
+    dataset: dict[str, Any],
+    target: int | None,
+    baseline: str,
+    part_samples: int,
+    dimensions: Any,
+    run: Callable[[], Any] | None = None,
 ) -> dict[str, Any]:
     """What a run's numbers depend on.
 
@@ -217,6 +223,7 @@ def identity_of(
         baseline: name of the baseline.
         part_samples: samples per part.
         dimensions: names of continuous features' dimensions.
+        run: runs the model once, as :func:`deeplift_fast.cohort.module_texts.of_modules` takes it.
     """
     model = interpreter.model
     return {
@@ -227,7 +234,7 @@ def identity_of(
         "model": {
             "class": f"{type(model).__module__}.{type(model).__qualname__}",
             "weights": of_weights(model),
-            "modules": of_modules(model),
+            "modules": of_modules(model, run),
         },
         "dataset": dataset,
         "part_samples": part_samples,

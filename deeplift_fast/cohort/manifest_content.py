@@ -42,12 +42,22 @@ def parsed(content: bytes) -> dict[str, Any]:
     Raises:
         ValueError: if it is none.
     """
+    repeated = False
+
+    def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal repeated
+        found = dict(pairs)
+        repeated = repeated or len(found) < len(pairs)  # JSON's last one would hide the first
+        return found
+
     try:
-        found = json.loads(content)
+        found = json.loads(content, object_pairs_hook=object_of)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"it is no JSON ({type(error).__name__})") from None
     if not isinstance(found, dict):
         raise ValueError(f"it holds a {type(found).__name__}, not an object")
+    if repeated:
+        raise ValueError("a name stands twice in one of its objects")
     return found
 
 

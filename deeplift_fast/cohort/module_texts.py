@@ -1,15 +1,19 @@
 """What decides a model's numbers beside its weights: classes, plain attributes and hooks of its modules, as texts.
 
+Attributes are taken as a pass leaves them, so that it does not matter whether the model was used before: a flag that
+the first pass sets is set, and what every pass changes (a counter) is left out.
+
 Tensors that are neither parameters nor buffers, and other objects that are not plain, are left out: what they do shows
 in the outputs that :mod:`deeplift_fast.cohort.outputs` compares.
 """
 
+import contextlib
 import dataclasses
 import enum
 import functools
 import numbers
-from collections.abc import Mapping, Sequence, Set
-from types import BuiltinFunctionType, FunctionType, MethodType, SimpleNamespace
+from collections.abc import Callable, Mapping, Sequence, Set
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from deeplift_fast.cohort.hashing import SHORT, digest
+from deeplift_fast.intercept import IsolatedPass
+from deeplift_fast.isolation import Kept, ShadowState, isolated
 
 ITSELF = "(itself)"
 """The name under which the model stands among its modules."""
@@ -35,26 +41,57 @@ _ELSEWHERE = {"device", "dataset"}
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, type(torch.add), type(np.add))
 
 
-def of_modules(model: nn.Module) -> dict[str, str]:
+def of_modules(model: nn.Module, run: Callable[[], Any] | None = None) -> dict[str, str]:
     """Each module by its path in the model: its class, with plain attributes and hooks.
 
     Args:
         model: the model.
+        run: runs the model once, always on the same sample; the model is as before afterwards.
 
     Returns:
         Texts such as `"torch.nn.modules.dropout.Dropout(inplace=False, p=0.5, training=False)"`; modules that stand in
         several places are named in each. Long texts end with a digest of the whole.
     """
-    found = {path or ITSELF: _short(_of_module(module)) for path, module in model.named_modules(remove_duplicate=False)}
+    changing = _settled(model, run) if run is not None else {}
+    found = {path: _short(_of_module(module, 0, changing.get(path, {}))) for path, module in _named(model)}
     every = [text for name in _EVERY_HOOK if (text := _hooks(getattr(torch_module, name, {}), name))]
     return found | ({EVERY: _short("; ".join(every))} if every else {})
 
 
-def _of_module(module: nn.Module, depth: int = 0) -> str:
+def _named(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [(path or ITSELF, module) for path, module in model.named_modules(remove_duplicate=False)]
+
+
+def _settled(model: nn.Module, run: Callable[[], Any]) -> dict[str, dict[str, str | None]]:
+    """By module, the attributes that two passes change: as they are left, or `None` where the second changes them."""
+    devices = {each.device for each in model.parameters() if each.is_cuda}
+    before = {path: _attributes(module, 0) for path, module in _named(model)}
+    after = []
+    with isolated([model], devices), torch.inference_mode(False), torch.no_grad():
+        for _ in range(2):
+            # What the model says of a sample that it cannot take is told where samples are attributed.
+            with contextlib.suppress(Exception), IsolatedPass(ShadowState(Kept([model]))):
+                run()
+            after.append({path: _attributes(module, 0) for path, module in _named(model)})
+    found: dict[str, dict[str, str | None]] = {}
+    for path, old in before.items():
+        first, second = (each.get(path, old) for each in after)
+        names = {name for name in old | first | second if not old.get(name) == first.get(name) == second.get(name)}
+        found[path] = {name: first.get(name) if first.get(name) == second.get(name) else None for name in names}
+    return found
+
+
+def _attributes(module: nn.Module, depth: int) -> dict[str, str]:
+    """A module's plain attributes, by name."""
     state = {name: value for name, value in vars(module).items() if name not in _OWN | _ELSEWHERE}
-    plain = [f"{name}={text}" for name, value in sorted(state.items()) if (text := _plain(value, depth)) is not None]
+    return {name: text for name, value in state.items() if (text := _plain(value, depth)) is not None}
+
+
+def _of_module(module: nn.Module, depth: int, changing: Mapping[str, str | None] = MappingProxyType({})) -> str:
+    plain = sorted({**_attributes(module, depth), **changing}.items())
     hooks = [text for name in _HOOKS if (text := _hooks(getattr(module, name, {}), name))]
-    return "; ".join([f"{_class(module)}({', '.join(plain)})", *hooks])
+    shown = ", ".join(f"{name}={text}" for name, text in plain if text is not None)
+    return "; ".join([f"{_class(module)}({shown})", *hooks])
 
 
 def _hooks(hooks: Mapping[Any, Any], name: str) -> str:
@@ -67,7 +104,9 @@ def _plain(value: Any, depth: int) -> str | None:
 
     Nothing is no value: some attributes are `None` until the first pass, and a tensor from then on.
     """
-    if isinstance(value, str | bytes | bool | complex | enum.Enum | slice | range | torch.dtype):
+    if isinstance(value, enum.Enum):  # whose own text may hold an address
+        return f"{_class(value)}({value.name}, {_plain(value.value, depth)})"
+    if isinstance(value, str | bytes | bool | complex | slice | range | torch.dtype | torch.memory_format):
         return repr(value)
     if isinstance(value, numbers.Number | np.generic):
         return repr(value.item() if isinstance(value, np.generic) else value)
@@ -92,7 +131,10 @@ def _compound(value: Any, depth: int) -> str | None:
         return f"{{{', '.join(sorted(_plain(each, depth) or _class(each) for each in value))}}}"
     if isinstance(value, Sequence):
         return f"[{_all(value, depth)}]"
-    if callable(value) or dataclasses.is_dataclass(value) or isinstance(value, SimpleNamespace):
+    if dataclasses.is_dataclass(value):
+        fields = {each.name: getattr(value, each.name, None) for each in dataclasses.fields(value)}
+        return f"{_class(value)}({_pairs(fields | getattr(value, '__dict__', {}), depth)})"
+    if callable(value) or isinstance(value, SimpleNamespace):
         return f"{_class(value)}({_pairs(getattr(value, '__dict__', {}), depth)})"
     return None
 

@@ -4,7 +4,7 @@ They are compared as numbers, never by a digest: other processors round differen
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,12 @@ def outputs_of(interpreter: DeepLift, groups: Iterable[Group]) -> Outputs | None
             except Exception:  # as samples do that cannot be attributed
                 found[int(number)] = None
     return [found[number] for number in sorted(found)]
+
+
+def run_once(model: Any, groups: Sequence[Group]) -> None:
+    """Run a model as it is on the first of the samples, if there is one."""
+    for group in groups[:1]:
+        model(**to_device(group.batch(np.array([0])), model.device))
 
 
 def check_same_outputs(before: Outputs | None, now: Outputs | None, shown: str, eps: float = 0.0) -> None:

@@ -18,7 +18,7 @@ from deeplift_fast.cohort.cohort_baseline import fitted
 from deeplift_fast.cohort.differences import Differences
 from deeplift_fast.cohort.full import told_if_full
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
-from deeplift_fast.cohort.outputs import check_same_outputs, coarsest, outputs_of
+from deeplift_fast.cohort.outputs import check_same_outputs, coarsest, outputs_of, run_once
 from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
 from deeplift_fast.cohort.progress import Progress, check_kind
 from deeplift_fast.cohort.reading import BatchSource, DatasetSource, Source, open_source
@@ -138,6 +138,7 @@ class _Run:
             settings.baseline.name,
             settings.part_samples,
             settings.dimensions,
+            lambda: run_once(interpreter.model, source.looked_at()),
         )
         self._identity = json.loads(json.dumps(identity))  # as it will be read back
         self._recorder: Recorder

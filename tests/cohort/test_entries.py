@@ -125,6 +125,7 @@ ODD = {
     "a text as long as the batch": ("patient_id", lambda n: LETTERS[:n]),
     "an int": ("visit_id", lambda n: 7),
     "an iterator": ("patient_id", lambda n: zip(range(n), strict=True)),
+    "a dict of lists": ("patient_id", lambda n: {"id": [f"secret-patient-{i}" for i in range(n)]}),
     "a set": ("patient_id", lambda n: {f"secret-patient-{i}" for i in range(n)}),
     "another name of visits": ("hadm_id", lambda n: list(range(n + 2))),
     "first feature too short": ("a", lambda n: torch.ones(n - 1, 3).long()),
@@ -186,6 +187,30 @@ def test_the_first_name_of_a_visit_that_is_there_counts():
     assert of_sample({"record_id": 3, "hadm_id": 2, "visit_id": None}) == {"patient_id": None, "visit_id": "2"}
     found = of_batch({"visit_id": ["v", None, None], "record_id": (1, 2, None)}, 3)
     assert found == {"patient_id": [None] * 3, "visit_id": ["v", "2", None]}
+
+
+ONES = {
+    "column": lambda names: np.array(names)[:, None],
+    "lists of one": lambda names: [[name] for name in names],
+    "tuples of one": lambda names: [(name,) for name in names],
+    "bytes": lambda names: [name.encode() for name in names],
+    "array of bytes": lambda names: np.array(names, "S"),
+    "table of one column": lambda names: pd.DataFrame({"id": names}),
+}
+
+
+@pytest.mark.parametrize("form", ONES)
+def test_an_identifier_that_stands_in_a_row_of_one_is_itself(form):
+    names = ["p0", "p1", "p2"]
+    _, batch = regular({"a": torch.ones(3, 2).long(), "patient_id": ONES[form](names)}, MODEL, "batch")
+    assert of_batch(batch, 3)["patient_id"] == names
+    assert [of_sample({"patient_id": each})["patient_id"] for each in batch["patient_id"]] == names
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float64("nan"), np.float32("nan"), pd.NA, pd.NaT])
+def test_an_identifier_that_is_missing_is_none(missing):
+    assert of_batch({"patient_id": pd.Series([missing, "p"], dtype=object)}, 2)["patient_id"] == [None, "p"]
+    assert of_sample({"visit_id": missing, "hadm_id": 3}) == {"patient_id": None, "visit_id": "3"}
 
 
 @pytest.mark.parametrize("names", [["one"], "abcd", 7])

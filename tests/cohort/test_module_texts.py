@@ -1,5 +1,7 @@
 """What decides a model's numbers beside its weights is in a cohort's identity."""
 
+import dataclasses
+import enum
 import functools
 import math
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ import torch.nn.functional as F
 from cohort_cases import cohort, contents, manifest, raw, run
 from hypothesis import given
 from hypothesis import strategies as st
-from pyhealth.datasets import create_sample_dataset
+from pyhealth.datasets import create_sample_dataset, get_dataloader
 from pyhealth.models import MLP, RNN, Transformer
 from torch import nn
 from torch.nn.utils import parametrize
@@ -207,3 +209,65 @@ def test_long_texts_are_shortened_and_still_differ():
     one, other = (of_modules(Small([*range(1000), last]))["inner.1"] for last in (1, 2))
     assert one != other
     assert len(one) < 600
+
+
+class Fields(enum.Enum):
+    ONE = object()
+    TWO = torch.relu
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    by: int
+
+
+@pytest.mark.parametrize(("one", "other"), [(Fields.ONE, Fields.TWO), (Slotted(1), Slotted(2))])
+def test_members_of_enumerations_and_fields_without_a_dict_count(one, other):
+    first, second = (of_modules(Small(each))["inner.1"] for each in (one, other))
+    assert first != second
+    assert "0x" not in first + second  # no address, which is another one in each process
+
+
+class Counting(nn.Module):
+    """Keeps what its passes were."""
+
+    def __init__(self, layer, by=1.0):
+        super().__init__()
+        self.layer, self.by, self.last = layer, by, None
+        self.calls, self.started, self.sizes, self.lengths = 0, False, [], {}
+
+    def forward(self, x):
+        self.calls, self.started, self.last = self.calls + 1, True, x.dim()
+        self.sizes.append(len(x))
+        self.lengths[self.calls] = float(x.sum())
+        return self.layer(x) * self.by
+
+
+def counting(data, by=1.0):
+    model = made(MLP, data)
+    return changed(model, "", "fc", Counting(model.fc, by))
+
+
+def test_what_every_pass_changes_does_not_count(tmp_path):
+    """Counters, caches and what the last pass was; another attribute of the same module does."""
+    data = data_of()
+    run(counting(data), data, tmp_path, limit=5)
+    used = counting(data)
+    batch = next(iter(get_dataloader(data, 7)))
+    for _ in range(3):
+        used(**batch)
+    run(used, data, tmp_path)
+    assert manifest(tmp_path)["finished"]
+    assert (used.fc.calls, used.fc.sizes, len(used.fc.lengths)) == (3, [7] * 3, 3)
+    text = manifest(tmp_path)["identity"]["model"]["modules"]["fc"]
+    assert text == f"{__name__}.Counting(by=1.0, last=2, started=True, training=False)"
+    with pytest.raises(CohortError, match=r"by=1\.0.* there, .*by=2\.0.* now"):
+        run(counting(data, 2.0), data, tmp_path)
+
+
+def test_a_model_that_cannot_take_the_first_sample_keeps_its_attributes(tmp_path):
+    def failing():
+        raise RuntimeError("no")
+
+    model = counting(data_of())
+    assert of_modules(model, failing) == of_modules(model)

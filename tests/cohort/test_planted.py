@@ -184,6 +184,24 @@ def test_a_manifest_that_says_something_impossible_is_named(copied, victim, what
     assert {path: path.read_bytes() for path in out.rglob("part-*")} == before
 
 
+@pytest.mark.parametrize("place", ['"parts": {', '"outputs": ', '"bytes": '])
+def test_a_name_that_stands_twice_hides_nothing(copied, place):
+    data, model, out = copied
+    path = out / "manifest.json"
+    twice = {
+        '"parts": {': '"parts": {"1": {}, ',
+        '"outputs": ': '"outputs": null, "outputs": ',
+        '"bytes": ': '"bytes": 1, "bytes": ',
+    }
+    text = json.dumps(json.loads(path.read_text()))
+    assert place in text
+    path.write_text(text.replace(place, twice[place], 1))
+    with pytest.raises(CohortError, match=r"manifest\.json in .* cannot be read \(a name stands twice"):
+        run(model, data, out)
+    with pytest.raises(SummaryError, match="a name stands twice"):
+        summarise(out)
+
+
 @pytest.mark.parametrize("what", ["outside", "absolute", "NUL", "another part's", "escapes", "key 02", "key 10^11",
                                   "key -1", "nested", "files", "bytes"])  # fmt: skip
 def test_a_summary_names_such_a_manifest_too(copied, what):

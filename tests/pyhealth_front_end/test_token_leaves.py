@@ -68,6 +68,33 @@ def test_one_tensor_in_two_features(data):
     assert float(found.contributions["a"]) != float(found.contributions["b"])
 
 
+def parts_of_one_tensor():
+    """The same tokens for both features: one tensor, another view of it, views of one memory that overlap or not."""
+    line = torch.tensor([2, 3, 2, 3, 2, 3])
+    both = torch.stack([line, line])
+    return {
+        "one tensor": (line.view(3, 2), line.view(3, 2)),
+        "two views": (line.view(3, 2), line.view(3, 2)[:]),
+        "overlap": (line[:4].view(2, 2), line[2:].view(2, 2)),
+        "halves": (both[0].view(3, 2), both[1].view(3, 2)),
+        "interleaved": (both.T.contiguous()[:, 0].view(3, 2), both.T.contiguous()[:, 1].view(3, 2)),
+    }
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+@pytest.mark.parametrize("what", parts_of_one_tensor())
+def test_each_feature_of_one_tensor_is_itself(data, order, what):
+    """Whichever of the two the model embeds first in their table."""
+    model = Shared(data, order).eval()
+    a, b = parts_of_one_tensor()[what]
+    given = {"a": a, "b": b}
+    masks = {"a": torch.ones_like(a, dtype=torch.bool)}
+    found = DeepLift(model, rules="complete").explain("unk", at_baseline=masks, **given)
+    for explained, theirs in ((found.output, a), (found.baseline_output, torch.ones_like(a))):
+        torch.testing.assert_close(explained, model(a=theirs, b=b, label=torch.zeros(len(a), 1))["logit"][:, 0])
+    assert not found.contributions["b"].any()
+
+
 @pytest.mark.parametrize(
     ("kind", "sizes"),
     [(ConCare, {"hidden_dim": 8, "num_head": 2, "pe_hidden": 8}), (RNN, {"hidden_dim": 8})],
