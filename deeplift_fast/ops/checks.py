@@ -120,16 +120,10 @@ class OpSpec:
                     bound.setdefault(dim, (at, axis))
         first, dtype = next((at, tensor.dtype) for at, tensor in tensors.items() if tensor.dtype in "fh")
         return OpSpec(
-            name,
-            arguments,
-            tuple(tensors.items()),
-            tuple((at, arguments[at], accepted) for at, accepted in texts.items()),
-            tuple(numbers.items()),
-            tuple((dim, *place) for dim, place in bound.items()),
-            first,
-            FLOATS if dtype == "h" else FLOATS[:2],
-            tuple(map(TensorSpec.of, made)),
-        )
+            name, arguments, tuple(tensors.items()), tuple((at, arguments[at], each) for at, each in texts.items()),
+            tuple(numbers.items()), tuple((dim, *place) for dim, place in bound.items()), first,
+            FLOATS if dtype == "h" else FLOATS[:2], tuple(map(TensorSpec.of, made)),
+        )  # fmt: skip
 
 
 OPS = {name: OpSpec.of(name, line) for name, line in specs.SPECS.items()}
@@ -158,17 +152,7 @@ def check(op: OpSpec, given: Sequence[Any], fake: bool = False) -> dict[str, Any
     for at, name, texts in op.choices:
         if given[at] not in texts:
             raise ValueError(f"{op.name}: {name} is {given[at]!r}; accepted: {', '.join(texts)}")
-    shapes = {}
-    for at, spec in op.tensors:
-        tensor = given[at]
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{op.name}: {spec.name} is a {type(tensor).__name__}; accepted: a tensor {spec}")
-        shapes[at] = tensor.shape
-        rank = len(shapes[at])
-        if rank != spec.rank and (rank < spec.rank or not spec.more):
-            raise ValueError(
-                f"{op.name}: {spec.name} has shape {tuple(tensor.shape)}; accepted: {spec}, {spec.rank} dimension(s)"
-            )
+    shapes = _shapes(op, given)
     first = given[op.first]
     device, dtypes, on_cpu = first.device, _DTYPES.get(first.dtype), first.is_cpu
     if dtypes is None or (on_cpu and first.dtype not in op.on_cpu):
@@ -190,6 +174,21 @@ def check(op: OpSpec, given: Sequence[Any], fake: bool = False) -> dict[str, Any
         if on_cpu and not (spec.any_strides or fake or tensor.is_contiguous()):
             raise ValueError(f"{op.name}: {spec.name} is not contiguous; give a contiguous copy")
     return sizes
+
+
+def _shapes(op: OpSpec, given: Sequence[Any]) -> dict[int, torch.Size]:
+    shapes = {}
+    for at, spec in op.tensors:
+        tensor = given[at]
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{op.name}: {spec.name} is a {type(tensor).__name__}; accepted: a tensor {spec}")
+        shapes[at] = tensor.shape
+        rank = len(shapes[at])
+        if rank != spec.rank and (rank < spec.rank or not spec.more):
+            raise ValueError(
+                f"{op.name}: {spec.name} has shape {tuple(tensor.shape)}; accepted: {spec}, {spec.rank} dimension(s)"
+            )
+    return shapes
 
 
 def _unlike(shape: Sequence[Any], accepted: Sequence[Any]) -> bool:
