@@ -71,6 +71,8 @@ class TensorSpec:
 
 def _shape(dims: tuple[str, ...]) -> Callable[[Sizes], tuple[int, ...]]:
     """Of `rows 2*levels` the function `lambda d: (d['rows'], 2*d['levels'],)`."""
+    if dims == ("...",):
+        return lambda d: d["..."]
     named = (re.sub(r"\b[a-z_]\w*\b(?!\()", r"d['\g<0>']", dim) if dim != "..." else "*d['...']" for dim in dims)
     return eval(f"lambda d: ({''.join(f'{dim}, ' for dim in named)})", vars(specs))
 
@@ -85,7 +87,7 @@ class OpSpec:
         tensors: those that are tensors, by position.
         choices: those that are one of several texts, by position: name and texts.
         numbers: the other arguments, which are sizes too, by name: position.
-        bound: dimensions by name: where a tensor's shape has the size, as positions of the tensor and in its shape.
+        bound: dimensions by name: position of a tensor that has the size, and in its shape (`None`: all of it).
         first: position of the tensor whose dtype and device others have.
         on_cpu: its dtypes on the CPU.
         results: its results.
@@ -96,7 +98,7 @@ class OpSpec:
     tensors: tuple[tuple[int, TensorSpec], ...]
     choices: tuple[tuple[int, str, tuple[str, ...]], ...]
     numbers: tuple[tuple[str, int], ...]
-    bound: tuple[tuple[str, int, int | slice], ...]
+    bound: tuple[tuple[str, int, int | slice | None], ...]
     first: int
     on_cpu: tuple[torch.dtype, ...]
     results: tuple[TensorSpec, ...]
@@ -109,25 +111,19 @@ class OpSpec:
         tensors = {at: TensorSpec.of(text) for at, text in enumerate(given) if ":" in text}
         texts = {at: tuple(text.partition("=")[2].split("|")) for at, text in enumerate(given) if "=" in text}
         numbers = {arguments[at]: at for at in range(len(given)) if at not in tensors and at not in texts}
-        bound: dict[str, tuple[int, int | slice]] = {}
+        bound: dict[str, tuple[int, int | slice | None]] = {}
         for at, tensor in tensors.items():
             for axis, dim in enumerate(tensor.dims):
                 if dim == "...":
-                    bound.setdefault(dim, (at, slice(axis, None)))
+                    bound.setdefault(dim, (at, slice(axis, None) if axis else None))
                 elif dim.isidentifier() and dim not in numbers:
                     bound.setdefault(dim, (at, axis))
         first, dtype = next((at, tensor.dtype) for at, tensor in tensors.items() if tensor.dtype in "fh")
         return OpSpec(
-            name,
-            arguments,
-            tuple(tensors.items()),
-            tuple((at, arguments[at], accepted) for at, accepted in texts.items()),
-            tuple(numbers.items()),
-            tuple((dim, *place) for dim, place in bound.items()),
-            first,
-            FLOATS if dtype == "h" else FLOATS[:2],
-            tuple(map(TensorSpec.of, made)),
-        )
+            name, arguments, tuple(tensors.items()), tuple((at, arguments[at], each) for at, each in texts.items()),
+            tuple(numbers.items()), tuple((dim, *place) for dim, place in bound.items()), first,
+            FLOATS if dtype == "h" else FLOATS[:2], tuple(map(TensorSpec.of, made)),
+        )  # fmt: skip
 
 
 OPS = {name: OpSpec.of(name, line) for name, line in specs.SPECS.items()}
@@ -156,29 +152,21 @@ def check(op: OpSpec, given: Sequence[Any], fake: bool = False) -> dict[str, Any
     for at, name, texts in op.choices:
         if given[at] not in texts:
             raise ValueError(f"{op.name}: {name} is {given[at]!r}; accepted: {', '.join(texts)}")
-    for at, spec in op.tensors:
-        tensor = given[at]
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{op.name}: {spec.name} is a {type(tensor).__name__}; accepted: a tensor {spec}")
-        rank = tensor.dim()
-        if rank != spec.rank and (rank < spec.rank or not spec.more):
-            raise ValueError(
-                f"{op.name}: {spec.name} has shape {tuple(tensor.shape)}; accepted: {spec}, {spec.rank} dimension(s)"
-            )
+    shapes = _shapes(op, given)
     first = given[op.first]
-    device, dtypes, on_cpu = first.device, _DTYPES.get(first.dtype), first.device.type == "cpu"
+    device, dtypes, on_cpu = first.device, _DTYPES.get(first.dtype), first.is_cpu
     if dtypes is None or (on_cpu and first.dtype not in op.on_cpu):
         accepted = ", ".join(map(str, op.on_cpu if on_cpu else FLOATS))
         raise TypeError(f"{op.name}: {op.arguments[op.first]} is {first.dtype}; accepted: {accepted}")
     sizes = {name: given[at] for name, at in op.numbers}
     for dim, at, axis in op.bound:
-        sizes[dim] = given[at].shape[axis]
+        sizes[dim] = shapes[at] if axis is None else shapes[at][axis]
     for at, spec in op.tensors:
         tensor = given[at]
         shape = spec.shape(sizes)
-        if _unlike(tensor.shape, shape) if fake else tensor.shape != shape:
+        if _unlike(shapes[at], shape) if fake else shapes[at] != shape:
             _refuse_shape(op, spec, given, tensor, shape)
-        if tensor.dtype != dtypes[spec.dtype]:
+        if tensor.dtype is not dtypes[spec.dtype]:
             _refuse_dtype(op, spec, tensor, dtypes[spec.dtype], first)
         if tensor.device != device and not spec.anywhere:
             here = f"{op.arguments[op.first]} is on {device}"
@@ -186,6 +174,21 @@ def check(op: OpSpec, given: Sequence[Any], fake: bool = False) -> dict[str, Any
         if on_cpu and not (spec.any_strides or fake or tensor.is_contiguous()):
             raise ValueError(f"{op.name}: {spec.name} is not contiguous; give a contiguous copy")
     return sizes
+
+
+def _shapes(op: OpSpec, given: Sequence[Any]) -> dict[int, torch.Size]:
+    shapes = {}
+    for at, spec in op.tensors:
+        tensor = given[at]
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{op.name}: {spec.name} is a {type(tensor).__name__}; accepted: a tensor {spec}")
+        shapes[at] = tensor.shape
+        rank = len(shapes[at])
+        if rank != spec.rank and (rank < spec.rank or not spec.more):
+            raise ValueError(
+                f"{op.name}: {spec.name} has shape {tuple(tensor.shape)}; accepted: {spec}, {spec.rank} dimension(s)"
+            )
+    return shapes
 
 
 def _unlike(shape: Sequence[Any], accepted: Sequence[Any]) -> bool:

@@ -7,7 +7,6 @@ the dispatcher chooses the backend by the tensors' device.
 import functools
 import importlib
 import importlib.util
-import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,12 +72,11 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """The op that a naive implementation stands for: its arguments are checked, then the dispatcher is called."""
     op, run = OPS[function.__name__], overload(function.__name__)
     values = VALUES.get(op.name)
-    count = len(op.arguments)
-    defaults = {p.name: p.default for p in inspect.signature(function).parameters.values() if p.default is not p.empty}
+    names, defaults = op.arguments, function.__defaults__ or ()
 
     @functools.wraps(function)
     def call(*args: Any, **named: Any) -> Any:
-        given = args if len(args) == count and not named else _in_order(op.name, op.arguments, defaults, args, named)
+        given = args if len(args) == len(names) and not named else _in_order(op.name, names, defaults, args, named)
         sizes = check(op, given)
         if values is not None:
             values(sizes, *given)
@@ -89,15 +87,15 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _in_order(
-    op: str, names: tuple[str, ...], defaults: dict[str, Any], args: tuple[Any, ...], named: dict[str, Any]
-) -> list[Any]:
-    known = names[len(args) :]
-    if len(args) > len(names) or any(name not in known for name in named):
-        raise TypeError(f"{op}() got {len(args)} arguments by place and {list(named)} by name; accepted: {names}")
-    missing = [name for name in known if name not in named and name not in defaults]
-    if missing:
-        raise TypeError(f"{op}() misses the arguments {', '.join(missing)}")
-    return [*args, *(named[name] if name in named else defaults[name] for name in known)]
+    op: str, names: tuple[str, ...], defaults: tuple[Any, ...], args: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[Any, ...]:
+    left = len(names) - len(args)
+    if not named and 0 <= left <= len(defaults):
+        return args + defaults[len(defaults) - left :]
+    known, values = names[len(args) :], dict(zip(reversed(names), reversed(defaults), strict=False)) | named
+    if left < 0 or any(name not in known for name in named) or any(name not in values for name in known):
+        raise TypeError(f"{op}() got {len(args)} arguments by place and {list(named)} by name; it takes {names}")
+    return args + tuple(values[name] for name in known)
 
 
 def release_memory() -> int:

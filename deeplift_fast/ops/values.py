@@ -33,13 +33,13 @@ def _recurrent(sizes: Sizes, u: Tensor, u0: Tensor, where: Tensor, counts: Tenso
     _require_levels("recurrent", levels, cell)
     if slope not in SLOPES[cell]:
         raise ValueError(f"recurrent: slope is {slope!r}; accepted for {cell}: {', '.join(SLOPES[cell])}")
-    panels, lanes, width, on_cpu = sizes["panels"], sizes["lanes"], sizes["width"], u.device.type == "cpu"
+    panels, lanes, width, on_cpu = sizes["panels"], sizes["lanes"], sizes["width"], u.is_cpu
     _require_lanes("recurrent", u, lanes)
     if levels and (panels * lanes % levels or width < 2 * levels or (on_cpu and (panels % levels or width % lanes))):
         raise ValueError(f"recurrent: {panels} panels and {width} master columns do not fit {levels} levels")
     gates = tuple(sizes[name] for name in ("gates", "from_input", "from_state"))
     _require_cell("recurrent", cell, gates, GATES[cell], sizes["kept"])
-    if counts.device.type == counts0.device.type == "cpu":
+    if counts.is_cpu and counts0.is_cpu:
         _require_counts("recurrent: counts", counts, sizes["rows"])
         _require_counts("recurrent: counts0", counts0, sizes["rows0"])
         _require_baselines(where, counts, counts0)
@@ -51,7 +51,7 @@ def _require_baselines(where: Tensor, counts: Tensor, counts0: Tensor) -> None:
         raise ValueError(
             f"recurrent: where has shape {tuple(where.shape)}; accepted: ({samples},), the samples at the first step"
         )
-    if samples and where.device.type == "cpu":
+    if samples and where.is_cpu:
         # A sample's baseline lasts as long as the sample: the largest index among a step's samples is in its rows.
         furthest = where.cummax(0).values[counts - 1]
         if bool((furthest >= counts0).any()) or int(where.min()) < 0:
@@ -69,11 +69,11 @@ def _recurrent_backward(sizes: Sizes, m_h: Tensor, *rest: Any) -> None:
         )
     lanes, (_, from_input, from_state) = units // panels, GATES[cell]
     _require_lanes(op, m_h, lanes)
-    if m_h.device.type == "cpu" and not wide_u == wide_h == 4 * lanes:
+    if m_h.is_cpu and not wide_u == wide_h == 4 * lanes:
         raise ValueError(f"{op}: weights are {wide_u} and {wide_h} wide; accepted: {4 * lanes}")
     given = sizes["from_u"], sizes["from_h"]
     _require_cell(op, cell, given, (lanes * from_input, lanes * from_state), sizes["kept"])
-    if counts.device.type == "cpu":
+    if counts.is_cpu:
         _require_counts(f"{op}: counts", counts, sizes["rows"])
 
 
@@ -83,7 +83,7 @@ def _require_levels(op: str, levels: int, cell: str) -> None:
 
 
 def _require_lanes(op: str, tensor: Tensor, lanes: int) -> None:
-    if tensor.device.type == "cpu" and lanes != LANES[tensor.dtype]:
+    if tensor.is_cpu and lanes != LANES[tensor.dtype]:
         raise ValueError(
             f"{op}: weights have panels of {lanes} units; accepted on the CPU: {LANES[tensor.dtype]} in {tensor.dtype}"
         )
@@ -107,7 +107,7 @@ def _lockstep(sizes: Sizes, projected: Tensor, where: Tensor, steps: Sequence[in
     rows, samples = sizes["samples"] * rows_per_sample(steps), sizes["samples"]
     if sizes["rows"] != rows:
         raise ValueError(f"lockstep: coefficients has {sizes['rows']} rows; accepted: {rows}, for steps {steps}")
-    if samples and where.device.type == "cpu" and not 0 <= int(where.min()) <= int(where.max()) < samples:
+    if samples and where.is_cpu and not 0 <= int(where.min()) <= int(where.max()) < samples:
         raise ValueError(f"lockstep: where names a baseline other than 0 to {samples - 1}")
 
 

@@ -109,21 +109,15 @@ def attention_backward(
 
     Args:
         m: multipliers of `mixed` at the input.
-        asked, asked0: as there, at the input and at the baseline, as all pairs here.
-        rows, rows0: likewise.
-        index, index0: likewise.
-        starts, starts0: likewise.
-        queries, queries0: likewise.
+        asked, asked0, rows, rows0, index, index0, starts, starts0, queries, queries0: as there, at the input and at the
+            baseline.
         where: the baseline's sample that stands for each of the input's, with as many rows and queries.
         looks: at the input.
         log_p, log_p0: what :func:`attention` gave.
         half: 0.5 for the midpoint and log-mean rules, 0 for the gradient at the input.
 
     Returns:
-        `(m_asked, m_rows)`; 0 for rows that no sample has.
-
-    Raises:
-        RuntimeError, IndexError: as :func:`attention`.
+        `(m_asked, m_rows)`; 0 for rows that no sample has. Errors are those of :func:`attention`.
     """
     _check("attention_backward", asked, rows, index, starts, queries)
     _check("attention_backward", asked0, rows0, index0, starts0, queries0)

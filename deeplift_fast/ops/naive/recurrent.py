@@ -43,9 +43,7 @@ def recurrent(
         counts: samples at each step, falling. On the CPU, whatever the other tensors' device: from another one, reading
             it waits for the device.
         counts0: the baseline's sequences at each step.
-        weight_u: with the gates of the input.
-        weight_h: with the gates of the state.
-        bias: with all gates.
+        weight_u, weight_h, bias: with the gates of the input, those of the state, and all gates.
         master_u, master_h, master_bias: of StageNet's master gates: the forget gates of all levels, then the input
             gates.
         coefficients: written to, for :func:`recurrent_backward`: 8 for each unit (`"stagenet"`), 6 (`"lstm"`), 5
