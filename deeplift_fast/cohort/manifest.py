@@ -24,7 +24,7 @@ parts      object   by number of the part: begin, end (samples [begin, end)), sa
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -38,6 +38,7 @@ from deeplift_fast.cohort.manifest_content import (
     check_identity,
     check_outputs,
     check_parts,
+    check_place,
     is_count,
     is_duration,
     parsed,
@@ -95,14 +96,14 @@ class Manifest:
     outputs: Outputs | None = None
     parts: dict[int, Part] = field(default_factory=dict)
 
-    def save(self, store: Store) -> None:
-        """Puts the manifest in place of the one before."""
+    def save(self, store: Store, require: Callable[[], None]) -> None:
+        """Puts the manifest in place of the one before; `require` as for `Store.write`."""
         about = {"format": FORMAT, **vars(self)}
         del about["parts"]
         parts = [f'  "{number}": {json.dumps(vars(part))}' for number, part in sorted(self.parts.items())]
         lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in about.items()]
         lines.append(' "parts": {\n' + ",\n".join(parts) + "\n }")
-        store.replace(NAME, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+        store.replace(NAME, ("{\n" + ",\n".join(lines) + "\n}\n").encode(), require=require)
         store.settle("")
 
     def samples(self) -> int:
@@ -164,10 +165,7 @@ def _check_part(number: int, part: Mapping[str, Any], size: Any) -> None:
             raise ValueError(f"part {number}: {name} is {quoted(part[name])}")
     if not is_duration(part["seconds"]):
         raise ValueError(f"part {number}: seconds is {quoted(part['seconds'])}")
-    begin, end = part["begin"], part["end"]
-    # With another size than this run's, or none that is one, the identities differ, which is told then.
-    if end < begin or (is_count(size, 1) and (begin != number * size or end > begin + size)):
-        raise ValueError(f"part {number} holds the samples from {begin} to {end}, which are not its own")
+    check_place(number, part, size)
     check_files(number, part["files"])
     for about in part["files"].values():
         if "bytes" not in about or not _DIGEST.fullmatch(str(about.get("sha256"))):
@@ -258,10 +256,15 @@ def _goes_on(before: dict[str, Any], now: dict[str, Any], differing: list[str]) 
 
 
 def is_intact(part: Part, store: Store) -> bool:
-    """Whether both files of a part are there with the size and checksum that they were written with."""
-    return len(part.files) == len(FOLDERS) and all(
-        store.size(name) == about["bytes"] and store.digest(name) == about["sha256"]
-        for name, about in part.files.items()
+    """Whether a part's numbers fit, and both of its files have the size and checksum that they were written with."""
+    is_counted = part.samples + part.failures == part.end - part.begin
+    return (
+        is_counted
+        and len(part.files) == len(FOLDERS)
+        and all(
+            store.size(name) == about["bytes"] and store.digest(name) == about["sha256"]
+            for name, about in part.files.items()
+        )
     )
 
 

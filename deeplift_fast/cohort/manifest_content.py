@@ -86,6 +86,38 @@ def check_files(number: int, files: Any) -> None:
             raise ValueError(f"part {number}: bytes is {quoted(about.get('bytes'))}")
 
 
+def check_place(number: int, part: Mapping[str, Any], size: Any) -> None:
+    """Raise unless a part holds its place among parts of `size` samples.
+
+    With a size that is none the identities differ, which is told elsewhere.
+
+    Raises:
+        ValueError: saying which samples it holds.
+    """
+    begin, end = part["begin"], part["end"]
+    if end < begin or (is_count(size, 1) and (begin != number * size or end > begin + size)):
+        raise ValueError(f"part {number} holds the samples from {begin} to {end}, which are not its own")
+
+
+def check_total(manifest: Mapping[str, Any]) -> None:
+    """Raise unless the number of all samples is what length, limit and parts make it, as far as these are told.
+
+    Raises:
+        ValueError: naming both.
+    """
+    about = manifest["identity"].get("dataset")
+    ends = [part["end"] for part in manifest["parts"].values() if "end" in part]
+    if not isinstance(about, dict) or len(ends) < len(manifest["parts"]):
+        return
+    length, limit, total = about.get("length"), manifest.get("limit"), manifest["total"]
+    given = [number for number in (length, limit) if number is not None]
+    if not all(map(is_count, given)):
+        raise ValueError(f"length is {quoted(length)} and limit {quoted(limit)}")
+    expected = max([*ends, 0 if length is None else min(given)])
+    if total != expected and not (length is None and total is None):
+        raise ValueError(f"total is {quoted(total)}, where length, limit and parts make it {expected}")
+
+
 def check_identity(identity: Any) -> None:
     """Raise unless this is an object of bounded depth.
 

@@ -1,5 +1,6 @@
 """`attribute_cohort`: reads, attributes and writes a cohort, part by part."""
 
+import contextlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -140,7 +141,7 @@ def attribute_cohort(
     interpreter._warn_of_untrained(settings.baseline.given)  # here, rather than on each worker
     store = open_store(out, shared)
     _make(store)
-    with lock.held(store) as held:
+    with _full_disk_told(store), lock.held(store) as held:
         run = _Run(interpreter, source, store, settings, held)
         run.begin()
         with Progress(progress, run.manifest.total, *run.done_before()) as shown:
@@ -149,7 +150,7 @@ def attribute_cohort(
             except OSError as error:
                 if error.errno not in FULL:
                     raise
-                raise run.full(error) from error
+                raise _full(store, error, run.kept()) from error
             except RuntimeError as error:
                 if not is_reader_death(error):
                     raise
@@ -195,6 +196,7 @@ class _Run:
         outputs = outputs_of(self.attributor.interpreter, self.source.looked_at())
         check_same_outputs(found.outputs, outputs, self.store.shown, coarsest(self.attributor.model))
         found.outputs = outputs if found.outputs is None else found.outputs
+        self.held.require()  # identity and outputs may have taken long, and what is read may be mended
         failed = failures.read(self.store)
         of_part = failures.counted(failed)
         found.parts = {
@@ -202,13 +204,14 @@ class _Run:
             for number, part in found.parts.items()
             if is_intact(part, self.store) and of_part[number] == part.failures
         }
+        found.device = self.attributor.model.device.type
         found.limit, found.total, found.finished = self.settings.limit, self.source.total, False
         if found.total is not None:  # what is there stays there, though a lower limit is asked for
             found.total = max(found.total, found.end())
         if self.settings.budget is not None:
             found.budget = self.settings.budget
-        self._recorder = Recorder(self.store, found, failed)
-        found.save(self.store)
+        self._recorder = Recorder(self.store, found, failed, self.held)
+        self._recorder.save()
         remove_leftovers(self.store, found)
         self.attributor.proven = found.samples() > 0
 
@@ -243,7 +246,6 @@ class _Run:
                 self._here(shown)
             else:
                 self._on_cluster(client, shown, worker_timeout)
-        self.held.require()
         self._recorder.finish(max(self.source.total or 0, self.manifest.end()), finished=True)
 
     def _on_cluster(self, client: Any, shown: Progress, worker_timeout: float) -> None:
@@ -263,15 +265,16 @@ class _Run:
         if not wanted:
             return
         budget = self.manifest.budget or self.budget(source.window(wanted[0], size))
-        work = work_for(self.attributor, source.dataset, self.settings, self.store)
+        work = work_for(self.attributor, source.dataset, self.settings, self.store, self.held.token)
         try:
             for done in parts_on(client, work, iter(wanted), budget, worker_timeout):
                 self._take(done, shown)
         except NoWorkersError:
             raise CohortError(
                 f"client has had no worker at work for {worker_timeout:g} s (worker_timeout): all are retired, dead, "
-                f"or paused for lack of memory; {self._kept()}: start workers and run the same again to go on"
+                f"or paused for lack of memory; {self.kept()}: start workers and run the same again to go on"
             ) from None
+        self.held.require()
         remove_leftovers(self.store, self.manifest)  # of workers that died
 
     def _take(self, done: "Done", shown: Progress) -> None:
@@ -354,8 +357,7 @@ class _Run:
         return memory.find_budget(attribute, allowed, device, len(batch.which))
 
     def _write(self, result: PartResult, seconds: float, shown: Progress) -> None:
-        self.held.require()
-        part = write_files(self.store, result, self.attributor, seconds)
+        part = write_files(self.store, result, self.attributor, seconds, self.held)
         deltas = [rows.columns["convergence_delta"] for rows in result.rows]
         self.record(
             result.window.part, part, result.failures, np.concatenate([np.empty(0, np.float32), *deltas]), shown
@@ -363,18 +365,11 @@ class _Run:
 
     def record(self, number: int, part: Any, failed: list, deltas: np.ndarray, shown: Progress) -> None:
         """Takes a part whose files are there, and shows it."""
-        self.held.require()
         self._recorder.add(number, part, failed)
         shown.add(part.end - part.begin, part.failures, deltas)
 
-    def full(self, error: OSError) -> CohortError:
-        """What to say where the disk is full."""
-        return CohortError(
-            f"out is {self.store.shown}, where nothing more can be written ({error.strerror}); {self._kept()}: free "
-            "space there and run the same again to go on"
-        )
-
-    def _kept(self) -> str:
+    def kept(self) -> str:
+        """How much is there, as errors say it."""
         of = "" if self.manifest.total is None else f" of {self.manifest.total:,}"
         kept = sum(part.end - part.begin for part in self.manifest.parts.values())
         return f"{kept:,}{of} samples in {len(self.manifest.parts)} part(s) are kept"
@@ -399,6 +394,24 @@ class _Run:
 def _check_timeout(seconds: Any) -> None:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
         raise CohortError(f"worker_timeout is {seconds!r}; accepted: a number of seconds above 0")
+
+
+@contextlib.contextmanager
+def _full_disk_told(store: Store) -> Iterator[None]:
+    """Says of a full disk what it is, also before and after there is anything to count."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise _full(store, error, "finished parts are kept") from error
+
+
+def _full(store: Store, error: OSError, kept: str) -> CohortError:
+    return CohortError(
+        f"out is {store.shown}, where nothing more can be written ({error.strerror}); {kept}: free space there and run "
+        "the same again to go on"
+    )
 
 
 def _make(store: Store) -> None:

@@ -18,12 +18,15 @@ from deeplift_fast.cohort.manifest_content import (
     check_files,
     check_identity,
     check_parts,
+    check_place,
+    check_total,
     file_name,
     is_count,
     parsed,
     quoted,
 )
 from deeplift_fast.cohort.store import open_store
+from deeplift_fast.cohort.tables import BASELINE, RULES
 from deeplift_fast.cohort.versions import whole_version
 from deeplift_fast.report.errors import SummaryError
 
@@ -70,6 +73,12 @@ class CohortFolder:
         return str(self.manifest["identity"].get("baseline", "unknown"))
 
     @property
+    def unverified(self) -> int:
+        """How many parts the manifest has no checksums of: one that an earlier version wrote."""
+        abouts = (part.get("files", {}).values() for part in self.manifest["parts"].values())
+        return sum(any("sha256" not in about for about in files) for files in abouts)
+
+    @property
     def expected(self) -> int | None:
         """How many parts the finished cohort will have; `None` while nobody knows (a stream of batches)."""
         total = self.manifest["total"]
@@ -84,7 +93,10 @@ class CohortFolder:
         name = file_name("samples", part)
         content = self._content(name, part)
         with self._telling(name):
-            return _file(content, columns).read(list(columns))
+            file = _file(content, columns)
+        self._require_told(name, part, file)
+        with self._telling(name):
+            return file.read(list(columns))
 
     def attributions(self, part: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Columns of a part's attributions, `BATCH_ROWS` rows at a time; memory holds the file as it is, compressed.
@@ -132,6 +144,24 @@ class CohortFolder:
         """How many samples of a part failed, as the manifest says; `None` where it does not."""
         count: int | None = self.manifest["parts"][str(part)].get("failures")
         return count
+
+    def _require_told(self, name: str, part: int, file: pq.ParquetFile) -> None:
+        """Raise unless the manifest says of a part what its samples' file does."""
+        metadata = file.schema_arrow.metadata or {}
+        about = self.manifest["parts"][str(part)]
+        pairs = [
+            (metadata[key.encode()].decode(errors="replace"), said)
+            for key, said in ((RULES, self.rules), (BASELINE, self.baseline))
+            if key.encode() in metadata
+        ]
+        if "samples" in about:
+            pairs.append((f"{file.metadata.num_rows} samples", f"{about['samples']} samples"))
+        for there, said in pairs:
+            if there != said:
+                raise SummaryError(
+                    f"{self._store.shown}/{MANIFEST} is damaged: it says {quoted(said)} where {name} says "
+                    f"{quoted(there)}; put back what the run wrote, or run the cohort again with --force"
+                )
 
     def _content(self, name: str, part: int) -> bytes:
         """What a file of a part holds, which is what the manifest says that was written."""
@@ -239,4 +269,18 @@ def _check(manifest: Mapping[str, Any]) -> None:
     interpreter = identity.get("interpreter")
     if not isinstance(interpreter, dict) or not isinstance(interpreter.get("rules"), str):
         raise ValueError("interpreter has no rules")
-    check_parts(manifest["parts"], lambda number, part: check_files(number, part.get("files", {})))
+    check_parts(manifest["parts"], lambda number, part: _check_part(number, part, identity["part_samples"]))
+    check_total(manifest)
+
+
+def _check_part(number: int, part: Mapping[str, Any], size: int) -> None:
+    """Raise ValueError unless a part has its own files, and its own samples as far as it says so."""
+    check_files(number, part.get("files", {}))
+    counts = [part[name] for name in ("begin", "end", "samples", "failures") if name in part]
+    if not all(map(is_count, counts)):
+        raise ValueError(f"part {number}: a number of samples is none")
+    if len(counts) < 4:
+        return
+    check_place(number, part, size)
+    if part["samples"] + part["failures"] != part["end"] - part["begin"]:
+        raise ValueError(f"part {number}: its samples and failures are not those from {part['begin']} to {part['end']}")

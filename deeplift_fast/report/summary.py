@@ -130,6 +130,7 @@ def _summarised(
     notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if labels.too_many else []
     notes += [f"no sample's {' or '.join(grouping.keys)} is in the file of {grouping.name}" for grouping in unmet]
     notes += _target_notes(statistics.targets)
+    notes += _checksum_notes(folder)
     if titles is not None:
         notes += _describe(table, titles)
     else:
@@ -168,6 +169,16 @@ def _target_notes(targets: int) -> list[str]:
     if targets > 1:
         return [f"samples explain {targets} different targets; each has averages of its own"]
     return []
+
+
+def _checksum_notes(folder: CohortFolder) -> list[str]:
+    """What to say of parts that could not be verified."""
+    if not folder.unverified:
+        return []
+    return [
+        f"manifest.json has no checksums of {folder.unverified:,} of {len(folder.parts):,} part(s), as an earlier "
+        "version wrote it: whether they are as they were written is not known"
+    ]
 
 
 def _unmet(by: Sequence[Grouping], table: pd.DataFrame) -> list[Grouping]:
