@@ -90,7 +90,7 @@ def outcome(model, dataset, out, expected, bad, name, what):
 def test_a_bad_batch_in_a_cohort(sound, tmp_path, examples, figures):
     model, keys, batches, _, expected, _ = sound
     draw, ends = random.Random(0), Counter()
-    for number in range(examples(20, 200)):
+    for number in range(examples(20, 120)):
         place = draw.randrange(3)
         bad, what, name = spoil(draw, batches[place], [*keys, *keys, *IDENTIFIERS, "label"])
         given = [*batches[:place], bad, *batches[place + 1 :]]
@@ -103,7 +103,7 @@ def test_a_bad_batch_in_a_cohort(sound, tmp_path, examples, figures):
 def test_bad_samples_in_a_cohort(sound, tmp_path, examples, figures):
     model, keys, _, samples, _, expected = sound
     draw, ends = random.Random(0), Counter()
-    for number in range(examples(20, 150)):
+    for number in range(examples(20, 100)):
         which = set(draw.sample(range(3 * SIZE), draw.randint(1, 2)))
         given, told = list(samples), []
         for place in which:
@@ -121,7 +121,7 @@ def test_a_bad_batch_of_attribute(sound, examples, figures, rules):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         right = interpreter.attribute(**batches[0])
-        for _ in range(examples(40, 150)):
+        for _ in range(examples(40, 140)):
             bad, what, _ = spoil(draw, batches[0], list(keys))
             try:
                 found = interpreter.attribute(**bad)
@@ -131,9 +131,10 @@ def test_a_bad_batch_of_attribute(sound, examples, figures, rules):
                 ends["refused"] += 1
                 continue
             for key, value in right.items():
+                given = found[key].reshape(*found[key].shape[: value.dim()])  # steps of one code each
                 cut = tuple(slice(size) for size in value.shape)
-                assert torch.allclose(found[key][cut].to(value.dtype), value, atol=1e-5), what
-                assert found[key].count_nonzero() == value.count_nonzero(), what
+                assert torch.allclose(given[cut].to(value.dtype), value, atol=1e-5), what
+                assert given.count_nonzero() == value.count_nonzero(), what
             ends["right_numbers"] += 1
         again = interpreter.attribute(**batches[0])
     assert all(torch.equal(again[key], value) for key, value in right.items())

@@ -119,7 +119,7 @@ def test_a_disk_that_fails_at_any_write(sick, tmp_path, monkeypatch, examples, f
         run(model, samples, f"{at}/counted", part_samples=6)
     assert counting.writes > 12
     refused = 0
-    chosen = random.Random(place).sample(range(1, counting.writes + 1), min(examples(12, 60), counting.writes))
+    chosen = random.Random(place).sample(range(1, counting.writes + 1), min(examples(10, 30), counting.writes))
     for last in chosen:
         out, disk = f"{at}/{last}", Disk(ERRORS[last % len(ERRORS)], last)
         with pytest.MonkeyPatch.context() as patch:
@@ -139,7 +139,7 @@ def test_files_that_may_not_grow(sick, tmp_path, examples, figures):
     """The system's own limit (`ulimit -f`), which cuts files short for real."""
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     script = ROOT / "tests" / "faults" / "limiting.py"
-    command = [sys.executable, "-W", "ignore", script, tmp_path, str(examples(6, 40))]
+    command = [sys.executable, "-W", "ignore", script, tmp_path, str(examples(6, 16))]
     done = processes.run(command, limit=900, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
