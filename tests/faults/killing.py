@@ -118,12 +118,13 @@ class Killing:
 
     def __init__(self, seed):
         self.draw = random.Random(seed)
-        self.kills, self.ends = Counter(), Counter()
+        self.kills, self.tries = Counter(), Counter()
         self._changes = itertools.count(1)
 
     def one(self, kind, kill, call, longest):
         """Kills a run, or lets it end; whether it ended by itself."""
         when = 1 + next(self._changes) * 7 % 61 if kill is at_a_change else self.draw.uniform(0, longest)
+        self.tries[kind] += 1
         status = kill(call, when)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
             return True
@@ -133,11 +134,16 @@ class Killing:
         self.kills[kind] += 1
         return False
 
+    def _rarest(self, ways):
+        """The ways whose kind of kill was tried least often."""
+        least = min(self.tries[kind] for kind, *_ in ways)
+        return [way for way in ways if self.tries[way[0]] == least]
+
     def until_done(self, ways, out):
         """Kills runs on a folder until one ends; `ways` say how each is run and killed, and how long it may take."""
         more, before = 1.0, {}
         while True:
-            kind, kill, call, longest = self.draw.choice(ways)
+            kind, kill, call, longest = self.draw.choice(self._rarest(ways))
             done = self.one(kind, kill, lambda call=call: call(out), longest * more)
             now = check(out)
             assert before.items() <= now.items(), "a part that was there is lost"
