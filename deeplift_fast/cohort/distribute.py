@@ -23,6 +23,7 @@ from distributed import CancelledError, Client, KilledWorker, WorkerPlugin, as_c
 
 from deeplift_fast.cohort.attributing import Attributor, quiet
 from deeplift_fast.cohort.failures import Failure
+from deeplift_fast.cohort.lock import SeenLock
 from deeplift_fast.cohort.manifest import Part
 from deeplift_fast.cohort.parts import write_files
 from deeplift_fast.cohort.reading import DatasetSource, unopened
@@ -54,6 +55,7 @@ class Work:
         out: the output folder, absolute, or URL.
         shared: whether others may read the output.
         proven: whether any sample was attributed before.
+        token: what tells the run's lock from another's.
     """
 
     interpreter: Any
@@ -62,6 +64,7 @@ class Work:
     out: str
     shared: bool
     proven: bool
+    token: str
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Bench(WorkerPlugin):
     def setup(self, worker: Any) -> None:
         """Unpickles nothing yet: a worker that never gets a part needs no model."""
         self._opening, self._reading, self._attributing = (threading.Lock() for _ in range(3))
-        self._opened: tuple[DatasetSource, Store, Attributor] | None = None
+        self._opened: tuple[DatasetSource, Store, Attributor, SeenLock] | None = None
 
     def attribute(self, number: int, budget: int) -> Done:
         """Attributes a part and writes its files; threads of one worker take turns at each stage.
@@ -112,7 +115,7 @@ class Bench(WorkerPlugin):
             budget: padded steps per batch.
         """
         with self._opening:
-            source, store, attributor = self._opened = self._opened or self._open()
+            source, store, attributor, held = self._opened = self._opened or self._open()
         times = [time.perf_counter()]
         with self._reading:
             window = source.window(number, self._part_samples)
@@ -122,7 +125,7 @@ class Bench(WorkerPlugin):
             with quiet():
                 result = attributor.part(window, budget)
             times.append(time.perf_counter())
-        part = write_files(store, result, attributor, times[2] - began)
+        part = write_files(store, result, attributor, times[2] - began, held)
         deltas = [rows.columns["convergence_delta"] for rows in result.rows]
         return Done(
             number=number,
@@ -135,21 +138,22 @@ class Bench(WorkerPlugin):
             writing=time.perf_counter() - times[2],
         )
 
-    def _open(self) -> tuple[DatasetSource, Store, Attributor]:
+    def _open(self) -> tuple[DatasetSource, Store, Attributor, SeenLock]:
         work: Work = pickle.loads(self._content)  # made by the run itself, from what its user gave it
         settings = work.settings
         self._part_samples = settings.part_samples
         model = work.interpreter.model
         attributor = Attributor(work.interpreter, settings.baseline, settings.target, settings.dimensions)
         attributor.proven = work.proven
-        return DatasetSource(work.dataset, model, settings.limit), open_store(work.out, work.shared), attributor
+        store = open_store(work.out, work.shared)
+        return DatasetSource(work.dataset, model, settings.limit), store, attributor, SeenLock(store, work.token)
 
 
-def work_for(attributor: Attributor, dataset: Any, settings: Settings, store: Store) -> Work:
+def work_for(attributor: Attributor, dataset: Any, settings: Settings, store: Store, token: str) -> Work:
     """What the workers of a run need."""
     out = str(Path(store.shown).absolute()) if isinstance(store, LocalStore) else store.shown
     shared = isinstance(store, LocalStore) and store.shared
-    return Work(attributor.interpreter, unopened(dataset), settings, out, shared, attributor.proven)
+    return Work(attributor.interpreter, unopened(dataset), settings, out, shared, attributor.proven, token)
 
 
 def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int, patience: float) -> Iterator[Done]:

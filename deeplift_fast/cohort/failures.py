@@ -6,7 +6,7 @@ A reason names the feature and what is wrong with it, never a patient's value.
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,11 +109,11 @@ def table_of(failures: Iterable[Failure], part: int) -> pa.Table:
     return pa.table(columns, schema=FAILURES)
 
 
-def write(store: Store, table: pa.Table) -> None:
-    """Puts a table of all failures in place of the one before, by sample."""
+def write(store: Store, table: pa.Table, require: Callable[[], None]) -> None:
+    """Puts a table of all failures in place of the one before, by sample; `require` as for `Store.write`."""
     sink = pa.BufferOutputStream()
     pq.write_table(table.sort_by("sample"), sink, compression="zstd", write_page_checksum=True)
-    store.replace(NAME, memoryview(sink.getvalue()))
+    store.replace(NAME, memoryview(sink.getvalue()), require=require)
 
 
 def _wrong(key: str, part: Parts, model: Any, tokens: bool, count: int) -> list[tuple[int, str]]:

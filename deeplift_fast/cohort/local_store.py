@@ -9,7 +9,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,8 +45,14 @@ class LocalStore:
             with self._told(name, "written"), self._at(f"{name}/"):
                 pass
 
-    def write(self, name: str, data: memoryview | bytes, lasting: bool = True) -> None:
-        """As :meth:`Store.write`."""
+    def write(
+        self,
+        name: str,
+        data: memoryview | bytes,
+        require: Callable[[], None] | None = None,
+        lasting: bool = True,
+    ) -> None:
+        """As :meth:`Store.write`; `lasting` as for `replace`."""
         with self._told(name, "written"), self._at(name) as (folder, base):
             temporary = f"{TEMPORARY}{secrets.token_hex(8)}-{base}"
             handle = created(temporary, folder, self.shared)
@@ -57,6 +63,8 @@ class LocalStore:
                         rest = rest[file.write(rest) :]
                     if lasting:
                         os.fsync(handle)
+                if require is not None:
+                    require()
                 os.rename(temporary, base, src_dir_fd=folder, dst_dir_fd=folder)
             except BaseException:
                 with contextlib.suppress(OSError):
@@ -113,9 +121,11 @@ class LocalStore:
         with self._told(name, "removed"), contextlib.suppress(FileNotFoundError), self._at(name) as (folder, base):
             os.unlink(base, dir_fd=folder)
 
-    def replace(self, name: str, data: bytes | memoryview, lasting: bool = True) -> None:
+    def replace(
+        self, name: str, data: bytes | memoryview, lasting: bool = True, require: Callable[[], None] | None = None
+    ) -> None:
         """As :meth:`Store.replace`: a file appears whole here."""
-        self.write(name, data, lasting)
+        self.write(name, data, require, lasting)
 
     def versions(self, name: str, most: int) -> Iterator[bytes | None]:
         """As :meth:`Store.versions`."""

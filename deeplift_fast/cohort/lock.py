@@ -50,8 +50,8 @@ def _close_in_child() -> None:
 os.register_at_fork(after_in_child=_close_in_child)
 
 
-class Lock(Protocol):
-    """A lock that this run holds."""
+class Requirable(Protocol):
+    """A lock of which it can be asked whether this run has it still."""
 
     def require(self) -> None:
         """Makes sure that the lock is this run's still.
@@ -59,6 +59,32 @@ class Lock(Protocol):
         Raises:
             CohortError: if another run took it.
         """
+
+
+class Lock(Requirable, Protocol):
+    """A lock that this run holds."""
+
+    @property
+    def token(self) -> str:
+        """What tells it from the lock of every other run."""
+
+
+class SeenLock:
+    """A run's lock as its workers see it, perhaps on other machines: what the lock's file says.
+
+    Args:
+        store: the output folder.
+        token: the lock's.
+    """
+
+    def __init__(self, store: Store, token: str) -> None:
+        self._store, self._token = store, token
+
+    def require(self) -> None:
+        """As :meth:`Requirable.require`; of a file that is not there the run itself makes a new one."""
+        found = _found(self._store)
+        if found is not None and found.token != self._token:
+            raise _lost(self._store, found)
 
 
 @contextlib.contextmanager
@@ -159,22 +185,21 @@ class _SystemLock:
 
     def __init__(self, store: LocalStore, owner: Owner, handle: int) -> None:
         self._store, self._owner, self._handle = store, owner, handle
+        self.token = owner.token
         _HELD.add(handle)
 
     def __enter__(self) -> "_SystemLock":
         try:
             self._say(self._owner.content(refreshed=False))
             self.require()  # the file may have been removed before it was locked
-        except BaseException as error:
+        except BaseException:
             self.__exit__()
-            if isinstance(error, OSError) and error.errno not in FULL:
-                raise _not_writable(self._store, error) from error
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         _HELD.discard(self._handle)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(CohortError, OSError):
             self._say(b"")
         os.close(self._handle)
 
@@ -187,15 +212,28 @@ class _SystemLock:
         try:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.dup2(other, self._handle, inheritable=False)
-            self._say(self._owner.content(refreshed=False))
         except OSError:
             raise _lost(self._store, _told(other)) from None
         finally:
             os.close(other)
+        self._say(self._owner.content(refreshed=False))
 
     def _say(self, content: bytes) -> None:
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, content, 0)
+        """Writes whose lock it is, for other runs' errors and for this run's workers on other machines.
+
+        Raises:
+            CohortError: if it cannot be written.
+            OSError: if the disk is full.
+        """
+        try:
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, content, 0)
+            with contextlib.suppress(OSError):  # some network file systems have no such thing
+                os.fsync(self._handle)  # or workers on other machines might read what the run before wrote
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            raise _not_writable(self._store, error) from error
 
 
 class _LockFile:
@@ -211,6 +249,7 @@ class _LockFile:
 
     def __init__(self, store: Store, owner: Owner) -> None:
         self._store, self._owner = store, owner
+        self.token = owner.token
         self._writing = threading.Lock()
         self._ended = threading.Event()
         self._refreshed = time.monotonic()
@@ -249,14 +288,14 @@ class _LockFile:
             CohortError: if another run holds it.
         """
         began = time.monotonic()
-        found = self._found()
+        found = _found(self._store)
         _require_free(self._store, found)
         if found is not None:  # what is left of a lock whose writing was cut short must not outlast its copy
             self._store.remove(NAME)
         self._refresh()
         taken = time.monotonic() - began
         time.sleep(settle)
-        found = self._found()
+        found = _found(self._store)
         if not self._is_ours(found):
             raise _refusal(self._store, found)
         return taken if taken > settle else 0.0
@@ -273,7 +312,7 @@ class _LockFile:
         """As :meth:`Lock.require`; a file that was removed meanwhile is written anew."""
         with self._writing:
             try:
-                found = self._found()
+                found = _found(self._store)
                 if found is None:
                     self._refresh()
             except CohortError:
@@ -286,7 +325,7 @@ class _LockFile:
     def _keep_refreshing(self) -> None:
         while not self._ended.wait(BEAT):
             with contextlib.suppress(Exception), self._writing:  # the place may be out of reach for a while
-                found = self._found()
+                found = _found(self._store)
                 if found is None or self._is_ours(found):
                     self._refresh()
 
@@ -294,32 +333,33 @@ class _LockFile:
         self._store.replace(NAME, self._owner.content(refreshed=True), lasting=False)
         self._refreshed = time.monotonic()
 
-    def _found(self) -> Owner | None:
-        """What the lock file says.
-
-        Raises:
-            CohortError: if it cannot be read, or its content is none that a run writes.
-        """
-        wrong = None
-        for place, content in enumerate(self._store.versions(NAME, _MOST_BYTES)):
-            if not content:  # not there; or let go of, as a lock of the system; or its writing has just begun
-                continue
-            try:
-                return owner_of(content)
-            except ValueError as error:
-                wrong = error if place == 0 else wrong  # a copy alone is a first writing that was cut short
-        if wrong is not None:
-            raise _malformed(self._store, wrong)
-        return None
-
     def _is_ours(self, found: Owner | None) -> bool:
         return found is not None and found.token == self._owner.token
 
     def _let_go(self) -> None:
         """Removes the lock file, unless it is another run's."""
-        found = self._found()
+        found = _found(self._store)
         if found is None or self._is_ours(found):
             self._store.remove_versions(NAME)
+
+
+def _found(store: Store) -> Owner | None:
+    """What the lock's file says.
+
+    Raises:
+        CohortError: if it cannot be read, or its content is none that a run writes.
+    """
+    wrong = None
+    for place, content in enumerate(store.versions(NAME, _MOST_BYTES)):
+        if not content:  # not there; or let go of, as a lock of the system; or its writing has just begun
+            continue
+        try:
+            return owner_of(content)
+        except ValueError as error:
+            wrong = error if place == 0 else wrong  # a copy alone is a first writing that was cut short
+    if wrong is not None:
+        raise _malformed(store, wrong)
+    return None
 
 
 def _malformed(store: Store, error: ValueError) -> CohortError:

@@ -41,6 +41,7 @@ from deeplift_fast.cohort.manifest_content import (
     check_identity,
     check_outputs,
     check_parts,
+    check_place,
     is_count,
     is_duration,
     parsed,
@@ -101,14 +102,14 @@ class Manifest:
     prediction_difference: dict[str, Any] | None = None
     parts: dict[int, Part] = field(default_factory=dict)
 
-    def save(self, store: Store) -> None:
-        """Puts the manifest in place of the one before."""
+    def save(self, store: Store, require: Callable[[], None]) -> None:
+        """Puts the manifest in place of the one before; `require` as for `Store.write`."""
         about = {"format": FORMAT, **vars(self)}
         del about["parts"]
         parts = [f'  "{number}": {json.dumps(vars(part))}' for number, part in sorted(self.parts.items())]
         lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in about.items()]
         lines.append(' "parts": {\n' + ",\n".join(parts) + "\n }")
-        store.replace(NAME, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+        store.replace(NAME, ("{\n" + ",\n".join(lines) + "\n}\n").encode(), require=require)
         store.settle("")
 
     def samples(self) -> int:
@@ -185,14 +186,29 @@ def _check_part(number: int, part: Mapping[str, Any], size: Any) -> None:
             raise ValueError(f"part {number}: {name} is {quoted(part[name])}")
     if not is_duration(part["seconds"]):
         raise ValueError(f"part {number}: seconds is {quoted(part['seconds'])}")
-    begin, end = part["begin"], part["end"]
-    # With another size than this run's, or none that is one, the identities differ, which is told then.
-    if end < begin or (is_count(size, 1) and (begin != number * size or end > begin + size)):
-        raise ValueError(f"part {number} holds the samples from {begin} to {end}, which are not its own")
+    check_place(number, part, size)
     check_files(number, part["files"])
     for about in part["files"].values():
         if "bytes" not in about or not _DIGEST.fullmatch(str(about.get("sha256"))):
             raise ValueError(f"part {number}: a file lacks its bytes or sha256")
+
+
+def check_total(manifest: Manifest) -> None:
+    """Raise unless the number of all samples is the one that length, limit and parts make, as far as it is told.
+
+    Raises:
+        ValueError: naming both.
+    """
+    about = manifest.identity.get("dataset")
+    if not isinstance(about, dict):
+        return
+    length, limit, total = about.get("length"), manifest.limit, manifest.total
+    given = [number for number in (length, limit) if number is not None]
+    if not all(map(is_count, given)):
+        raise ValueError(f"length is {quoted(length)} and limit {quoted(limit)}")
+    expected = max(manifest.end(), 0 if length is None else min(given))
+    if total != expected and not (length is None and total is None):
+        raise ValueError(f"total is {quoted(total)}, where length, limit and parts make it {expected}")
 
 
 def _require_names(
@@ -286,10 +302,15 @@ def _goes_on(before: dict[str, Any], now: dict[str, Any], differing: list[str]) 
 
 
 def is_intact(part: Part, store: Store) -> bool:
-    """Whether both files of a part are there with the size and checksum that they were written with."""
-    return len(part.files) == len(FOLDERS) and all(
-        store.size(name) == about["bytes"] and store.digest(name) == about["sha256"]
-        for name, about in part.files.items()
+    """Whether a part's numbers fit, and both of its files have the size and checksum that they were written with."""
+    is_counted = part.samples + part.failures == part.end - part.begin
+    return (
+        is_counted
+        and len(part.files) == len(FOLDERS)
+        and all(
+            store.size(name) == about["bytes"] and store.digest(name) == about["sha256"]
+            for name, about in part.files.items()
+        )
     )
 
 

@@ -96,6 +96,19 @@ def check_files(number: int, files: Any) -> None:
             raise ValueError(f"part {number}: bytes is {quoted(about.get('bytes'))}")
 
 
+def check_place(number: int, part: Mapping[str, Any], size: Any) -> None:
+    """Raise unless a part holds its place among parts of `size` samples.
+
+    With a size that is none the identities differ, which is told elsewhere.
+
+    Raises:
+        ValueError: saying which samples it holds.
+    """
+    begin, end = part["begin"], part["end"]
+    if end < begin or (is_count(size, 1) and (begin != number * size or end > begin + size)):
+        raise ValueError(f"part {number} holds the samples from {begin} to {end}, which are not its own")
+
+
 def check_identity(identity: Any) -> None:
     """Raise unless this is an object of bounded depth.
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from deeplift_fast.cohort import failures
 from deeplift_fast.cohort.attributing import Attributor, PartResult
+from deeplift_fast.cohort.lock import Requirable
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, Part
 from deeplift_fast.cohort.manifest_content import file_name
 from deeplift_fast.cohort.part_tables import part_tables
@@ -31,7 +32,7 @@ _DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "time", "tar
 _WITH_STATISTICS = ("sample",)  # the others are in no order that would let a reader skip row groups
 
 
-def write_files(store: Store, result: PartResult, attributor: Attributor, seconds: float) -> Part:
+def write_files(store: Store, result: PartResult, attributor: Attributor, seconds: float, held: Requirable) -> Part:
     """Writes a part's two files.
 
     Args:
@@ -39,12 +40,14 @@ def write_files(store: Store, result: PartResult, attributor: Attributor, second
         result: what the part's samples gave.
         attributor: what attributed them.
         seconds: time that attribution took.
+        held: the folder's lock: a run that lost it writes nothing.
 
     Returns:
         What the manifest is to say of the part, once it is to be there.
 
     Raises:
         OSError: if they cannot be written.
+        CohortError: if the lock was lost.
     """
     window = result.window
     keys, texts = attributor.keys, attributor.texts
@@ -54,7 +57,7 @@ def write_files(store: Store, result: PartResult, attributor: Attributor, second
         content = memoryview(_parquet(table.replace_schema_metadata(attributor.about)))
         name = file_name(folder, window.part)
         files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        store.write(name, content)
+        store.write(name, content, held.require)
     return Part(
         begin=window.begin,
         end=window.end,
@@ -90,12 +93,22 @@ class Recorder:
         store: the output folder.
         manifest: its manifest.
         failed: failures written before; what others than the manifest's parts left is dropped.
+        held: the folder's lock, which is asked last of all before either is written.
     """
 
-    def __init__(self, store: Store, manifest: Manifest, failed: pa.Table) -> None:
+    def __init__(self, store: Store, manifest: Manifest, failed: pa.Table, held: Requirable) -> None:
         self.manifest = manifest
-        self._store = store
+        self._store, self._held = store, held
         self._failures = failures.of_parts(failed, manifest.parts)
+
+    def save(self) -> None:
+        """Writes the manifest.
+
+        Raises:
+            OSError: if it cannot be written.
+            CohortError: if the lock was lost; so do the others.
+        """
+        self.manifest.save(self._store, self._held.require)
 
     def add(self, number: int, part: Part, failed: list[failures.Failure]) -> None:
         """Takes a part whose files are there: from now on it counts.
@@ -108,12 +121,12 @@ class Recorder:
             kept = kept.filter(pa.compute.not_equal(kept["part"], number))
         together = pa.concat_tables([kept, failures.table_of(failed, number)])
         if len(failed) or len(kept) != len(self._failures):
-            failures.write(self._store, together)
+            failures.write(self._store, together, self._held.require)
         before = self.manifest.parts.get(number)
         self.manifest.parts[number] = part
         self.manifest.budget = min(self.manifest.budget or part.budget, part.budget)
         try:
-            self.manifest.save(self._store)
+            self.save()
         except BaseException:
             del self.manifest.parts[number]
             if before is not None:
@@ -127,9 +140,9 @@ class Recorder:
         Folders of parts are settled here alone: a part that a power failure took is done again, by its checksum.
         """
         self._store.settle(*FOLDERS)
-        failures.write(self._store, self._failures)
+        failures.write(self._store, self._failures, self._held.require)
         self.manifest.total, self.manifest.finished = total, finished
-        self.manifest.save(self._store)
+        self.save()
 
 
 class Writer:

@@ -2,7 +2,7 @@
 
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import fsspec
@@ -63,8 +63,10 @@ class RemoteStore:
             if path.lstrip("/") != first:
                 self._files.makedirs(path, exist_ok=True)
 
-    def write(self, name: str, data: memoryview | bytes) -> None:
+    def write(self, name: str, data: memoryview | bytes, require: Callable[[], None] | None = None) -> None:
         """As :meth:`Store.write`."""
+        if require is not None:
+            require()
         with self._told(name, "written"):
             self._files.pipe_file(self._path(name), bytes(data))
 
@@ -117,10 +119,12 @@ class RemoteStore:
         with contextlib.suppress(FileNotFoundError), self._told(name, "removed", (FileNotFoundError,)):
             self._files.rm_file(self._path(name))
 
-    def replace(self, name: str, data: bytes | memoryview, lasting: bool = True) -> None:
+    def replace(
+        self, name: str, data: bytes | memoryview, lasting: bool = True, require: Callable[[], None] | None = None
+    ) -> None:
         """As :meth:`Store.replace`: some places show a file while it is written, so a copy of it is written first."""
-        self.write(name + COPY, data)
-        self.write(name, data)
+        self.write(name + COPY, data, require)
+        self.write(name, data, require)
 
     def versions(self, name: str, most: int) -> Iterator[bytes | None]:
         """As :meth:`Store.versions`."""

@@ -158,6 +158,7 @@ class _Run:
         outputs = outputs_of(self.attributor.interpreter, self.source.looked_at())
         check_same_outputs(found.outputs, outputs, self.store.shown, coarsest(self.attributor.model))
         found.outputs = outputs if found.outputs is None else found.outputs
+        self.held.require()  # identity and outputs may have taken long, and what is read may be mended
         failed = failures.read(self.store)
         of_part = failures.counted(failed)
         found.parts = {
@@ -165,14 +166,15 @@ class _Run:
             for number, part in found.parts.items()
             if is_intact(part, self.store) and of_part[number] == part.failures
         }
+        found.device = self.attributor.model.device.type
         found.limit, found.total, found.finished = self.settings.limit, self.source.total, False
         if found.total is not None:  # what is there stays there, though a lower limit is asked for
             found.total = max(found.total, found.end())
         if self.settings.budget is not None:
             found.budget = self.settings.budget
-        self._recorder = Recorder(self.store, found, failed)
+        self._recorder = Recorder(self.store, found, failed, self.held)
         self._differences = Differences(found, self.attributor.interpreter.prediction_difference)
-        found.save(self.store)
+        self._recorder.save()
         remove_leftovers(self.store, found)
         self.attributor.proven = found.samples() > 0
 
@@ -203,12 +205,11 @@ class _Run:
     def all_parts(self, shown: Progress, client: Any, worker_timeout: float) -> None:
         """Attributes what is to do, here or on a cluster."""
         try:
-            with quiet(), told_if_full(self.store.shown, self._kept):
+            with quiet(), told_if_full(self.store.shown, self.kept):
                 if client is None:
                     self._here(shown)
                 else:
                     self._on_cluster(client, shown, worker_timeout)
-                self.held.require()
                 self._recorder.finish(max(self.source.total or 0, self.manifest.end()), finished=True)
         except RuntimeError as error:
             if not is_reader_death(error):
@@ -233,15 +234,16 @@ class _Run:
         if not wanted:
             return
         budget = self.manifest.budget or self.budget(source.window(wanted[0], size))
-        work = work_for(self.attributor, source.dataset, self.settings, self.store)
+        work = work_for(self.attributor, source.dataset, self.settings, self.store, self.held.token)
         try:
             for done in parts_on(client, work, iter(wanted), budget, worker_timeout):
                 self._take(done, shown)
         except NoWorkersError:
             raise CohortError(
                 f"client has had no worker at work for {worker_timeout:g} s (worker_timeout): all are retired, dead, "
-                f"or paused for lack of memory; {self._kept()}: start workers and run the same again to go on"
+                f"or paused for lack of memory; {self.kept()}: start workers and run the same again to go on"
             ) from None
+        self.held.require()
         remove_leftovers(self.store, self.manifest)  # of workers that died
 
     def _take(self, done: "Done", shown: Progress) -> None:
@@ -323,8 +325,7 @@ class _Run:
         return memory.find_budget(attribute, allowed, device, len(batch.which))
 
     def _write(self, result: PartResult, seconds: float, shown: Progress) -> None:
-        self.held.require()
-        part = write_files(self.store, result, self.attributor, seconds)
+        part = write_files(self.store, result, self.attributor, seconds, self.held)
         deltas = [rows.columns["convergence_delta"] for rows in result.rows]
         self.record(
             result.window.part, part, result.failures, np.concatenate([np.empty(0, np.float32), *deltas]), shown
@@ -332,12 +333,12 @@ class _Run:
 
     def record(self, number: int, part: Any, failed: list, deltas: np.ndarray, shown: Progress) -> None:
         """Takes a part whose files are there, and shows it."""
-        self.held.require()
         self._differences.add(self.attributor.interpreter.prediction_difference)
         self._recorder.add(number, part, failed)
         shown.add(part.end - part.begin, part.failures, deltas)
 
-    def _kept(self) -> str:
+    def kept(self) -> str:
+        """How much is there, as errors say it."""
         of = "" if self.manifest.total is None else f" of {self.manifest.total:,}"
         kept = sum(part.end - part.begin for part in self.manifest.parts.values())
         return f"{kept:,}{of} samples in {len(self.manifest.parts)} part(s) are kept"

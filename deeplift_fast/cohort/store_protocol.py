@@ -2,7 +2,7 @@
 
 import errno
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol
 
 from deeplift_fast.errors import CohortError
@@ -25,8 +25,13 @@ class Store(Protocol):
     def make(self, *folders: str) -> None:
         """Makes the folder, and folders in it, where they are missing."""
 
-    def write(self, name: str, data: memoryview | bytes) -> None:
+    def write(self, name: str, data: memoryview | bytes, require: Callable[[], None] | None = None) -> None:
         """Makes a file appear, whole, in place of what it replaces.
+
+        Args:
+            name: the file.
+            data: what it is to hold.
+            require: called last of all before it appears; if this raises, nothing changes.
 
         Raises:
             OSError: if there is no room; what was there is there still.
@@ -83,13 +88,16 @@ class Store(Protocol):
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""
 
-    def replace(self, name: str, data: bytes | memoryview, lasting: bool = True) -> None:
+    def replace(
+        self, name: str, data: bytes | memoryview, lasting: bool = True, require: Callable[[], None] | None = None
+    ) -> None:
         """As :meth:`write`, for a file that nothing else could stand in for: whenever this ends, one version is whole.
 
         Args:
             name: the file.
             data: what it is to hold.
             lasting: whether that must outlast a power failure.
+            require: as for :meth:`write`.
 
         Raises:
             OSError, CohortError: as :meth:`write` does.

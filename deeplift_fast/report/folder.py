@@ -13,9 +13,14 @@ import pyarrow.parquet as pq
 from deeplift_fast.cohort.failures import MOST_BYTES as MOST_FAILURES
 from deeplift_fast.cohort.failures import NAME as FAILURES
 from deeplift_fast.cohort.manifest import NAME as MANIFEST
-from deeplift_fast.cohort.manifest import Manifest, read
-from deeplift_fast.cohort.manifest_content import file_name, is_count, quoted
+from deeplift_fast.cohort.manifest import Manifest, check_total, read
+from deeplift_fast.cohort.manifest_content import (
+    file_name,
+    is_count,
+    quoted,
+)
 from deeplift_fast.cohort.store import open_store
+from deeplift_fast.cohort.tables import BASELINE, RULES
 from deeplift_fast.cohort.versions import whole_version
 from deeplift_fast.errors import CohortError, SummaryError
 
@@ -77,7 +82,10 @@ class CohortFolder:
         name = file_name("samples", part)
         content = self._content(name, part)
         with self._telling(name):
-            return _file(content, columns).read(list(columns))
+            file = _file(content, columns)
+        self._require_told(name, part, file)
+        with self._telling(name):
+            return file.read(list(columns))
 
     def attributions(self, part: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Columns of a part's attributions, `BATCH_ROWS` rows at a time; memory holds the file as it is, compressed.
@@ -121,6 +129,22 @@ class CohortFolder:
         except SummaryError:
             return False
         return all(now.get(number) == part for number, part in self.manifest.parts.items())
+
+    def _require_told(self, name: str, part: int, file: pq.ParquetFile) -> None:
+        """Raise unless the manifest says of a part what its samples' file does."""
+        metadata = file.schema_arrow.metadata or {}
+        pairs = [
+            (metadata[key.encode()].decode(errors="replace"), said)
+            for key, said in ((RULES, self.rules), (BASELINE, self.baseline))
+            if key.encode() in metadata
+        ]
+        pairs.append((f"{file.metadata.num_rows} samples", f"{self.manifest.parts[part].samples} samples"))
+        for there, said in pairs:
+            if there != said:
+                raise SummaryError(
+                    f"{self._store.shown}/{MANIFEST} is damaged: it says {quoted(said)} where {name} says "
+                    f"{quoted(there)}; put back what the run wrote, or run the cohort again with --force"
+                )
 
     def _content(self, name: str, part: int) -> bytes:
         """What a file of a part holds, which is what the manifest says that was written."""
@@ -214,3 +238,7 @@ def _check(manifest: Manifest) -> None:
     interpreter = manifest.identity.get("interpreter")
     if not isinstance(interpreter, dict) or not isinstance(interpreter.get("rules"), str):
         raise ValueError("interpreter has no rules")
+    for number, part in manifest.parts.items():
+        if part.samples + part.failures != part.end - part.begin:
+            raise ValueError(f"part {number}: its samples and failures are not those from {part.begin} to {part.end}")
+    check_total(manifest)

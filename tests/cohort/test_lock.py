@@ -11,7 +11,7 @@ import warnings
 from itertools import count
 
 import pytest
-from cohort_cases import contents, run
+from cohort_cases import contents, run, spoiled
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +65,13 @@ def test_a_lock_that_cannot_be_written_to_names_out_and_is_let_go_of(whole, tmp_
             run(model, data, tmp_path / "out")
     assert not lock._HELD
     assert run(model, data, tmp_path / "out").samples == 23
+
+
+@pytest.fixture(scope="module")
+def sick():
+    """Samples of which some cannot be attributed."""
+    samples, model, _ = spoiled(16)
+    return samples, model
 
 
 @pytest.mark.parametrize("number", WITHOUT)
@@ -219,6 +226,62 @@ def test_one_that_lost_the_lock_stops_writing(whole, store, monkeypatch):
     assert len(written) == 2
     assert len(json.loads(store.read("manifest.json"))["parts"]) == 1
     assert json.loads(store.read(".lock"))["token"] == "other"  # which stays
+
+
+@pytest.mark.parametrize("last", range(1, 6))
+def test_whatever_is_written_next_one_that_lost_the_lock_does_not_write_it(sick, store, monkeypatch, last):
+    """Lost while a file is being written, be it a part's, the failures or the manifest: it does not appear."""
+    samples, model = sick
+    replaced = LocalStore.write if isinstance(store, LocalStore) else type(store).write
+    written = []
+
+    def losing(self, name, data, require=None, *given, **options):
+        if require is not None:
+            written.append(name)
+            if len(written) == last:
+                taken_over(store)  # and then the other run writes
+                before.update({each: store.read(each) for each in every})
+        return replaced(self, name, data, require, *given, **options)
+
+    every = ["manifest.json", "failures.parquet"]
+    every += [f"{folder}/part-00000{part}.parquet" for folder in ("attributions", "samples") for part in range(3)]
+    before = {}
+    monkeypatch.setattr(type(store), "write", losing)
+    with pytest.raises(CohortError, match="another run took over"):
+        run(model, samples, store.shown, part_samples=6, budget=1000)
+    assert len(written) == last
+    assert {each: store.read(each) for each in every} == before
+    assert json.loads(store.read(".lock"))["token"] == "other"
+
+
+def test_a_lock_that_cannot_be_written_is_let_go_of(whole, tmp_path, monkeypatch):
+    data, model, _ = whole
+    with monkeypatch.context() as patch:
+
+        def full(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(CohortError, match=r"\.lock cannot be written \(No space left.* are kept"):
+            run(model, data, tmp_path)
+    assert run(model, data, tmp_path).samples == 23
+
+
+@pytest.mark.parametrize("content", [None, "let go of", "ours", "other"])
+def test_a_worker_sees_whose_lock_it_is(store, content):
+    owner = this_run()
+    if content == "ours":
+        store.replace(".lock", owner.content(refreshed=True))
+    elif content == "other":
+        taken_over(store)
+    elif content is not None:
+        store.write(".lock", b"")
+    seen = lock.SeenLock(store, owner.token)
+    if content == "other":
+        with pytest.raises(CohortError, match=r"another run took over \(process 7 on another"):
+            seen.require()
+    else:
+        seen.require()
 
 
 def test_one_that_lost_the_lock_does_not_refresh_it(store, monkeypatch):

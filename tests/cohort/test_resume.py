@@ -11,7 +11,6 @@ import time
 import weakref
 from pathlib import Path
 
-import processes
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -358,16 +357,6 @@ def test_a_few_parts_at_most_are_held(tmp_path, monkeypatch, in_memory):
     run(model, data, tmp_path, part_samples=4)
     assert len(most) == 15
     assert max(most) <= 3 + lanes_for(model, fuse=True)
-
-
-@pytest.mark.slow
-def test_killed_at_random_points_a_run_goes_on_to_the_same_bytes(tmp_path):
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", ROOT / "tests" / "cohort" / "killing.py", tmp_path, "25"]
-    done = processes.run(command, limit=900, cwd=ROOT, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert int(re.search(r"KILLED (\d+)", done.stdout)[1]) >= 20
-    assert "SAME" in done.stdout
 
 
 def test_the_lock_is_the_systems(tmp_path):

@@ -1,14 +1,14 @@
 """Damaged tables give no numbers: an error names the file and says what to do."""
 
 import hashlib
+import json
+import re
 import shutil
 from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
 from cohort_cases import manifest, run, spoiled, table
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from deeplift_fast.cohort.store import LocalStore
 from deeplift_fast.report import SummaryError, folder, summarise
@@ -50,41 +50,6 @@ def with_other_page(path, column):
 @pytest.fixture
 def at_once(monkeypatch):
     monkeypatch.setattr("deeplift_fast.report.summary.PAUSE", 0.0)
-
-
-@settings(max_examples=60)
-@given(bit=st.integers(0, 10**7), name=st.sampled_from(["samples", "attributions"]), part=st.integers(0, 1))
-def test_one_bit_of_a_part(finished, tmp_path_factory, bit, name, part):
-    out = tmp_path_factory.mktemp("bit") / "out"
-    shutil.copytree(finished[2], out)
-    file = f"{name}/part-{part:06d}.parquet"
-    flipped(out / file, bit)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deeplift_fast.report.summary.PAUSE", 0.0)
-        assert told(out, file)
-
-
-@settings(max_examples=60)
-@given(bit=st.integers(0, 10**7))
-def test_one_bit_of_the_failures_gives_no_other_numbers(finished, tmp_path_factory, bit):
-    """No manifest has their checksum, which a run writes before it: their pages have, and the manifest has counts."""
-    out = tmp_path_factory.mktemp("bit") / "out"
-    shutil.copytree(finished[2], out)
-    flipped(out / "failures.parquet", bit)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deeplift_fast.report.summary.PAUSE", 0.0)
-        found = told_or_found(out)
-        assert found == finished[3].completeness.failures or (
-            "failures.parquet is damaged" in found and REMEDY in found
-        )
-
-
-def told_or_found(out):
-    """What a summary says of failures, or its error."""
-    try:
-        return summarise(out).completeness.failures
-    except SummaryError as error:
-        return str(error)
 
 
 @pytest.mark.parametrize("harm", ["gone", "emptied", "of fewer"])
@@ -178,3 +143,77 @@ def test_pages_have_checksums(finished, name):
             pq.read_table(copied, page_checksum_verification=True)
     finally:
         copied.unlink()
+
+
+def rewritten(finished, out, change):
+    """A copy of a finished cohort with another manifest."""
+    shutil.copytree(finished[2], out)
+    found = manifest(out)
+    change(found)
+    (out / "manifest.json").write_text(json.dumps(found))
+
+
+def without_checksums(found):
+    for about in found["parts"]["1"]["files"].values():
+        del about["sha256"]
+
+
+def test_a_manifest_without_checksums_is_refused(finished, tmp_path):
+    rewritten(finished, tmp_path / "out", without_checksums)
+    with pytest.raises(SummaryError, match="part 1: a file lacks its bytes or sha256"):
+        summarise(tmp_path / "out")
+
+
+def put(value, *path):
+    def change(found):
+        for name in path[:-1]:
+            found = found[name]
+        assert found[path[-1]] != value
+        found[path[-1]] = value
+
+    return change
+
+
+CONTRADICTIONS = {
+    "rules": (put("complete", "identity", "interpreter", "rules"), 'it says "complete" where samples/part'),
+    "baseline": (put("removed", "identity", "baseline"), 'it says "removed" where samples/part'),
+    "part_samples": (put(13, "identity", "part_samples"), "part 1 holds the samples from 12 to 23"),
+    "length": (put(31, "identity", "dataset", "length"), 'total is "23", where length, limit and parts make it 31'),
+    "total": (put(22, "total"), 'total is "22", where length, limit and parts make it 23'),
+    "limit": (put(7, "limit"), None),  # what is there beyond a limit stays
+    "end": (put(22, "parts", "1", "end"), "part 1: its samples and failures are not those from 12 to 22"),
+    "failures": (put(2, "parts", "0", "failures"), "part 0: its samples and failures are not those from 0 to 12"),
+    "samples": (put(9, "parts", "0", "samples"), "part 0: its samples and failures are not those from 0 to 12"),
+}
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_a_manifest_that_contradicts_itself_or_a_table_is_named(finished, tmp_path, at_once, what):
+    change, said = CONTRADICTIONS[what]
+    rewritten(finished, tmp_path / "out", change)
+    if said is None:
+        assert summarise(tmp_path / "out").table.equals(finished[3].table)
+        return
+    with pytest.raises(SummaryError, match=re.escape(said)) as caught:
+        summarise(tmp_path / "out")
+    assert "manifest.json" in str(caught.value)
+
+
+def test_other_numbers_of_samples_and_failures_are_named(finished, tmp_path, at_once):
+    """As many in all: only the table tells how many were attributed."""
+
+    def change(found):
+        found["parts"]["1"]["samples"] += 1
+        found["parts"]["1"]["failures"] -= 1
+
+    rewritten(finished, tmp_path / "out", change)
+    with pytest.raises(SummaryError, match=r"(failures\.parquet|manifest\.json) is damaged"):
+        summarise(tmp_path / "out")
+
+
+def test_a_part_whose_numbers_do_not_fit_is_attributed_again(finished, tmp_path):
+    model, samples, _, before = finished
+    rewritten(finished, tmp_path / "out", put(9, "parts", "0", "samples"))
+    done = run(model, samples, tmp_path / "out", part_samples=12)
+    assert (done.samples, done.failures) == (17, 6)
+    assert summarise(tmp_path / "out").table.equals(before.table)

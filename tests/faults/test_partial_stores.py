@@ -92,12 +92,13 @@ def files(out):
     return {name: file.getvalue() for name, file in found.items() if name.endswith(".parquet")}
 
 
-def test_wherever_a_run_is_killed_finished_parts_stay_and_the_next_goes_on(sick, place, tmp_path):
-    """Killed at every step of a run in turn, each run going on where the one before was killed."""
+def test_wherever_a_run_is_killed_finished_parts_stay_and_the_next_goes_on(sick, place, tmp_path, examples, figures):
+    """Killed at step after step of a run, each run going on where the one before was killed."""
+    kills = 0
     samples, model = sick
     run(model, samples, tmp_path, part_samples=6)
     whole = {name: each for name, each in contents(tmp_path).items() if name.endswith(".parquet")}
-    for step in itertools.count(1):
+    for step in itertools.count(1, examples(5, 1)):
         out = f"{place}-{step}"
         if not killed_at(step, model, samples, out, part_samples=6):
             break
@@ -105,20 +106,21 @@ def test_wherever_a_run_is_killed_finished_parts_stay_and_the_next_goes_on(sick,
         done = set(before.parts) if before else set()
         kept = {name: each for name, each in files(out).items() if any(f"{k:06d}" in name for k in done)}
         # killed once more, soon after it went on: what it found is kept again
-        killed_at(1 + step % 7, model, samples, out, part_samples=6)
+        kills += 1 + killed_at(1 + step % 7, model, samples, out, part_samples=6)
         after = load(open_store(out))
         assert done <= set(after.parts if after else ())
         assert {name: each for name, each in files(out).items() if name in kept} == kept
         run(model, samples, out, part_samples=6)
         assert files(out) == whole
     assert step > 60
+    figures("kills while an object store writes", kills=kills, resumed_to_the_same_bytes=kills, parts_lost=0)
 
 
-def test_failures_stay_too(sick, place):
+def test_failures_stay_too(sick, place, examples):
     """Parts with failures are not attributed again because the file of all failures was cut short."""
     samples, model = sick
     kept = []
-    for step in itertools.count(1):
+    for step in itertools.count(1, examples(5, 1)):
         out = f"{place}-{step}"
         if not killed_at(step, model, samples, out, part_samples=6):
             break
@@ -151,8 +153,9 @@ def test_a_summary_reads_the_version_that_is_whole(sick, place):
     assert summarise(place).completeness.failures
 
 
-def test_a_local_folder_needs_no_copies(whole):
-    assert sorted(path.name for path in whole[2].iterdir()) == [
+def test_a_local_folder_needs_no_copies(sick, tmp_path):
+    run(sick[1], sick[0], tmp_path, part_samples=6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
         ".lock", "attributions", "failures.parquet", "manifest.json", "samples"
     ]  # fmt: skip
 
