@@ -32,7 +32,7 @@ def stem_of(op: str) -> str:
 
 def parts(size: int, wide: int) -> int:
     """How many pieces of a width hold `size`."""
-    return -(-size // max(wide, 1))
+    return -(-size // (wide or 1))
 
 
 def padded(size: int, wide: int) -> int:
