@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -63,12 +64,14 @@ def write(
             # Small row groups: samples are cut in two.
             pq.write_table(rows, folder / name / f"part-{part:06d}.parquet", row_group_size=37)
     named = range(count) if parts is None else parts
+    failed = Counter(part for _, part, _ in failures)  # beside the samples of the table
+    size = part_samples + max(failed.values(), default=0)
     manifest = {
         "format": 1,
-        "identity": {"interpreter": {"rules": rules}, "baseline": baseline, "part_samples": part_samples},
-        "total": count * part_samples if in_all is None else in_all * part_samples,
+        "identity": {"interpreter": {"rules": rules}, "baseline": baseline, "part_samples": size},
+        "total": (count if in_all is None else in_all) * size,
         "device": "cpu",
-        "parts": {str(part): _part(folder, part, part_samples, failures) for part in named},
+        "parts": {str(part): _part(folder, part, size, failed[part]) for part in named},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     if failures:
@@ -78,12 +81,12 @@ def write(
     return folder
 
 
-def _part(folder, part, part_samples, failures):
+def _part(folder, part, size, failed):
     """What a manifest says of a part."""
     files = {}
     for name in (f"{table}/part-{part:06d}.parquet" for table in ("attributions", "samples")):
         content = (folder / name).read_bytes()
         files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    begin, failed = part * part_samples, sum(number == part for _, number, _ in failures)
-    about = {"begin": begin, "end": begin + part_samples, "samples": part_samples - failed, "failures": failed}
+    begin, samples = part * size, pq.read_metadata(folder / f"samples/part-{part:06d}.parquet").num_rows
+    about = {"begin": begin, "end": begin + samples + failed, "samples": samples, "failures": failed}
     return about | {"rows": 1, "budget": 1, "seconds": 1.0, "files": files}

@@ -206,7 +206,7 @@ def test_a_name_that_stands_twice_hides_nothing(copied, place):
                                   "key -1", "nested", "files", "bytes"])  # fmt: skip
 def test_a_summary_names_such_a_manifest_too(copied, what):
     changed(copied[2], WRONG[what])
-    with pytest.raises(SummaryError, match=r"manifest\.json is not a cohort's manifest: .*\(.*\)") as caught:
+    with pytest.raises(SummaryError, match=r"manifest\.json cannot be read as a cohort's manifest \(.*\)") as caught:
         summarise(copied[2])
     assert str(caught.value).isprintable()
 
