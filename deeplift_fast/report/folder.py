@@ -183,8 +183,8 @@ class CohortFolder:
         except ValueError as error:
             raise SummaryError(
                 f"{self._store.shown}/{MANIFEST} cannot be read as a cohort's manifest ({error}); accepted: one that "
-                "this version of `deeplift-fast run` or attribute_cohort wrote. If it is damaged, put back what the run "
-                "wrote, or run the cohort again with --force"
+                "this version of `deeplift-fast run` or attribute_cohort wrote. If it is damaged, put back what the "
+                "run wrote, or run the cohort again with --force"
             ) from error
         if manifest is None:
             raise SummaryError(
