@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deeplift_fast.features import Feature, default_baseline, read_features
+from deeplift_fast.pyhealth.features import Feature, default_baseline, read_features
 
 
 def stagenet_flops(model: Any, batch: dict[str, Any], distinct: bool) -> int:

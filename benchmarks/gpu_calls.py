@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplift_fast.fused.recurrent import Packed, pack
-from deeplift_fast.fused.sequences import Ragged
 from deeplift_fast.ops.cells import COEFFICIENTS, GATES
 from deeplift_fast.ops.checks import computed
+from deeplift_fast.pyhealth.fused.recurrent import Packed, pack
+from deeplift_fast.pyhealth.fused.sequences import Ragged
 
 # Where PyHealth's arithmetic is smooth: its quotients cancel below, its branches change in the tails.
 APART, LARGEST = 0.05, 5.0

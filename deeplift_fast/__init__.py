@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deeplift_fast.attribution import Attribution, attribute
-    from deeplift_fast.diagnostics import Report
+    from deeplift_fast.core.attribution import Attribution, attribute
+    from deeplift_fast.core.diagnostics import Report
     from deeplift_fast.errors import (
         BaselineWarning,
         ConvergenceWarning,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         PredictionWarning,
         TrainingModeWarning,
     )
-    from deeplift_fast.pyhealth import DeepLift
+    from deeplift_fast.pyhealth.interpreter import DeepLift
     from deeplift_fast.rules import register_rule, unregister_rule
 
 try:
@@ -47,39 +47,39 @@ __all__ = [
 
 # Loaded on first use: torch takes seconds, which the command line's help should not cost.
 _HOMES = {
-    "Attribution": "attribution",
+    "Attribution": "core.result",
     "BaselineWarning": "errors",
     "ConvergenceWarning": "errors",
-    "DeepLift": "pyhealth",
+    "DeepLift": "pyhealth.interpreter",
     "FusionWarning": "errors",
     "GraphWarning": "errors",
     "InterceptionError": "errors",
     "InterceptionWarning": "errors",
     "PredictionWarning": "errors",
-    "Report": "diagnostics",
+    "Report": "core.diagnostics",
     "TrainingModeWarning": "errors",
-    "attribute": "attribution",
+    "attribute": "core.attribution",
     "register_rule": "rules",
     "unregister_rule": "rules",
 }
-_MODULES = (
-    "attribution",
-    "baselines",
-    "captum",
-    "cohort",
-    "diagnostics",
-    "errors",
-    "features",
-    "ops",
-    "report",
-    "rules",
-)
+_MODULES = {
+    "attribution": "core.attribution",
+    "baselines": "baselines",
+    "captum": "captum",
+    "cohort": "cohort",
+    "diagnostics": "core.diagnostics",
+    "errors": "errors",
+    "features": "pyhealth.features",
+    "ops": "ops",
+    "report": "report",
+    "rules": "rules",
+}
 _EXTRAS = {"DeepLift": "pyhealth", "cohort": "cohort", "report": "cohort"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return _imported(name, name)
+        return _imported(_MODULES[name], name)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(_imported(_HOMES[name], name), name)

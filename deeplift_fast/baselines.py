@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplift_fast.dimension_statistics import MeanOfValues, MedianOfPatients, Statistic
 from deeplift_fast.errors import BaselineWarning, warn
-from deeplift_fast.feature_baselines import Baseline, Removed
-from deeplift_fast.features import PAD, kind_of
-from deeplift_fast.fitted_baselines import Fits, FittedBaseline, FittedEmbedding, FittedValues
-from deeplift_fast.fitting import FittedPart, fitted_part, value_of, values_of
-from deeplift_fast.token_leaves import token_point
+from deeplift_fast.pyhealth.dimension_statistics import MeanOfValues, MedianOfPatients, Statistic
+from deeplift_fast.pyhealth.feature_baselines import Baseline, Removed
+from deeplift_fast.pyhealth.features import PAD, kind_of
+from deeplift_fast.pyhealth.fitted_baselines import Fits, FittedBaseline, FittedEmbedding, FittedValues
+from deeplift_fast.pyhealth.fitting import FittedPart, fitted_part, value_of, values_of
+from deeplift_fast.pyhealth.token_leaves import token_point
 
 __all__ = ["Baseline", "mean", "typical"]
 
@@ -47,7 +47,7 @@ def typical(
         processors: PyHealth's, by feature key, for a dataset that has none: `model.dataset.input_processors`.
 
     Returns:
-        A :class:`deeplift_fast.fitted_baselines.FittedBaseline`; `print` shows its numbers.
+        A :class:`deeplift_fast.pyhealth.fitted_baselines.FittedBaseline`; `print` shows its numbers.
 
     Raises:
         TypeError, ValueError: for a dataset without length, index, samples or processors, for bad `samples`, `seed` or
@@ -82,7 +82,7 @@ def mean(
         dimensions: likewise.
 
     Returns:
-        A :class:`deeplift_fast.fitted_baselines.FittedBaseline`.
+        A :class:`deeplift_fast.pyhealth.fitted_baselines.FittedBaseline`.
 
     Raises:
         TypeError, ValueError: as :func:`typical`, and for a feature whose tokens the model does not embed.

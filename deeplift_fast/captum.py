@@ -10,18 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplift_fast import attribution
-from deeplift_fast.attribution import Attribution, Context
-from deeplift_fast.cancellation import joined
-from deeplift_fast.completeness import convergence_delta
-from deeplift_fast.diagnostics import Report, merged
+from deeplift_fast.core import attribution
+from deeplift_fast.core.attribution import Attribution, Context
+from deeplift_fast.core.baselines import resolve
+from deeplift_fast.core.cancellation import joined
+from deeplift_fast.core.completeness import convergence_delta
+from deeplift_fast.core.diagnostics import Report, merged
+from deeplift_fast.core.options import DELTA_TOL, Options
+from deeplift_fast.core.streams import Streams, own_modules
+from deeplift_fast.core.targets import listed
 from deeplift_fast.errors import ArgumentTypeError, ArgumentValueError
-from deeplift_fast.options import DELTA_TOL, Options
 from deeplift_fast.rules.activations import ActivationRules
 from deeplift_fast.rules.rescale import RescaleRules
-from deeplift_fast.streams import Streams, own_modules
-from deeplift_fast.targets import listed
-from deeplift_fast.tensor_baselines import resolve
 
 Tensors = Tensor | tuple[Tensor, ...]
 Baselines = Tensor | int | float | tuple[Tensor | int | float, ...] | None

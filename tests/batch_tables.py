@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from deeplift_fast.attribution import Attribution
 from deeplift_fast.cohort.identifiers import of_batch
 from deeplift_fast.cohort.part_tables import Texts, part_tables, rows_of
+from deeplift_fast.core.attribution import Attribution
 
 
 def batch_tables(model, batch, found: Attribution, first_sample=0, probability=None, dimensions=None):

@@ -12,7 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from deeplift_fast import DeepLift
-from deeplift_fast.questions import on_host
+from deeplift_fast.core.questions import on_host
+from deeplift_fast.pyhealth.fused import plan
 
 # Calls that launch no kernel: other looks at the same memory, and memory of whatever content.
 _FREE = {
@@ -81,13 +82,15 @@ def prepare(monkeypatch):
             on_host([number for numbers, _ in self.open for number in numbers])
         self.open = []
 
-    monkeypatch.setattr("deeplift_fast.questions.Later.fetch", fetch)
-    monkeypatch.setattr("deeplift_fast.fused.plan.Plan._check", staticmethod(lambda *given: (None, True)))
+    monkeypatch.setattr("deeplift_fast.core.questions.Later.fetch", fetch)
+    monkeypatch.setattr(plan.Plan, "_check", staticmethod(lambda *given: (None, True)))
     # Comes once per interpreter, and waits.
-    monkeypatch.setattr("deeplift_fast.pyhealth.DeepLift._compare", lambda *given: None)
-    monkeypatch.setattr("deeplift_fast.fused.plan._versions", lambda weights: [id(weight) for weight in weights])
-    monkeypatch.setattr("deeplift_fast.fused.plan._wait_for", lambda weights: None)
-    monkeypatch.setattr("deeplift_fast.fused.sequences._everybody", _everybody)
+    monkeypatch.setattr("deeplift_fast.pyhealth.interpreter.DeepLift._compare", lambda *given: None)
+    monkeypatch.setattr(
+        "deeplift_fast.pyhealth.fused.plan._versions", lambda weights: [id(weight) for weight in weights]
+    )
+    monkeypatch.setattr("deeplift_fast.pyhealth.fused.plan._wait_for", lambda weights: None)
+    monkeypatch.setattr("deeplift_fast.pyhealth.fused.sequences._everybody", _everybody)
     monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
     monkeypatch.setattr("torch.cuda.current_stream", lambda device=None: _Stream())
     return read_back

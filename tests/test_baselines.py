@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Subset
 
 import deeplift_fast
 from deeplift_fast import BaselineWarning, DeepLift, baselines
-from deeplift_fast.feature_baselines import FAINT
-from deeplift_fast.features import Feature, read_features
+from deeplift_fast.pyhealth.feature_baselines import FAINT
+from deeplift_fast.pyhealth.features import Feature, read_features
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pyhealth")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import deeplift_fast
-from deeplift_fast import cli, doctor, ops
+from deeplift_fast import cli, ops
+from deeplift_fast.cli import doctor
 
 ROOT = Path(__file__).parents[1]
 MODULES = ("captum", "cohort", "baselines", "features", "report", "ops")
@@ -38,7 +39,8 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import deeplift_fast
     import torch
-    from deeplift_fast import doctor, ops
+    from deeplift_fast import ops
+    from deeplift_fast.cli import doctor
     x = torch.linspace(-3, 3, 8).reshape(2, 4)
     found = deeplift_fast.attribute(torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.Tanh()), x, target=1)
     y, y0, multiplier = ops.secant(x, x - 1, "tanh")
@@ -88,7 +90,7 @@ def test_import_is_light():
 
 def test_deeplift_is_found_on_first_use():
     pytest.importorskip("pyhealth")
-    from deeplift_fast.pyhealth import DeepLift
+    from deeplift_fast.pyhealth.interpreter import DeepLift
 
     assert deeplift_fast.DeepLift is DeepLift
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from deeplift_fast.fused.recurrent import pack
 from deeplift_fast.ops.cells import COEFFICIENTS, GATES
+from deeplift_fast.pyhealth.fused.recurrent import pack
 
 ENDS = torch.tensor([0, 2, 5])
 LENGTHS = torch.tensor([2, 2, 1])  # samples at each step

@@ -7,7 +7,7 @@ import typer
 
 from deeplift_fast import __version__
 from deeplift_fast.cli.demo import demo
-from deeplift_fast.cli.outcome import EPILOGUE, Debug, told
+from deeplift_fast.cli.exit import EPILOGUE, Debug, told
 from deeplift_fast.cli.run import run
 from deeplift_fast.cli.summary import summary
 from deeplift_fast.cli.synth import synth
@@ -68,7 +68,7 @@ def _program(
 def doctor(debug: Debug = False) -> None:
     """Versions, backends, and which backend each op uses on each device."""
     with told(debug, "dev", "nothing was changed"):
-        from deeplift_fast.doctor import describe
+        from deeplift_fast.cli.doctor import describe
 
         print(describe())
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deeplift_fast.cli.outcome import Debug, told
+from deeplift_fast.cli.exit import Debug, told
 
 
 def demo(

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from deeplift_fast.cli.outcome import SHOWN_BY_DEBUG, place
+from deeplift_fast.cli.exit import SHOWN_BY_DEBUG, place
 from deeplift_fast.errors import RecipeError
-from deeplift_fast.home import expanded
+from deeplift_fast.support.home import expanded
 
 ACCEPTED = "accepted: module:function or file.py:function, of a function that returns (model, dataset)"
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from deeplift_fast.cli.outcome import SOME_FAILED, Debug, told
-from deeplift_fast.cli.streams import others_apart
+from deeplift_fast.cli.exit import SOME_FAILED, Debug, told
+from deeplift_fast.cli.stdout import others_apart
 
 if TYPE_CHECKING:
     from deeplift_fast.cohort.result import Cohort
@@ -108,8 +108,8 @@ def _attribute(
     from deeplift_fast.cli.recipe import load_recipe
     from deeplift_fast.cli.workers import local_client, worker_environments
     from deeplift_fast.cohort.cohort_baseline import check_name
-    from deeplift_fast.devices import check_device
-    from deeplift_fast.options import Options
+    from deeplift_fast.core.devices import check_device
+    from deeplift_fast.core.options import Options
 
     Options(rules, steps)
     if "baseline" in options:
@@ -121,8 +121,8 @@ def _attribute(
 
     from deeplift_fast.cohort import attribute_cohort
     from deeplift_fast.cohort.progress import shown_on
-    from deeplift_fast.pyhealth import DeepLift
-    from deeplift_fast.targets import class_target
+    from deeplift_fast.core.targets import class_target
+    from deeplift_fast.pyhealth.interpreter import DeepLift
 
     model, dataset, further = load_recipe(recipe)
     if device is not None:

@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from deeplift_fast.cli.outcome import Teller, noted
-from deeplift_fast.temporary import temporary_folder
+from deeplift_fast.cli.exit import Teller, noted
+from deeplift_fast.support.temporary import temporary_folder
 
 LOOPBACK = "127.0.0.1"
 

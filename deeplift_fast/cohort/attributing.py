@@ -10,19 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeplift_fast.attribution import Attribution
 from deeplift_fast.cohort import failures
 from deeplift_fast.cohort.batching import Batch, cut
+from deeplift_fast.cohort.budget import is_out_of_memory
 from deeplift_fast.cohort.cohort_baseline import CohortBaseline
 from deeplift_fast.cohort.entries import taken
 from deeplift_fast.cohort.failures import Failure
-from deeplift_fast.cohort.memory import is_out_of_memory
 from deeplift_fast.cohort.part_tables import BatchRows, Texts, rows_of
 from deeplift_fast.cohort.tables import BASELINE, RULES
 from deeplift_fast.cohort.windows import Window
+from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.errors import CohortError, ConvergenceWarning, PredictionWarning, is_reader_death
-from deeplift_fast.features import read_features
-from deeplift_fast.pyhealth import DeepLift
+from deeplift_fast.pyhealth.features import read_features
+from deeplift_fast.pyhealth.interpreter import DeepLift
 
 ALIGNMENT = 64
 """Bytes, of PyTorch's own tensors on a CPU."""

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplift_fast import given_baselines
 from deeplift_fast.baselines import Baseline, typical
 from deeplift_fast.cohort.hashing import SHORT, digest
+from deeplift_fast.core.baselines import require_finite
 from deeplift_fast.errors import CohortError
-from deeplift_fast.feature_baselines import Embedded
-from deeplift_fast.tensor_baselines import require_finite
-from deeplift_fast.token_leaves import token_point
+from deeplift_fast.pyhealth import given_baselines
+from deeplift_fast.pyhealth.feature_baselines import Embedded
+from deeplift_fast.pyhealth.token_leaves import token_point
 
 TYPICAL = "typical"
 NAMES = (*given_baselines.NAMES, TYPICAL)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from deeplift_fast.cohort.manifest_content import is_count, is_duration, quoted
-from deeplift_fast.predictions import PredictionDifference
+from deeplift_fast.pyhealth.predictions import PredictionDifference
 
 if TYPE_CHECKING:
     from deeplift_fast.cohort.manifest import Manifest

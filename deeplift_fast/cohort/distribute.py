@@ -30,7 +30,7 @@ from deeplift_fast.cohort.reading import DatasetSource, unopened
 from deeplift_fast.cohort.settings import Settings
 from deeplift_fast.cohort.store import LocalStore, Store, open_store
 from deeplift_fast.errors import CohortError, NoWorkersError
-from deeplift_fast.predictions import PredictionDifference
+from deeplift_fast.pyhealth.predictions import PredictionDifference
 
 RETRIES = 3
 """Times that a part is tried again after an error; Dask gives parts of dead workers to others by itself."""

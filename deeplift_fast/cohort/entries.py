@@ -16,7 +16,7 @@ from torch import Tensor
 from deeplift_fast.cohort.identifiers import FIELDS
 from deeplift_fast.cohort.odd_tensors import Unusable, has_plain_memory, usable
 from deeplift_fast.errors import CohortError
-from deeplift_fast.measured_flags import flags_key
+from deeplift_fast.pyhealth.measured_flags import flags_key
 
 _ACCEPTED = "accepted: a tensor, array, list or tuple with one entry per sample"
 

@@ -20,7 +20,7 @@ from deeplift_fast.cohort.store import Store
 from deeplift_fast.cohort.versions import whole_version
 from deeplift_fast.cohort.windows import Group, Parts
 from deeplift_fast.errors import CohortError
-from deeplift_fast.features import PAD
+from deeplift_fast.pyhealth.features import PAD
 
 NAME = "failures.parquet"
 MOST_BYTES = 1 << 30

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from deeplift_fast.cohort.store_protocol import FULL, TEMPORARY, require_at_most, sha256_of
 from deeplift_fast.errors import CohortError
-from deeplift_fast.guarded_files import created, keep_private, opened
+from deeplift_fast.support.guarded_files import created, keep_private, opened
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 

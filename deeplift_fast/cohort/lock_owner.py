@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deeplift_fast.printable import printable
+from deeplift_fast.support.printable import printable
 
 _LARGEST_PID = 1 << 31
 _LONGEST = 255  # characters of a name

@@ -52,8 +52,8 @@ from deeplift_fast.cohort.outputs import Outputs
 from deeplift_fast.cohort.store import Store
 from deeplift_fast.cohort.versions import whole_version
 from deeplift_fast.errors import CohortError
-from deeplift_fast.given_baselines import NAMES, default_name
-from deeplift_fast.printable import printable
+from deeplift_fast.pyhealth.given_baselines import NAMES, default_name
+from deeplift_fast.support.printable import printable
 
 __all__ = ["FOLDERS", "FORMAT", "NAME", "Manifest", "Part", "check_same", "identity_of", "is_intact", "load"]
 

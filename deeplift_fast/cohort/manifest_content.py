@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from deeplift_fast.printable import printable
+from deeplift_fast.support.printable import printable
 
 FOLDERS = ("attributions", "samples")
 

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from deeplift_fast.cohort.hashing import SHORT, digest
-from deeplift_fast.intercept import IsolatedPass
-from deeplift_fast.isolation import Kept, ShadowState, isolated
+from deeplift_fast.core.intercept import IsolatedPass
+from deeplift_fast.core.isolation import Kept, ShadowState, isolated
 
 ITSELF = "(itself)"
 """The name under which the model stands among its modules."""

@@ -13,11 +13,11 @@ from torch import nn
 
 from deeplift_fast.cohort.attributing import to_device
 from deeplift_fast.cohort.windows import Group
+from deeplift_fast.core.isolation import RandomState
+from deeplift_fast.core.training_mode import stochastic_modules
 from deeplift_fast.errors import CohortError
-from deeplift_fast.features import read_features
-from deeplift_fast.isolation import RandomState
-from deeplift_fast.pyhealth import DeepLift
-from deeplift_fast.training_mode import stochastic_modules
+from deeplift_fast.pyhealth.features import read_features
+from deeplift_fast.pyhealth.interpreter import DeepLift
 
 TOLERANCE = 1e-4
 """By how much outputs may differ, relative to the largest of a sample, or to that of most samples where it is less."""

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from deeplift_fast.attribution import Attribution
 from deeplift_fast.cohort.rows import (
     FeatureRows,
     check_names,
@@ -25,7 +24,8 @@ from deeplift_fast.cohort.rows import (
     numbers,
 )
 from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES
-from deeplift_fast.features import Feature, measured, read_features
+from deeplift_fast.core.attribution import Attribution
+from deeplift_fast.pyhealth.features import Feature, measured, read_features
 
 _NO_TEXT = -1
 

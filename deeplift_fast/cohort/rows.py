@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from deeplift_fast.features import Feature, kind_of, measured
+from deeplift_fast.pyhealth.features import Feature, kind_of, measured
 
 
 @dataclass(frozen=True)

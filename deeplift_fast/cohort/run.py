@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deeplift_fast.cohort import failures, lock, memory
+from deeplift_fast.cohort import budget as memory
+from deeplift_fast.cohort import failures, lock
 from deeplift_fast.cohort.attributing import Attributor, PartResult, quiet
 from deeplift_fast.cohort.batching import Batch
 from deeplift_fast.cohort.by_index import by_index
@@ -28,7 +29,7 @@ from deeplift_fast.cohort.store import Store, open_store
 from deeplift_fast.cohort.threads import Lanes, lanes_for, threads_for
 from deeplift_fast.cohort.windows import Window
 from deeplift_fast.errors import CohortError, NoWorkersError, is_reader_death
-from deeplift_fast.pyhealth import DeepLift
+from deeplift_fast.pyhealth.interpreter import DeepLift
 
 if TYPE_CHECKING:
     from deeplift_fast.cohort.distribute import Done

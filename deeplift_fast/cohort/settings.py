@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from deeplift_fast.cohort.cohort_baseline import CohortBaseline, checked_baseline
+from deeplift_fast.core.targets import class_target
 from deeplift_fast.errors import CohortError
-from deeplift_fast.pyhealth import DeepLift
-from deeplift_fast.targets import class_target
+from deeplift_fast.pyhealth.interpreter import DeepLift
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from deeplift_fast.cohort.local_store import LocalStore
 from deeplift_fast.cohort.remote_store import RemoteStore
 from deeplift_fast.cohort.store_protocol import FULL, TEMPORARY, Store
 from deeplift_fast.errors import CohortError
-from deeplift_fast.home import expanded
+from deeplift_fast.support.home import expanded
 
 __all__ = ["FULL", "TEMPORARY", "LocalStore", "RemoteStore", "Store", "open_store"]
 

@@ -32,9 +32,9 @@ feature by feature:
 
 Dictionaries hold strings.
 
-What is real is what `deeplift_fast.features.Feature.real` says: tokens other than 0, and steps that are not all 0; and
-what was measured (`deeplift_fast.features.measured`), be it 0. A gap that a processor filled (forward, or with a
-constant) counts as real, since the model is given it.
+Tokens other than 0, steps that are not all 0, and measured values, be they 0, are real
+(`deeplift_fast.pyhealth.features.Feature.real`, `deeplift_fast.features.measured`). A gap that a processor filled
+(forward, or with a constant) counts as real, since the model is given it.
 
 The files' metadata name the baseline (`deeplift_fast.baseline`) and the rule set (`deeplift_fast.rules`).
 """

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from deeplift_fast.fused.recognise import family
+from deeplift_fast.pyhealth.fused.recognise import family
 
 HEAVY = 1 << 20
 """Weights outside embeddings from which on every thread works on the same batch."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from deeplift_fast.demo.output import check_out, private, replaced
 from deeplift_fast.errors import DemoError
-from deeplift_fast.home import expanded
+from deeplift_fast.support.home import expanded
 
 if TYPE_CHECKING:
     from deeplift_fast.baselines import Baseline
@@ -98,9 +98,9 @@ def _with_home(options: DemoOptions) -> DemoOptions:
 def _check(options: DemoOptions) -> None:
     """Raise for what can be seen to be wrong before any work is done."""
     from deeplift_fast.cohort.cohort_baseline import check_name
+    from deeplift_fast.core.devices import check_device
+    from deeplift_fast.core.options import Options
     from deeplift_fast.demo.samples import check_tables
-    from deeplift_fast.devices import check_device
-    from deeplift_fast.options import Options
 
     try:
         Options(options.rules)

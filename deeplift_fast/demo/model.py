@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeplift_fast.as_read import with_masks
 from deeplift_fast.demo.samples import Samples
-from deeplift_fast.features import read_features
+from deeplift_fast.pyhealth.as_read import with_masks
+from deeplift_fast.pyhealth.features import read_features
 
 
 @dataclass(frozen=True)

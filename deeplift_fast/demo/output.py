@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deeplift_fast.errors import DemoError
-from deeplift_fast.temporary import temporary_folder
+from deeplift_fast.support.temporary import temporary_folder
 
 _OLD = "old"
 

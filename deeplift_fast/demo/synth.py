@@ -5,7 +5,7 @@ from pathlib import Path
 from deeplift_fast.demo.hospital import write_hospital
 from deeplift_fast.demo.output import check_out, private, replaced
 from deeplift_fast.errors import DemoError
-from deeplift_fast.home import expanded
+from deeplift_fast.support.home import expanded
 
 _OUT = (("hosp/labevents.csv.gz",), "a hospital", "DIR")
 

@@ -14,10 +14,10 @@ from pyarrow import csv as pa_csv
 
 from deeplift_fast.cohort.store import LocalStore, open_store
 from deeplift_fast.errors import SummaryError
-from deeplift_fast.home import expanded
-from deeplift_fast.printable import cell
 from deeplift_fast.report.summary import Summary
-from deeplift_fast.temporary import temporary_file
+from deeplift_fast.support.home import expanded
+from deeplift_fast.support.printable import cell
+from deeplift_fast.support.temporary import temporary_file
 
 SCHEMA = pa.schema(
     {
@@ -50,7 +50,7 @@ ROOT = 0
 
 
 def write_csv(summary: Summary, path: Path) -> None:
-    """Writes the table as CSV, null as an empty field; texts as :func:`deeplift_fast.printable.cell` makes them.
+    """Writes the table as CSV, null as an empty field; texts through :func:`deeplift_fast.support.printable.cell`.
 
     Raises:
         SummaryError: if it cannot be written, or is one of the cohort's own files.

@@ -13,8 +13,8 @@ from pyarrow import csv as pa_csv
 
 from deeplift_fast.cohort.identifiers import IDENTIFIERS
 from deeplift_fast.errors import SummaryError
-from deeplift_fast.home import expanded
-from deeplift_fast.printable import printable
+from deeplift_fast.support.home import expanded
+from deeplift_fast.support.printable import printable
 
 MOST_GROUPS = 50
 """Groups of one column: more of them are hardly groups, and each costs memory."""

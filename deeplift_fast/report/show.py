@@ -8,9 +8,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from deeplift_fast.printable import printable
 from deeplift_fast.report.completeness import LARGEST_FACTOR, TOLERANCE, Completeness
 from deeplift_fast.report.summary import Summary
+from deeplift_fast.support.printable import printable
 
 Column = Callable[[Any], str | Text]
 """What a row, as a named tuple, has in a column."""

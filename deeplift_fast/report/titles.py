@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import csv as pa_csv
 
 from deeplift_fast.errors import SummaryError
-from deeplift_fast.home import expanded
+from deeplift_fast.support.home import expanded
 
 DICTIONARIES = ("d_icd_diagnoses", "d_icd_procedures", "d_labitems")
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from deeplift_fast.rules.call import Call, shared_name
 from deeplift_fast.rules.complete import POOLS, SOFTMAX, CompleteRules
+from deeplift_fast.rules.operations import DRAWS
 from deeplift_fast.rules.ruleset import Meeting, Note, draw
-from deeplift_fast.rules.tables import DRAWS
 
 _SECANT = ("relu", "sigmoid", "special_expit", "expit", "tanh", "leaky_relu", "elu", "softplus")
 _NAMES = frozenset((*_SECANT, *SOFTMAX, *POOLS))

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deeplift_fast.rules import attention, composed, distances, grouped, norms, recurrent, registry, tables
+from deeplift_fast.rules import attention, composed, distances, grouped, norms, recurrent, registry
+from deeplift_fast.rules import operations as tables
 from deeplift_fast.rules.averaged import GRADIENT, MIDPOINT, QUADRATURE, averaged
 from deeplift_fast.rules.call import Arguments, Call, is_floating, named_in_place, out_of_place, shared_name
 from deeplift_fast.rules.elementwise import CLOSED, ClosedRule, ElementwiseRule

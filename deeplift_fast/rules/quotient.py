@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplift_fast.rules import tables
+from deeplift_fast.rules import operations as tables
 from deeplift_fast.rules.averaged import vjp
 from deeplift_fast.rules.call import Call, whole
 

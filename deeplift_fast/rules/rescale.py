@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deeplift_fast.rules.call import Arguments, Call, shared_name
+from deeplift_fast.rules.operations import DRAWS
 from deeplift_fast.rules.ruleset import Meeting, Note, draw
 from deeplift_fast.rules.secant import SecantRule
-from deeplift_fast.rules.tables import DRAWS
 
 _aten = torch.ops.aten
 

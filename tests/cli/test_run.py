@@ -189,7 +189,7 @@ def test_a_target_that_the_model_lacks_is_named_as_it_was_given(engine, capsys):
 
 
 def test_our_own_errors_keep_their_words(engine, monkeypatch, capsys):
-    from deeplift_fast.devices import check_device
+    from deeplift_fast.core.devices import check_device
 
     monkeypatch.setattr(cohort, "attribute_cohort", lambda *_, **__: check_device("cuda:99"))
     assert run() == 2

@@ -6,7 +6,7 @@ import pytest
 
 from deeplift_fast.cli import workers
 from deeplift_fast.cli.workers import LOOPBACK, local_client, worker_environments
-from deeplift_fast.temporary import MARK
+from deeplift_fast.support.temporary import MARK
 
 
 def test_workers_share_the_cores():

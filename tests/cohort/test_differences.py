@@ -15,7 +15,7 @@ from deeplift_fast import DeepLift, PredictionWarning
 from deeplift_fast.cohort import CohortError, attribute_cohort, parts
 from deeplift_fast.cohort.differences import Differences
 from deeplift_fast.cohort.manifest import Manifest
-from deeplift_fast.predictions import PredictionDifference
+from deeplift_fast.pyhealth.predictions import PredictionDifference
 from deeplift_fast.report import SummaryError, summarise
 
 SIZES = {"embedding_dim": 8, "chunk_size": 4, "conv_size": 3}

@@ -9,7 +9,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from deeplift_fast.cohort import CohortError
 from deeplift_fast.cohort.store import open_store
-from deeplift_fast.home import expanded
+from deeplift_fast.support.home import expanded
 
 
 class Elsewhere(MemoryFileSystem):

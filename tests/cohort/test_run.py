@@ -19,7 +19,7 @@ from pyhealth.datasets import get_dataloader
 
 from deeplift_fast import DeepLift
 from deeplift_fast.cohort import ATTRIBUTIONS, SAMPLES, CohortError, attribute_cohort
-from deeplift_fast.features import read_features
+from deeplift_fast.pyhealth.features import read_features
 
 
 def one_by_one(model, data, rules="rescale"):

@@ -16,8 +16,8 @@ from pyhealth.processors import (
 )
 from torch import nn
 
-from deeplift_fast.attribution import Attribution
 from deeplift_fast.cohort import ATTRIBUTIONS, SAMPLES
+from deeplift_fast.core.attribution import Attribution
 
 
 class Model(nn.Module):

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from deeplift_fast import ops
-from deeplift_fast.fused.pair import Arithmetic, Pair
-from deeplift_fast.fused.recurrent import pack, run
-from deeplift_fast.fused.rnn import prepare
-from deeplift_fast.fused.sequences import Ragged
 from deeplift_fast.ops import naive
 from deeplift_fast.ops.cells import COEFFICIENTS, GATES, SLOPES
+from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair
+from deeplift_fast.pyhealth.fused.recurrent import pack, run
+from deeplift_fast.pyhealth.fused.rnn import prepare
+from deeplift_fast.pyhealth.fused.sequences import Ragged
 
 CASES = [(cell, slope) for cell, slopes in SLOPES.items() for slope in slopes]
 

@@ -11,7 +11,7 @@ from pyhealth.datasets import create_sample_dataset
 from pyhealth.models import MLP, RNN
 from rich.console import Console
 
-from deeplift_fast.attribution import Attribution
+from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.report import summarise
 from deeplift_fast.report.show import show
 

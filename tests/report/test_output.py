@@ -17,11 +17,11 @@ import pytest
 from rich.console import Console
 
 from deeplift_fast.cohort import failures, lock, manifest
-from deeplift_fast.printable import printable
 from deeplift_fast.report import SummaryError, files, summarise
 from deeplift_fast.report.files import SCHEMA, write_csv, write_json, write_parquet
 from deeplift_fast.report.grouping import read_grouping
 from deeplift_fast.report.show import show
+from deeplift_fast.support.printable import printable
 
 
 @pytest.fixture(scope="module")

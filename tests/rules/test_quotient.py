@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from deeplift_fast import attribute
-from deeplift_fast.attribution import explain
-from deeplift_fast.options import Options
+from deeplift_fast.core.attribution import explain
+from deeplift_fast.core.options import Options
 from deeplift_fast.rules.quotient import InverseProductRule, is_inverse
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}

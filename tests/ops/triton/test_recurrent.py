@@ -8,10 +8,10 @@ import torch
 from counted_launches import Launches
 from guarded_memory import checked_memory, guarded
 
-from deeplift_fast.fused.recurrent import pack
-from deeplift_fast.fused.sequences import Ragged
 from deeplift_fast.ops import naive
 from deeplift_fast.ops.cells import COEFFICIENTS, GATES, SLOPES
+from deeplift_fast.pyhealth.fused.recurrent import pack
+from deeplift_fast.pyhealth.fused.sequences import Ragged
 
 if importlib.util.find_spec("triton") is not None:
     from deeplift_fast.ops.triton.recurrent import recurrent, recurrent_backward

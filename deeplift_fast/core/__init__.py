@@ -1,0 +1,1 @@
+"""Attribution of any module or callable; nothing here knows PyHealth."""

@@ -1,0 +1,274 @@
+"""Two streams → multipliers → contributions and convergence delta, for any module or callable."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deeplift_fast.core import baselines as tensor_baselines
+from deeplift_fast.core.completeness import is_incomplete, rescale, warn_if_incomplete, warn_if_not_finite
+from deeplift_fast.core.intercept import check_model
+from deeplift_fast.core.options import DELTA_TOL, RULES, Options
+from deeplift_fast.core.result import Attribution
+from deeplift_fast.core.segments import run_in_batches
+from deeplift_fast.core.streams import Streams, Values, own_modules
+from deeplift_fast.core.targets import Target
+from deeplift_fast.core.training_mode import warn_if_training
+from deeplift_fast.errors import InterceptionWarning, warn
+from deeplift_fast.rules.ruleset import RuleSet
+
+MIXING_TOL = 1e-4  # a convergence delta beyond this part makes one ask whether the model mixes samples
+
+Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+Baselines = Tensor | Real | Sequence[Tensor | Real | None] | Mapping[str, Tensor | Real | None] | None
+
+_DEFAULT = Options()
+__all__ = ["Attribution", "Context", "attribute", "attributed", "explain"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The parts of a model's call that stay the same whatever its inputs are.
+
+    Attributes:
+        forward_args: further arguments of the model, by position (after the inputs) or by name.
+        modules: the modules that run inside the model; `None` for those of a module or of its method.
+        rule_set: the rules, in place of those that the options name.
+    """
+
+    forward_args: Sequence[Any] | Mapping[str, Any] = ()
+    modules: Sequence[nn.Module] | None = None
+    rule_set: RuleSet | None = None
+
+
+_NO_CONTEXT = Context()
+
+
+def attribute(
+    model: Callable[..., Any],
+    inputs: Inputs,
+    baselines: Baselines = None,
+    target: Target = None,
+    *,
+    forward_args: Sequence[Any] | Mapping[str, Any] = (),
+    rules: str = "rescale",
+    steps: int = 1,
+    segments_at_once: int = 1,
+    delta_tol: float = DELTA_TOL,
+    modules: Sequence[nn.Module] | None = None,
+) -> Attribution:
+    """DeepLIFT contributions of a batch's inputs to a model's output.
+
+    Shrikumar et al. 2017, "Learning Important Features Through Propagating Activation Differences". `"rescale"`: the
+    Rescale rule (eq. 13) for ReLU, Sigmoid and Tanh wherever the model calls them, and ordinary gradients elsewhere;
+    then scaled per sample so that contributions sum to `f(x) − f(x0)` (eq. 1). `"complete"`: an exact secant Jacobian
+    for every operation, so that they sum to it with nothing scaled.
+
+    Neither the model nor the process is changed: parameters, buffers, `.grad`, hooks, attributes, training flag and
+    random generators are as before, also after an exception. In training mode both streams see the same draws.
+
+    Args:
+        model: a module, or a callable on the inputs.
+        inputs: floating-point tensors `[batch, …]`: one, a sequence (positional), or a mapping (by name).
+        baselines: what inputs are compared with, in the same structure: `None` for zeros, a number, or a tensor of
+            the input's shape or of one sample's.
+        target: which output to explain: `None` for the largest at the input, an int (negative ones count from the end),
+            a tuple of ints for outputs of more than two dimensions, one of these per sample (an integer tensor
+            `[batch]`, or a list), or a callable from the model's output to `[batch]`.
+        forward_args: further arguments of the model: a sequence (after the positional inputs) or a mapping (by name).
+        rules: `"rescale"`, `"complete"`, or `"pyhealth"` for PyHealth 2.1's arithmetic.
+        steps: into how many equal segments the straight line from baseline to input is cut; their contributions add
+            up. DeepLIFT at 1; integrated gradients (Sundararajan et al. 2017) as it grows. Costs `steps + 1` forward
+            passes.
+        segments_at_once: how many of them go through the model as rows of one batch: fewer, larger passes, two for
+            each such batch. The model must not mix the rows of a batch; `forward_args` with a row per sample follow.
+        delta_tol: under `"complete"`, which part of `f(x) − f(x0)` a convergence delta may have without a warning.
+        modules: the modules that run inside a callable, so that their state is kept; a module, or a method of one,
+            is found by itself.
+
+    Returns:
+        An :class:`Attribution`.
+
+    Raises:
+        ValueError, TypeError: for arguments that do not fit; the message names them.
+        InterceptionError: if the model takes different paths at the input and at the baseline (not under `"complete"`,
+            which attributes what differs by its gradient, and says so in the report), or if no gradient leads from the
+            output to any input.
+
+    Warns:
+        ConvergenceWarning: if samples were scaled by a negative or a very large factor, or, under `"complete"`, a
+            convergence delta passes `delta_tol`; if the model's output is NaN or inf for samples.
+        TrainingModeWarning: if stochastic modules are in training mode.
+    """
+    options = Options(rules, steps, delta_tol, segments_at_once)
+    return attributed(model, inputs, baselines, target, options, Context(forward_args, modules))
+
+
+def attributed(
+    model: Callable[..., Any],
+    inputs: Inputs,
+    baselines: Baselines,
+    target: Target,
+    options: Options,
+    context: Context = _NO_CONTEXT,
+) -> Attribution:
+    """As :func:`attribute`, with its options in one object."""
+    found = replace(explain(model, inputs, baselines, target, options, context), multipliers=None)
+    if options.complete or not len(found.output):
+        return found
+    by_name, _ = rescale(_by_name(found.contributions), found.output, found.baseline_output)
+    report = found.report.of(by_name.values(), found.output, found.baseline_output)
+    return replace(found, contributions=_like(inputs, by_name), report=report)
+
+
+def explain(
+    model: Callable[..., Any],
+    inputs: Inputs,
+    baselines: Baselines = None,
+    target: Target = None,
+    options: Options = _DEFAULT,
+    context: Context = _NO_CONTEXT,
+) -> Attribution:
+    """As :func:`attributed`, with nothing scaled under any rule set, and with the multipliers."""
+    if not callable(model):
+        raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")
+    modules = own_modules(model) if context.modules is None else tuple(context.modules)
+    xs, x0s = _named(inputs, baselines)
+    _check_forward_args(context.forward_args, inputs)
+    check_model(model, modules)
+    warn_if_training(modules)
+    batch = _batch_size(xs)
+    if batch == 0:
+        return _empty(inputs, xs, target)
+    rule_set = context.rule_set or RULES[options.rules]()
+    by_name = isinstance(inputs, Mapping)
+    streams = Streams(model, context.forward_args, by_name, target, batch, rule_set, modules, options.steps)
+    found = _run(streams, xs, x0s, options)
+    name = "zeros" if baselines is None else "as given"
+    report = streams.tally.report(found.convergence_delta, found.output - found.baseline_output)
+    return replace(
+        found,
+        contributions=_like(inputs, found.contributions),
+        multipliers=_like(inputs, found.multipliers),
+        target=_shown(found.target),
+        report=replace(report, baseline=name).of(found.contributions.values(), found.output, found.baseline_output),
+        baseline=name,
+    )
+
+
+def _run(
+    streams: Streams, xs: Mapping[Hashable, Tensor], x0s: Mapping[Hashable, Tensor], options: Options
+) -> Attribution:
+    """The attribution by name; warns of outputs that are not finite and of contributions that are not complete."""
+    if options.segments_at_once > 1 and options.steps > 1:
+        found = run_in_batches(streams, xs, x0s, options.segments_at_once)
+    else:
+        found = streams.run(xs, x0s)
+    warn_if_not_finite(found.output, found.baseline_output)
+    if options.complete:
+        if streams.batch > 1 and _mixes(streams, xs, found):
+            streams.tally.clear()
+            found = streams.run_one_by_one(xs, x0s)
+        warn_if_incomplete(found.convergence_delta, found.output, found.baseline_output, options.delta_tol)
+    return found
+
+
+def _mixes(streams: Streams, xs: Values, found: Attribution) -> bool:
+    """Whether the model mixes the samples of a batch; looked into only where samples are incomplete."""
+    delta = found.convergence_delta
+    incomplete = is_incomplete(delta, found.output, found.baseline_output, MIXING_TOL) & delta.isfinite()
+    if not incomplete.any() or not streams.mixes_samples(xs):
+        return False
+    warn(
+        f"the model mixes the samples of a batch: each of the {len(delta)} is attributed by itself, moving from its "
+        "baseline while the others stay as they are, in as many runs; smaller batches are faster.",
+        InterceptionWarning,
+    )
+    return True
+
+
+def _named(inputs: Inputs, baselines: Baselines) -> tuple[dict[Hashable, Tensor], dict[Hashable, Tensor]]:
+    """Inputs and baselines by name, or by position."""
+    if isinstance(inputs, Tensor):
+        xs, x0s = {0: inputs}, {0: baselines}
+    elif isinstance(inputs, Mapping):
+        xs, x0s = dict(inputs), dict.fromkeys(inputs) if baselines is None else baselines  # type: ignore
+        if not isinstance(x0s, Mapping) or set(x0s) != set(xs):
+            given = sorted(map(str, x0s)) if isinstance(x0s, Mapping) else type(x0s).__name__
+            raise ValueError(f"baselines is {given}; with named inputs it must be a mapping of {sorted(map(str, xs))}")
+    elif isinstance(inputs, Sequence):
+        xs = dict(enumerate(inputs))
+        values = [None] * len(xs) if baselines is None else baselines
+        if isinstance(values, Tensor | Real | Mapping) or len(values) != len(xs):  # type: ignore[arg-type]
+            raise ValueError(f"baselines must be a sequence of {len(xs)}, as inputs is; got {type(baselines).__name__}")
+        x0s = dict(enumerate(values))  # type: ignore[arg-type]
+    else:
+        raise TypeError(f"inputs is a {type(inputs).__name__}; accepted: a tensor, a sequence or a mapping of tensors")
+    if not xs:
+        raise ValueError("inputs is empty; at least one tensor is needed")
+    for name, x in xs.items():
+        _check_input(name, x)
+    return xs, {name: tensor_baselines.resolve(name, x, x0s[name]) for name, x in xs.items()}  # type: ignore
+
+
+def _check_input(name: Hashable, x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"input {name!r} is a {type(x).__name__}; accepted: a floating-point tensor")
+    if not x.is_floating_point():
+        raise TypeError(
+            f"input {name!r} is {x.dtype}; accepted: a floating-point tensor (embed indices first, or convert with "
+            ".float())"
+        )
+    if x.dim() == 0:
+        raise ValueError(f"input {name!r} has no dimensions; its first must be the batch")
+    tensor_baselines.require_finite(f"input {name!r}", x)
+
+
+def _check_forward_args(forward_args: Any, inputs: Inputs) -> None:
+    if isinstance(forward_args, Mapping):
+        twice = sorted(set(forward_args) & set(inputs)) if isinstance(inputs, Mapping) else []
+        if twice:
+            raise ValueError(f"forward_args holds {', '.join(map(repr, twice))}, which inputs holds too")
+    elif not isinstance(forward_args, Sequence) or isinstance(forward_args, str):
+        raise TypeError(
+            f"forward_args is a {type(forward_args).__name__}; accepted: a sequence, as (mask,), or a mapping by name"
+        )
+
+
+def _batch_size(xs: Mapping[Hashable, Tensor]) -> int:
+    sizes = {name: x.shape[0] for name, x in xs.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"inputs differ in batch size (the first dimension): {sizes}")
+    devices = {name: str(x.device) for name, x in xs.items()}
+    if len(set(devices.values())) > 1:
+        raise ValueError(f"inputs lie on different devices: {devices}")
+    return next(iter(sizes.values()))
+
+
+def _empty(inputs: Inputs, xs: Mapping[Hashable, Tensor], target: Target) -> Attribution:
+    nothing = next(iter(xs.values())).new_empty(0)
+    zeros = _like(inputs, {name: torch.zeros_like(x) for name, x in xs.items()})
+    found = None if callable(target) else torch.empty(0, dtype=torch.int64, device=nothing.device)
+    return Attribution(zeros, nothing, nothing.clone(), nothing.clone(), found, multipliers=zeros)
+
+
+def _by_name(values: Any) -> dict[Hashable, Tensor]:
+    """Tensors in the structure of the inputs, by name or by position."""
+    if isinstance(values, Tensor):
+        return {0: values}
+    return dict(values) if isinstance(values, Mapping) else dict(enumerate(values))
+
+
+def _like(inputs: Inputs, values: dict[Hashable, Tensor]) -> Any:
+    if isinstance(inputs, Tensor):
+        return values[0]
+    return values if isinstance(inputs, Mapping) else tuple(values.values())
+
+
+def _shown(found: Tensor | None) -> Tensor | None:
+    if found is None or found.shape[1] == 0:
+        return None
+    return found.squeeze(1) if found.shape[1] == 1 else found

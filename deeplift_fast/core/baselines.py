@@ -1,0 +1,69 @@
+"""What an input is compared with."""
+
+import math
+from collections.abc import Hashable
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+from deeplift_fast.core.questions import NOW, Questions
+from deeplift_fast.errors import ArgumentTypeError, ArgumentValueError
+
+
+def resolve(name: Hashable, x: Tensor, baseline: Tensor | Real | None) -> Tensor:
+    """A baseline with the shape, dtype and device of the input.
+
+    Args:
+        name: what error messages call the input.
+        x: the input, `[batch, …]`, floating point.
+        baseline: `None` for zeros, a number, or a tensor of the shape of `x`, or of one sample (`[…]` or `[1, …]`), of
+            its dtype or of integers.
+
+    Raises:
+        ArgumentTypeError: if it is none of these, or its dtype is another floating-point one than that of `x`.
+        ArgumentValueError: if its shape or device does not fit.
+        ValueError: if it holds NaN or inf.
+    """
+    if baseline is None:
+        return torch.zeros_like(x)
+    if isinstance(baseline, Real):
+        baseline = torch.full_like(x, float(baseline))
+    if not isinstance(baseline, Tensor):
+        raise ArgumentTypeError(
+            f"the baseline of input {name!r} is a {type(baseline).__name__}; accepted: None, a number, or a tensor"
+        )
+    if baseline.device != x.device:
+        raise ArgumentValueError(f"the baseline of input {name!r} is on {baseline.device}, the input on {x.device}")
+    if not baseline.is_floating_point() and not baseline.is_complex():
+        baseline = baseline.to(x.dtype)
+    if baseline.dtype != x.dtype:
+        raise ArgumentTypeError(f"the baseline of input {name!r} is {baseline.dtype}, the input {x.dtype}; convert one")
+    if baseline.shape not in (x.shape, x.shape[1:], (1, *x.shape[1:])):
+        raise ArgumentValueError(
+            f"the baseline of input {name!r} has shape {tuple(baseline.shape)}; accepted: that of the input, "
+            f"{tuple(x.shape)}, or that of one sample, {tuple(x.shape[1:])}"
+        )
+    require_finite(f"the baseline of input {name!r}", baseline)
+    return baseline.detach().expand(x.shape)
+
+
+def require_finite(what: str, values: Tensor, questions: Questions = NOW) -> None:
+    """Raise `ValueError`, with their number, if a tensor holds NaN or inf; `what` names it.
+
+    The error comes with the answer to `questions`.
+    """
+    if not values.is_floating_point() or values.device.type == "meta":
+        return
+    # One sum is much cheaper than looking at each; it can overflow where nothing is wrong, so only it decides "fine".
+    total = values.detach().sum()
+    questions.ask([total], lambda found: None if math.isfinite(found[0]) else _require_each_finite(what, values))
+
+
+def _require_each_finite(what: str, values: Tensor) -> None:
+    bad = values.numel() - int(torch.isfinite(values).sum())
+    if bad:
+        raise ValueError(
+            f"{what} holds {bad} value(s) that are NaN or inf; attribution needs finite values: "
+            "impute or drop them first"
+        )

@@ -1,0 +1,198 @@
+"""What the rules did during a call, and which operations its convergence delta comes from."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deeplift_fast.core.cancellation import Cancellation
+from deeplift_fast.ops.naive.convergence import figures
+
+UNPAIRED = "gradient, no partner"
+OPTIONS = "gradient, options differ"
+CUSTOM = "own backward"
+ELSEWHERE = "(elsewhere)"
+TOGETHER = "(those without a figure, together)"
+_UNKNOWN = (UNPAIRED, OPTIONS, CUSTOM)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operation under one rule.
+
+    Attributes:
+        operation: its name, as in `torch`.
+        rule: `"linear"`, `"secant"`, `"midpoint"`, `"log-mean"`, `"winner"`, `"quadrature"`, or one that is not
+            complete:
+            `"gradient"` (the operation chooses or jumps, or masks or values without a gradient differ between the
+            streams), `"gradient, no partner"` (the model took another path at the baseline),
+            `"gradient, options differ"` (a number does), `"own backward"` (a custom autograd function).
+        count: how often it was met.
+        delta: what it adds to the sum of the convergence deltas of the batch, in units of the output; NaN where several
+            operations share a figure that cannot be split.
+        share: `delta` as a part of that sum; NaN where the sum is no more than rounding.
+    """
+
+    operation: str
+    rule: str
+    count: int
+    delta: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`deeplift_fast.attribute` met in one call.
+
+    Attributes:
+        rows: the operations, those that cost completeness first.
+        delta: the sum of the convergence deltas over the batch.
+        rounding: how much of it may be rounding.
+        baseline: what inputs were compared with, in words.
+        cancellation: how far the contributions that were handed out (under `"rescale"` and `"pyhealth"` the scaled
+            ones) cancel; `None` of an empty batch.
+    """
+
+    rows: tuple[Row, ...]
+    delta: float
+    rounding: float = 0.0
+    baseline: str = ""
+    cancellation: Cancellation | None = field(default=None, compare=False)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __str__(self) -> str:
+        names = [
+            (row.operation, row.rule, str(row.count), f"{row.delta:.3g}", _percent(row.share)) for row in self.rows
+        ]
+        table = [("operation", "rule", "count", "delta", "share"), *names]
+        widths = [max(len(line[i]) for line in table) for i in range(5)]
+        lines = [
+            "  ".join(
+                cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in table
+        ]
+        lines = [*([f"baseline: {self.baseline}"] if self.baseline else []), *lines]
+        lines.append(f"convergence delta, summed over the batch: {self.delta:.3g}")
+        return "\n".join(lines if self.cancellation is None else [*lines, str(self.cancellation)])
+
+    def of(self, contributions: Iterable[Tensor], output: Tensor, baseline_output: Tensor) -> "Report":
+        """The same with the cancellation of these contributions, which are not copied: see :meth:`settled`.
+
+        Arguments as for :class:`deeplift_fast.core.cancellation.Cancellation`.
+        """
+        return replace(self, cancellation=Cancellation(contributions, output, baseline_output))
+
+    def settled(self) -> "Report":
+        """The same without the contributions themselves, for one who keeps the report and not them."""
+        return self if self.cancellation is None else replace(self, cancellation=self.cancellation.settled())
+
+
+def merged(reports: Iterable[Report]) -> Report:
+    """One report of several calls, without their cancellation."""
+    reports = list(reports)
+    total = sum(report.delta for report in reports)
+    counts: Counter[tuple[str, str]] = Counter()
+    deltas: Counter[tuple[str, str]] = Counter()
+    for row in (row for report in reports for row in report):
+        counts[row.operation, row.rule] += row.count
+        deltas[row.operation, row.rule] += row.delta  # type: ignore[assignment]
+    return _report(dict(counts), dict(deltas), total, sum(report.rounding for report in reports))
+
+
+def _report(
+    counts: dict[tuple[str, str], int], deltas: Mapping[tuple[str, str], float], total: float, rounding: float
+) -> Report:
+    scale = total if abs(total) > rounding else torch.nan
+    rows = [Row(*key, counts[key], value, value / scale) for key, value in deltas.items()]
+    return Report(tuple(sorted(rows, key=_weight)), total, rounding)
+
+
+def _percent(share: float) -> str:
+    return "" if share != share else f"{share:.1%}"
+
+
+class Tally:
+    """Counts operations and rules, and adds up what they miss of completeness."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._missed: dict[tuple[str, str], Tensor] = {}
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._counts.clear()
+        self._missed.clear()
+
+    def counts(self) -> Counter[tuple[str, str]]:
+        """How often each operation was met so far under each rule."""
+        return self._counts.copy()
+
+    def count_again_from(self, counts: Counter[tuple[str, str]]) -> None:
+        """Forget which operations were met since :meth:`counts` gave these."""
+        self._counts = counts.copy()
+
+    def count(self, operation: str, rule: str) -> None:
+        """An operation was met."""
+        self._counts[operation, rule] += 1
+
+    def note(self, operation: str, rule: str, missed: Tensor) -> None:
+        """What one call of an operation misses: `Σ m·Δx − Σ g·Δy`, a scalar."""
+        key = operation, rule
+        self._missed[key] = self._missed[key] + missed if key in self._missed else missed
+
+    def add(self, other: "Tally") -> None:
+        """Take in another's counts and sums."""
+        self._counts.update(other._counts)
+        for key, missed in other._missed.items():
+            self.note(*key, missed)
+
+    def custom_functions(self, output: Tensor) -> None:
+        """Count the custom autograd functions that `output` depends on."""
+        seen: set[Any] = set()
+        found = [output.grad_fn]
+        while found:
+            node = found.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            kind = getattr(node, "_forward_cls", None)
+            if kind is not None and not kind.__module__.startswith("deeplift_fast."):
+                self._counts[kind.__name__, CUSTOM] += 1
+            found.extend(next_ for next_, _ in node.next_functions)
+
+    def report(self, delta: Tensor, change: Tensor) -> Report:
+        """The report.
+
+        Args:
+            delta: the convergence delta, `[batch]`.
+            change: `f(x) − f(x0)`, `[batch]`.
+        """
+        return self.report_of(*(float(figure) for figure in figures(delta, change)))
+
+    def report_of(self, total: float, rounding: float) -> Report:
+        """The report, from its :func:`figures`."""
+        known = {key: float(missed) for key, missed in self._missed.items()}
+        rest = total - sum(value for value in known.values() if value == value)
+        unknown = [key for key in self._counts if key not in known and key[1] in _UNKNOWN]
+        deltas = {key: known.get(key, torch.nan if key in unknown else 0.0) for key in self._counts}
+        counts = dict(self._counts)
+        if len(unknown) == 1:
+            deltas[unknown[0]] = rest
+        elif unknown or abs(rest) > rounding:
+            key = (TOGETHER if unknown else ELSEWHERE, "")
+            deltas[key], counts[key] = rest, sum(counts[k] for k in unknown)
+        return _report(counts, deltas, total, rounding)
+
+
+def _weight(row: Row) -> tuple[Any, ...]:
+    size = abs(row.delta) if row.delta == row.delta else torch.inf
+    return -size, row.operation, row.rule

@@ -1,0 +1,284 @@
+"""Keeps a call's side effects away from the user's model and from the process.
+
+What a forward pass may change (tensors written in place, attributes set on modules, random number generators,
+compiled code) is redirected or put back, so that both streams start alike and nothing is left behind.
+"""
+
+import collections
+import contextlib
+import functools
+import operator
+import random
+import sys
+import threading
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch._ops import OpOverload, OpOverloadPacket
+from torch.utils import _pytree as pytree
+
+from deeplift_fast.core.training_mode import stochastic_modules
+
+# Calls that write to running statistics in training mode, and where the flag for it stands.
+_STATISTICS = {"batch_norm", "instance_norm", "native_batch_norm"}
+_TRAINING = 5
+_RENORMALISING = {"embedding", "embedding_bag"}
+_MAX_NORM = 3
+
+
+class Kept:
+    """What must not change: tensors, and modules with their parameters, buffers and other tensor attributes.
+
+    Args:
+        kept: those modules and tensors; of modules that are isolated already, what was found then is taken.
+    """
+
+    def __init__(self, kept: Iterable[nn.Module | Tensor]) -> None:
+        self._tensors: list[Tensor] = []  # alive, so that no other tensor gets their addresses
+        for entry in kept:
+            known = _in_use.get(id(entry))
+            self._tensors.extend(known[0].tensors if known else _tensors(entry))
+        self.storages = {pointer for tensor in self._tensors if (pointer := _storage_pointer(tensor))}
+        self.of_inference = [tensor for tensor in self._tensors if tensor.is_inference()]
+
+
+class ShadowState:
+    """Stand-ins for the user's own tensors that a pass writes to.
+
+    The first write to a kept tensor (or to a view of one) copies its storage; from then on every call of the pass
+    reads and writes the copy, gradients included. A pass that writes to none pays for the look-up of a name. Tensors
+    made in inference mode are copied at once: autograd would not take them.
+
+    Args:
+        kept: what must not change.
+    """
+
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
+        self._owned = kept.storages
+        self._copies: dict[int, Tensor] = {}
+        self._stand_ins: dict[int, tuple[Tensor, Tensor]] = {}
+        self._copy_owned(kept.of_inference)
+
+    def substitute(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments to call `func` with: written tensors replaced by their copies."""
+        if self._owned and _writes(func, args, kwargs):
+            self._copy_owned(pytree.tree_leaves((args, kwargs)))
+        if self._copies:
+            args, kwargs = pytree.tree_map_only(Tensor, self._stand_in, (args, kwargs))
+        return args, kwargs
+
+    def _copy_owned(self, leaves: Iterable[Any]) -> None:
+        for leaf in leaves:
+            if isinstance(leaf, Tensor):
+                pointer = _storage_pointer(leaf)
+                if pointer in self._owned and pointer not in self._copies:
+                    copy = leaf.untyped_storage().clone()
+                    self._copies[pointer] = torch.empty(0, dtype=leaf.dtype, device=leaf.device).set_(copy)
+
+    def _stand_in(self, tensor: Tensor) -> Tensor:
+        if id(tensor) in self._stand_ins:
+            return self._stand_ins[id(tensor)][1]
+        copy = self._copies.get(_storage_pointer(tensor))
+        if copy is None:
+            return tensor
+        size, stride, offset = tensor.size(), tensor.stride(), tensor.storage_offset()
+        if tensor.dtype == copy.dtype:
+            with torch.enable_grad():  # a view made without it may not be written to with gradients later
+                view = copy.as_strided(size, stride, offset)
+        else:
+            view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+            view.set_(copy.untyped_storage(), offset, size, stride)
+        self._stand_ins[id(tensor)] = (tensor, view)  # alive, so that no other tensor gets its id
+        return view
+
+
+def _tensors(entry: nn.Module | Tensor) -> list[Tensor]:
+    if isinstance(entry, Tensor):
+        return [entry]
+    found = [*entry.parameters(), *entry.buffers()]
+    for module in entry.modules():
+        for value in module.__dict__.values():
+            if isinstance(value, Tensor):
+                found.append(value)
+            elif isinstance(value, _CONTAINERS) and value:
+                inner = value.values() if isinstance(value, dict) else value
+                found.extend(held for held in inner if isinstance(held, Tensor))
+    return found
+
+
+def _storage_pointer(tensor: Tensor) -> int:
+    """The address of a strided tensor's storage; 0 where it has none."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):
+        return 0
+
+
+def _writes(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    name = getattr(func, "__name__", "")
+    if isinstance(func, OpOverload | OpOverloadPacket):
+        if _is_mutable(func):
+            return True
+        name = name.partition(".")[0]
+    if name.endswith("_"):
+        return not name.endswith("__") or name in ("__setitem__", "__set__") or name.startswith("__i")
+    if name in _STATISTICS:
+        named = kwargs.get("training", kwargs.get("use_input_stats", True))
+        return bool(args[_TRAINING] if len(args) > _TRAINING else named)
+    if name in _RENORMALISING:
+        return kwargs.get("max_norm") is not None or (len(args) > _MAX_NORM and args[_MAX_NORM] is not None)
+    return kwargs.get("out") is not None or kwargs.get("inplace") is True
+
+
+@functools.cache
+def _is_mutable(op: OpOverload | OpOverloadPacket) -> bool:
+    if isinstance(op, OpOverload):
+        return op._schema.is_mutable
+    return any(getattr(op, name)._schema.is_mutable for name in op.overloads() if "out" not in name)
+
+
+_CONTAINERS = (dict, list, set, collections.deque)
+
+
+class _Attributes:
+    """What the attributes of a module and of those inside it were: the objects, and what containers among them held.
+
+    Attributes:
+        tensors: those among them.
+    """
+
+    def __init__(self, root: nn.Module) -> None:
+        self.tensors = _tensors(root)
+        dicts = [module.__dict__ for module in root.modules()]
+        containers = [value for state in dicts for value in state.values() if isinstance(value, _CONTAINERS)]
+        self._saved = [(c, dict(c) if isinstance(c, dict) else list(c)) for c in (*dicts, *containers)]
+        self._scripted = [
+            (buffer, buffer.clone())
+            for module in root.modules()
+            if isinstance(module, torch.jit.ScriptModule) and module.training
+            for buffer in module.buffers(recurse=False)
+        ]
+
+    def restore(self) -> None:
+        for container, saved in self._saved:
+            if container or saved:
+                _restore(container, saved)
+        with torch.no_grad():
+            for buffer, value in self._scripted:  # a pass cannot see what scripted code writes to
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+
+
+def _restore(container: Any, saved: Any) -> None:
+    # Copies are compared: other threads that are inside the model may write at the same time.
+    if isinstance(container, dict):
+        if _same(list(container), list(saved)) and _same(list(container.values()), list(saved.values())):
+            return
+        for key in set(container) - set(saved):
+            container.pop(key, None)
+        container.update(saved)
+        if not _same([key for key in list(container) if key in saved], list(saved)):
+            container.clear()
+            container.update(saved)
+    elif not _same(list(container), saved):
+        container.clear()
+        (container.update if isinstance(container, set) else container.extend)(saved)
+
+
+def _same(current: list[Any], saved: list[Any]) -> bool:
+    return len(current) == len(saved) and all(map(operator.is_, current, saved))
+
+
+@contextlib.contextmanager
+def isolated(modules: Iterable[nn.Module], devices: Iterable[torch.device]) -> Iterator[Callable[[], None]]:
+    """Puts back, at the end, what a model's calls leave on its modules and in the random number generators.
+
+    Compiled code runs as written meanwhile. Threads may be in here at once: they share what the first of them found,
+    and the last one puts it back. Models with stochastic modules draw from the process's generators: one at a time.
+
+    Args:
+        modules: the modules whose attributes count.
+        devices: CUDA devices whose generators count.
+
+    Yields:
+        a function that puts everything back early.
+    """
+    modules, devices = list(modules), sorted(devices, key=str)
+    with contextlib.ExitStack() as stack:
+        if any(stochastic_modules(module) for module in modules):
+            stack.enter_context(_one_at_a_time)
+        found = [stack.enter_context(_shared(id(module), functools.partial(_Attributes, module))) for module in modules]
+        draws = stack.enter_context(_shared(("draws", *devices), lambda: RandomState(devices)))
+        stack.enter_context(_shared("stance", _EagerStance))
+
+        def rewind() -> None:
+            for attributes in found:
+                attributes.restore()
+            draws.restore()
+
+        yield rewind
+
+
+_one_at_a_time = threading.RLock()
+_lock = threading.Lock()
+_in_use: dict[Hashable, tuple[Any, int]] = {}
+
+
+@contextlib.contextmanager
+def _shared(key: Hashable, find: Callable[[], Any]) -> Iterator[Any]:
+    """What the first of overlapping calls found; the end of the last restores it."""
+    with _lock:
+        state, users = _in_use.get(key) or (find(), 0)
+        _in_use[key] = state, users + 1
+    try:
+        yield state
+    finally:
+        with _lock:
+            state, users = _in_use.pop(key)
+            if users > 1:
+                _in_use[key] = state, users - 1
+            else:
+                state.restore()
+
+
+class RandomState:
+    """The state of every generator that a model may draw from: torch (CPU and the given devices), numpy, random.
+
+    Args:
+        devices: CUDA devices whose generators count.
+    """
+
+    def __init__(self, devices: Iterable[torch.device]) -> None:
+        self._devices = list(devices)
+        self._python = random.getstate()
+        self._numpy = np.random.get_state()  # noqa: NPY002 - the legacy generator is the one that models draw from
+        self._cpu = torch.get_rng_state()
+        self._cuda = [torch.cuda.get_rng_state(device) for device in self._devices]
+
+    def restore(self) -> None:
+        """Set every generator back to this state."""
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)  # noqa: NPY002
+        torch.set_rng_state(self._cpu)
+        for device, state in zip(self._devices, self._cuda, strict=True):
+            torch.cuda.set_rng_state(state, device)
+
+
+class _EagerStance:
+    """Runs what was compiled by `torch.compile` as written: interception cannot look into compiled code."""
+
+    def __init__(self) -> None:
+        self._stance: Any = None
+        if "torch._dynamo" in sys.modules:
+            self._stance = torch.compiler.set_stance("force_eager")
+            self._stance.__enter__()
+
+    def restore(self) -> None:
+        if self._stance is not None:
+            self._stance.__exit__(None, None, None)

@@ -1,0 +1,351 @@
+"""Runs a model at the baseline, at the input and between them, and multiplies back from one to the next."""
+
+import contextlib
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from deeplift_fast.core import targets
+from deeplift_fast.core.completeness import convergence_delta
+from deeplift_fast.core.diagnostics import Tally
+from deeplift_fast.core.intercept import Draws, Pass, Records
+from deeplift_fast.core.isolation import Kept, ShadowState, isolated
+from deeplift_fast.core.result import Attribution
+from deeplift_fast.core.targets import Target
+from deeplift_fast.errors import Diverged, InterceptionError
+from deeplift_fast.rules.rescale import RescaleRules
+from deeplift_fast.rules.ruleset import RuleSet
+
+Values = Mapping[Hashable, Tensor]
+
+
+class _Overwritten(Exception):
+    """The model wrote to what a rule needs later."""
+
+
+@dataclass
+class Streams:
+    """A model and all that stays the same from one of its runs to the next.
+
+    Attributes:
+        model: what is called.
+        forward_args: its further arguments.
+        by_name: whether inputs are passed by name.
+        target: which output is explained.
+        batch: the number of samples.
+        rules: the rule set.
+        modules: the modules that run inside the model.
+        steps: the number of segments of the straight line from baseline to input.
+        tally: operations and rules of all runs.
+    """
+
+    model: Callable[..., Any]
+    forward_args: Sequence[Any] | Mapping[str, Any]
+    by_name: bool
+    target: Target
+    batch: int
+    rules: RuleSet
+    modules: tuple[nn.Module, ...]
+    steps: int = 1
+    tally: Tally = field(default_factory=Tally)
+    _kept: Kept = field(init=False, repr=False)
+    _rewind: Callable[[], None] = field(init=False, repr=False)
+    _copy: bool = field(init=False, default=False)
+    _draws: Draws = field(init=False, default_factory=Draws)
+    _only: int | None = field(init=False, default=None)
+
+    def run(self, xs: Values, x0s: Values) -> Attribution:
+        """Contributions of the inputs to the output at the target, by name or position, with their multipliers.
+
+        Its target is int64 `[batch, k]`, or `None` for a callable target; its report is empty, see `tally`.
+
+        Args:
+            xs: the inputs, by name or position.
+            x0s: the baselines.
+        """
+        devices = {x.device for x in xs.values() if x.is_cuda}
+        tensors = [leaf for leaf in pytree.tree_leaves(self.forward_args) if isinstance(leaf, Tensor)]
+        with torch.inference_mode(False), isolated(self.modules, devices) as self._rewind:
+            xs, x0s = _detached(xs), _detached(x0s)
+            self._kept = Kept([*self.modules, *tensors])
+            try:
+                return self._walk(xs, x0s)
+            except _Overwritten:
+                self._copy = True
+                self._rewind()
+                return self._walk(xs, x0s)
+
+    def settled_target(self, xs: Values) -> Target:
+        """The target, with the largest output at the input where it is `None`."""
+        if self.target is not None:
+            return targets.listed(self.target) if isinstance(self.target, list) else self.target
+        found = targets.indices(self._plain(xs), None)
+        return None if found is None or found.shape[1] == 0 else found
+
+    def output(self, xs: Values) -> Tensor:
+        """The output at the target, `[batch]`, from a plain run that leaves nothing behind."""
+        output = self._plain(xs)
+        return targets.select(output, targets.indices(output, self.target))
+
+    def _plain(self, xs: Values) -> Tensor:
+        devices = {x.device for x in xs.values() if x.is_cuda}
+        with torch.inference_mode(False), isolated(self.modules, devices), torch.no_grad():
+            return self._call(_detached(xs), Pass(RescaleRules(), ShadowState(Kept(self.modules))))
+
+    def run_one_by_one(self, xs: Values, x0s: Values) -> Attribution:
+        """As :meth:`run`, for a model that mixes samples: each moves from its baseline while the others stay.
+
+        `baseline_output` of a sample is the model's with that sample alone at its baseline.
+        """
+        found: list[Attribution] = []
+        for index in range(self.batch):
+            self._only = index
+            at_baseline = {}
+            for name, x in xs.items():
+                at_baseline[name] = x.clone()
+                at_baseline[name][index] = x0s[name][index]
+            found.append(self.run(xs, at_baseline))
+        self._only = None
+        return _joined(found)
+
+    def mixes_samples(self, xs: Values) -> bool:
+        """Whether one sample's output depends on another sample's inputs, to first order."""
+        devices = {x.device for x in xs.values() if x.is_cuda}
+        with torch.inference_mode(False), isolated(self.modules, devices):
+            run = Pass(RescaleRules(), ShadowState(Kept(self.modules)))
+            leaves = {name: x.requires_grad_() for name, x in _detached(xs).items()}
+            with torch.enable_grad():
+                output = self._call(leaves, run)
+                for index in (0, self.batch - 1):
+                    chosen = targets.select(output, targets.indices(output, self.target))[index]
+                    if not chosen.requires_grad:
+                        return False
+                    found = torch.autograd.grad(chosen, list(leaves.values()), allow_unused=True, retain_graph=True)
+                    others = torch.arange(self.batch, device=chosen.device) != index
+                    if any(g is not None and bool(g[others.to(g.device)].any()) for g in found):
+                        return True
+        return False
+
+    def _walk(self, xs: Values, x0s: Values) -> Attribution:
+        """n + 1 runs for n segments: with several, from the input down, so that the first run settles the target."""
+        n = self.steps
+        positions = [0.0, 1.0] if n == 1 else [k / n for k in range(n, -1, -1)]
+        tally = Tally()
+        before = _point(xs, x0s, positions[0])
+        output, records = self._first(before, xs)
+        ends, target = {positions[0]: output}, None
+        if positions[0] == 1:
+            target = targets.indices(output, self.target)
+        totals: dict[Hashable, Tensor] = {}
+        depends = False
+        for position in positions[1:]:
+            self._rewind()
+            last = position == positions[-1]
+            point = _point(xs, x0s, position)
+            leaves = {name: value.detach().requires_grad_() for name, value in point.items()}
+            output, records = self._meet(leaves, before, records, tally, keep=not last)
+            _check_shapes(output, ends[positions[0]], position)
+            if position == 1:
+                target = targets.indices(output, self.target)
+            multipliers = self._multipliers(targets.select(output, target), leaves)
+            depends = depends or any(multiplier is not None for multiplier in multipliers)
+            _add(totals, multipliers, point)
+            tally.custom_functions(output)
+            ends[position], before = output.detach(), point
+        if not depends:
+            raise InterceptionError(_NO_PATH)
+        at_input, at_baseline = (targets.select(ends[p], target).detach() for p in (1.0, 0.0))
+        means = {name: total if n == 1 else total / n for name, total in totals.items()}
+        with torch.no_grad():
+            contributions = {name: (x - x0s[name]).mul_(means[name]) for name, x in xs.items()}
+        self.tally.add(tally)
+        return found_at(means, contributions, (at_input, at_baseline), target)
+
+    def _first(self, point: Values, xs: Values) -> tuple[Tensor, Records]:
+        """As :meth:`_record`, for the first run; what is drawn from data is drawn at the input."""
+        self._draws = Draws()
+        output, records = self._record(point)
+        if self._draws.found and point is not xs:
+            self._rewind()
+            self._draws = Draws()
+            self._record(xs)
+            self._draws.replaying = True
+            self._rewind()
+            output, records = self._record(point)
+        self._draws.replaying = True
+        return output, records
+
+    def _record(self, point: Values) -> tuple[Tensor, Records]:
+        """The model's output at a point, and the calls that it made."""
+        for copy in (False, True):
+            records = Records(self._copy or copy)
+            with torch.no_grad():
+                output = self._call(point, Pass(self.rules, ShadowState(self._kept), keep=records, draws=self._draws))
+            if copy or self._copy or records.intact():
+                break
+            self._rewind()  # the model wrote to a call's arguments later on: once more, with copies
+        return output, records
+
+    def _meet(
+        self, leaves: Values, before: Values, records: Records, tally: Tally, keep: bool
+    ) -> tuple[Tensor, Records]:
+        """The model's output at a point, with rules against the point before; and its calls, to go on from."""
+        counts = tally.counts()
+        try:
+            return self._with_rules(leaves, records, tally, keep)
+        except Diverged:
+            if not self.rules.complete:
+                raise
+        self._rewind()
+        _, ours = self._record(before)
+        self._rewind()
+        _, theirs = self._record({name: leaf.detach() for name, leaf in leaves.items()})
+        self._rewind()
+        ours.align(theirs)
+        tally.count_again_from(counts)
+        return self._with_rules(leaves, ours, tally, keep)
+
+    def _with_rules(self, leaves: Values, records: Records, tally: Tally, keep: bool) -> tuple[Tensor, Records]:
+        kept = Records(self._copy)
+        run = Pass(self.rules, ShadowState(self._kept), kept if keep else None, records, tally, self._draws)
+        with torch.enable_grad(), _no_checkpointing(), _no_tensors_of_inference():
+            output = self._call(leaves, run)
+        records.finish()
+        if keep and not kept.intact():
+            raise _Overwritten
+        return output, kept
+
+    def _call(self, values: Values, run: Pass) -> Tensor:
+        # Clones: the model may write to its inputs, and a leaf may not be written to.
+        tensors = {name: value.clone() for name, value in values.items()}
+        args: list[Any] = [] if self.by_name else list(tensors.values())
+        kwargs: dict[Any, Any] = dict(tensors) if self.by_name else {}
+        further = pytree.tree_map_only(Tensor, _without_inference, self.forward_args)  # containers anew: it may pop
+        if isinstance(further, Mapping):
+            kwargs.update(further)
+        else:
+            args.extend(further)
+        self._draws.start()
+        with run:
+            return targets.reduce(self.model(*args, **kwargs), self.target, self.batch)
+
+    def _explained(self, chosen: Tensor) -> Tensor:
+        return chosen.sum() if self._only is None else chosen[self._only]
+
+    def _multipliers(self, chosen: Tensor, leaves: Values) -> Sequence[Tensor | None]:
+        if not chosen.requires_grad:
+            return [None] * len(leaves)
+        try:
+            with torch.enable_grad():
+                return torch.autograd.grad(self._explained(chosen), list(leaves.values()), allow_unused=True)
+        except RuntimeError as error:
+            if "modified by an inplace operation" in str(error) and not self._copy:
+                raise _Overwritten from error
+            if "checkpoint" in str(error):  # torch.utils.checkpoint with use_reentrant=True
+                raise InterceptionError(_CHECKPOINTING) from error
+            raise
+
+
+def own_modules(model: Callable[..., Any]) -> tuple[nn.Module, ...]:
+    """The module that a model is, or whose method it is; none for another callable."""
+    owner = model if isinstance(model, nn.Module) else getattr(model, "__self__", None)
+    return (owner,) if isinstance(owner, nn.Module) else ()
+
+
+def found_at(
+    multipliers: dict[Hashable, Tensor],
+    contributions: dict[Hashable, Tensor],
+    outputs: tuple[Tensor, Tensor],
+    target: Tensor | None,
+) -> Attribution:
+    """An attribution with its convergence delta; `outputs` are those at the input and at the baseline, `[batch]`."""
+    delta = convergence_delta(contributions, *outputs)
+    return Attribution(contributions, delta, *outputs, target, multipliers=multipliers)
+
+
+def _joined(found: list[Attribution]) -> Attribution:
+    """Row i of the i-th."""
+
+    def rows(values: list[Tensor]) -> Tensor:
+        return torch.stack([value[i] for i, value in enumerate(values)])
+
+    return found_at(
+        {name: rows([f.multipliers[name] for f in found]) for name in found[0].multipliers},
+        {name: rows([f.contributions[name] for f in found]) for name in found[0].contributions},
+        (rows([f.output for f in found]), rows([f.baseline_output for f in found])),
+        found[0].target,
+    )
+
+
+def _point(xs: Values, x0s: Values, position: float) -> Values:
+    if position in (0.0, 1.0):
+        return xs if position else x0s
+    return {name: torch.lerp(x0s[name], x, position) for name, x in xs.items()}
+
+
+def _add(totals: dict[Hashable, Tensor], multipliers: Sequence[Tensor | None], point: Values) -> None:
+    for (name, x), multiplier in zip(point.items(), multipliers, strict=True):
+        part = torch.zeros_like(x) if multiplier is None else multiplier
+        totals[name] = totals[name] + part if name in totals else part
+
+
+def _check_shapes(output: Tensor, other: Tensor, position: float) -> None:
+    if output.shape != other.shape:
+        here, there = (
+            ("the input", "the baseline") if position == 1 else (f"{position:g} of the way to it", "the input")
+        )
+        raise ValueError(
+            f"the model returned shape {tuple(output.shape)} at {here} and {tuple(other.shape)} at {there}; they "
+            "must be equal"
+        )
+
+
+def _detached(xs: Values) -> dict[Hashable, Tensor]:
+    return {name: _without_inference(x).detach() for name, x in xs.items()}
+
+
+def _without_inference(tensor: Tensor) -> Tensor:
+    """A tensor that autograd may save, where one made in inference mode is given."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+_NO_PATH = (
+    "the output does not depend on the inputs through PyTorch's operations: no gradient leads from it back to any of "
+    "them. What computes elsewhere (trees, NumPy), under torch.no_grad(), in quantized layers or in integers cannot be "
+    "attributed; if only the first part of a model does, attribute the rest to what that part gives"
+)
+_CHECKPOINTING = (
+    "attribution cannot run through activation checkpointing or other saved-tensor hooks; switch them off, in the "
+    "model (for example model.gradient_checkpointing_disable()) or around this call"
+)
+
+
+@contextlib.contextmanager
+def _no_checkpointing() -> Iterator[None]:
+    """A checkpointed segment runs again in the backward pass, where the baseline's records are gone: refuse it."""
+    try:
+        with torch.autograd.graph.disable_saved_tensors_hooks(_CHECKPOINTING):
+            yield
+    except RuntimeError as error:
+        if str(error) == _CHECKPOINTING:
+            raise InterceptionError(_CHECKPOINTING) from error
+        raise
+
+
+@contextlib.contextmanager
+def _no_tensors_of_inference() -> Iterator[None]:
+    """Those of the model's modules have stand-ins; what it holds elsewhere or makes as it runs has none: refuse it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "Inference tensors cannot be saved" in str(error):
+            raise InterceptionError(
+                "model computes with a tensor that was made under torch.inference_mode(), which has no gradients; "
+                "accepted: parameters and buffers of the model's modules, inputs and forward_args made so. Clone any "
+                "other one outside of torch.inference_mode(), or make it under torch.no_grad()"
+            ) from error
+        raise

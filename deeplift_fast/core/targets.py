@@ -1,0 +1,176 @@
+"""Which number of a model's output is explained, for each sample."""
+
+import operator
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deeplift_fast.errors import ArgumentTypeError, ArgumentValueError, TargetIndexError
+
+Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | Callable[[Any], Tensor] | None
+
+
+def reduce(output: Any, target: Target, batch: int) -> Tensor:
+    """The model's output as a tensor that :func:`indices` can index; a callable target is applied here.
+
+    Args:
+        output: what the model returned.
+        target: as in :func:`deeplift_fast.core.attribution.attribute`.
+        batch: the number of samples.
+
+    Returns:
+        `[batch, …]`, or `[batch]` where the target is a callable.
+
+    Raises:
+        TypeError: if the output is no floating-point tensor.
+        ValueError: if its first dimension is not the batch, or a callable returned other than `[batch]`.
+    """
+    if callable(target):
+        chosen = target(output)
+        if not isinstance(chosen, Tensor) or chosen.shape not in ((batch,), (batch, 1)):
+            shape = tuple(chosen.shape) if isinstance(chosen, Tensor) else type(chosen).__name__
+            raise ValueError(f"target returned {shape}; a callable target must return a tensor of shape ({batch},)")
+        if not chosen.is_floating_point():
+            raise TypeError(f"target returned {chosen.dtype}; a callable target must return a floating-point tensor")
+        return chosen.reshape(batch)
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        shown = output.dtype if isinstance(output, Tensor) else type(output).__name__
+        raise TypeError(
+            f"the model returned {shown}; a floating-point tensor is needed, or a callable target that takes one out "
+            "of the output, as target=lambda output: output['logit'][:, 0]"
+        )
+    if output.dim() == 0 or output.shape[0] != batch:
+        raise ValueError(
+            f"the model returned shape {tuple(output.shape)} for {batch} samples; its first dimension must be the batch"
+        )
+    return output
+
+
+def indices(output: Tensor, target: Target) -> Tensor | None:
+    """The position of each sample's target in `output`, `[batch, …]`; negative indices count from the end.
+
+    Returns:
+        int64 `[batch, k]` for an output of `k + 1` dimensions, or `None` for a callable target.
+
+    Raises:
+        ArgumentTypeError: if `target` has an unknown type or dtype.
+        ArgumentValueError: if it does not fit the output's shape.
+        TargetIndexError: if it lies outside the output.
+    """
+    if callable(target):
+        return None
+    batch, classes = output.shape[0], output.shape[1:]
+    if target is None:
+        return _largest(output)
+    if isinstance(target, list):
+        target = listed(target)
+    if isinstance(target, Tensor):
+        found = _per_sample(target, batch).to(output.device)
+    elif _is_index(target):
+        found = torch.full((batch, 1), int(target), device=output.device)  # type: ignore[arg-type]
+    elif isinstance(target, tuple) and target and all(map(_is_index, target)):
+        found = torch.tensor([int(t) for t in target], device=output.device).expand(batch, len(target))
+    else:
+        raise ArgumentTypeError(
+            f"target is {target!r}; accepted: None, an int, a tuple of ints, an int64 tensor of shape ({batch},), "
+            "a list with one per sample, or a callable on the model's output"
+        )
+    if not classes:
+        classes = torch.Size([1])
+    if found.shape[1] != len(classes):
+        raise ArgumentValueError(
+            f"target gives {found.shape[1]} index(es) per sample; an output of shape {tuple(output.shape)} needs "
+            f"{len(classes)}"
+        )
+    limits = torch.tensor(classes, device=output.device)
+    if ((found < -limits) | (found >= limits)).any():
+        raise TargetIndexError(f"target lies outside the model's output of shape {tuple(output.shape)}; got {target}")
+    return torch.where(found < 0, found + limits, found)[:, : output.dim() - 1]
+
+
+def class_target(model: Any, given: int | None, name: str = "target_class_idx") -> int | None:
+    """The logit that a class of a PyHealth model stands for.
+
+    Args:
+        model: the model; one whose dataset does not say how many logits there are takes any class from 0 on.
+        given: the class; below 0 counts from the last one, as in Python; `None` for each sample's predicted one.
+        name: what the user knows `given` as.
+
+    Returns:
+        The logit's index: 0 for both classes of a model with a single logit; `None` for `None`.
+
+    Raises:
+        TypeError: if `given` is no int.
+        ValueError: if the model has no such class.
+    """
+    if given is None:
+        return None
+    index = _as_index(given)
+    if index is None:
+        raise TypeError(f"{name} is {given!r}; accepted: an int, or none at all for the predicted class")
+    said = getattr(getattr(model, "dataset", None), "output_processors", None) is not None
+    size = int(model.get_output_size()) if said else None
+    classes = 2 if size == 1 else size  # one logit is asked for as class 0 or 1 alike
+    if index < 0 and classes is not None:
+        index += classes
+    if index < 0 or (classes is not None and index >= classes):
+        accepted = "0 and up" if classes is None else f"{-classes} to {classes - 1}"
+        raise ValueError(f"{name} is {given}; accepted: {accepted}, or none at all for the predicted class")
+    return 0 if size == 1 else index
+
+
+def listed(target: list[Any]) -> Tensor:
+    """One target per sample as a tensor: from ints, or from tuples of as many ints each."""
+    rows = [each if isinstance(each, tuple | list) else (each,) for each in target]
+    if not rows or len({len(row) for row in rows}) > 1 or not all(_is_index(each) for row in rows for each in row):
+        raise ArgumentTypeError(
+            f"target is {target!r}; a list must hold one int per sample, or one tuple of ints per sample"
+        )
+    found = torch.tensor([[int(each) for each in row] for row in rows], device="cpu")
+    return found if isinstance(target[0], tuple | list) else found[:, 0]
+
+
+def _as_index(value: Any) -> int | None:
+    """What Python takes as an index, one number in a tensor too, but no bool."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def _is_index(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _largest(output: Tensor) -> Tensor:
+    if output.dim() > 2:
+        raise ArgumentValueError(
+            f"target is None, and the model's output has shape {tuple(output.shape)}: name a target (a tuple of ints "
+            "or a callable on the output)"
+        )
+    if output.dim() == 1:
+        return torch.empty((output.shape[0], 0), dtype=torch.int64, device=output.device)
+    return output.detach().argmax(1, keepdim=True)
+
+
+def _per_sample(target: Tensor, batch: int) -> Tensor:
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise ArgumentTypeError(f"target is a tensor of {target.dtype}; accepted: an integer tensor")
+    if target.is_inference():
+        target = target.clone()  # autograd keeps it
+    if target.dim() == 0:
+        return target.expand(batch, 1).long()
+    if target.shape != (batch,) and (target.dim() != 2 or target.shape[0] != batch):
+        raise ArgumentValueError(f"target has shape {tuple(target.shape)}; accepted: ({batch},), one class per sample")
+    return target.reshape(batch, -1).long()
+
+
+def select(output: Tensor, found: Tensor | None) -> Tensor:
+    """The output at each sample's target: `[batch]`."""
+    if found is None or found.shape[1] == 0:
+        return output
+    rows = torch.arange(output.shape[0], device=output.device)
+    return output[(rows, *found.unbind(1))]

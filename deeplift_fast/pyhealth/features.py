@@ -1,0 +1,343 @@
+"""Reads a PyHealth batch: which tensor of each feature is the value, which positions are real, and whether it is fit.
+
+Everything is checked here, before the model runs.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from deeplift_fast.core.baselines import require_finite
+from deeplift_fast.core.plain_tensors import require_plain
+from deeplift_fast.core.questions import NOW, Questions
+from deeplift_fast.pyhealth.measured_flags import flags_key, read_flags
+
+PAD, UNK = 0, 1  # PyHealth's indices of padding and of the unknown code
+NEUTRAL = 1e-2  # PyHealth's baseline of a continuous value
+
+Kind = Literal["tensor", "multi_hot", "other"]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature of a batch.
+
+    Attributes:
+        key: its name in the model's `feature_keys`.
+        parts: what the model takes, in the order of the processor's schema, and perhaps a mask: tensors, `None` where
+            there is none, or other things that the model makes sense of.
+        position: where in `parts` the value stands.
+        mask: the mask that came with the batch, `[batch, …]`, or `None`.
+        is_token: whether the value holds token indices.
+        kind: of the processor: `"tensor"`, `"multi_hot"`, or `"other"`.
+        flags: which values were measured, as the batch says, bool, of the value's shape; `None` where it does not say.
+        time_position: where in `parts` the times of the steps stand, or `None`.
+    """
+
+    key: str
+    parts: tuple[Any, ...]
+    position: int
+    mask: Tensor | None
+    is_token: bool
+    kind: Kind = "other"
+    flags: Tensor | None = None
+    time_position: int | None = None
+
+    @property
+    def value(self) -> Tensor:
+        """Token indices (integer) or continuous values (floating point), `[batch, …]`."""
+        value: Tensor = self.parts[self.position]
+        return value
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether a step holds several values, which are real or padding together."""
+        return not self.is_token and self.value.dim() >= 3
+
+    @functools.cached_property
+    def filled(self) -> Tensor:
+        """Which steps or positions hold a value, bool: `[batch, …]`, without the last dimension if `in_steps`."""
+        return self.value.any(-1) if self.in_steps else self.value != PAD
+
+    @functools.cached_property
+    def steps(self) -> Tensor:
+        """Which steps or positions are no padding, by what they hold: bool, of the shape of `filled`.
+
+        A step of continuous values is padding only if it and every later one of its sample hold nothing: no value, and
+        no time. An hour in the middle of a stay in which nothing was recorded is a step.
+        """
+        if not self.in_steps:
+            return self.filled
+        held, time = self.filled, None if self.time_position is None else self.parts[self.time_position]
+        if isinstance(time, Tensor) and time.numel() == held.numel():
+            held = held | (time.reshape(held.shape) != 0)
+        return _until_last(held, -1)
+
+    def real(self) -> Tensor:
+        """Which positions belong to the sample: bool, of the value's shape; the others are padding."""
+        value, in_steps = self.value, self.in_steps
+        filled = self.steps.unsqueeze(-1) if in_steps else self.filled
+        if self.mask is None:
+            return filled.expand(value.shape)
+        mask = self.mask.bool().reshape(*self.mask.shape, *[1] * (value.dim() - self.mask.dim()))
+        coarse = self.mask.dim() < value.dim() - in_steps  # a mask of visits says nothing of the codes within
+        return (mask & filled if coarse else mask).expand(value.shape)
+
+    def with_value(self, value: Tensor) -> tuple[Any, ...]:
+        """What the model takes, with another value."""
+        return (*self.parts[: self.position], value, *self.parts[self.position + 1 :])
+
+    def at(self, samples: Tensor | slice) -> "Feature":
+        """The feature of these samples, int64 `[n]` or a slice."""
+        parts = tuple(part[samples] if isinstance(part, Tensor) else part for part in self.parts)
+        mask, flags = (None if each is None else each[samples] for each in (self.mask, self.flags))
+        return replace(self, parts=parts, mask=mask, flags=flags)
+
+    def with_derived_mask(
+        self, as_pyhealth: bool, dtype: torch.dtype = torch.int32, keeps_first: bool = False
+    ) -> "Feature":
+        """The feature with a mask appended where the schema has none.
+
+        Args:
+            as_pyhealth: whether the mask is the one that PyHealth's DeepLift derives: a step of zeros is padding
+                wherever it stands, and so is a true 0.0 of a `[batch, n]` continuous value.
+            dtype: of the mask; int32 is PyHealth's.
+            keeps_first: whether position 0 of a record with nothing in it counts as real.
+        """
+        value = self.value
+        if self.mask is not None or (not self.is_token and value.dim() < 3 and not as_pyhealth):
+            return self
+        mask = self.filled if as_pyhealth else self.steps
+        if keeps_first:
+            mask = mask.clone()
+            mask.flatten(1)[:, 0] |= ~mask.flatten(1).any(1)
+        return replace(self, parts=(*self.parts, mask.to(dtype)))
+
+
+def _until_last(held: Tensor, dim: int) -> Tensor:
+    """Whether a position or a later one along a dimension holds something, bool."""
+    return held.flip(dim).cumsum(dim).flip(dim) > 0
+
+
+def read_features(
+    model: Any, batch: Mapping[str, Any], use_embeddings: bool, questions: Questions = NOW
+) -> dict[str, Feature]:
+    """The features of a batch by key, checked.
+
+    Args:
+        model: a PyHealth model, with `feature_keys` and `dataset.input_processors`.
+        batch: what PyHealth's loader yields; keys that are no features (labels, identifiers) are ignored, but for
+            `K_measured`, which says of a continuous feature `K` which values were measured
+            (:func:`deeplift_fast.pyhealth.measured_flags.read_flags`).
+        use_embeddings: whether tokens will be embedded; without, no feature may hold tokens.
+        questions: takes the check for NaN and inf.
+
+    Raises:
+        ValueError: for a missing feature, a wrong number of tensors, NaN or inf, another device than the model's, batch
+            sizes that differ, a dimension of length 0, or times or a mask that do not fit the value's shape.
+        TypeError: for something other than tensors, or a wrong dtype.
+    """
+    keys = list(model.feature_keys)
+    missing = [key for key in keys if key not in batch]
+    if missing:
+        raise ValueError(f"the batch lacks the feature(s) {', '.join(map(repr, missing))}; the model needs {keys}")
+    device = next(model.parameters()).device
+    if device.type == "meta":
+        raise ValueError("the model is on meta, which holds no numbers; load its weights onto a device first")
+    features = {}
+    for key in keys:
+        feature = _read(key, batch[key], model.dataset.input_processors[key])
+        _check_tensors(feature, device, questions)
+        _check_value(feature, use_embeddings)
+        if not feature.is_token and (name := flags_key(key)) in batch and name not in keys:
+            feature = replace(feature, flags=read_flags(name, batch[name], feature.value, questions))
+        features[key] = feature
+    sizes = {key: feature.value.shape[0] for key, feature in features.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"features differ in batch size (the first dimension): {sizes}")
+    return features
+
+
+def _read(key: str, given: Any, processor: Any) -> Feature:
+    schema = tuple(processor.schema())
+    parts = (given,) if isinstance(given, Tensor) else given
+    if not isinstance(parts, tuple | list):
+        raise TypeError(f"feature {key!r} is a {type(given).__name__}; accepted: a tensor, or a tuple {schema}")
+    if "value" not in schema:
+        raise ValueError(f"feature {key!r} has the schema {schema}, which holds no 'value' to attribute to")
+    if len(parts) != len(schema) and ("mask" in schema or len(parts) != len(schema) + 1):
+        raise ValueError(f"feature {key!r} has {len(parts)} tensor(s); its processor's schema is {schema}")
+    if len(parts) > len(schema) and parts[-1] is None:
+        parts = parts[:-1]
+    named = dict(zip((*schema, "mask"), parts, strict=False))
+    for name in ("value", "time", "mask"):
+        part = named.get(name)
+        if not (isinstance(part, Tensor) or (part is None and name != "value")):
+            raise TypeError(f"feature {key!r}: {name} is a {type(part).__name__}; accepted: a tensor")
+        if isinstance(part, Tensor):
+            require_plain(f"feature {key!r}: {name}", part)
+    _check_times(key, named["value"], named.get("time"))
+    return Feature(
+        key,
+        tuple(parts),
+        schema.index("value"),
+        named.get("mask"),
+        bool(processor.is_token()),
+        kind_of(type(processor)),
+        time_position=schema.index("time") if "time" in schema else None,
+    )
+
+
+def kind_of(processor: type) -> Kind:
+    """What a processor class gives: see :class:`Feature`."""
+    from pyhealth.processors import NestedMultiHotProcessor, TensorProcessor
+    from pyhealth.processors.label_processor import MultiLabelProcessor  # a multi_hot processor is one
+
+    if issubclass(processor, MultiLabelProcessor | NestedMultiHotProcessor):
+        return "multi_hot"
+    return "tensor" if issubclass(processor, TensorProcessor) else "other"
+
+
+def _check_times(key: str, value: Tensor, time: Tensor | None) -> None:
+    if time is not None and value.dim() > 1 and time.numel() != value.shape[:2].numel():
+        raise ValueError(
+            f"feature {key!r}: time has shape {tuple(time.shape)}, the value {tuple(value.shape)}; each step of "
+            f"{tuple(value.shape[:2])} needs one time"
+        )
+
+
+def _check_tensors(feature: Feature, device: torch.device, questions: Questions) -> None:
+    if feature.value.dim() == 0:
+        raise ValueError(f"feature {feature.key!r} has no dimensions; its first must be the batch")
+    batch = feature.value.shape[:1]
+    tensors = [part for part in feature.parts if isinstance(part, Tensor)]
+    for part in tensors:
+        if part.device != device:
+            raise ValueError(
+                f"feature {feature.key!r} is on {part.device}, the model on {device}; move the batch to {device}"
+            )
+        if part.shape[:1] != batch:
+            raise ValueError(
+                f"feature {feature.key!r}: its tensors have shapes "
+                f"{[tuple(tensor.shape) for tensor in tensors]}; the first dimension must be the batch"
+            )
+        require_finite(f"feature {feature.key!r}", part, questions)
+    if batch[0] and feature.value.numel() == 0:
+        raise ValueError(
+            f"feature {feature.key!r} has shape {tuple(feature.value.shape)}: an empty sequence has nothing to "
+            "attribute to; pad it to one step"
+        )
+    if feature.mask is not None and feature.value.shape[: feature.mask.dim()] != feature.mask.shape:
+        raise ValueError(
+            f"feature {feature.key!r}: the mask has shape {tuple(feature.mask.shape)}, the value "
+            f"{tuple(feature.value.shape)}; the mask's must be a prefix of the value's"
+        )
+
+
+def _check_value(feature: Feature, use_embeddings: bool) -> None:
+    dtype = feature.value.dtype
+    if feature.is_token:
+        if dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"feature {feature.key!r} holds tokens as {dtype}; accepted: int64 or int32 indices")
+        if not use_embeddings:
+            raise ValueError(
+                f"feature {feature.key!r} holds token indices, which have no gradient; use use_embeddings=True"
+            )
+    elif not dtype.is_floating_point:
+        raise TypeError(f"feature {feature.key!r} holds continuous values as {dtype}; convert them with .float()")
+
+
+def require_known_dtype(feature: Feature, model: Any) -> None:
+    """Raise `TypeError` for 16-bit values that no embedding layer takes, of a model without such a parameter."""
+    dtype = feature.value.dtype
+    if not dtype.is_floating_point or dtype.itemsize != 2 or torch.is_autocast_enabled(feature.value.device.type):
+        return
+    if all(parameter.dtype != dtype for parameter in model.parameters()):
+        raise TypeError(
+            f"feature {feature.key!r} holds continuous values as {dtype}, and no parameter of the model is {dtype}; "
+            "convert them with .float()"
+        )
+
+
+def measured(feature: Feature) -> Tensor:
+    """Which values of a feature were measured: bool, of the value's shape; padding never was.
+
+    As the batch says, where it carries `K_measured`; else what is not 0, but for `tensor` features, where 0 is a value
+    as any other. Of tokens: which are real.
+    """
+    if feature.is_token:
+        return feature.real()
+    value = feature.value
+    if feature.flags is not None:
+        said = feature.flags
+    else:
+        said = torch.ones_like(value, dtype=torch.bool) if feature.kind == "tensor" else value != 0
+    return said & _steps(feature)
+
+
+def _steps(feature: Feature) -> Tensor:
+    """Which values of a continuous feature belong to a step that is no padding, bool, to be broadcast to the value.
+
+    Padding is what the mask says; without a mask see :attr:`Feature.steps`.
+    """
+    value, mask = feature.value, feature.mask
+    if mask is not None:
+        return mask.bool().reshape(*mask.shape, *[1] * (value.dim() - mask.dim()))
+    if not feature.in_steps:
+        return torch.ones_like(value, dtype=torch.bool)
+    if value.dim() == 3:
+        return feature.steps.unsqueeze(-1)
+    still = _until_last(feature.filled.flatten(2).any(-1), 1)
+    return still.reshape(*still.shape, *[1] * (value.dim() - 2))
+
+
+def check_embeddable(what: str, values: Tensor, layer: Any, questions: Questions = NOW) -> None:
+    """Raise if an embedding layer cannot take these values; only `nn.Embedding` and `nn.Linear` are looked into.
+
+    Args:
+        what: what error messages call the values.
+        values: token indices or continuous values, `[batch, …]`.
+        layer: the module that will embed them, or `None`.
+        questions: takes the check of token indices.
+
+    Raises:
+        ValueError: for token indices outside the vocabulary, or a last dimension of the wrong length.
+        TypeError: for continuous values of another dtype than the layer's.
+    """
+    if isinstance(layer, nn.Embedding) and values.numel():
+        bounds, size = torch.aminmax(values), layer.num_embeddings
+        questions.ask(bounds, lambda found: _require_tokens(what, size, [int(bound) for bound in found]))
+    if isinstance(layer, nn.Linear):
+        if values.shape[-1] != layer.in_features:
+            raise ValueError(
+                f"{what} has shape {tuple(values.shape)}; the model embeds {layer.in_features} value(s) in the last "
+                "dimension"
+            )
+        if values.dtype != layer.weight.dtype and not torch.is_autocast_enabled(values.device.type):
+            raise TypeError(f"{what} is {values.dtype}, the layer that embeds it {layer.weight.dtype}; convert one")
+
+
+def _require_tokens(what: str, size: int, bounds: list[int]) -> None:
+    low, high = bounds
+    if low < 0 or high >= size:
+        raise ValueError(
+            f"{what} holds token indices from {low} to {high}; the model's vocabulary is 0 to {size - 1}: process the "
+            "batch with the processors that the model was made with"
+        )
+
+
+def default_baseline(feature: Feature, everywhere: bool) -> Tensor:
+    """Tokens become UNK and continuous values 0.01, as in PyHealth; padding stays padding unless `everywhere`.
+
+    Returns:
+        The shape and dtype of the feature's value.
+    """
+    value = feature.value
+    if feature.is_token and feature.mask is None and not everywhere:
+        return feature.filled.to(value.dtype)  # as below: UNK is 1, and PAD 0
+    neutral = UNK if feature.is_token else NEUTRAL
+    return torch.full_like(value, neutral) if everywhere else torch.where(feature.real(), neutral, value)

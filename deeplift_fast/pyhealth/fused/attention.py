@@ -1,0 +1,128 @@
+"""Multi-head attention over each sample's own rows, which are not projected: the weights meet the queries instead.
+
+    score = (W_q a)·(W_k b)·scale = (W_kᵀ W_q a)·b·scale,      Σ p W_v b = W_v Σ p b
+
+Linear maps pass multipliers through exactly, so every rule gives what it gives in the order of the model's own code.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deeplift_fast import ops
+from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair
+
+Back = Callable[[Tensor], tuple[Tensor, Tensor]]
+Map = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Which rows and queries are whose, in one stream; see :func:`deeplift_fast.ops.attention`.
+
+    Attributes:
+        index: each sample's rows, int64 `[all]`.
+        starts: where each sample begins in `index`, and the end, int64 `[samples + 1]`.
+        queries: where each sample's queries begin, and the end, int64 `[samples + 1]`.
+        looks: whether a query is one of a real position, bool `[queries]`; PyHealth lets others look at all alike.
+        seen: whether a row is real, bool `[all]`.
+        pairs: of a row and a query of one sample, in all.
+    """
+
+    index: Tensor
+    starts: Tensor
+    queries: Tensor
+    looks: Tensor
+    seen: Tensor
+    pairs: int
+
+    def attention(self, asked: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """:func:`deeplift_fast.ops.attention` of one stream."""
+        return ops.attention(asked, rows, self.index, self.starts, self.queries, self.looks, self.seen, self.pairs)
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """The projections as they meet unprojected rows, and their transposes.
+
+    Attributes:
+        ask: `[queries, width]` to `[heads, queries, width]`, scaled.
+        ask_back: the transpose.
+        answer: what is mixed, `[heads, queries, width]`, to `[queries, width]`.
+        answer_back: the transpose.
+    """
+
+    ask: Map
+    ask_back: Map
+    answer: Map
+    answer_back: Map
+
+    @staticmethod
+    def of(attention: Any, queries: int) -> "_Maps":
+        """Those of a `MultiHeadedAttention`; `queries` counts both streams and the way back."""
+        heads, size = attention.h, attention.d_k
+        scale = size**-0.5
+        w_q, w_k, w_v, w_out = (layer.weight for layer in (*attention.linear_layers, attention.output_linear))
+        if heads == 1 and queries > size:  # two matrices as one: a product of them, and a product less per query
+            asking, answering = (w_q.T @ w_k).mul_(scale), w_v.T @ w_out.T
+            return _Maps(
+                lambda a: (a @ asking)[None],
+                lambda m: m[0] @ asking.T,
+                lambda c: c[0] @ answering,
+                lambda m: (m @ answering.T)[None],
+            )
+        keys, values = (w.unflatten(0, (heads, size)) for w in (w_k, w_v))
+        return _Maps(
+            lambda a: _to_heads(F.linear(a, w_q).mul_(scale), keys),
+            lambda m: _from_heads(m, keys).mul_(scale) @ w_q,
+            lambda c: F.linear(_from_heads(c, values), w_out),
+            lambda m: _to_heads(m @ w_out, values),
+        )
+
+
+def folded(
+    attention: Any, queries: Pair, rows: Pair, spans: tuple[Spans, Spans], where: Tensor, arithmetic: Arithmetic
+) -> tuple[Pair, Back]:
+    """PyHealth's `MultiHeadedAttention`.
+
+    Args:
+        attention: the module; it has no biases.
+        queries: `[queries, width]` in both streams.
+        rows: keys and values, `[rows, width]`.
+        spans: the queries and rows of each sample, at the input and at the baseline.
+        where: the baseline's sample of each sample, int64 `[samples]`.
+        arithmetic: the rule set.
+
+    Returns:
+        `[queries, width]`, and `back` to the multipliers of the queries and of the rows.
+    """
+    maps = _Maps.of(attention, 2 * len(queries.x) + len(queries.x0))
+    asked = queries.apart().map(maps.ask)
+    at, at0 = spans
+    mixed, log_p = at.attention(asked.x, rows.x)
+    mixed0, log_p0 = at0.attention(asked.x0, rows.x0)
+    out = Pair(mixed, mixed0, queries.where).map(maps.answer)
+
+    def back(m: Tensor) -> tuple[Tensor, Tensor]:
+        m_asked, m_rows = ops.attention_backward(
+            maps.answer_back(m),
+            asked.x, asked.x0, rows.x, rows.x0, at.index, at0.index, at.starts, at0.starts,
+            at.queries, at0.queries, where, at.looks, log_p, log_p0, arithmetic.half,
+        )  # fmt: skip
+        return maps.ask_back(m_asked), m_rows
+
+    return out, back
+
+
+def _to_heads(x: Tensor, weight: Tensor) -> Tensor:
+    """`[queries, heads · size]` by `[heads, size, width]`: `[heads, queries, width]`."""
+    return torch.bmm(x.unflatten(1, weight.shape[:2]).transpose(0, 1), weight)
+
+
+def _from_heads(x: Tensor, weight: Tensor) -> Tensor:
+    """The transpose: `[heads, queries, width]` to `[queries, heads · size]`."""
+    return torch.bmm(x, weight.mT).transpose(0, 1).flatten(1)

@@ -1,0 +1,165 @@
+"""StageNet layers of one size in lockstep, on the route for GPUs: each step of all is one product and one kernel."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deeplift_fast import ops
+from deeplift_fast.ops.cells import COEFFICIENTS, rows_per_sample
+from deeplift_fast.pyhealth.fused import buffers
+from deeplift_fast.pyhealth.fused.buffers import ramp, ramps
+from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair, shares
+from deeplift_fast.pyhealth.fused.sequences import Ragged
+from deeplift_fast.pyhealth.fused.stagenet_layer import Given, Prepared, Tail, Windows, inputs, slope_of, staged
+
+_ALIGNED = 16  # columns are a multiple: rows then begin where the widest loads may
+Back = Callable[[Tensor], list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells' weights in the order of :func:`deeplift_fast.ops.lockstep`.
+
+    Attributes:
+        inputs: of each layer's inputs, `[columns of u, columns]`.
+        weight: of the states, `[layers, units, columns]`.
+        bias: `[layers, columns]`.
+    """
+
+    inputs: list[Tensor]
+    weight: Tensor
+    bias: Tensor
+
+    @staticmethod
+    def of(layers: Sequence[Prepared]) -> "Cells":
+        """Those of the layers, as they come."""
+        found: tuple[list[Tensor], ...] = ([], [], [])
+        for layer in layers:
+            weight_u, weight_h, bias, *masters = layer.cell.forward
+            gates = weight_u.permute(1, 2, 0, 3), weight_h.permute(1, 2, 0, 3), bias.transpose(0, 1)[None]
+            for to, of_gates, of_masters in zip(found, gates, masters, strict=True):
+                both = [of_gates.flatten(1), of_masters.reshape(len(of_gates), -1)[:, : 2 * layer.cell.levels]]
+                missing = -sum(each.shape[1] for each in both) % _ALIGNED
+                to.append(torch.cat([*both, both[0].new_zeros(len(of_gates), missing)], 1))
+        return Cells(found[0], torch.stack(found[1]), torch.cat(found[2]))
+
+
+class Group:
+    """Layers that go in lockstep.
+
+    Args:
+        layers: of one size, in the features' order.
+    """
+
+    def __init__(self, layers: Sequence[Prepared]) -> None:
+        self._layers, self._window = layers, layers[0].module.conv_size
+        tails = [layer.tail for layer in layers]
+        scale, rescale, convolution = (
+            (torch.stack([each[0] for each in of_layers]), torch.stack([each[1] for each in of_layers]))
+            for of_layers in zip(*((tail.scale, tail.rescale, tail.convolution) for tail in tails), strict=True)
+        )
+        self._tail = Tail(tails[0].levels, tails[0].hidden, scale, rescale, convolution)
+        self._cells: dict[tuple[int, ...], Cells] = {}
+        _wait_for(scale[0])
+
+    @staticmethod
+    def of(layers: Sequence[Prepared]) -> "Group | None":
+        """Those of several layers; `None` where there is one alone, or their sizes differ."""
+        sizes = {_sizes(layer) for layer in layers}
+        return Group(layers) if len(layers) > 1 and len(sizes) == 1 and None not in sizes.pop() else None
+
+    def run(self, given: Sequence[Given], arithmetic: Arithmetic, segment: tuple[float, float]) -> tuple[Pair, Back]:
+        """The layers' last outputs side by side, `[samples, layers · hidden]`, and contributions of each feature.
+
+        Args:
+            given: a batch, in the order of the layers.
+            arithmetic: the rule set.
+            segment: the part of the line from baseline to input.
+        """
+        samples, longest = given[0].mask.shape[0], max(each.mask.shape[1] for each in given)
+        order = sorted(range(len(given)), key=lambda i: -given[i].mask.shape[1])
+        cells, steps = self._ordered(tuple(order)), [given[i].mask.shape[1] for i in order]
+        projected = cells.weight.new_empty(2, samples * rows_per_sample(steps), cells.weight.shape[2])
+        starts, entered = [order.index(i) * samples * longest for i in range(len(given))], []
+        for i, start in enumerate(starts):
+            to_gates = cells.inputs[order.index(i)]
+            entered.append(self._projected(i, given[i], to_gates, projected[:, start:], segment))
+        h, log_p, states_back = self._states(projected, steps, cells, arithmetic)
+        windows = _windows(given, starts, self._window)
+        out, out_back = staged(self._tail, h, windows.rows, windows, log_p, arithmetic)
+
+        def back(m: Tensor) -> list[Tensor]:
+            d = states_back(*out_back(m.view(-1, self._tail.hidden)))
+            return [each(d[start:]) for each, start in zip(entered, starts, strict=True)]
+
+        assert out.both is not None
+        return Pair.stacked(out.both.view(2 * samples, -1)), back
+
+    def _projected(
+        self, i: int, given: Given, to_gates: Tensor, out: Tensor, segment: tuple[float, float]
+    ) -> Callable[[Tensor], Tensor]:
+        """Writes a layer's inputs times `to_gates` to the first rows of `out`; gives the way back from there."""
+        u, entered = inputs(given, Ragged.every(given.ends, given.mask.shape[1]), segment)
+        rows, cell = len(u.x), self._layers[i].cell
+        by_stream = torch.stack((u.x, u.x0)) if u.both is None else u.both.unflatten(0, (2, rows))
+        torch.bmm(by_stream, to_gates.expand(2, -1, -1), out=out[:, :rows])
+        gates = 4 * cell.units + 2 * cell.levels
+        return lambda d: entered(d[:rows, :gates] @ to_gates[: cell.inputs, :gates].T)
+
+    def _states(
+        self, projected: Tensor, steps: list[int], cells: Cells, arithmetic: Arithmetic
+    ) -> tuple[Pair, Pair, Callable[[Tensor, Tensor], Tensor]]:
+        """States, the logarithms below the master gates, and from both's multipliers to those of `projected`."""
+        levels, rows = self._tail.levels, projected.shape[1]
+        shape = rows, COEFFICIENTS["stagenet"], cells.weight.shape[1]
+        coefficients = buffers.take(shape, projected.dtype, projected.device)
+        where = ramp(rows // rows_per_sample(steps), 1, projected.device)
+        slope, half = slope_of(arithmetic), arithmetic.half
+        h, h0, log_p, log_p0 = ops.lockstep(
+            projected.flatten(0, 1), where, steps, cells.weight, cells.bias, coefficients, levels, slope, half
+        )
+        mean = shares(Pair(log_p, log_p0), levels, arithmetic)
+
+        def back(m_h: Tensor, m_master: Tensor) -> Tensor:
+            found = ops.lockstep_backward(m_h, m_master, coefficients, mean, steps, cells.weight, levels)
+            buffers.give(coefficients)
+            return found
+
+        return Pair(h, h0), Pair(log_p, log_p0), back
+
+    def _ordered(self, order: tuple[int, ...]) -> Cells:
+        """The cells in an order, stacked when it first comes up: which feature has more steps is up to the batch."""
+        if order not in self._cells:
+            cells = Cells.of([self._layers[i] for i in order])
+            _wait_for(cells.weight)
+            self._cells[order] = cells
+        return self._cells[order]
+
+
+def _wait_for(weight: Tensor) -> None:
+    """Have other streams find what was stacked ready."""
+    if weight.is_cuda:
+        torch.cuda.current_stream(weight.device).synchronize()
+
+
+def _sizes(layer: Prepared) -> tuple[Any, ...]:
+    """What must be alike; `None` where a layer has no bias."""
+    tail = layer.tail
+    weights = [*tail.scale, *tail.rescale, *tail.convolution]
+    shapes = [None if each is None else each.shape for each in weights]
+    return (tail.levels, layer.cell.units, layer.module.conv_size, *shapes)
+
+
+def _windows(given: Sequence[Given], starts: Sequence[int], size: int) -> Windows:
+    """Those of each sample in each layer, sample by sample; layers' rows begin at `starts`."""
+    samples, device = len(given[0].ends), given[0].ends.device
+    # A row is `start + step · samples + sample`.
+    before = ramps(size * samples, tuple(start - size * samples for start in starts), device)
+    before = before.view(-1, size, samples).permute(2, 0, 1)
+    ends = torch.stack([each.ends for each in given], 1).unsqueeze(-1)
+    rows = torch.add(before, ends, alpha=samples, out=ends.new_empty(before.shape)).flatten(0, 1)
+    real = (ends >= ramp(size, -1, device, first=size)).flatten(0, 1)
+    return Windows(Pair(rows, rows), real.unsqueeze(-1))

@@ -1,0 +1,158 @@
+"""Runs a model through its fused layers: prepared once, checked once against the model's own forward pass."""
+
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyhealth.models import MLP, RNN, StageAttentionNet, StageNet, Transformer
+from torch import Tensor
+
+from deeplift_fast.core.questions import NOW, Later, Questions
+from deeplift_fast.pyhealth.fused.mlp import FusedMLP
+from deeplift_fast.pyhealth.fused.model import FusedModel
+from deeplift_fast.pyhealth.fused.pair import Arithmetic
+from deeplift_fast.pyhealth.fused.recognise import family, obstacle, parameters_of
+from deeplift_fast.pyhealth.fused.rnn import FusedRNN
+from deeplift_fast.pyhealth.fused.run import Baselines, Features, chosen_of, logits_of
+from deeplift_fast.pyhealth.fused.stagenet import FusedStageNet
+from deeplift_fast.pyhealth.fused.transformer import FusedTransformer
+
+FUSED: dict[type, type[FusedModel]] = {
+    StageNet: FusedStageNet,
+    StageAttentionNet: FusedStageNet,
+    Transformer: FusedTransformer,
+    MLP: FusedMLP,
+    RNN: FusedRNN,
+}
+_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
+_TOLERANCE_ON_GPU = {torch.float32: 1e-2, torch.float64: 1e-9}  # the model's own cuDNN layers may round to TF32
+CHECKED = 2  # samples that the self-check compares
+
+static_on_cpu = False  # whether the route for GPUs is taken on the CPU as well: for tests
+
+
+class Plan:
+    """A model's fused layers, and what was found out about them.
+
+    Attributes:
+        unfit: why the model cannot go through them, or `None`.
+    """
+
+    def __init__(self) -> None:
+        self.unfit: str | None = None
+        self._checked = False
+        self._parts: list[Any] = []
+        self._weights: Any = None
+        self._fused: FusedModel | None = None
+        self._lock = threading.Lock()
+
+    def prepared(
+        self,
+        model: Any,
+        modules: list[Any],
+        own: Callable[[int], Tensor],
+        given: tuple[Features, Baselines],
+        questions: Questions,
+    ) -> FusedModel | None:
+        """The fused layers, or `None` where they do not agree with the model's own forward pass.
+
+        Args:
+            model: the model.
+            modules: all of its modules, from :func:`deeplift_fast.pyhealth.fused.recognise.modules_of`.
+            own: the model's own logits of the first samples of the batch, `[n, classes]`.
+            given: the batch.
+            questions: those to the batch; they are answered before the model runs itself.
+
+        Raises:
+            Unfit: for a batch that the layers were not written for.
+        """
+        with self._lock:
+            self.unfit = obstacle(model, modules)
+            if self.unfit is not None:
+                return None
+            parameters = parameters_of(modules)
+            parts = [*modules[1:], *parameters]  # not the model itself, which must not live as long as its plan
+            if len(parts) != len(self._parts) or any(a is not b for a, b in zip(parts, self._parts, strict=True)):
+                self._parts, self._checked, self._fused = parts, False, None
+            weights = _versions(parameters)
+            if weights is None or weights != self._weights or self._fused is None or self._fused.is_outdated():
+                with torch.inference_mode(False), torch.no_grad():
+                    self._fused = FUSED[type(model)](weakref.proxy(model))
+                self._weights = weights
+                _wait_for(parameters_of(modules))
+            if not self._checked:
+                questions.fetch()
+                self.unfit, self._checked = self._check(model, self._fused, own, given)
+            return self._fused if self.unfit is None else None
+
+    @staticmethod
+    def _check(
+        model: Any, fused: FusedModel, own: Callable[[int], Tensor], given: tuple[Features, Baselines]
+    ) -> tuple[str | None, bool]:
+        """What keeps the fused layers from this model, and whether that was found out."""
+        features, baselines = chosen_of(*given, slice(0, CHECKED))
+        device = next(iter(features.values())).value.device
+        arithmetic = Arithmetic("rescale", questions_on(device))
+        with torch.inference_mode(False), torch.no_grad():
+            logits, _, _ = logits_of(model, fused, (features, baselines), arithmetic, (0.0, 1.0))
+        arithmetic.questions.fetch()
+        ours, theirs = logits.x, own(CHECKED)
+        if ours.shape != theirs.shape:
+            return f"{type(model).__name__}'s own logits have another shape", False
+        if not theirs.isfinite().all():  # another batch will tell
+            return None, False
+        error = float((ours - theirs).abs().max())
+        tolerance = (_TOLERANCE if device.type == "cpu" else _TOLERANCE_ON_GPU)[ours.dtype]
+        if error <= tolerance * (1 + float(theirs.abs().max())):
+            return None, True
+        return f"{type(model).__name__}'s own forward pass gives other logits (by {error:.3g})", False
+
+
+_plans: "weakref.WeakKeyDictionary[Any, Plan]" = weakref.WeakKeyDictionary()
+
+
+def plan_for(model: Any) -> Plan | None:
+    """The model's plan, shared by all who explain it; `None` where there are no fused layers for its class."""
+    if family(model) is None:
+        return None
+    if model not in _plans:
+        _plans[model] = Plan()
+    return _plans[model]
+
+
+def unusable(modules: list[Any], features: Features) -> str | None:
+    """Why fused layers do not run here, if so: they do on the CPU or CUDA, without autocast, in eval mode."""
+    kinds = {feature.value.device.type for feature in features.values()}
+    if not kinds <= {"cpu", "cuda"}:
+        return f"it is on {', '.join(sorted(kinds))}"
+    if any(torch.is_autocast_enabled(kind) for kind in kinds):
+        return "it runs under autocast"
+    return "it is in training mode" if any(module.training for module in modules) else None
+
+
+def is_static(device: torch.device) -> bool:
+    """Whether nothing may wait for the numbers on a device: shapes and paths depend on the batch's shapes alone."""
+    return static_on_cpu or device.type == "cuda"
+
+
+def questions_on(device: torch.device) -> Questions:
+    """How numbers on a device are asked for."""
+    return Later() if is_static(device) else NOW
+
+
+def _wait_for(weights: list[Any]) -> None:
+    """Have other streams find the packed weights ready."""
+    for device in {weight.device for weight in weights if weight.is_cuda}:
+        torch.cuda.current_stream(device).synchronize()
+
+
+def _versions(weights: list[Any]) -> Any:
+    """What changes when a weight does; `None` where PyTorch does not keep count."""
+    if any(weight.is_inference() for weight in weights):
+        return None
+    return [(id(weight), weight.data_ptr(), weight._version) for weight in weights]
+
+
+__all__ = ["Plan", "is_static", "plan_for", "questions_on", "unusable"]

@@ -1,0 +1,213 @@
+"""A batch through fused layers: its attribution, its convergence delta, and the report and warnings that follow."""
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deeplift_fast import ops
+from deeplift_fast.core.completeness import scaled_by, totals, warn_if_not_finite, warn_of_factors, warn_of_missed
+from deeplift_fast.core.diagnostics import Tally
+from deeplift_fast.core.options import Options
+from deeplift_fast.core.questions import Questions
+from deeplift_fast.core.result import Attribution
+from deeplift_fast.pyhealth.feature_baselines import BaselineValue
+from deeplift_fast.pyhealth.features import Feature
+from deeplift_fast.pyhealth.fused.model import FusedModel
+from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair
+
+AT_ONCE_ON_GPU = 16  # times as many samples as on the CPU, whose caches set that number
+Features = Mapping[str, Feature]
+Baselines = Mapping[str, BaselineValue]
+FUSED_RULE = "fused"
+# Which samples need no warning, bool `[batch]`, and figures of the deltas, as `ops.convergence` gives them.
+Verdict = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request, whatever the batch; fields as for :func:`deeplift_fast.pyhealth.fused.route.attribute`."""
+
+    model: Any
+    fused: FusedModel
+    target: int | None
+    options: Options
+
+
+# Contributions by feature key, `f(x)` and `f(x0)` at the target, `[batch]`, and the target, int64 `[batch, 1]`.
+Part = tuple[dict[str, Tensor], Tensor, Tensor, Tensor]
+
+
+def run(call: Call, features: Features, baselines: Baselines, questions: Questions) -> Part:
+    """Contributions of a batch, of which nothing is scaled.
+
+    Raises:
+        Unfit: for a batch that the layers were not written for.
+    """
+    size = next(iter(features.values())).value.shape[0]
+    at_once = call.fused.at_once * AT_ONCE_ON_GPU if questions.static else call.fused.at_once
+
+    def part_of(samples: Tensor | slice) -> Part:
+        return _run_part(call, *chosen_of(features, baselines, samples), questions)
+
+    if size <= at_once:
+        return _run_part(call, features, baselines, questions)
+    if questions.static:
+        return _joined([part_of(slice(first, first + at_once)) for first in range(0, size, at_once)])
+    order = _by_length(features)
+    return _joined([part_of(some) for some in order.tensor_split(-(-size // at_once))], torch.argsort(order))
+
+
+def _run_part(call: Call, features: Features, baselines: Baselines, questions: Questions) -> Part:
+    model, steps, arithmetic = call.model, call.options.steps, Arithmetic(call.options.rules, questions)
+    totals: dict[str, Tensor] = {}
+    chosen = torch.empty(0, device=model.device)
+    output = baseline_output = chosen
+    with torch.inference_mode(False), torch.no_grad():
+        for k in range(steps, 0, -1):
+            # Of several segments, the one that starts is the end nearer to the input, as in the generic walk.
+            segment = (0.0, 1.0) if steps == 1 else (k / steps, (k - 1) / steps)
+            pair, back, parts = logits_of(model, call.fused, (features, baselines), arithmetic, segment)
+            if k == steps:
+                chosen = _target(pair.x if steps == 1 else pair.x0, call.target)
+            ends = _at(chosen, pair)
+            if k == steps:
+                output = ends[0 if steps == 1 else 1]
+            if k == 1:
+                baseline_output = ends[1 if steps == 1 else 0]
+            by_part = model.fc.weight.unflatten(1, (parts, -1)).transpose(0, 1)
+            seeds = by_part.index_select(1, chosen[:, 0])  # each part's lie together: no kernel copies them
+            for key, each in back(list(seeds)).items():
+                part = each / steps if steps > 1 else each
+                totals[key] = totals[key] + part if key in totals else part
+    return totals, output, baseline_output, chosen
+
+
+def _target(logits: Tensor, target: int | None) -> Tensor:
+    """The class that is explained of each sample, int64 `[batch, 1]`."""
+    if target is None:
+        return logits.argmax(1, keepdim=True)
+    if not -logits.shape[1] <= target < logits.shape[1]:
+        raise ValueError(f"target lies outside the model's output of shape {tuple(logits.shape)}; got {target}")
+    return torch.full((len(logits), 1), target % logits.shape[1], device=logits.device)
+
+
+def _at(chosen: Tensor, logits: Pair) -> tuple[Tensor, Tensor]:
+    """Both streams' logits of the chosen classes, `[batch]`."""
+    if logits.both is None:
+        return logits.x.gather(1, chosen)[:, 0], logits.x0.gather(1, chosen)[:, 0]
+    by_stream = logits.both.unflatten(0, (2, -1))
+    x, x0 = by_stream.gather(2, chosen.expand(2, *chosen.shape))[..., 0]
+    return x, x0
+
+
+def logits_of(
+    model: Any, fused: FusedModel, given: tuple[Features, Baselines], arithmetic: Arithmetic, segment: Any
+) -> tuple[Pair, Callable[[list[Tensor]], dict[str, Tensor]], int]:
+    """Also the way back from the multipliers of the patient embedding's parts, and how many these are."""
+    bias = model.fc.weight.new_zeros(len(model.fc.weight)) if model.fc.bias is None else model.fc.bias
+    ends, back = fused.features(*given, arithmetic, segment)
+    found = None
+    for end, weight in zip(ends, model.fc.weight.chunk(len(ends), 1), strict=True):
+        found = _added(found, end, weight.T, bias)
+    assert found is not None
+    return found, back, len(ends)
+
+
+def _added(found: Pair | None, end: Pair, weight: Tensor, bias: Tensor) -> Pair:
+    """What one more part of the patient embedding gives to the logits."""
+    so_far = bias if found is None else found.both
+    if end.both is not None and so_far is not None:
+        return Pair.stacked(torch.addmm(so_far, end.both, weight))
+    x, x0 = (bias, bias) if found is None else (found.x, found.x0)
+    return Pair(torch.addmm(x, end.x, weight), x0 + end.facing(end.x0 @ weight))
+
+
+def _by_length(features: Features) -> Tensor:
+    """The samples from the one with the most real steps to the one with the fewest: parts then waste no steps."""
+    steps: Any = 0
+    for feature in features.values():
+        real = feature.real()
+        steps = steps + real.reshape(*real.shape[:2], -1).any(-1).sum(-1)
+    return torch.argsort(steps, descending=True, stable=True)
+
+
+def chosen_of(features: Features, baselines: Baselines, samples: Tensor | slice) -> tuple[Features, Baselines]:
+    """Some samples of a batch and of its baselines."""
+    return {key: feature.at(samples) for key, feature in features.items()}, {
+        key: baseline.at(samples) for key, baseline in baselines.items()
+    }
+
+
+def _joined(parts: list[Part], order: Tensor | None = None) -> Part:
+    """The parts' samples one after the other, put in `order`."""
+    contributions = {key: torch.cat([part[0][key] for part in parts]) for key in parts[0][0]}
+    output, baseline_output, chosen = (torch.cat([part[i] for part in parts]) for i in (1, 2, 3))  # type: ignore
+    if order is None:
+        return contributions, output, baseline_output, chosen
+    return (
+        {key: each[order] for key, each in contributions.items()},
+        output[order],
+        baseline_output[order],
+        chosen[order],
+    )
+
+
+def judged(call: Call, features: Features, baselines: Baselines, questions: Questions) -> tuple[Attribution, Verdict]:
+    """The attribution of a batch, without its report, and the verdict on its convergence deltas.
+
+    Nothing here waits for a number.
+
+    Raises:
+        Unfit: for a batch that the layers were not written for.
+    """
+    contributions, output, output0, target = run(call, features, baselines, questions)
+    scaled = not call.options.complete
+    with torch.no_grad():
+        delta, factor, fine, figures = ops.convergence(
+            totals(contributions), output, output0, scaled, call.options.delta_tol
+        )
+        if scaled:
+            contributions = {key: scaled_by(factor, each) for key, each in contributions.items()}
+    return Attribution(contributions, delta, output, output0, target[:, 0]), (fine, figures)
+
+
+def reported(call: Call, found: Attribution, verdict: Verdict, questions: Questions) -> Attribution:
+    """The attribution with its report; warns as :class:`deeplift_fast.pyhealth.interpreter.DeepLift`.
+
+    What was asked of the batch is answered here, together with the verdict.
+    """
+    (fine, figures), delta = verdict, found.convergence_delta
+    read: list[float] = []
+    questions.ask((figures,), read.extend)
+    questions.fetch()
+    count = int(sum(read[2::3]))
+    if not math.isfinite(sum(read[::3])):
+        warn_if_not_finite(found.output, found.baseline_output)
+        finite = found.output.isfinite() & found.baseline_output.isfinite()
+        count, delta = int((~fine & finite).sum()), delta.where(finite, 0.0)
+    if count and not call.options.complete:
+        warn_of_factors(fine, found.output.double() - found.baseline_output.double())
+    elif count:
+        warn_of_missed(count, delta, call.options.delta_tol)
+    tally = Tally()
+    for _ in found.contributions:
+        tally.count(call.fused.layer, FUSED_RULE)
+    report = tally.report_of(sum(read[::3]), sum(read[1::3]))
+    return replace(found, report=report.of(found.contributions.values(), found.output, found.baseline_output))
+
+
+def tensors_of(found: Attribution, verdict: Verdict) -> list[Tensor]:
+    """All tensors of an attribution and of its verdict, in one order."""
+    assert found.target is not None
+    named = found.convergence_delta, found.output, found.baseline_output, found.target
+    return [*found.contributions.values(), *named, *verdict]
+
+
+def with_tensors(keys: Sequence[Hashable], tensors: list[Tensor]) -> tuple[Attribution, Verdict]:
+    """An attribution of these feature keys, and its verdict, from tensors in the order of :func:`tensors_of`."""
+    *by_key, delta, output, output0, target, fine, figures = tensors
+    return Attribution(dict(zip(keys, by_key, strict=True)), delta, output, output0, target), (fine, figures)

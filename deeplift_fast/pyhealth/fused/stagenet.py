@@ -1,0 +1,91 @@
+"""`StageNet` and `StageAttentionNet` as chains of fused layers."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, override
+
+import torch
+from pyhealth.models import StageAttentionNet
+from torch import Tensor
+
+from deeplift_fast.pyhealth.feature_baselines import BaselineValue
+from deeplift_fast.pyhealth.features import Feature
+from deeplift_fast.pyhealth.fused import lockstep, stagenet_attention, stagenet_layer
+from deeplift_fast.pyhealth.fused.buffers import Watched
+from deeplift_fast.pyhealth.fused.entries import (
+    entry_of,
+    mask_of,
+    require_flags,
+    step_mask,
+    unfit,
+)
+from deeplift_fast.pyhealth.fused.model import Contributions, Ends, OneByOne, Segment, embeddings, linear_of, schema_of
+from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair
+from deeplift_fast.pyhealth.fused.stagenet_layer import Given, prepare, run
+
+
+class FusedStageNet(Watched, OneByOne):
+    """`StageNet` and `StageAttentionNet`."""
+
+    at_once = 512
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        attention = isinstance(model, StageAttentionNet)
+        self.layer = "StageNetAttentionLayer" if attention else "StageNetLayer"
+        self._finish = stagenet_attention.finish if attention else stagenet_layer.finish
+        self._layers = {key: prepare(layer, linear_of(embeddings(model)[key])) for key, layer in model.stagenet.items()}
+        super().__init__([*model.stagenet.values(), *map(linear_of, embeddings(model).values())])
+
+    @override
+    def feature(
+        self,
+        key: str,
+        feature: Feature,
+        baseline: BaselineValue,
+        arithmetic: Arithmetic,
+        segment: Segment,
+    ) -> tuple[Pair, Contributions]:
+        given = self._given(key, feature, baseline, arithmetic)
+        lengths = given.ends
+        if self._finish is stagenet_attention.finish and not arithmetic.static:
+            lengths = stagenet_attention.needed(given.mask, given.ends, given.layer.module.conv_size)
+        return run(given, lengths, arithmetic, segment, self._finish)
+
+    @override
+    def features(
+        self,
+        features: Mapping[str, Feature],
+        baselines: Mapping[str, BaselineValue],
+        arithmetic: Arithmetic,
+        segment: Segment,
+    ) -> Ends:
+        if not arithmetic.static or self._group is None:
+            return super().features(features, baselines, arithmetic, segment)
+        given = {key: self._given(key, feature, baselines[key], arithmetic) for key, feature in features.items()}
+        end, back = self._group.run(list(given.values()), arithmetic, segment)
+        return [end], lambda m: dict(zip(given, back(m[0]), strict=True))
+
+    @functools.cached_property
+    def _group(self) -> lockstep.Group | None:
+        """All layers, where they may go in lockstep."""
+        if self._finish is stagenet_attention.finish:
+            return None
+        return lockstep.Group.of(list(self._layers.values()))
+
+    def _given(self, key: str, feature: Feature, baseline: BaselineValue, arithmetic: Arithmetic) -> Given:
+        entry = entry_of(feature, baseline, embeddings(self._model)[key])
+        schema = schema_of(self._model, key)
+        mask, given = step_mask(feature, schema), mask_of(feature, schema)
+        if feature.is_token and given is not None and given.dim() != feature.value.dim():
+            raise unfit(feature, "its mask is one of steps, and PyHealth's layer takes one of codes")
+        samples, steps = feature.value.shape[:2]
+        ends = mask.sum(1, dtype=torch.int64)
+        require_flags(feature, mask, ends, arithmetic.questions)
+        ends = ends.clamp(1, steps)
+        time = feature.parts[schema.index("time")] if "time" in schema else None
+        if time is None:
+            time = torch.ones(samples, steps, device=mask.device)
+        if not isinstance(time, Tensor) or not time.is_floating_point() or time.numel() != samples * steps:
+            raise unfit(feature, "its times are not one floating-point number per step")
+        return Given(self._layers[key], entry, ends, mask, time.reshape(samples, steps))

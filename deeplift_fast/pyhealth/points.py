@@ -1,0 +1,225 @@
+"""Where attribution starts in a PyHealth model: at its token embeddings and raw continuous values."""
+
+import contextlib
+import copy
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+from pyhealth.models import GRASP
+from torch import Tensor
+
+from deeplift_fast.core.segments import repeated
+from deeplift_fast.pyhealth.features import Feature
+from deeplift_fast.pyhealth.shared_choices import SharedChoices
+from deeplift_fast.pyhealth.token_leaves import TokenLeaves, TokenPoint, TokenTables, apart, token_point
+
+
+class Point(Protocol):
+    """How a model is entered."""
+
+    def numbers(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a batch's tokens become, by feature key."""
+        ...
+
+    def layers(self) -> Mapping[str, Any]:
+        """The embedding layers, by feature key."""
+        ...
+
+    @property
+    def settles(self) -> bool:
+        """Whether later runs must know how the model chose at the input: :meth:`settle` comes first then."""
+        ...
+
+    def settle(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> None:
+        """Run the model at the input."""
+        ...
+
+    def logits(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> Tensor:
+        """The model's logits for continuous values and the tokens' numbers, by feature key."""
+        ...
+
+
+def _parts(feature: Feature, value: Tensor) -> tuple[Any, ...]:
+    """What the model takes for a value of as many rows as the batch, or of several times as many."""
+    size = feature.value.shape[0]
+    given: tuple[Any, ...] = repeated(feature.with_value(value), size, value.shape[0] // size)
+    return (*given[: feature.position], value, *given[feature.position + 1 :])
+
+
+def _logit(model: Any, output: Any) -> Tensor:
+    """The logits among what a model returned."""
+    found = output.get("logit") if isinstance(output, Mapping) else None
+    if not isinstance(found, Tensor):
+        shown = sorted(map(str, output)) if isinstance(output, Mapping) else type(output).__name__
+        raise ValueError(without_logits(type(model).__name__, f"its forward returns no tensor 'logit' ({shown})"))
+    return found
+
+
+def without_logits(name: str, reason: str) -> str:
+    """What to say of a model whose logits a PyHealth interpreter cannot reach."""
+    return (
+        f"model is a {name}: {reason}; explain the module inside it that computes the logits: "
+        "deeplift_fast.attribute(model.model, inputs, target=…)"
+    )
+
+
+class FromEmbedding:
+    """Through `forward_from_embedding`, as PyHealth's interpreters do.
+
+    Args:
+        model: implements `pyhealth.interpret.api.Interpretable`.
+        embed: its embedding model, or `None` to run `forward` on continuous values.
+    """
+
+    def __init__(self, model: Any, embed: Any) -> None:
+        self._model = model
+        self._embed = embed
+
+    def numbers(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See :class:`Point`."""
+        embedded = self._embed(dict(tokens)) if tokens else {}
+        return {key: embedded[key] for key in tokens}
+
+    def layers(self) -> Mapping[str, Any]:
+        """See :class:`Point`."""
+        return dict(getattr(self._embed, "embedding_layers", {}).items())
+
+    @property
+    def settles(self) -> bool:
+        """See :class:`Point`."""
+        return False
+
+    def settle(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> None:
+        """See :class:`Point`."""
+
+    def logits(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> Tensor:
+        """See :class:`Point`."""
+        if self._embed is None:
+            run = self._model.forward
+        else:
+            run = self._model.forward_from_embedding
+            continuous = {key: values[key] for key, feature in features.items() if not feature.is_token}
+            if continuous:
+                values = {**values, **self._embed(continuous)}
+        parts = {key: _parts(feature, values[key]) for key, feature in features.items()}
+        return _logit(self._model, run(**parts))
+
+
+class FromTokens:
+    """Through `forward` on the real tokens, with numbers in place of their embeddings.
+
+    Args:
+        model: any PyHealth model.
+        batch: what its loader yields; all of it is passed on, and labels that it lacks as zeros: they do not move the
+            logits, and some models ask for them.
+        tokens: the keys of the token features.
+    """
+
+    def __init__(self, model: Any, batch: Mapping[str, Any], tokens: list[str]) -> None:
+        self._model = model
+        self._batch = batch
+        self._points: dict[str, TokenPoint] = {key: token_point(model, key) for key in tokens}
+        self._choices = SharedChoices() if isinstance(model, GRASP) else None  # it clusters the batch in every pass
+
+    def numbers(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See :class:`Point`."""
+        dtype = next((p.dtype for p in self._model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+        return {key: self._points[key].numbers(value, dtype) for key, value in tokens.items()}
+
+    def layers(self) -> Mapping[str, Any]:
+        """See :class:`Point`."""
+        own = getattr(getattr(self._model, "embedding_model", None), "embedding_layers", {})
+        return {**dict(own), **{key: point.layer for key, point in self._points.items() if point.layer is not None}}
+
+    @property
+    def settles(self) -> bool:
+        """See :class:`Point`."""
+        return self._choices is not None
+
+    def settle(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> None:
+        """See :class:`Point`."""
+        self.logits(features, values)
+        if self._choices is not None:
+            self._choices.settle()
+
+    def logits(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> Tensor:
+        """See :class:`Point`."""
+        size = next(iter(features.values())).value.shape[0]
+        count = next(iter(values.values())).shape[0] // size
+        tokens = apart({key: repeated(features[key].value, size, count) for key in self._points})
+        leaves = TokenLeaves(list(self._points.values()), tokens, values)
+        logit = self._run(features, values, leaves, self._given_tokens(features, tokens))
+        leaves.finish()
+        return logit
+
+    def plain(self, features: Mapping[str, Feature], tokens: Mapping[str, Tensor]) -> Tensor:
+        """The model's logits for other tokens, by feature key, with nothing in place of their embeddings."""
+        inputs = self._given_tokens(features, tokens)
+        values = {key: feature.value for key, feature in features.items() if not feature.is_token}
+        return self._run(features, values, contextlib.nullcontext(), inputs)
+
+    def tables(self, features: Mapping[str, Feature]) -> dict[str, list[Tensor]]:
+        """The weights of the tables that embed each feature's tokens, as a run of the model shows."""
+        tokens = apart({key: features[key].value for key in self._points})
+        used = TokenTables(list(self._points.values()), tokens)
+        choices, self._choices = self._choices, None  # nothing is settled yet
+        try:
+            values = {key: feature.value for key, feature in features.items()}
+            self._run(features, values, used, self._given_tokens(features, tokens))
+        finally:
+            self._choices = choices
+        return used.found
+
+    def with_tables(self, tables: Mapping[str, tuple[Tensor, ...]]) -> "FromTokens":
+        """The same, where these tables too embed tokens, by feature key."""
+        found = copy.copy(self)
+        found._points = {key: token_point(self._model, key, tables.get(key, ())) for key in self._points}
+        return found
+
+    def state(self) -> list[Tensor]:
+        """The model's parameters and buffers."""
+        return [*self._model.parameters(), *self._model.buffers()]
+
+    def widths(self) -> dict[str, list[int]]:
+        """How wide each table's embeddings are, by token feature."""
+        return {key: [weight.shape[-1] for weight in point.tables] for key, point in self._points.items()}
+
+    def _run(
+        self,
+        features: Mapping[str, Feature],
+        values: Mapping[str, Tensor],
+        mode: AbstractContextManager[Any],
+        tokens: Mapping[str, Any] | None = None,
+    ) -> Tensor:
+        """The model's logits for continuous values, in a mode, perhaps with other tokens."""
+        size = next(iter(features.values())).value.shape[0]
+        count = next(iter(values.values())).shape[0] // size if values else 1
+        batch = repeated({**self._labels(size), **self._batch}, size, count)
+        for key, feature in features.items():
+            if not feature.is_token:
+                batch[key] = self._given(key, feature, values[key])
+        batch.update(tokens or {})
+        if self._choices is not None:
+            self._choices.start()
+        with self._choices or contextlib.nullcontext(), mode:
+            return _logit(self._model, self._model(**batch))
+
+    def _given_tokens(self, features: Mapping[str, Feature], tokens: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {key: self._given(key, features[key], value) for key, value in tokens.items()}
+
+    def _given(self, key: str, feature: Feature, value: Tensor) -> Any:
+        """What the batch holds for a feature, with another value."""
+        given, parts = self._batch[key], _parts(feature, value)
+        return value if isinstance(given, Tensor) else type(given)(parts[: len(given)])
+
+    def _labels(self, size: int) -> dict[str, Tensor]:
+        missing = [key for key in getattr(self._model, "label_keys", ()) if key not in self._batch]
+        if not missing or getattr(self._model.dataset, "output_processors", None) is None:
+            return {}
+        device = next(self._model.parameters()).device
+        width = int(self._model.get_output_size())
+        if self._model.mode == "multiclass":
+            return {key: torch.zeros(size, dtype=torch.int64, device=device) for key in missing}
+        return {key: torch.zeros(size, width, device=device) for key in missing}

@@ -1,0 +1,1 @@
+"""Files, folders and text that any part of the package may use."""

@@ -1,0 +1,136 @@
+"""Temporary files and folders, which the next run removes where the run that made them was killed.
+
+Each is locked by the process that made it. The operating system ends such a lock with the process, however that ends:
+what nobody holds was left behind.
+"""
+
+import contextlib
+import fcntl
+import glob
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from deeplift_fast.support.guarded_files import created, opened
+
+MARK = ".deeplift-fast-temporary"
+"""The file in a temporary folder that is locked while the folder is in use."""
+
+_FILE = ".deeplift-fast-"
+_PART = ".part"
+
+
+@contextlib.contextmanager
+def temporary_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new file for its owner alone; what killed processes left in the folder is removed first.
+
+    Args:
+        folder: where the file is to be.
+
+    Yields:
+        Its path, and the file, open for writing. It is removed at the end, unless it was renamed.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    for left in folder.glob(f"{_FILE}*{_PART}"):
+        _if_left_behind(left, left.unlink)
+    while True:
+        path = folder / f"{_FILE}{secrets.token_hex(8)}{_PART}"
+        with open(created(path), "wb") as file:
+            if _locked(file.fileno()):
+                try:
+                    yield path, file
+                finally:
+                    with contextlib.suppress(FileNotFoundError):
+                        path.unlink()
+                return
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path, prefix: str, rescue: Callable[[Path], object] = lambda _: None) -> Iterator[Path]:
+    """A new folder for its owner alone; those of the same prefix that killed processes left are removed first.
+
+    Args:
+        parent: where the folder is to be.
+        prefix: what its name begins with.
+        rescue: called with a folder that was left behind, before that is removed.
+
+    Yields:
+        The folder. It is removed at the end, with all that is in it.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    for mark in parent.glob(f"{glob.escape(prefix)}*/{MARK}"):
+        _if_left_behind(mark, partial(_rescue_and_remove, mark.parent, rescue))
+    folder, handle = _new_folder(parent, prefix)
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            _remove(folder)
+        os.close(handle)
+
+
+def _new_folder(parent: Path, prefix: str) -> tuple[Path, int]:
+    """A folder, and the descriptor that holds its lock."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        handle = created(folder / MARK)
+        if _locked(handle):
+            return folder, handle
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    """Takes the lock of a new file; false if another process, which took the file for one left behind, was quicker.
+
+    Where a file system has no locks nobody can take it, and nothing is ever taken for left behind.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return os.fstat(handle).st_nlink > 0
+
+
+def _if_left_behind(path: Path, remove: Callable[[], object]) -> None:
+    """Calls `remove` if this user made a file and no process holds it; what cannot be removed stays."""
+    with contextlib.suppress(OSError), open(opened(path, write=True), "rb") as file:
+        if os.fstat(file.fileno()).st_uid == os.geteuid():
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove()
+
+
+def _rescue_and_remove(folder: Path, rescue: Callable[[Path], object]) -> None:
+    rescue(folder)
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder, its mark last: a removal that is cut short is found again."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        for name in os.listdir(handle):
+            if name != MARK:
+                _remove_inner(name, handle)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(MARK, dir_fd=handle)
+    finally:
+        os.close(handle)
+    folder.rmdir()
+
+
+def _remove_inner(name: str, folder: int) -> None:
+    try:
+        os.unlink(name, dir_fd=folder)
+    except IsADirectoryError:
+        shutil.rmtree(name, dir_fd=folder)

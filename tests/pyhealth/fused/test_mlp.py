@@ -1,0 +1,73 @@
+"""The first linear layer of an MLP taken into the embedding table."""
+
+import pytest
+import torch
+from fused_cases import SEQUENCE, batch_of, both_routes, dataset, distance, make, patients
+from pyhealth.models import MLP
+
+from deeplift_fast.pyhealth.fused.mlp import Projected
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    """The tables that calls took."""
+    taken, table = [], Projected.table
+
+    def taking(self):
+        taken.append(table(self))
+        return taken[-1]
+
+    monkeypatch.setattr(Projected, "table", taking)
+    return taken
+
+
+def case(hidden_dim=6, samples=40):
+    data = dataset(SEQUENCE, patients(samples))
+    return make(MLP, data, embedding_dim=8, hidden_dim=hidden_dim), batch_of(data)
+
+
+@pytest.mark.parametrize("rules", ["rescale", "pyhealth", "complete"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_same_numbers(tables, rules, bias):
+    model, batch = case()
+    if not bias:
+        for layers in model.mlp.values():
+            layers[0].register_parameter("bias", None)
+    assert distance(*both_routes(model, batch, rules)) < 1e-9
+    assert len(tables) == len(SEQUENCE)
+
+
+def test_same_numbers_on_the_way(tables):
+    model, batch = case()
+    assert distance(*both_routes(model, batch, "complete", steps=3)) < 1e-9
+    assert tables
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_changed_weights_make_it_anew(tables, counted):
+    model, batch = case()
+    both_routes(model, batch, "complete")
+    for weight in (model.embedding_model.embedding_layers["a"].weight, model.mlp["a"][0].weight):
+        with torch.no_grad():
+            (weight if counted else weight.data)[-1] *= 3
+        assert distance(*both_routes(model, batch, "complete")) < 1e-9
+    assert len({id(table) for table in tables}) >= 3
+
+
+def test_the_table_is_kept(tables):
+    model, batch = case()
+    both_routes(model, batch, "complete")
+    both_routes(model, batch, "complete")
+    assert tables[0] is tables[2]
+
+
+def test_few_tokens_are_not_worth_a_look_at_the_whole_table(tables):
+    model, batch = case()
+    assert distance(*both_routes(model, {key: value[:1] for key, value in batch.items()}, "complete")) < 1e-9
+    assert not tables
+
+
+def test_longer_rows_do_not_pay(tables):
+    model, batch = case(hidden_dim=9)
+    assert distance(*both_routes(model, batch, "complete")) < 1e-9
+    assert not tables
