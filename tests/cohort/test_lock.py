@@ -262,7 +262,7 @@ def test_a_lock_that_cannot_be_written_is_let_go_of(whole, tmp_path, monkeypatch
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         patch.setattr(os, "pwrite", full)
-        with pytest.raises(CohortError, match=r"out is .*, where nothing more can be written \(No space left.* is kept"):
+        with pytest.raises(CohortError, match=r"out is .* nothing more can be written \(No space left.* is kept"):
             run(model, data, tmp_path)
     assert run(model, data, tmp_path).samples == 23
 
