@@ -6,8 +6,7 @@ from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES
 from deeplift_fast.errors import CohortError
 
 if TYPE_CHECKING:
-    from deeplift_fast.cohort.result import Cohort
-    from deeplift_fast.cohort.run import attribute_cohort
+    from deeplift_fast.cohort.run import Cohort, attribute_cohort
 
 __all__ = [
     "ATTRIBUTIONS",

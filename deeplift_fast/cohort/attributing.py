@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.cohort import failures
-from deeplift_fast.cohort.batching import Batch, cut
 from deeplift_fast.cohort.budget import is_out_of_memory
 from deeplift_fast.cohort.cohort_baseline import CohortBaseline
 from deeplift_fast.cohort.entries import taken
 from deeplift_fast.cohort.failures import Failure
-from deeplift_fast.cohort.part_tables import BatchRows, Texts, rows_of
+from deeplift_fast.cohort.part_tables import BatchColumns, Texts, columns_of
+from deeplift_fast.cohort.samples import Batch, Stretch, cut
 from deeplift_fast.cohort.tables import BASELINE, RULES
-from deeplift_fast.cohort.windows import Window
 from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.errors import CohortError, ConvergenceWarning, PredictionWarning, is_reader_death
 from deeplift_fast.pyhealth.features import read_features
@@ -36,15 +35,15 @@ class PartResult:
     """What a part's samples gave.
 
     Attributes:
-        window: the part; its samples are let go of.
-        rows: what each batch adds to the tables.
+        stretch: the part; its samples are let go of.
+        batches: the columns that each batch adds to the tables.
         failures: samples that could not be attributed.
         budget: padded steps per batch at the end, which running out of memory lowers.
         raised: how many of the failures are the interpreter's own errors.
     """
 
-    window: Window
-    rows: list[BatchRows] = field(default_factory=list)
+    stretch: Stretch
+    batches: list[BatchColumns] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     budget: int = 0
     raised: int = 0
@@ -74,16 +73,16 @@ class Attributor:
         self.proven = False
         """Whether any sample was attributed yet; until then errors may be the interpreter's own."""
         self.baseline = baseline
-        self._target, self._dimensions = target, dimensions
+        self._target = target
 
     @property
     def about(self) -> dict[str, str]:
         """The metadata of a part's tables."""
         return {BASELINE: self.baseline.name, RULES: self.interpreter.rules}
 
-    def attributable(self, window: Window, count: int) -> Batch | None:
-        """Up to `count` samples of a window that can be attributed, the longest first; `None` where there is none."""
-        groups = [group for group in window.groups if not group.as_it_came]
+    def attributable(self, stretch: Stretch, count: int) -> Batch | None:
+        """Up to `count` samples of a stretch that can be attributed, the longest first; `None` where there is none."""
+        groups = [group for group in stretch.groups if not group.as_it_came]
         if not groups:
             return None
         group = max(groups, key=lambda each: len(each.numbers))
@@ -101,36 +100,36 @@ class Attributor:
         """Padded steps of a batch: samples times the longest sequence among them."""
         return len(batch.which) * int(batch.group.lengths(self.keys)[batch.which].max(initial=1))
 
-    def part(self, window: Window, budget: int) -> PartResult:
+    def part(self, stretch: Stretch, budget: int) -> PartResult:
         """Attributes the samples of a part.
 
         Args:
-            window: the part.
+            stretch: the part.
             budget: padded steps per batch.
 
         Raises:
             CohortError: if the interpreter raises for every one of the first samples, so that it is not their fault.
         """
-        result = PartResult(replace(window, groups=()), budget=budget)
-        for group in window.groups:
+        result = PartResult(replace(stretch, groups=()), budget=budget)
+        for group in stretch.groups:
             fit, found = failures.check(group, self.model)
             result.failures += found
-            self._attribute(cut(group, fit, self.keys, result.budget, as_it_came=True), result)
+            self._attribute(cut(group, fit, self.keys, result.budget), result)
         return result
 
     def _attempt(self, batch: Batch) -> np.ndarray:
         """Numbers of the samples of a batch that can be attributed."""
-        result = PartResult(Window(0, 0, 0, (), {}), budget=self.padded(batch))
+        result = PartResult(Stretch(0, 0, 0, (), {}), budget=self.padded(batch))
         if len(batch.which):
             self._attribute([batch], result)
-        return np.concatenate([np.empty(0, np.int64), *(rows.numbers for rows in result.rows)])
+        return np.concatenate([np.empty(0, np.int64), *(each.numbers for each in result.batches)])
 
     def _attribute(self, batches: list[Batch], result: PartResult) -> None:
         waiting = batches[::-1]  # a stack, so that what a batch is cut into comes next
         while waiting:
             batch = waiting.pop()
             try:
-                result.rows.append(self._batch(batch, result))
+                result.batches.append(self._batch(batch, result))
             except Exception as error:
                 if is_reader_death(error):
                     raise
@@ -141,7 +140,7 @@ class Attributor:
                 else:
                     self._give_up(batch, error, result)
 
-    def _batch(self, batch: Batch, result: PartResult) -> BatchRows:
+    def _batch(self, batch: Batch, result: PartResult) -> BatchColumns:
         """Attributes one batch; samples with a result that is not finite go to the failures."""
         given, found, probability = self._explain(batch)
         self.proven = True
@@ -157,8 +156,8 @@ class Attributor:
 
     def _rows(
         self, batch: Batch, given: Mapping[str, Any], found: Attribution, probability: Tensor | None
-    ) -> BatchRows:
-        return rows_of(self.model, given, found, batch.numbers, probability, self.texts, self._dimensions)
+    ) -> BatchColumns:
+        return columns_of(self.texts, given, found, batch.numbers, probability)
 
     def _explain(self, batch: Batch) -> tuple[dict[str, Any], Attribution, Tensor | None]:
         given = to_device(batch.given(), self.model.device)
@@ -187,7 +186,7 @@ class Attributor:
         if batch.group.as_it_came:
             return waiting + list(batch.halves()[::-1])
         rest = np.sort(np.concatenate([each.which for each in (batch, *waiting)]))
-        return cut(batch.group, rest, self.keys, result.budget, as_it_came=False)[::-1]
+        return cut(batch.group, rest, self.keys, result.budget)[::-1]
 
     def _give_up(self, batch: Batch, error: Exception, result: PartResult) -> None:
         reason = failures.describe(error, batch.given(), self.model)

@@ -26,7 +26,8 @@ from deeplift_fast.cohort.failures import Failure
 from deeplift_fast.cohort.lock import SeenLock
 from deeplift_fast.cohort.manifest import Part
 from deeplift_fast.cohort.parts import write_files
-from deeplift_fast.cohort.reading import DatasetSource, unopened
+from deeplift_fast.cohort.reading import DatasetSource
+from deeplift_fast.cohort.reading_ahead import unopened
 from deeplift_fast.cohort.settings import Settings
 from deeplift_fast.cohort.store import LocalStore, Store, open_store
 from deeplift_fast.errors import CohortError, NoWorkersError
@@ -118,15 +119,15 @@ class Bench(WorkerPlugin):
             source, store, attributor, held = self._opened = self._opened or self._open()
         times = [time.perf_counter()]
         with self._reading:
-            window = source.window(number, self._part_samples)
+            stretch = source.stretch(number, self._part_samples)
             times.append(time.perf_counter())
         with self._attributing:
             began = time.perf_counter()
             with quiet():
-                result = attributor.part(window, budget)
+                result = attributor.part(stretch, budget)
             times.append(time.perf_counter())
         part = write_files(store, result, attributor, times[2] - began, held)
-        deltas = [rows.columns["convergence_delta"] for rows in result.rows]
+        deltas = [batch.columns["convergence_delta"] for batch in result.batches]
         return Done(
             number=number,
             part=part,

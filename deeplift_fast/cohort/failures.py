@@ -16,9 +16,8 @@ import pyarrow.parquet as pq
 from torch import Tensor, nn
 
 from deeplift_fast.cohort.odd_tensors import Unusable
-from deeplift_fast.cohort.store import Store
-from deeplift_fast.cohort.versions import whole_version
-from deeplift_fast.cohort.windows import Group, Parts
+from deeplift_fast.cohort.samples import FlatTensor, Group
+from deeplift_fast.cohort.store import Store, whole_version
 from deeplift_fast.errors import CohortError
 from deeplift_fast.pyhealth.features import PAD
 
@@ -55,7 +54,7 @@ def check(group: Group, model: Any) -> tuple[np.ndarray, list[Failure]]:
         tokens = bool(model.dataset.input_processors[key].is_token())
         for place, reason in group.unusable(key):
             reasons.setdefault(place, f"feature {key!r} is {reason}")
-        for part in group.values(key):
+        for part in group.tensors(key):
             for place, reason in _wrong(key, part, model, tokens, len(group.numbers)):
                 reasons.setdefault(place, reason)
     fit = np.array([place not in reasons for place in range(len(group.numbers))], bool)
@@ -116,26 +115,26 @@ def write(store: Store, table: pa.Table, require: Callable[[], None]) -> None:
     store.replace(NAME, memoryview(sink.getvalue()), require=require)
 
 
-def _wrong(key: str, part: Parts, model: Any, tokens: bool, count: int) -> list[tuple[int, str]]:
+def _wrong(key: str, part: FlatTensor, model: Any, tokens: bool, count: int) -> list[tuple[int, str]]:
     """Places of samples and what is wrong with them; each may come more than once."""
     found = []
     empty = np.flatnonzero(part.lengths == 0) if part.lengths is not None else np.empty(0, np.int64)
     found += [(int(place), f"feature {key!r} is an empty sequence") for place in empty]
-    if np.issubdtype(part.rows.dtype, np.floating):
-        bad = ~np.isfinite(_flat(part.rows)).all(1)
+    if np.issubdtype(part.entries.dtype, np.floating):
+        bad = ~np.isfinite(_flat(part.entries)).all(1)
         found += [(int(place), f"feature {key!r} holds NaN or inf") for place in np.unique(part.owner[bad])]
         width = _width(model, key)
-        if width is not None and part.lengths is not None and part.rows.ndim == 1:
+        if width is not None and part.lengths is not None and part.entries.ndim == 1:
             # Beside longer ones it would be padded with zeros that nobody measured.
             reason = f"feature {key!r} has another number of values than the model takes"
             found += [(int(place), reason) for place in np.flatnonzero(part.lengths != width)]
-    elif tokens and np.issubdtype(part.rows.dtype, np.integer):
-        rows = _flat(part.rows)
+    elif tokens and np.issubdtype(part.entries.dtype, np.integer):
+        rows = _flat(part.entries)
         size = _vocabulary(model, key)
         bad = (rows < 0).any(1) | ((rows >= size).any(1) if size is not None else False)
         reason = f"feature {key!r} holds a token outside the model's vocabulary"
         found += [(int(place), reason) for place in np.unique(part.owner[bad])]
-        if part.rows.ndim <= 2 and (part.lengths is None or part.rows.ndim == 1):
+        if part.entries.ndim <= 2 and (part.lengths is None or part.entries.ndim == 1):
             real = np.bincount(part.owner, (rows != PAD).any(1), minlength=count)
             found += [(int(place), f"feature {key!r} is an empty sequence") for place in np.flatnonzero(real == 0)]
     return found

@@ -30,7 +30,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deeplift_fast.cohort import differences
 from deeplift_fast.cohort.hashing import SHORT, digest, of_weights
@@ -49,11 +49,13 @@ from deeplift_fast.cohort.manifest_content import (
 )
 from deeplift_fast.cohort.module_texts import of_modules
 from deeplift_fast.cohort.outputs import Outputs
-from deeplift_fast.cohort.store import Store
-from deeplift_fast.cohort.versions import whole_version
+from deeplift_fast.cohort.store import Store, whole_version
 from deeplift_fast.errors import CohortError
 from deeplift_fast.pyhealth.given_baselines import NAMES, default_name
 from deeplift_fast.support.printable import printable
+
+if TYPE_CHECKING:
+    from deeplift_fast.cohort.settings import Settings
 
 __all__ = ["FOLDERS", "FORMAT", "NAME", "Manifest", "Part", "check_same", "identity_of", "is_intact", "load"]
 
@@ -222,39 +224,30 @@ def _require_names(
 
 
 def identity_of(
-    interpreter: Any,
-    dataset: dict[str, Any],
-    target: int | None,
-    baseline: str,
-    part_samples: int,
-    dimensions: Any,
-    run: Callable[[], Any] | None = None,
+    interpreter: Any, dataset: dict[str, Any], settings: "Settings", run: Callable[[], Any] | None = None
 ) -> dict[str, Any]:
-    """What a run's numbers depend on.
+    """Everything that the numbers of a run depend on.
 
     Args:
         interpreter: the `DeepLift`.
-        dataset: what the source says of itself.
-        target: the class to explain.
-        baseline: name of the baseline.
-        part_samples: samples per part.
-        dimensions: names of continuous features' dimensions.
+        dataset: the identity of the source.
+        settings: the run's settings.
         run: runs the model once, as :func:`deeplift_fast.cohort.module_texts.of_modules` takes it.
     """
     model = interpreter.model
     return {
         "versions": {name: _version(name) for name in ("deeplift_fast", "torch", "pyhealth")},
         "interpreter": {name: getattr(interpreter, name) for name in ("rules", "steps", "use_embeddings", "fuse")},
-        "target": target,
-        "baseline": baseline,
+        "target": settings.target,
+        "baseline": settings.baseline.name,
         "model": {
             "class": f"{type(model).__module__}.{type(model).__qualname__}",
             "weights": of_weights(model),
             "modules": of_modules(model, run),
         },
         "dataset": dataset,
-        "part_samples": part_samples,
-        "dimensions": digest(dimensions) if dimensions else "none",
+        "part_samples": settings.part_samples,
+        "dimensions": digest(settings.dimensions) if settings.dimensions else "none",
     }
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from deeplift_fast.cohort.attributing import to_device
-from deeplift_fast.cohort.windows import Group
+from deeplift_fast.cohort.samples import Group
 from deeplift_fast.core.isolation import RandomState
 from deeplift_fast.core.training_mode import stochastic_modules
 from deeplift_fast.errors import CohortError

@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from deeplift_fast.cohort.rows import (
-    FeatureRows,
+from deeplift_fast.cohort.columns import (
+    FeatureColumns,
     check_names,
     check_shape,
-    feature_rows,
+    feature_columns,
     floats,
     labels_of,
     names_of,
@@ -39,6 +39,8 @@ class Texts:
     """
 
     def __init__(self, model: Any, dimensions: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.model = model
+        self.dimensions = dimensions or {}
         self._adding = threading.Lock()
         self._texts: list[str] = []
         self._array = pa.array([], pa.string())
@@ -50,10 +52,10 @@ class Texts:
                 vocabulary = {int(index): str(text) for text, index in getattr(processor, "code_vocab", {}).items()}
                 size = 1 + max(vocabulary, default=-1)
                 self._add(key, [vocabulary.get(index, str(index)) for index in range(size)])
-            elif (names := names_of(processor, (dimensions or {}).get(key))) is not None:
+            elif (names := names_of(processor, self.dimensions.get(key))) is not None:
                 self._add(key, list(names))
 
-    def numbers(self, key: str, rows: FeatureRows) -> np.ndarray:
+    def numbers(self, key: str, rows: FeatureColumns) -> np.ndarray:
         """The text of each row as a number for :meth:`dictionary`, int32; -1 where there is none."""
         which = rows.slot if rows.token is None else rows.token
         known = self._by_index.get(key)
@@ -91,7 +93,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class BatchRows:
+class BatchColumns:
     """What a batch adds to its part's tables.
 
     Attributes:
@@ -103,40 +105,32 @@ class BatchRows:
 
     numbers: np.ndarray
     columns: dict[str, np.ndarray | None]
-    features: dict[str, FeatureRows]
+    features: dict[str, FeatureColumns]
     codes: dict[str, np.ndarray]
 
 
-def rows_of(
-    model: Any,
-    batch: Mapping[str, Any],
-    found: Attribution,
-    which: np.ndarray,
-    probability: Tensor | None,
-    texts: Texts,
-    dimensions: Mapping[str, Sequence[str]] | None,
-) -> BatchRows:
-    """What a batch adds to its part's tables.
+def columns_of(
+    texts: Texts, batch: Mapping[str, Any], found: Attribution, which: np.ndarray, probability: Tensor | None
+) -> BatchColumns:
+    """The columns that a batch adds to the tables of its part.
 
     Args:
-        model: the PyHealth model explained.
+        texts: the texts of the explained model.
         batch: the batch, on the model's device.
-        found: what `DeepLift.explain` gave for it.
+        found: the result of `DeepLift.explain` for it.
         which: numbers of its samples, int64 `[batch]`.
         probability: predicted probability of the target, floating point `[batch]`; `None` for regression.
-        texts: of the model and `dimensions`.
-        dimensions: by feature key, the names of a continuous feature's dimensions.
 
     Raises:
-        ValueError: if the contributions' shape is not that of the feature's value, the number of names is not that of
-            its dimensions, or the batch does not fit the model.
+        ValueError: if contributions have another shape than their feature's value, a feature has another number of
+            dimensions than of names, or the batch does not fit the model.
     """
-    features = {}
+    model, features = texts.model, {}
     for key, feature in read_features(model, batch, use_embeddings=True).items():
         processor = model.dataset.input_processors[key]
         check_shape(f"contributions[{key!r}]", found.contributions[key], feature)
-        check_names(feature, processor, (dimensions or {}).get(key))
-        features[key] = feature_rows(feature, processor, found.contributions[key], _recorded(feature, processor))
+        check_names(feature, processor, texts.dimensions.get(key))
+        features[key] = feature_columns(feature, processor, found.contributions[key], _recorded(feature, processor))
     codes = {key: texts.numbers(key, rows) for key, rows in features.items()}
     columns = {
         "target": numbers(found.target),
@@ -146,11 +140,11 @@ def rows_of(
         "label": labels_of(model, batch, found.target),
         "convergence_delta": numbers(found.convergence_delta),
     }
-    return BatchRows(which, columns, features, codes)
+    return BatchColumns(which, columns, features, codes)
 
 
 def part_tables(
-    batches: Sequence[BatchRows],
+    batches: Sequence[BatchColumns],
     begin: int,
     identifiers: Mapping[str, Sequence[str | None]],
     keys: Sequence[str],
@@ -163,7 +157,7 @@ def part_tables(
         begin: number of the part's first sample.
         identifiers: by name, one text or `None` per sample of the part, attributed or not.
         keys: the model's features, in order.
-        texts: as for `rows_of`.
+        texts: as for `columns_of`.
     """
     every = np.concatenate([np.empty(0, np.int64), *(each.numbers for each in batches)])
     order = np.argsort(every, kind="stable")
@@ -187,7 +181,7 @@ def part_tables(
 
 
 def _attributions(
-    batches: Sequence[BatchRows],
+    batches: Sequence[BatchColumns],
     begin: int,
     samples: int,
     names: Mapping[str, pa.DictionaryArray],
@@ -233,13 +227,13 @@ def _attributions(
     )
 
 
-def _rows_per_sample(batch: BatchRows, key: str) -> np.ndarray:
+def _rows_per_sample(batch: BatchColumns, key: str) -> np.ndarray:
     """How many rows each sample of a batch has of a feature, int64 `[batch]`; they come sample by sample."""
     return np.diff(np.searchsorted(batch.features[key].sample, np.arange(len(batch.numbers) + 1, dtype=np.int32)))
 
 
 def _scatter(
-    columns: dict[str, np.ndarray], rows: FeatureRows, codes: np.ndarray, begins: np.ndarray, counts: np.ndarray
+    columns: dict[str, np.ndarray], rows: FeatureColumns, codes: np.ndarray, begins: np.ndarray, counts: np.ndarray
 ) -> None:
     """Puts the rows of one feature of a batch where they belong; `begins` is where each sample's go."""
     first = np.cumsum(counts) - counts  # rows come sample by sample

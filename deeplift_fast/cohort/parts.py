@@ -49,18 +49,18 @@ def write_files(store: Store, result: PartResult, attributor: Attributor, second
         OSError: if they cannot be written.
         CohortError: if the lock was lost.
     """
-    window = result.window
+    stretch = result.stretch
     keys, texts = attributor.keys, attributor.texts
-    samples, attributions = part_tables(result.rows, window.begin, window.identifiers, keys, texts)
+    samples, attributions = part_tables(result.batches, stretch.begin, stretch.identifiers, keys, texts)
     files = {}
     for folder, table in zip(FOLDERS, (attributions, samples), strict=True):
         content = memoryview(_parquet(table.replace_schema_metadata(attributor.about)))
-        name = file_name(folder, window.part)
+        name = file_name(folder, stretch.part)
         files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         store.write(name, content, held.require)
     return Part(
-        begin=window.begin,
-        end=window.end,
+        begin=stretch.begin,
+        end=stretch.end,
         samples=len(samples),
         failures=len(result.failures),
         rows=len(attributions),

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,22 +12,17 @@ import numpy as np
 from deeplift_fast.cohort import budget as memory
 from deeplift_fast.cohort import failures, lock
 from deeplift_fast.cohort.attributing import Attributor, PartResult, quiet
-from deeplift_fast.cohort.batching import Batch
-from deeplift_fast.cohort.by_index import by_index
-from deeplift_fast.cohort.client import check_client
-from deeplift_fast.cohort.cohort_baseline import fitted
+from deeplift_fast.cohort.cohort_baseline import by_index, fitted
 from deeplift_fast.cohort.differences import Differences
-from deeplift_fast.cohort.full import told_if_full
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
 from deeplift_fast.cohort.outputs import check_same_outputs, coarsest, outputs_of, run_once
 from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
 from deeplift_fast.cohort.progress import Progress, check_kind
 from deeplift_fast.cohort.reading import BatchSource, DatasetSource, Source, open_source
-from deeplift_fast.cohort.result import Cohort
-from deeplift_fast.cohort.settings import Settings, checked_settings
-from deeplift_fast.cohort.store import Store, open_store
+from deeplift_fast.cohort.samples import Batch, Stretch
+from deeplift_fast.cohort.settings import Settings, check_client, check_worker_timeout, checked_settings
+from deeplift_fast.cohort.store import Store, open_store, told_if_full
 from deeplift_fast.cohort.threads import Lanes, lanes_for, threads_for
-from deeplift_fast.cohort.windows import Window
 from deeplift_fast.errors import CohortError, NoWorkersError, is_reader_death
 from deeplift_fast.pyhealth.interpreter import DeepLift
 
@@ -36,6 +31,34 @@ if TYPE_CHECKING:
 
 MEASURED_WITH = 16
 """Samples with which memory is measured."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A cohort that was attributed to its end.
+
+    Attributes:
+        out: the output folder or URL.
+        samples: number of samples attributed, in this run and those that it went on from.
+        failures: number of samples that could not be; `failures.parquet` says why.
+        parts: number of parts.
+        seconds: time that this run took.
+        reading: seconds of it that attribution waited for samples. On a cluster this and the next two are sums over
+            the workers.
+        attribution: seconds of it in the interpreter; of parts that are attributed side by side their mean.
+        writing: seconds of it that attribution waited for tables to be written.
+        budget: padded steps per batch; 0 where no part was needed.
+    """
+
+    out: str
+    samples: int
+    failures: int
+    parts: int
+    seconds: float
+    reading: float
+    attribution: float
+    writing: float
+    budget: int
 
 
 def attribute_cohort(
@@ -102,7 +125,7 @@ def attribute_cohort(
     started = time.perf_counter()
     check_kind(progress)
     check_client(client)
-    _check_timeout(worker_timeout)
+    check_worker_timeout(worker_timeout)
     counts = {"budget": budget, "memory": memory, "read_ahead": read_ahead, "limit": limit}
     settings = checked_settings(
         interpreter, baseline, target_class_idx, dimensions, force, part_samples=part_samples, **counts
@@ -132,15 +155,8 @@ class _Run:
         self.source, self.store, self.settings, self.held = source, store, settings, held
         self.attributor = Attributor(interpreter, settings.baseline, settings.target, settings.dimensions)
         self.reading = self.attribution = self.writing = 0.0
-        identity = identity_of(
-            interpreter,
-            source.identity(),
-            settings.target,
-            settings.baseline.name,
-            settings.part_samples,
-            settings.dimensions,
-            lambda: run_once(interpreter.model, source.looked_at()),
-        )
+        once = lambda: run_once(interpreter.model, source.looked_at())  # noqa: E731
+        identity = identity_of(interpreter, source.identity(), settings, once)
         self._identity = json.loads(json.dumps(identity))  # as it will be read back
         self._recorder: Recorder
 
@@ -234,7 +250,7 @@ class _Run:
         wanted = [part for part in range(-(-(source.total or 0) // size)) if self.wanted(part)]
         if not wanted:
             return
-        budget = self.manifest.budget or self.budget(source.window(wanted[0], size))
+        budget = self.manifest.budget or self.budget(source.stretch(wanted[0], size))
         work = work_for(self.attributor, source.dataset, self.settings, self.store, self.held.token)
         try:
             for done in parts_on(client, work, iter(wanted), budget, worker_timeout):
@@ -266,7 +282,7 @@ class _Run:
             )
 
     def _here(self, shown: Progress) -> None:
-        windows = self.source.windows(self.wanted, self.settings.part_samples, self.settings.read_ahead)
+        stretches = self.source.stretches(self.wanted, self.settings.part_samples, self.settings.read_ahead)
         count = (
             1
             if isinstance(self.source, BatchSource)
@@ -277,45 +293,45 @@ class _Run:
             Writer(lambda result, seconds: self._write(result, seconds, shown)) as writer,
             Lanes(count) as lanes,
         ):
-            read = self._timed(windows, lanes)
-            wanted = ((window, self.budget(window, count)) for window in read if not self._have(window))
+            read = self._timed(stretches, lanes)
+            wanted = ((stretch, self.budget(stretch, count)) for stretch in read if not self._have(stretch))
             for result, seconds in lanes.each(self._part, wanted):
                 self.attribution += seconds / count
                 self.manifest.budget = min(self.manifest.budget or result.budget, result.budget)
                 writer.put(result, seconds)
         self.writing = writer.waited
 
-    def _part(self, given: tuple[Window, int]) -> tuple[PartResult, float]:
+    def _part(self, given: tuple[Stretch, int]) -> tuple[PartResult, float]:
         """A part, and the seconds that it took."""
         began = time.perf_counter()
         return self.attributor.part(*given), time.perf_counter() - began
 
-    def _have(self, window: Window) -> bool:
+    def _have(self, stretch: Stretch) -> bool:
         """Whether a part is there to its end, which for batches as they come only reading tells."""
-        done = self.manifest.parts.get(window.part)
-        return done is not None and done.end >= window.end
+        done = self.manifest.parts.get(stretch.part)
+        return done is not None and done.end >= stretch.end
 
-    def _timed(self, windows: Iterator[Window], lanes: Lanes) -> Iterator[Window]:
+    def _timed(self, stretches: Iterator[Stretch], lanes: Lanes) -> Iterator[Stretch]:
         while True:
             began = time.perf_counter()
-            window = next(windows, None)
+            stretch = next(stretches, None)
             self.reading += lanes.idle() * (time.perf_counter() - began)
-            if window is None:
+            if stretch is None:
                 return
-            yield window
+            yield stretch
 
-    def budget(self, window: Window, lanes: int = 1) -> int:
+    def budget(self, stretch: Stretch, lanes: int = 1) -> int:
         """Padded steps per batch: as given, as found before, or as memory allows, measured with a part's samples."""
         if self.manifest.budget is None:
-            self.manifest.budget = self._found_budget(window, lanes)
+            self.manifest.budget = self._found_budget(stretch, lanes)
         return self.manifest.budget
 
-    def _found_budget(self, window: Window, lanes: int) -> int:
+    def _found_budget(self, stretch: Stretch, lanes: int) -> int:
         device = self.attributor.model.device
         most = memory.MOST_STEPS.get(device.type, memory.MOST_STEPS["cpu"])
-        if all(group.as_it_came for group in window.groups):
+        if all(group.as_it_came for group in stretch.groups):
             return most  # batches stay as they come
-        batch = self.attributor.attributable(window, MEASURED_WITH)
+        batch = self.attributor.attributable(stretch, MEASURED_WITH)
         if batch is None:
             return memory.CAUTIOUS_STEPS
 
@@ -327,9 +343,9 @@ class _Run:
 
     def _write(self, result: PartResult, seconds: float, shown: Progress) -> None:
         part = write_files(self.store, result, self.attributor, seconds, self.held)
-        deltas = [rows.columns["convergence_delta"] for rows in result.rows]
+        deltas = [batch.columns["convergence_delta"] for batch in result.batches]
         self.record(
-            result.window.part, part, result.failures, np.concatenate([np.empty(0, np.float32), *deltas]), shown
+            result.stretch.part, part, result.failures, np.concatenate([np.empty(0, np.float32), *deltas]), shown
         )
 
     def record(self, number: int, part: Any, failed: list, deltas: np.ndarray, shown: Progress) -> None:
@@ -357,11 +373,6 @@ class _Run:
             writing=self.writing,
             budget=self.manifest.budget or 0,
         )
-
-
-def _check_timeout(seconds: Any) -> None:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise CohortError(f"worker_timeout is {seconds!r}; accepted: a number of seconds above 0")
 
 
 def _make(store: Store) -> None:

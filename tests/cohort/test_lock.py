@@ -215,7 +215,7 @@ def test_one_that_lost_the_lock_stops_writing(whole, store, monkeypatch):
     write = running.write_files
 
     def losing(*given):
-        written.append(given[1].window.part)
+        written.append(given[1].stretch.part)
         if len(written) == 2:
             taken_over(store)
         return write(*given)

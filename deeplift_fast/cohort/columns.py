@@ -13,7 +13,7 @@ from deeplift_fast.pyhealth.features import Feature, kind_of, measured
 
 
 @dataclass(frozen=True)
-class FeatureRows:
+class FeatureColumns:
     """The rows of one feature of a batch, sample by sample; one number per row.
 
     Attributes:
@@ -35,7 +35,7 @@ class FeatureRows:
     attribution: np.ndarray
 
 
-def feature_rows(feature: Feature, processor: Any, contributions: Tensor, recorded: Tensor) -> FeatureRows:
+def feature_columns(feature: Feature, processor: Any, contributions: Tensor, recorded: Tensor) -> FeatureColumns:
     """The rows of one feature of a batch.
 
     Args:
@@ -52,7 +52,7 @@ def feature_rows(feature: Feature, processor: Any, contributions: Tensor, record
     token = numbers(feature.value).reshape(grid)[real] if feature.is_token else None
     value = None if feature.is_token else numbers(recorded).reshape(grid)[real]
     attribution = numbers(contributions).reshape(grid)[real].astype(np.float32, copy=False)
-    return FeatureRows(sample, step, slot, token, _times(times, grid, sample, step), value, attribution)
+    return FeatureColumns(sample, step, slot, token, _times(times, grid, sample, step), value, attribution)
 
 
 def names_of(processor: Any, given: Sequence[str] | None) -> Sequence[str] | None:
