@@ -1,4 +1,4 @@
-"""A part's samples through the interpreter: batch by batch, without those that cannot be attributed."""
+"""Attributes the samples of a part batch by batch, and sorts out those that cannot be attributed."""
 
 import contextlib
 import warnings
@@ -24,22 +24,22 @@ from deeplift_fast.pyhealth.features import read_features
 from deeplift_fast.pyhealth.interpreter import DeepLift
 
 ALIGNMENT = 64
-"""Bytes, of PyTorch's own tensors on a CPU."""
+"""Alignment in bytes of tensors that PyTorch allocates on a CPU."""
 
 HOPELESS = 8
-"""Samples that may fail in the interpreter before any has been attributed."""
+"""Number of errors of the interpreter that ends a run without any attributed sample."""
 
 
 @dataclass
 class PartResult:
-    """What a part's samples gave.
+    """The result of attributing a part.
 
     Attributes:
-        stretch: the part; its samples are let go of.
+        stretch: the part without its samples.
         batches: the columns that each batch adds to the tables.
         failures: samples that could not be attributed.
-        budget: padded steps per batch at the end, which running out of memory lowers.
-        raised: how many of the failures are the interpreter's own errors.
+        budget: padded steps per batch at the end; lower than at the beginning if memory ran out.
+        raised: number of failures in which the interpreter raised an error.
     """
 
     stretch: Stretch
@@ -54,7 +54,7 @@ class Attributor:
 
     Args:
         interpreter: the interpreter.
-        baseline: what inputs are compared with.
+        baseline: the baseline of every sample.
         target: the class to explain; `None` for the predicted one.
         dimensions: by feature key, the names of a continuous feature's dimensions.
     """
@@ -71,17 +71,17 @@ class Attributor:
         self.keys = list(self.model.feature_keys)
         self.texts = Texts(self.model, dimensions)
         self.proven = False
-        """Whether any sample was attributed yet; until then errors may be the interpreter's own."""
+        """Whether any sample was attributed; before, errors may be the interpreter's fault."""
         self.baseline = baseline
         self._target = target
 
     @property
     def about(self) -> dict[str, str]:
-        """The metadata of a part's tables."""
+        """The metadata of the tables."""
         return {BASELINE: self.baseline.name, RULES: self.interpreter.rules}
 
     def attributable(self, stretch: Stretch, count: int) -> Batch | None:
-        """Up to `count` samples of a stretch that can be attributed, the longest first; `None` where there is none."""
+        """Up to `count` samples of a stretch that can be attributed, the longest first; `None` if none can."""
         groups = [group for group in stretch.groups if not group.as_it_came]
         if not groups:
             return None
@@ -92,7 +92,7 @@ class Attributor:
         return Batch(group, longest[np.isin(group.numbers[longest], tried)]) if len(tried) else None
 
     def explain(self, batch: Batch) -> int:
-        """Attributes a batch for its cost alone; returns its padded steps."""
+        """Attributes a batch, drops the result, and returns its padded steps: for measuring the cost."""
         self._explain(batch)
         return self.padded(batch)
 
@@ -108,7 +108,7 @@ class Attributor:
             budget: padded steps per batch.
 
         Raises:
-            CohortError: if the interpreter raises for every one of the first samples, so that it is not their fault.
+            CohortError: if the interpreter raises for each of the first :data:`HOPELESS` samples.
         """
         result = PartResult(replace(stretch, groups=()), budget=budget)
         for group in stretch.groups:
@@ -125,7 +125,7 @@ class Attributor:
         return np.concatenate([np.empty(0, np.int64), *(each.numbers for each in result.batches)])
 
     def _attribute(self, batches: list[Batch], result: PartResult) -> None:
-        waiting = batches[::-1]  # a stack, so that what a batch is cut into comes next
+        waiting = batches[::-1]  # a stack: the pieces of a batch come next
         while waiting:
             batch = waiting.pop()
             try:
@@ -141,23 +141,18 @@ class Attributor:
                     self._give_up(batch, error, result)
 
     def _batch(self, batch: Batch, result: PartResult) -> BatchColumns:
-        """Attributes one batch; samples with a result that is not finite go to the failures."""
+        """Attributes one batch; samples whose attribution is not finite become failures."""
         given, found, probability = self._explain(batch)
         self.proven = True
         finite = _finite(found)
         if finite.all():
-            return self._rows(batch, given, found, probability)
+            return columns_of(self.texts, given, found, batch.numbers, probability)
         reasons = _reasons(found)
         result.failures += [Failure(int(batch.numbers[row]), reasons[row]) for row in np.flatnonzero(~finite)]
         keep = torch.from_numpy(np.flatnonzero(finite)).to(found.output.device)
-        fewer = Batch(batch.group, batch.which[finite])
         given = {key: taken(value, np.flatnonzero(finite)) for key, value in given.items()}
-        return self._rows(fewer, given, _kept(found, keep), None if probability is None else probability[keep])
-
-    def _rows(
-        self, batch: Batch, given: Mapping[str, Any], found: Attribution, probability: Tensor | None
-    ) -> BatchColumns:
-        return columns_of(self.texts, given, found, batch.numbers, probability)
+        probability = None if probability is None else probability[keep]
+        return columns_of(self.texts, given, _kept(found, keep), batch.numbers[finite], probability)
 
     def _explain(self, batch: Batch) -> tuple[dict[str, Any], Attribution, Tensor | None]:
         given = to_device(batch.given(), self.model.device)
@@ -167,7 +162,7 @@ class Attributor:
     def _probability(self, given: Mapping[str, Any], found: Attribution) -> Tensor | None:
         """Predicted probability of the target, `[batch]`; `None` for regression.
 
-        The logits of a multiclass model take one more forward pass: the target's alone does not tell.
+        A multiclass model takes one more forward pass: its probability depends on all logits, not on the target's.
         """
         if self.model.mode != "multiclass":
             return found.output.sigmoid() if self.model.mode in ("binary", "multilabel") else None
@@ -177,7 +172,7 @@ class Attributor:
         return logits.softmax(-1).gather(1, found.target[:, None])[:, 0]
 
     def _smaller(self, batch: Batch, waiting: list[Batch], result: PartResult) -> list[Batch]:
-        """What is left to do after memory ran out, cut by half the budget."""
+        """The batches left to do after memory ran out, cut by half the budget."""
         _free_memory(self.model.device)
         if len(batch.which) == 1:
             result.failures.append(Failure(int(batch.numbers[0]), "memory ran out for this sample alone"))
@@ -196,17 +191,15 @@ class Attributor:
             raise CohortError(
                 f"none of the first {HOPELESS} samples could be attributed: {reason}; interpreter.explain on one batch "
                 "shows the error in full"
-            ) from None  # whose message may hold a patient's values
+            ) from None  # its message may hold a patient's values
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without warnings that the run itself sums up.
+    """Suppresses warnings that the run itself sums up.
 
-    The tables hold every convergence delta, and the progress their median; how far what the model says is from what is
-    explained is told once, at the end, whichever processes saw it.
-
-    For the whole process, so that the thread that starts the others enters it.
+    The tables hold every convergence delta, and the run warns of differing predictions once, at its end. The filter
+    holds for the whole process, so the thread that starts the others enters it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -217,8 +210,8 @@ def quiet() -> Iterator[None]:
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """A batch with its tensors, and tuples of tensors, on a device.
 
-    Tensors that share memory with NumPy or a file are copied unless they lie where PyTorch lays its own: products round
-    by how their operands are aligned, and a run that goes on is to have the same bits.
+    Tensors on a CPU are copied unless they are aligned as PyTorch aligns its own. The last bits of products depend on
+    alignment, and a resumed run must reproduce them.
     """
 
     def move(item: Any) -> Any:
@@ -232,7 +225,7 @@ def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
 
 
 def _as_one(found: Attribution) -> Attribution:
-    """With the means over several baselines, `[batch]`: what the mean contributions add up to, and miss."""
+    """The attribution with baseline outputs and deltas averaged over several baselines, `[batch]`."""
     if found.baseline_output.dim() == 1:
         return found
     outputs, deltas = found.baseline_output.mean(0), found.convergence_delta.mean(0)
@@ -240,16 +233,15 @@ def _as_one(found: Attribution) -> Attribution:
 
 
 def _finite(found: Attribution) -> np.ndarray:
-    """Which samples have finite outputs and contributions, bool `[batch]`."""
+    """Whether the outputs and contributions of each sample are finite, bool `[batch]`."""
     finite = found.output.isfinite() & found.baseline_output.isfinite() & found.convergence_delta.isfinite()
     for contributions in found.contributions.values():
         finite = finite & contributions.reshape(len(finite), -1).isfinite().all(1)
-    result: np.ndarray = finite.cpu().numpy()
-    return result
+    return finite.cpu().numpy()
 
 
 def _reasons(found: Attribution) -> list[str]:
-    """By sample, what is to say where its attribution is not finite."""
+    """The reason for each sample to fail, if its attribution is not finite."""
     ends = zip(found.output.isfinite().tolist(), found.baseline_output.isfinite().tolist(), strict=True)
     return [
         "the attribution is not finite"

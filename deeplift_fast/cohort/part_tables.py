@@ -1,7 +1,7 @@
-"""The tables of a part, from batches in any order.
+"""The two tables of a part, made from the columns of its batches.
 
-Rows come sample by sample in the dataset's order, and within a sample feature by feature in the model's, step by step
-and slot by slot. They do not depend on how the part was cut into batches.
+Rows are ordered by sample in the dataset's order, by feature in the model's order, by step and by slot. They do not
+depend on how the part was cut into batches.
 """
 
 import threading
@@ -31,7 +31,7 @@ _NO_TEXT = -1
 
 
 class Texts:
-    """What the code of a row says, for all features of a model; made once for a run.
+    """The texts of the column `code` for all features of a model; made once for a run.
 
     Args:
         model: the PyHealth model.
@@ -56,7 +56,7 @@ class Texts:
                 self._add(key, list(names))
 
     def numbers(self, key: str, rows: FeatureColumns) -> np.ndarray:
-        """The text of each row as a number for :meth:`dictionary`, int32; -1 where there is none."""
+        """The text of each row as a number for :meth:`dictionary`, int32; -1 for no text."""
         which = rows.slot if rows.token is None else rows.token
         known = self._by_index.get(key)
         if known is None and rows.token is None:
@@ -65,12 +65,12 @@ class Texts:
         with self._adding:  # parts may be attributed side by side
             known = self._by_index.get(key)
             have = 0 if known is None else len(known)
-            if highest >= have:  # tokens that the vocabulary lacks are written as numbers
+            if highest >= have:  # tokens outside the vocabulary are written as numbers
                 self._add(key, [str(index) for index in range(have, highest + 1)])
             return self._by_index[key][which]
 
     def dictionary(self, which: np.ndarray) -> pa.DictionaryArray:
-        """Dictionary-encoded strings of numbers that :meth:`numbers` gave; only those used are in the dictionary."""
+        """Dictionary-encoded strings for numbers of :meth:`numbers`; the dictionary holds only the used ones."""
         if len(self._array) < len(self._texts):
             self._array = pa.array(self._texts, pa.string())
         counts = np.bincount(which + 1, minlength=len(self._array) + 1)  # -1 comes first
@@ -94,13 +94,13 @@ class Texts:
 
 @dataclass(frozen=True)
 class BatchColumns:
-    """What a batch adds to its part's tables.
+    """The columns that a batch adds to the tables of its part.
 
     Attributes:
         numbers: numbers of the samples, int64 `[batch]`.
-        columns: the float32 columns of `samples` and `target`, `[batch]` each; `None` where there is none.
-        features: rows by feature key; their `sample` is a place in `numbers`.
-        codes: by feature key, what :meth:`Texts.numbers` says.
+        columns: `target` and the float32 columns of `samples`, `[batch]` each; `None` for a missing one.
+        features: by feature key, the columns of `attributions`; their `sample` is a place in `numbers`.
+        codes: by feature key, the result of :meth:`Texts.numbers`.
     """
 
     numbers: np.ndarray
@@ -153,7 +153,7 @@ def part_tables(
     """The tables `samples` and `attributions` of a part.
 
     Args:
-        batches: what its batches add, in any order; a sample is in one of them at most.
+        batches: the columns of its batches, in any order; each sample is in at most one.
         begin: number of the part's first sample.
         identifiers: by name, one text or `None` per sample of the part, attributed or not.
         keys: the model's features, in order.
@@ -167,9 +167,8 @@ def part_tables(
     for name in ("target", "output", "baseline_output", "probability", "label", "convergence_delta"):
         found = [each.columns[name] for each in batches]
         if name == "target":
-            columns[name] = np.concatenate([np.empty(0, np.int64), *(each for each in found if each is not None)])[
-                order
-            ]
+            targets = [each for each in found if each is not None]
+            columns[name] = np.concatenate([np.empty(0, np.int64), *targets])[order]
         else:
             each_known = [
                 np.full(len(batch.numbers), np.nan, np.float32) if column is None else column
@@ -228,15 +227,15 @@ def _attributions(
 
 
 def _rows_per_sample(batch: BatchColumns, key: str) -> np.ndarray:
-    """How many rows each sample of a batch has of a feature, int64 `[batch]`; they come sample by sample."""
+    """Number of rows of each sample of a batch for a feature, int64 `[batch]`."""
     return np.diff(np.searchsorted(batch.features[key].sample, np.arange(len(batch.numbers) + 1, dtype=np.int32)))
 
 
 def _scatter(
     columns: dict[str, np.ndarray], rows: FeatureColumns, codes: np.ndarray, begins: np.ndarray, counts: np.ndarray
 ) -> None:
-    """Puts the rows of one feature of a batch where they belong; `begins` is where each sample's go."""
-    first = np.cumsum(counts) - counts  # rows come sample by sample
+    """Writes the rows of one feature of a batch into the part's columns, each sample's from its place in `begins`."""
+    first = np.cumsum(counts) - counts  # rows are ordered by sample
     target = np.arange(len(rows.sample)) + np.repeat(begins - first, counts)
     found = {**vars(rows), "code": codes}
     for name, column in columns.items():
@@ -245,12 +244,12 @@ def _scatter(
 
 
 def _chosen(column: pa.DictionaryArray, which: np.ndarray) -> pa.DictionaryArray:
-    """Rows of a dictionary-encoded column, with the dictionary as it is."""
+    """Rows of a dictionary-encoded column, with its whole dictionary."""
     return pa.DictionaryArray.from_arrays(column.indices.take(pa.array(which)), column.dictionary)
 
 
 def _repeated(column: pa.DictionaryArray, counts: np.ndarray) -> pa.DictionaryArray:
-    """The rows of a dictionary-encoded column, each so many times."""
+    """The rows of a dictionary-encoded column, each repeated `counts` times."""
     if column.null_count == len(column):
         return pa.nulls(int(counts.sum()), column.type)
     if column.null_count:
@@ -259,7 +258,7 @@ def _repeated(column: pa.DictionaryArray, counts: np.ndarray) -> pa.DictionaryAr
 
 
 def _recorded(feature: Feature, processor: Any) -> Tensor:
-    """The values to record, NaN where nothing was measured: in the units of the source where the processor can tell."""
+    """The values to record, in the source's units if the processor knows them; NaN where nothing was measured."""
     if feature.is_token:
         return feature.value
     in_units = getattr(processor, "in_units", None)

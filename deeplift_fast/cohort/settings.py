@@ -1,4 +1,4 @@
-"""What a run is asked for, checked."""
+"""The arguments of a run, checked."""
 
 import operator
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from deeplift_fast.pyhealth.interpreter import DeepLift
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments of `attribute_cohort` that say what is done and how.
+    """The checked arguments of `attribute_cohort`.
 
     Attributes:
-        baseline: what samples are compared with.
-        target: the logit explained; `None` for the predicted class.
-        budget: padded steps per batch; `None` to find it.
-        memory: bytes that attribution may use; `None` for a share of what is free.
+        baseline: the baseline of every sample.
+        target: index of the explained logit; `None` for the predicted class.
+        budget: padded steps per batch; `None` to measure it.
+        memory: bytes that attribution may use; `None` for a share of the free memory.
         part_samples: samples per part.
-        read_ahead: reading processes; `None` to choose.
-        limit: how many of the first samples; `None` for all.
+        read_ahead: number of reading processes; `None` for the default.
+        limit: number of first samples to attribute; `None` for all.
         force: whether to start over.
         dimensions: by feature key, the names of a continuous feature's dimensions.
     """
@@ -39,13 +39,7 @@ class Settings:
 
 
 def checked_settings(
-    interpreter: Any,
-    baseline: Any,
-    target: Any,
-    dimensions: Any,
-    force: bool,
-    part_samples: Any,
-    **counts: Any,
+    interpreter: Any, baseline: Any, target: Any, dimensions: Any, force: bool, part_samples: Any, **counts: Any
 ) -> Settings:
     """The settings of a run.
 
@@ -59,8 +53,8 @@ def checked_settings(
         **counts: `budget`, `memory`, `read_ahead` and `limit`.
 
     Raises:
-        CohortError: for an argument that does not fit; the message names it.
-        ValueError, TypeError: for a target that the model does not have.
+        CohortError: if an argument is invalid; the message names it.
+        ValueError, TypeError: if the model does not have the target.
     """
     if not isinstance(interpreter, DeepLift):
         raise CohortError(f"interpreter is a {type(interpreter).__name__}; accepted: a deeplift_fast.DeepLift")
@@ -101,11 +95,7 @@ def _checked_dimensions(
 
 
 def check_client(client: Any) -> None:
-    """Raise unless this is `None`, or a Dask client that can be used.
-
-    Raises:
-        CohortError: if it is something else, asynchronous or closed; if Dask is not installed.
-    """
+    """Raise CohortError unless this is `None`, or an open synchronous Dask client and Dask is installed."""
     if client is None:
         return
     try:
@@ -118,9 +108,9 @@ def check_client(client: Any) -> None:
             "Client(cluster) or Client('tcp://scheduler:8786')"
         )
     if client.asynchronous:
-        raise CohortError("client is asynchronous; accepted: one that waits, as Client(…) makes it by default")
+        raise CohortError("client is asynchronous; accepted: a synchronous one, as Client(…) makes it by default")
     if client.status in ("closing", "closed"):
-        raise CohortError("client is closed; make one anew, and close it when the run has ended")
+        raise CohortError("client is closed; make a new one, and close it after the run")
 
 
 def check_worker_timeout(seconds: Any) -> None:

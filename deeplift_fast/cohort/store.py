@@ -1,4 +1,4 @@
-"""Where a cohort's files go: a local folder, or any place that fsspec reaches."""
+"""The output folder of a cohort: a local folder, or one that fsspec reaches."""
 
 import contextlib
 import os
@@ -15,14 +15,14 @@ __all__ = ["FULL", "TEMPORARY", "LocalStore", "RemoteStore", "Store", "open_stor
 
 
 def open_store(out: str | Path, shared: bool = False) -> Store:
-    """The store of a folder or URL; nothing is made yet.
+    """The store of a folder or URL; nothing is created yet.
 
     Args:
         out: a local path, in which `~` is the home folder, or a URL that fsspec knows.
         shared: as for :class:`LocalStore`.
 
     Raises:
-        CohortError: for a URL that cannot be opened, or what is no path.
+        CohortError: if `out` is no path, or a URL that cannot be opened.
     """
     path = str(out).removeprefix("file://").removeprefix("local://")
     if not isinstance(out, str | os.PathLike) or not path or "\0" in path:
@@ -38,22 +38,22 @@ def open_store(out: str | Path, shared: bool = False) -> Store:
 def whole_version[Parsed](
     store: Store, name: str, most: int, parse: Callable[[bytes], Parsed], repair: bool = False
 ) -> Parsed | None:
-    """What a file holds, or its other version where its own writing was cut short.
+    """The parsed content of a file, or of its second version if the file was cut short.
 
     Args:
         store: the folder.
         name: a file that `Store.replace` wrote.
-        most: bytes that it may have.
-        parse: makes something of its content, or raises ValueError.
-        repair: whether to write the file anew where it is the other version that is whole, so that one version is
-            always whole, also when that one is written over next.
+        most: largest accepted number of bytes.
+        parse: parses the content, or raises ValueError.
+        repair: whether to write the file anew from its second version. Otherwise no version might be whole while the
+            second is overwritten next.
 
     Returns:
-        What `parse` gave; `None` where the file is not there, or its first writing was cut short.
+        The result of `parse`; `None` if the file is missing, or its first writing was cut short.
 
     Raises:
-        ValueError: as `parse` does, for the file itself.
-        CohortError: if it cannot be read.
+        ValueError: the error of `parse` for the file itself.
+        CohortError: if the file cannot be read.
     """
     wrong = None
     for place, content in enumerate(store.versions(name, most)):
@@ -74,14 +74,14 @@ def whole_version[Parsed](
 
 @contextlib.contextmanager
 def told_if_full(shown: str, kept: Callable[[], str]) -> Iterator[None]:
-    """Turns such an error into one that names `out`.
+    """Turns the error of a full disk, quota or file limit into one that names `out`.
 
     Args:
-        shown: the output folder, as messages name it.
-        kept: says what is kept.
+        shown: the output folder's name in messages.
+        kept: tells what is kept.
 
     Raises:
-        CohortError: where nothing more can be written.
+        CohortError: if nothing more can be written.
     """
     try:
         yield
@@ -90,5 +90,5 @@ def told_if_full(shown: str, kept: Callable[[], str]) -> Iterator[None]:
             raise
         raise CohortError(
             f"out is {shown}, where nothing more can be written ({error.strerror}); {kept()}: free space there, or "
-            "raise the limit, and run the same again to go on"
+            "raise the limit, and run the same again to continue"
         ) from error
