@@ -48,6 +48,11 @@ class PartResult:
     budget: int = 0
     raised: int = 0
 
+    @property
+    def deltas(self) -> np.ndarray:
+        """Convergence deltas of the attributed samples, float32."""
+        return np.concatenate([np.empty(0, np.float32), *(each.columns["convergence_delta"] for each in self.batches)])
+
 
 class Attributor:
     """Attributes parts with one interpreter.
@@ -82,13 +87,16 @@ class Attributor:
 
     def attributable(self, stretch: Stretch, count: int) -> Batch | None:
         """Up to `count` samples of a stretch that can be attributed, the longest first; `None` if none can."""
-        groups = [group for group in stretch.groups if not group.as_it_came]
+        groups = [group for group in stretch.groups if not group.is_loaded]
         if not groups:
             return None
         group = max(groups, key=lambda each: len(each.numbers))
         fit, _ = failures.check(group, self.model)
         longest = fit[np.argsort(-group.lengths(self.keys)[fit], kind="stable")][:count]
-        tried = self._attempt(Batch(group, longest))
+        batch = Batch(group, longest)
+        result = PartResult(replace(stretch, groups=()), budget=self.padded(batch))
+        self._attribute([batch] if len(longest) else [], result)
+        tried = np.concatenate([np.empty(0, np.int64), *(each.numbers for each in result.batches)])
         return Batch(group, longest[np.isin(group.numbers[longest], tried)]) if len(tried) else None
 
     def explain(self, batch: Batch) -> int:
@@ -116,13 +124,6 @@ class Attributor:
             result.failures += found
             self._attribute(cut(group, fit, self.keys, result.budget), result)
         return result
-
-    def _attempt(self, batch: Batch) -> np.ndarray:
-        """Numbers of the samples of a batch that can be attributed."""
-        result = PartResult(Stretch(0, 0, 0, (), {}), budget=self.padded(batch))
-        if len(batch.which):
-            self._attribute([batch], result)
-        return np.concatenate([np.empty(0, np.int64), *(each.numbers for each in result.batches)])
 
     def _attribute(self, batches: list[Batch], result: PartResult) -> None:
         waiting = batches[::-1]  # a stack: the pieces of a batch come next
@@ -173,12 +174,13 @@ class Attributor:
 
     def _smaller(self, batch: Batch, waiting: list[Batch], result: PartResult) -> list[Batch]:
         """The batches left to do after memory ran out, cut by half the budget."""
-        _free_memory(self.model.device)
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
         if len(batch.which) == 1:
             result.failures.append(Failure(int(batch.numbers[0]), "memory ran out for this sample alone"))
             return waiting
         result.budget = max(1, min(result.budget, self.padded(batch)) // 2)
-        if batch.group.as_it_came:
+        if batch.group.is_loaded:
             return waiting + list(batch.halves()[::-1])
         rest = np.sort(np.concatenate([each.which for each in (batch, *waiting)]))
         return cut(batch.group, rest, self.keys, result.budget)[::-1]
@@ -260,8 +262,3 @@ def _kept(found: Attribution, keep: Tensor) -> Attribution:
         baseline_output=found.baseline_output[keep],
         target=found.target[keep] if isinstance(found.target, Tensor) else found.target,
     )
-
-
-def _free_memory(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -54,6 +54,11 @@ def available(device: torch.device) -> int:
     return max(0, int(free * SHARE))
 
 
+def most_steps(device: torch.device) -> int:
+    """The largest useful number of padded steps per batch on a device."""
+    return MOST_STEPS.get(device.type, MOST_STEPS["cpu"])
+
+
 def find_budget(attribute: Callable[[int], int], memory: int, device: torch.device, samples: int) -> int:
     """The number of padded steps per batch that fit into memory.
 
@@ -73,8 +78,7 @@ def find_budget(attribute: Callable[[int], int], memory: int, device: torch.devi
     steps, peaks = zip(*measured, strict=True)
     per_step = max(peaks[-1] / max(1, steps[-1]) / 2, (peaks[-1] - peaks[0]) / max(1, steps[-1] - steps[0]), 1.0)
     fixed = max(0.0, peaks[-1] - per_step * steps[-1])
-    most = MOST_STEPS.get(device.type, MOST_STEPS["cpu"])
-    allowed = min(most, max(LEAST_STEPS, int((memory * SAFETY - fixed) / per_step)))
+    allowed = min(most_steps(device), max(LEAST_STEPS, int((memory * SAFETY - fixed) / per_step)))
     return 1 << (allowed.bit_length() - 1)
 
 

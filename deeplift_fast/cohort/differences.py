@@ -35,7 +35,7 @@ class Differences:
 
     def __init__(self, manifest: "Manifest", before: PredictionDifference | None) -> None:
         self._manifest = manifest
-        self._is_told = before is not None and before.is_to_tell
+        self._has_warned = before is not None and before.is_to_tell
         self._seen: PredictionDifference | None = None
         self.add(before)
 
@@ -43,14 +43,14 @@ class Differences:
         """Takes a process's difference after a part; the manifest keeps the largest."""
         if found is None:
             return
-        found = _without_words(found)
+        found = replace(found, failure=found.failure.partition(":")[0])  # the rest may quote a patient's values
         self._seen = _larger(self._seen, found)
         known = _of(self._manifest.prediction_difference)
         self._manifest.prediction_difference = _written(_larger(known, found))
 
     def warn(self) -> None:
         """Issues a :class:`deeplift_fast.PredictionWarning` of the run's largest difference, if there is one."""
-        if self._seen is not None and not self._is_told:
+        if self._seen is not None and not self._has_warned:
             self._seen.warn()
 
 
@@ -68,11 +68,6 @@ def check(found: Any) -> None:
 
 def _larger(one: PredictionDifference | None, other: PredictionDifference) -> PredictionDifference:
     return other if one is None else one.or_larger(other)
-
-
-def _without_words(found: PredictionDifference) -> PredictionDifference:
-    """The difference without the message of the model's error, which may quote a patient's values."""
-    return replace(found, failure=found.failure.partition(":")[0])
 
 
 def _written(found: PredictionDifference) -> dict[str, Any]:

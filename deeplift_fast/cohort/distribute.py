@@ -127,12 +127,11 @@ class Bench(WorkerPlugin):
                 result = attributor.part(stretch, budget)
             times.append(time.perf_counter())
         part = write_files(store, result, attributor, times[2] - began, held)
-        deltas = [batch.columns["convergence_delta"] for batch in result.batches]
         return Done(
             number=number,
             part=part,
             failures=result.failures,
-            deltas=np.concatenate([np.empty(0, np.float32), *deltas]),
+            deltas=result.deltas,
             difference=attributor.interpreter.prediction_difference,
             reading=times[1] - times[0],
             attribution=times[2] - began,

@@ -26,6 +26,12 @@ def digest(thing: Any) -> str:
     return hasher.hexdigest()
 
 
+def class_name(thing: Any) -> str:
+    """The full name of a class, or of an object's class."""
+    kind = thing if isinstance(thing, type) else type(thing)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 def of_weights(model: nn.Module) -> str:
     """The digest of a model's parameters and buffers by name."""
     return digest({name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)})
@@ -59,7 +65,7 @@ def _feed(hasher: Any, thing: Any) -> None:
     elif isinstance(thing, bool | int | float | None):
         hasher.update(f"{type(thing).__name__} {thing!r} ".encode())
     else:
-        hasher.update(f"object {type(thing).__module__}.{type(thing).__qualname__} ".encode())
+        hasher.update(f"object {class_name(type(thing))} ".encode())
 
 
 def _keyed(mapping: Mapping) -> list[tuple[str, tuple[str, str]]]:

@@ -42,14 +42,14 @@ class LocalStore(Store):
             if not folder.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
         for name in folders:
-            with self._told(name, "written"), self._at(f"{name}/"):
+            with self._naming_errors(name, "written"), self._at(f"{name}/"):
                 pass
 
     @override
     def write(
         self, name: str, data: memoryview | bytes, require: Callable[[], None] | None = None, lasting: bool = True
     ) -> None:
-        with self._told(name, "written"), self._at(name) as (folder, base):
+        with self._naming_errors(name, "written"), self._at(name) as (folder, base):
             temporary = f"{TEMPORARY}{secrets.token_hex(8)}-{base}"
             handle = created(temporary, folder, self.shared)
             try:
@@ -70,18 +70,22 @@ class LocalStore(Store):
     @override
     def settle(self, *folders: str) -> None:
         for folder in folders:
-            with self._told(folder, "written"), self._at(f"{folder}/") as (handle, _), contextlib.suppress(OSError):
+            with (
+                self._naming_errors(folder, "written"),
+                self._at(f"{folder}/") as (handle, _),
+                contextlib.suppress(OSError),
+            ):
                 os.fsync(handle)  # some network file systems cannot
 
     @override
     def open(self, name: str) -> BinaryIO:
-        with self._told(name, "read", (FileNotFoundError,)), self._at(name) as (folder, base):
+        with self._naming_errors(name, "read", (FileNotFoundError,)), self._at(name) as (folder, base):
             return open(opened(base, folder), "rb")
 
     @override
     def read(self, name: str, most: int | None = None) -> bytes | None:
         try:
-            with self.open(name) as file, self._told(name, "read"):
+            with self.open(name) as file, self._naming_errors(name, "read"):
                 require_at_most(most, os.fstat(file.fileno()).st_size, name, self.shown)
                 return file.read()
         except FileNotFoundError:
@@ -90,7 +94,7 @@ class LocalStore(Store):
     @override
     def digest(self, name: str) -> str | None:
         try:
-            with self.open(name) as file, self._told(name, "read"):
+            with self.open(name) as file, self._naming_errors(name, "read"):
                 return sha256_of(file)
         except FileNotFoundError:
             return None
@@ -106,7 +110,7 @@ class LocalStore(Store):
     @override
     def names(self, folder: str) -> list[str]:
         """Links count as files and are not followed."""
-        with self._told(folder, "read"):
+        with self._naming_errors(folder, "read"):
             try:
                 with self._at(f"{folder}/") as (handle, _), os.scandir(handle) as found:
                     return sorted(each.name for each in found if not each.is_dir(follow_symlinks=False))
@@ -115,7 +119,11 @@ class LocalStore(Store):
 
     @override
     def remove(self, name: str) -> None:
-        with self._told(name, "removed"), contextlib.suppress(FileNotFoundError), self._at(name) as (folder, base):
+        with (
+            self._naming_errors(name, "removed"),
+            contextlib.suppress(FileNotFoundError),
+            self._at(name) as (folder, base),
+        ):
             os.unlink(base, dir_fd=folder)
 
     @override
@@ -170,7 +178,7 @@ class LocalStore(Store):
             os.close(handle)
 
     @contextlib.contextmanager
-    def _told(self, name: str, done: str, passed: tuple[type[OSError], ...] = ()) -> Iterator[None]:
+    def _naming_errors(self, name: str, done: str, passed: tuple[type[OSError], ...] = ()) -> Iterator[None]:
         """Turns an OSError into a CohortError that names the file; the run itself reports a full disk."""
         try:
             yield

@@ -102,8 +102,7 @@ def held(store: Store) -> Iterator[Lock]:
             cannot be written.
     """
     owner = this_run()
-    handle = _system_lock(store) if isinstance(store, LocalStore) else None
-    if isinstance(store, LocalStore) and handle is not None:
+    if isinstance(store, LocalStore) and (handle := _system_lock(store)) is not None:
         with _SystemLock(store, owner, handle) as system:
             yield system
     else:
@@ -120,12 +119,12 @@ def _system_lock(store: LocalStore) -> int | None:
     handle = _descriptor(store)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        found = _told(handle)
+        found = _owner_at(handle)
         if found is not None and found.refreshed is not None:  # a lock file of a machine without locks for this folder
             _require_free(store, found)
         return handle
     except OSError as error:
-        found = _told(handle)
+        found = _owner_at(handle)
         os.close(handle)
         if isinstance(error, BlockingIOError):
             raise _refusal(store, found) from None
@@ -153,12 +152,12 @@ def _descriptor(store: LocalStore) -> int:
 
 def _not_writable(store: Store, error: OSError) -> CohortError:
     return CohortError(
-        f"out is {store.shown}, where {NAME} cannot be written ({error.strerror}); choose one that you may write"
+        f"out is {store.shown}, where {NAME} cannot be written ({error.strerror}); choose one that you may write to"
     )
 
 
 def _require_free(store: Store, found: Owner | None) -> None:
-    """Raise CohortError unless a lock file's run is gone."""
+    """Raise CohortError unless a lock file's run has ended."""
     try:
         free = found is None or is_left_behind(found, STALE)
     except ValueError as error:
@@ -167,7 +166,7 @@ def _require_free(store: Store, found: Owner | None) -> None:
         raise _refusal(store, found)
 
 
-def _told(handle: int) -> Owner | None:
+def _owner_at(handle: int) -> Owner | None:
     """The run named in a system lock's file, for messages; the lock itself decides who holds it."""
     with contextlib.suppress(ValueError):
         return owner_of(os.pread(handle, _MOST_BYTES, 0))
@@ -190,7 +189,7 @@ class _SystemLock:
 
     def __enter__(self) -> "_SystemLock":
         try:
-            self._say(self._owner.content(refreshed=False))
+            self._write(self._owner.content(refreshed=False))
             self.require()  # the file may have been removed before it was locked
         except BaseException:
             self.__exit__()
@@ -200,7 +199,7 @@ class _SystemLock:
     def __exit__(self, *_: object) -> None:
         _HELD.discard(self._handle)
         with contextlib.suppress(CohortError, OSError):
-            self._say(b"")
+            self._write(b"")
         os.close(self._handle)
 
     def require(self) -> None:
@@ -213,12 +212,12 @@ class _SystemLock:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.dup2(other, self._handle, inheritable=False)
         except OSError:
-            raise _lost(self._store, _told(other)) from None
+            raise _lost(self._store, _owner_at(other)) from None
         finally:
             os.close(other)
-        self._say(self._owner.content(refreshed=False))
+        self._write(self._owner.content(refreshed=False))
 
-    def _say(self, content: bytes) -> None:
+    def _write(self, content: bytes) -> None:
         """Writes the file, which other runs and this run's workers on other machines read.
 
         Raises:

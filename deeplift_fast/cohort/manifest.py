@@ -33,7 +33,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from deeplift_fast.cohort import differences
-from deeplift_fast.cohort.hashing import SHORT, digest, of_weights
+from deeplift_fast.cohort.hashing import SHORT, class_name, digest, of_weights
 from deeplift_fast.cohort.manifest_content import (
     FOLDERS,
     MOST_BYTES,
@@ -233,7 +233,7 @@ def identity_of(
         "target": settings.target,
         "baseline": settings.baseline.name,
         "model": {
-            "class": f"{type(model).__module__}.{type(model).__qualname__}",
+            "class": class_name(model),
             "weights": of_weights(model),
             "modules": of_modules(model, run),
         },
@@ -262,11 +262,11 @@ def check_same(found: Manifest, identity: dict[str, Any], shown: str, read_once:
             f"  {printable(key)}: {_shown(before.get(key))} there, {_shown(now.get(key))} now" for key in differing
         ]
         raise CohortError(
-            f"out is {shown}, which holds the attributions of another run; what differs:\n"
+            f"out is {shown}, which holds the attributions of another run; these differ:\n"
             + "\n".join(lines)
             + ("\ndataset is an iterator, which begins where it was left: make it anew" if read_once else "")
             + _goes_on(before, now, differing)
-            + "\nchoose another folder, run what was run there, or start over with force"
+            + "\nchoose another folder, repeat the run that wrote it, or start over with force"
         )
 
 

@@ -31,11 +31,6 @@ def file_name(folder: str, part: int) -> str:
     return f"{folder}/part-{part:06d}.parquet"
 
 
-def file_names(part: int) -> tuple[str, ...]:
-    """Names of a part's two files."""
-    return tuple(file_name(folder, part) for folder in FOLDERS)
-
-
 def parsed(content: bytes) -> dict[str, Any]:
     """The JSON object in a manifest; raises ValueError if there is none."""
     repeated = False
@@ -79,7 +74,7 @@ def check_files(number: int, files: Any) -> None:
     if not isinstance(files, dict) or not all(isinstance(about, dict) for about in files.values()):
         raise ValueError(f"part {number}: files is not an object of objects")
     for name, about in files.items():
-        if name not in file_names(number):
+        if name not in {file_name(folder, number) for folder in FOLDERS}:
             raise ValueError(f"part {number} has the file {quoted(name)}, which is not one of its own")
         if "bytes" in about and not is_count(about["bytes"]):
             raise ValueError(f"part {number}: bytes is {quoted(about.get('bytes'))}")

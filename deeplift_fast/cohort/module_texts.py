@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from deeplift_fast.cohort.hashing import SHORT, digest
+from deeplift_fast.cohort.hashing import SHORT, class_name, digest
 from deeplift_fast.core.intercept import IsolatedPass
 from deeplift_fast.core.isolation import Kept, ShadowState, isolated
 
@@ -91,11 +91,11 @@ def _of_module(module: nn.Module, depth: int, changing: Mapping[str, str | None]
     plain = sorted({**_attributes(module, depth), **changing}.items())
     hooks = [text for name in _HOOKS if (text := _hooks(getattr(module, name, {}), name))]
     shown = ", ".join(f"{name}={text}" for name, text in plain if text is not None)
-    return "; ".join([f"{_class(module)}({shown})", *hooks])
+    return "; ".join([f"{class_name(module)}({shown})", *hooks])
 
 
 def _hooks(hooks: Mapping[Any, Any], name: str) -> str:
-    texts = [_plain(hook, 0) or _class(hook) for hook in hooks.values()]
+    texts = [_plain(hook, 0) or class_name(hook) for hook in hooks.values()]
     return f"{name.removeprefix('_global').removeprefix('_')}: {', '.join(texts)}" if texts else ""
 
 
@@ -105,13 +105,13 @@ def _plain(value: Any, depth: int) -> str | None:
     `None` does not count as a value: some attributes are `None` until the first pass makes them a tensor.
     """
     if isinstance(value, enum.Enum):  # its repr may hold an address
-        return f"{_class(value)}({value.name}, {_plain(value.value, depth)})"
+        return f"{class_name(value)}({value.name}, {_plain(value.value, depth)})"
     if isinstance(value, str | bytes | bool | complex | slice | range | torch.dtype | torch.memory_format):
         return repr(value)
     if isinstance(value, numbers.Number | np.generic):
         return repr(value.item() if isinstance(value, np.generic) else value)
     if isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
+        return class_name(value)
     if isinstance(value, _FUNCTIONS):
         return _function(value)
     if value is None or isinstance(value, Tensor | np.ndarray) or depth == _DEEPEST:
@@ -128,23 +128,23 @@ def _compound(value: Any, depth: int) -> str | None:
     if isinstance(value, Mapping):
         return f"{{{_pairs(value, depth)}}}"
     if isinstance(value, Set):
-        return f"{{{', '.join(sorted(_plain(each, depth) or _class(each) for each in value))}}}"
+        return f"{{{', '.join(sorted(_plain(each, depth) or class_name(each) for each in value))}}}"
     if isinstance(value, Sequence):
         return f"[{_all(value, depth)}]"
     if dataclasses.is_dataclass(value):
         fields = {each.name: getattr(value, each.name, None) for each in dataclasses.fields(value)}
-        return f"{_class(value)}({_pairs(fields | getattr(value, '__dict__', {}), depth)})"
+        return f"{class_name(value)}({_pairs(fields | getattr(value, '__dict__', {}), depth)})"
     if callable(value) or isinstance(value, SimpleNamespace):
-        return f"{_class(value)}({_pairs(getattr(value, '__dict__', {}), depth)})"
+        return f"{class_name(value)}({_pairs(getattr(value, '__dict__', {}), depth)})"
     return None
 
 
 def _all(values: Sequence[Any], depth: int) -> str:
-    return ", ".join(_plain(each, depth) or _class(each) for each in values)
+    return ", ".join(_plain(each, depth) or class_name(each) for each in values)
 
 
 def _pairs(values: Mapping[Any, Any], depth: int) -> str:
-    texts = {(_plain(key, depth) or _class(key)): _plain(value, depth) for key, value in values.items()}
+    texts = {(_plain(key, depth) or class_name(key)): _plain(value, depth) for key, value in values.items()}
     return ", ".join(f"{key}: {text}" for key, text in sorted(texts.items()) if text is not None)
 
 
@@ -152,10 +152,6 @@ def _function(function: Any) -> str:
     module = getattr(function, "__module__", None)
     name = getattr(function, "__qualname__", getattr(function, "__name__", type(function).__name__))
     return f"{module}.{name}" if module else str(name)
-
-
-def _class(thing: Any) -> str:
-    return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
 def _short(text: str) -> str:

@@ -83,13 +83,13 @@ class Progress:
         if self._kind == "bar":
             options = {"desc": "Attributing", "unit": " samples", "file": self._file, "dynamic_ncols": True}
             self._bar = tqdm(total=self._total, initial=self._done, **options)
-        self._say("start")
+        self._show("start")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> Literal[False]:
         if self._bar is not None:
             self._bar.close()
-        self._say("end" if kind is None else "stopped")
+        self._show("end" if kind is None else "stopped")
         return False
 
     def add(self, samples: int, failures: int, deltas: np.ndarray) -> None:
@@ -108,9 +108,9 @@ class Progress:
             self._bar.set_postfix_str(f"failures {self._failures:,}, median |delta| {_number(median)}", refresh=False)
             self._bar.update(samples)
         elif self._kind == "json" or time.monotonic() - self._said >= EVERY:
-            self._say("part")
+            self._show("part")
 
-    def _say(self, event: str) -> None:
+    def _show(self, event: str) -> None:
         self._said = time.monotonic()
         seconds = self._said - self._started
         rate = (self._done - self._before) / seconds if seconds > 0 else 0.0

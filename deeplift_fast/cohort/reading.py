@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
 from deeplift_fast.cohort.entries import regular, taken
-from deeplift_fast.cohort.hashing import digest, of_processors
+from deeplift_fast.cohort.hashing import class_name, digest, of_processors
 from deeplift_fast.cohort.identifiers import FIELDS
 from deeplift_fast.cohort.reading_ahead import Reader, is_by_index, is_on_disk, read_ahead, sample_of, unopened
 from deeplift_fast.cohort.samples import Group, PaddedGroup, Stretch, stretch_of, stretches_of
@@ -72,7 +72,7 @@ class DatasetSource(Source):
     @override
     def identity(self) -> dict[str, Any]:
         return {
-            "class": _class(self.dataset),
+            "class": class_name(self.dataset),
             "length": self.length,
             **_schemas(self.dataset, self._model),
             "content": digest(self._spread()),
@@ -146,7 +146,7 @@ class BatchSource(Source):
         if self._first and not _is_sample(self._first[0], self._model):
             self._regular(self._first[0], 0)  # raises before anything is written
         return {
-            "class": _class(self._batches),
+            "class": class_name(self._batches),
             "length": None,
             **_schemas(None, self._model),
             "content": digest(self._first),
@@ -330,9 +330,4 @@ def _schemas(dataset: Any, model: Any) -> dict[str, Any]:
 def _name(spec: Any) -> str:
     if isinstance(spec, tuple):
         return _name(spec[0])
-    return spec if isinstance(spec, str) else _class(spec)
-
-
-def _class(thing: Any) -> str:
-    kind = thing if isinstance(thing, type) else type(thing)
-    return f"{kind.__module__}.{kind.__qualname__}"
+    return spec if isinstance(spec, str) else class_name(spec)

@@ -32,7 +32,7 @@ class RemoteStore(Store):
             self._files, root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError, OSError) as error:
             raise CohortError(
-                f"out is {url!r}, which fsspec cannot open ({error}); give a local folder, or install what it needs"
+                f"out is {url!r}, which fsspec cannot open ({error}); give a local folder, or install its package"
             ) from error
         self._root = root.rstrip("/")
 
@@ -55,10 +55,10 @@ class RemoteStore(Store):
     def _make_folder(self, folder: str) -> None:
         first = self._root.lstrip("/").partition("/")[0]
         path = self._path(folder).rstrip("/")
-        with self._told(folder, "made"):
+        with self._naming_errors(folder, "made"):
             if not self._files.exists(self._root[: self._root.index(first)] + first):
                 raise CohortError(
-                    f"out is {self.shown}, whose {first!r} is not there, or not for you to see; make that bucket or "
+                    f"out is {self.shown}, whose {first!r} is not there, or not visible to you; make that bucket or "
                     "folder yourself, or correct the name: it is not made here"
                 )
             if path.lstrip("/") != first:
@@ -68,7 +68,7 @@ class RemoteStore(Store):
     def write(self, name: str, data: memoryview | bytes, require: Callable[[], None] | None = None) -> None:
         if require is not None:
             require()
-        with self._told(name, "written"):
+        with self._naming_errors(name, "written"):
             self._files.pipe_file(self._path(name), bytes(data))
 
     @override
@@ -77,7 +77,7 @@ class RemoteStore(Store):
 
     @override
     def open(self, name: str) -> BinaryIO:
-        with self._told(name, "read", (FileNotFoundError,)):
+        with self._naming_errors(name, "read", (FileNotFoundError,)):
             self._files.invalidate_cache()
             file: BinaryIO = self._files.open(self._path(name), "rb")
             return file
@@ -88,7 +88,7 @@ class RemoteStore(Store):
         if size is None:
             return None
         require_at_most(most, size, name, self.shown)
-        with contextlib.suppress(FileNotFoundError), self._told(name, "read", (FileNotFoundError,)):
+        with contextlib.suppress(FileNotFoundError), self._naming_errors(name, "read", (FileNotFoundError,)):
             content: bytes = self._files.cat_file(self._path(name))
             return content
         return None
@@ -96,14 +96,14 @@ class RemoteStore(Store):
     @override
     def digest(self, name: str) -> str | None:
         try:
-            with self.open(name) as file, self._told(name, "read", (FileNotFoundError,)):
+            with self.open(name) as file, self._naming_errors(name, "read", (FileNotFoundError,)):
                 return sha256_of(file)
         except FileNotFoundError:
             return None
 
     @override
     def size(self, name: str) -> int | None:
-        with contextlib.suppress(FileNotFoundError), self._told(name, "read", (FileNotFoundError,)):
+        with contextlib.suppress(FileNotFoundError), self._naming_errors(name, "read", (FileNotFoundError,)):
             self._files.invalidate_cache()
             return int(self._files.size(self._path(name)) or 0)
         return None
@@ -111,14 +111,14 @@ class RemoteStore(Store):
     @override
     def names(self, folder: str) -> list[str]:
         found: list[Any] = []
-        with contextlib.suppress(FileNotFoundError), self._told(folder, "read", (FileNotFoundError,)):
+        with contextlib.suppress(FileNotFoundError), self._naming_errors(folder, "read", (FileNotFoundError,)):
             self._files.invalidate_cache()
             found = self._files.ls(self._path(folder), detail=True)
         return sorted(each["name"].rsplit("/", 1)[-1] for each in found if each["type"] == "file")
 
     @override
     def remove(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError), self._told(name, "removed", (FileNotFoundError,)):
+        with contextlib.suppress(FileNotFoundError), self._naming_errors(name, "removed", (FileNotFoundError,)):
             self._files.rm_file(self._path(name))
 
     @override
@@ -143,7 +143,7 @@ class RemoteStore(Store):
         return f"{self._root}/{name}"
 
     @contextlib.contextmanager
-    def _told(self, name: str, done: str, passed: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    def _naming_errors(self, name: str, done: str, passed: tuple[type[Exception], ...] = ()) -> Iterator[None]:
         """Turns an error into a CohortError that names the file and the error's class, without its message."""
         try:
             yield

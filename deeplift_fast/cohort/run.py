@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deeplift_fast.cohort import budget as memory
 from deeplift_fast.cohort import failures, lock
 from deeplift_fast.cohort.attributing import Attributor, PartResult, quiet
+from deeplift_fast.cohort.budget import CAUTIOUS_STEPS, available, find_budget, most_steps
 from deeplift_fast.cohort.cohort_baseline import by_index, fitted
 from deeplift_fast.cohort.differences import Differences
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
@@ -21,7 +21,7 @@ from deeplift_fast.cohort.progress import Progress, check_kind
 from deeplift_fast.cohort.reading import BatchSource, DatasetSource, Source, open_source
 from deeplift_fast.cohort.samples import Batch, Stretch
 from deeplift_fast.cohort.settings import Settings, check_client, check_worker_timeout, checked_settings
-from deeplift_fast.cohort.store import Store, open_store, told_if_full
+from deeplift_fast.cohort.store import Store, naming_full, open_store
 from deeplift_fast.cohort.threads import Lanes, lanes_for, threads_for
 from deeplift_fast.errors import CohortError, NoWorkersError, is_reader_death
 from deeplift_fast.pyhealth.interpreter import DeepLift
@@ -135,7 +135,7 @@ def attribute_cohort(
         settings = replace(settings, baseline=fitted(settings.baseline, interpreter, samples, settings.dimensions))
     interpreter._warn_of_untrained(settings.baseline.given)  # once, not on each worker
     store = open_store(out, shared)
-    with told_if_full(store.shown, lambda: "what was written there before is kept"):
+    with naming_full(store.shown, lambda: "what was written there before is kept"):
         _make(store)
         with lock.held(store) as held:
             run = _Run(interpreter, source, store, settings, held)
@@ -221,7 +221,7 @@ class _Run:
     def all_parts(self, shown: Progress, client: Any, worker_timeout: float) -> None:
         """Attributes all parts that are still to do, here or on a cluster."""
         try:
-            with quiet(), told_if_full(self.store.shown, self.kept):
+            with quiet(), naming_full(self.store.shown, self.kept):
                 if client is None:
                     self._here(shown)
                 else:
@@ -282,11 +282,8 @@ class _Run:
 
     def _here(self, shown: Progress) -> None:
         stretches = self.source.stretches(self.wanted, self.settings.part_samples, self.settings.read_ahead)
-        count = (
-            1
-            if isinstance(self.source, BatchSource)
-            else lanes_for(self.attributor.model, self.attributor.interpreter.fuse)
-        )
+        is_by_batch = isinstance(self.source, BatchSource)
+        count = 1 if is_by_batch else lanes_for(self.attributor.model, self.attributor.interpreter.fuse)
         with (
             threads_for(count),
             Writer(lambda result, seconds: self._write(result, seconds, shown)) as writer,
@@ -327,25 +324,21 @@ class _Run:
 
     def _found_budget(self, stretch: Stretch, lanes: int) -> int:
         device = self.attributor.model.device
-        most = memory.MOST_STEPS.get(device.type, memory.MOST_STEPS["cpu"])
-        if all(group.as_it_came for group in stretch.groups):
-            return most  # a loader's batches are not cut
+        if all(group.is_loaded for group in stretch.groups):
+            return most_steps(device)  # a loader's batches are not cut
         batch = self.attributor.attributable(stretch, MEASURED_WITH)
         if batch is None:
-            return memory.CAUTIOUS_STEPS
+            return CAUTIOUS_STEPS
 
         def attribute(count: int) -> int:
             return self.attributor.explain(Batch(batch.group, batch.which[:count]))
 
-        allowed = (self.settings.memory or memory.available(device)) // lanes
-        return memory.find_budget(attribute, allowed, device, len(batch.which))
+        allowed = (self.settings.memory or available(device)) // lanes
+        return find_budget(attribute, allowed, device, len(batch.which))
 
     def _write(self, result: PartResult, seconds: float, shown: Progress) -> None:
         part = write_files(self.store, result, self.attributor, seconds, self.held)
-        deltas = [batch.columns["convergence_delta"] for batch in result.batches]
-        self.record(
-            result.stretch.part, part, result.failures, np.concatenate([np.empty(0, np.float32), *deltas]), shown
-        )
+        self.record(result.stretch.part, part, result.failures, result.deltas, shown)
 
     def record(self, number: int, part: Any, failed: list, deltas: np.ndarray, shown: Progress) -> None:
         """Takes a part whose files are written, and shows the progress."""

@@ -2,7 +2,7 @@
 
 Samples stay ragged until a batch is made, so that a batch is padded to its own longest sample only. Samples of one
 group fit into one batch. Samples of a dataset share a group if their fields agree in everything but the length of the
-first dimension, so that an odd sample does not spoil others. A loader's batch is a group of its own, padded as it came.
+first dimension, so that an odd sample does not spoil others. A loader's batch is a group of its own, already padded.
 """
 
 from abc import ABC, abstractmethod
@@ -71,11 +71,11 @@ class Group(ABC):
 
     Attributes:
         numbers: numbers of the samples in the dataset, int64 `[samples]`.
-        as_it_came: whether the group is a loader's batch, which is cut only where memory demands it.
+        is_loaded: whether the group is a loader's batch, which is cut only where memory demands it.
     """
 
     numbers: np.ndarray
-    as_it_came: ClassVar[bool]
+    is_loaded: ClassVar[bool]
 
     @abstractmethod
     def lengths(self, keys: Sequence[str]) -> np.ndarray:
@@ -99,7 +99,7 @@ class RaggedGroup(Group):
     """Samples of a dataset."""
 
     fields: dict[str, Field]
-    as_it_came = False
+    is_loaded = False
 
     @override
     def lengths(self, keys: Sequence[str]) -> np.ndarray:
@@ -132,7 +132,7 @@ class PaddedGroup(Group):
     """A loader's batch, in the regular form of :func:`deeplift_fast.cohort.entries.regular`."""
 
     given: Mapping[str, Any]
-    as_it_came = True
+    is_loaded = True
 
     @override
     def lengths(self, keys: Sequence[str]) -> np.ndarray:
@@ -186,7 +186,8 @@ def stretch_of(samples: Sequence[Mapping[str, Any]], part: int, begin: int) -> S
     samples = [{key: usable(value) for key, value in sample.items()} for sample in samples]
     grouped: dict[tuple, list[int]] = {}
     for place, sample in enumerate(samples):
-        grouped.setdefault(_signature(sample), []).append(place)
+        kinds = tuple((key, _kind(value)) for key, value in sample.items())
+        grouped.setdefault(kinds, []).append(place)
     groups = []
     for places in grouped.values():
         few = samples if len(grouped) == 1 else [samples[place] for place in places]
@@ -225,10 +226,6 @@ def _stretch_of_pieces(pieces: list[PaddedGroup], begin: int, end: int, part_sam
     names = [of_batch(piece.given, len(piece.numbers)) for piece in pieces]
     identifiers = {column: [text for each in names for text in each[column]] for column in IDENTIFIERS}
     return Stretch(begin // part_samples, begin, end, pieces, identifiers)
-
-
-def _signature(sample: Mapping[str, Any]) -> tuple:
-    return tuple((key, _kind(value)) for key, value in sample.items())
 
 
 def _kind(value: Any) -> Any:
@@ -319,7 +316,7 @@ def cut(group: Group, which: np.ndarray, keys: Sequence[str], budget: int) -> li
     """
     if not len(which):
         return []
-    if group.as_it_came:
+    if group.is_loaded:
         return [Batch(group, which)]
     lengths = group.lengths(keys)[which]
     order = np.argsort(lengths, kind="stable")

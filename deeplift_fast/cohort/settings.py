@@ -43,14 +43,8 @@ def checked_settings(
 ) -> Settings:
     """The settings of a run.
 
-    Args:
-        interpreter: the `DeepLift`.
-        baseline: as for `attribute_cohort`.
-        target: its `target_class_idx`.
-        dimensions: as for `attribute_cohort`.
-        force: as for `attribute_cohort`.
-        part_samples: as for `attribute_cohort`.
-        **counts: `budget`, `memory`, `read_ahead` and `limit`.
+    Arguments are those of `attribute_cohort`. `target` is its `target_class_idx`; `counts` are its `budget`, `memory`,
+    `read_ahead` and `limit`.
 
     Raises:
         CohortError: if an argument is invalid; the message names it.

@@ -11,7 +11,16 @@ from deeplift_fast.cohort.store_protocol import FULL, TEMPORARY, Store
 from deeplift_fast.errors import CohortError
 from deeplift_fast.support.home import expanded
 
-__all__ = ["FULL", "TEMPORARY", "LocalStore", "RemoteStore", "Store", "open_store", "told_if_full", "whole_version"]
+__all__ = [
+    "FULL",
+    "TEMPORARY",
+    "LocalStore",
+    "RemoteStore",
+    "Store",
+    "naming_full",
+    "open_store",
+    "whole_version",
+]
 
 
 def open_store(out: str | Path, shared: bool = False) -> Store:
@@ -73,7 +82,7 @@ def whole_version[Parsed](
 
 
 @contextlib.contextmanager
-def told_if_full(shown: str, kept: Callable[[], str]) -> Iterator[None]:
+def naming_full(shown: str, kept: Callable[[], str]) -> Iterator[None]:
     """Turns the error of a full disk, quota or file limit into one that names `out`.
 
     Args:

@@ -124,7 +124,7 @@ def require_at_most(most: int | None, size: int, name: str, shown: str) -> None:
     """Raise CohortError if a file has more than `most` bytes; `None` allows any number."""
     if most is not None and size > most:
         raise CohortError(
-            f"out is {shown}, where {name} has {size:,} bytes; accepted: at most {most:,}: it is not what a run wrote"
+            f"out is {shown}, where {name} has {size:,} bytes; accepted: at most {most:,}: no run wrote it"
         )
 
 
