@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from deeplift_fast.cohort import failures
 from deeplift_fast.cohort.budget import is_out_of_memory
-from deeplift_fast.cohort.cohort_baseline import CohortBaseline
 from deeplift_fast.cohort.entries import taken
 from deeplift_fast.cohort.failures import Failure
 from deeplift_fast.cohort.part_tables import BatchColumns, Texts, columns_of
 from deeplift_fast.cohort.samples import Batch, Stretch, cut
+from deeplift_fast.cohort.settings import Settings
 from deeplift_fast.cohort.tables import BASELINE, RULES
 from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.errors import CohortError, ConvergenceWarning, PredictionWarning, is_reader_death
@@ -27,7 +27,7 @@ ALIGNMENT = 64
 """Alignment in bytes of tensors that PyTorch allocates on a CPU."""
 
 HOPELESS = 8
-"""Number of errors of the interpreter that ends a run without any attributed sample."""
+"""Number of errors of the interpreter after which a run without any attributed sample ends."""
 
 
 @dataclass
@@ -59,31 +59,22 @@ class Attributor:
 
     Args:
         interpreter: the interpreter.
-        baseline: the baseline of every sample.
-        target: the class to explain; `None` for the predicted one.
-        dimensions: by feature key, the names of a continuous feature's dimensions.
+        settings: the run's settings.
     """
 
-    def __init__(
-        self,
-        interpreter: DeepLift,
-        baseline: CohortBaseline,
-        target: int | None,
-        dimensions: Mapping[str, Sequence[str]] | None,
-    ) -> None:
+    def __init__(self, interpreter: DeepLift, settings: Settings) -> None:
         self.interpreter = interpreter
         self.model: Any = interpreter.model
         self.keys = list(self.model.feature_keys)
-        self.texts = Texts(self.model, dimensions)
+        self.texts = Texts(self.model, settings.dimensions)
         self.proven = False
         """Whether any sample was attributed; before, errors may be the interpreter's fault."""
-        self.baseline = baseline
-        self._target = target
+        self._baseline, self._target = settings.baseline, settings.target
 
     @property
     def about(self) -> dict[str, str]:
         """The metadata of the tables."""
-        return {BASELINE: self.baseline.name, RULES: self.interpreter.rules}
+        return {BASELINE: self._baseline.name, RULES: self.interpreter.rules}
 
     def attributable(self, stretch: Stretch, count: int) -> Batch | None:
         """Up to `count` samples of a stretch that can be attributed, the longest first; `None` if none can."""
@@ -157,7 +148,7 @@ class Attributor:
 
     def _explain(self, batch: Batch) -> tuple[dict[str, Any], Attribution, Tensor | None]:
         given = to_device(batch.given(), self.model.device)
-        found = _as_one(self.interpreter.explain(self.baseline.given, self._target, **given))
+        found = _as_one(self.interpreter.explain(self._baseline.given, self._target, **given))
         return given, found, self._probability(given, found)
 
     def _probability(self, given: Mapping[str, Any], found: Attribution) -> Tensor | None:
@@ -244,13 +235,11 @@ def _finite(found: Attribution) -> np.ndarray:
 
 def _reasons(found: Attribution) -> list[str]:
     """The reason for each sample to fail, if its attribution is not finite."""
-    ends = zip(found.output.isfinite().tolist(), found.baseline_output.isfinite().tolist(), strict=True)
-    return [
-        "the attribution is not finite"
-        if at_input and at_baseline
-        else f"the model's output is not finite at the {'baseline' if at_input else 'input'}"
-        for at_input, at_baseline in ends
-    ]
+    said = ["the attribution is not finite"] * len(found.output)
+    for end, outputs in (("baseline", found.baseline_output), ("input", found.output)):
+        for place in np.flatnonzero(~outputs.isfinite().cpu().numpy()):
+            said[place] = f"the model's output is not finite at the {end}"
+    return said
 
 
 def _kept(found: Attribution, keep: Tensor) -> Attribution:

@@ -9,7 +9,6 @@ import contextlib
 import pickle
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -26,7 +25,7 @@ from deeplift_fast.cohort.failures import Failure
 from deeplift_fast.cohort.lock import SeenLock
 from deeplift_fast.cohort.manifest import Part
 from deeplift_fast.cohort.parts import write_files
-from deeplift_fast.cohort.reading import DatasetSource
+from deeplift_fast.cohort.reading import DatasetSource, origin
 from deeplift_fast.cohort.reading_ahead import unopened
 from deeplift_fast.cohort.settings import Settings
 from deeplift_fast.cohort.store import LocalStore, Store, open_store
@@ -93,7 +92,7 @@ class Done:
     writing: float
 
 
-class Bench(WorkerPlugin):
+class WorkerState(WorkerPlugin):
     """The state of a worker process between parts; Dask sets it up on late workers too.
 
     Args:
@@ -142,11 +141,11 @@ class Bench(WorkerPlugin):
         work: Work = pickle.loads(self._content)  # pickled by the run itself
         settings = work.settings
         self._part_samples = settings.part_samples
-        model = work.interpreter.model
-        attributor = Attributor(work.interpreter, settings.baseline, settings.target, settings.dimensions)
+        attributor = Attributor(work.interpreter, settings)
         attributor.proven = work.proven
         store = open_store(work.out, work.shared)
-        return DatasetSource(work.dataset, model, settings.limit), store, attributor, SeenLock(store, work.token)
+        source = DatasetSource(work.dataset, work.interpreter.model, settings.limit)
+        return source, store, attributor, SeenLock(store, work.token)
 
 
 def work_for(attributor: Attributor, dataset: Any, settings: Settings, store: Store, token: str) -> Work:
@@ -176,7 +175,7 @@ def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int, pat
     if not threads:
         raise CohortError("client has no workers; start some, or wait for them with client.wait_for_workers")
     name = f"deeplift_fast-{uuid4().hex}"
-    client.register_plugin(Bench(_pickled(work)), name=name)
+    client.register_plugin(WorkerState(_pickled(work)), name=name)
     running, watch = as_completed(), _Watch(client, patience)
     waiting: set[Any] = set()
 
@@ -287,16 +286,15 @@ def _done(future: Any, watch: _Watch) -> Done:
 
 
 def _attribute(name: str, number: int, budget: int) -> Done:
-    bench = get_worker().plugins[name]
-    assert isinstance(bench, Bench)
+    state = get_worker().plugins[name]
+    assert isinstance(state, WorkerState)
     try:
-        return bench.attribute(number, budget)
+        return state.attribute(number, budget)
     except (CohortError, OSError):
         raise
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
         raise CohortError(
-            f"part {number} failed on a worker ({type(error).__name__} at {frame.filename}:{frame.lineno}); "
+            f"part {number} failed on a worker ({type(error).__name__} at {origin(error)}); "
             "finished parts are kept: correct the cause and run the same again to continue; a run without client shows "
             "the error in full"
         ) from None  # its message, which Dask would log, may hold a patient's values

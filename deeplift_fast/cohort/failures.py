@@ -57,9 +57,8 @@ def check(group: Group, model: Any) -> tuple[np.ndarray, list[Failure]]:
         for part in group.tensors(key):
             for place, reason in _wrong(key, part, model, tokens, len(group.numbers)):
                 reasons.setdefault(place, reason)
-    fit = np.array([place not in reasons for place in range(len(group.numbers))], bool)
     failures = [Failure(int(group.numbers[place]), reason) for place, reason in sorted(reasons.items())]
-    return np.flatnonzero(fit), failures
+    return np.setdiff1d(np.arange(len(group.numbers)), list(reasons)), failures
 
 
 def describe(error: Exception, given: dict[str, Any], model: Any) -> str:
@@ -117,32 +116,26 @@ def write(store: Store, table: pa.Table, require: Callable[[], None]) -> None:
 
 def _wrong(key: str, part: FlatTensor, model: Any, tokens: bool, count: int) -> list[tuple[int, str]]:
     """Places and faults of samples; a sample may have several."""
-    found = []
-    empty = np.flatnonzero(part.lengths == 0) if part.lengths is not None else np.empty(0, np.int64)
-    found += [(int(place), f"feature {key!r} is an empty sequence") for place in empty]
-    if np.issubdtype(part.entries.dtype, np.floating):
-        bad = ~np.isfinite(_flat(part.entries)).all(1)
-        found += [(int(place), f"feature {key!r} holds NaN or inf") for place in np.unique(part.owner[bad])]
+    # NumPy's -1 fails for a shape without entries.
+    values = part.entries.reshape(len(part.entries), math.prod(part.entries.shape[1:]))
+    faults = []
+    if part.lengths is not None:
+        faults.append(("is an empty sequence", np.flatnonzero(part.lengths == 0)))
+    if np.issubdtype(values.dtype, np.floating):
+        faults.append(("holds NaN or inf", part.owner[~np.isfinite(values).all(1)]))
         width = _width(model, key)
         if width is not None and part.lengths is not None and part.entries.ndim == 1:
             # In a batch with longer vectors it would be padded with zeros that were never measured.
-            reason = f"feature {key!r} has another number of values than the model takes"
-            found += [(int(place), reason) for place in np.flatnonzero(part.lengths != width)]
-    elif tokens and np.issubdtype(part.entries.dtype, np.integer):
-        tokens_of = _flat(part.entries)
+            places = np.flatnonzero(part.lengths != width)
+            faults.append(("has another number of values than the model takes", places))
+    elif tokens and np.issubdtype(values.dtype, np.integer):
         size = _vocabulary(model, key)
-        bad = (tokens_of < 0).any(1) | ((tokens_of >= size).any(1) if size is not None else False)
-        reason = f"feature {key!r} holds a token outside the model's vocabulary"
-        found += [(int(place), reason) for place in np.unique(part.owner[bad])]
+        outside = (values < 0).any(1) | ((values >= size).any(1) if size is not None else False)
+        faults.append(("holds a token outside the model's vocabulary", part.owner[outside]))
         if part.entries.ndim <= 2 and (part.lengths is None or part.entries.ndim == 1):
-            real = np.bincount(part.owner, (tokens_of != PAD).any(1), minlength=count)
-            found += [(int(place), f"feature {key!r} is an empty sequence") for place in np.flatnonzero(real == 0)]
-    return found
-
-
-def _flat(entries: np.ndarray) -> np.ndarray:
-    """Reshapes to `[entries, values]`; NumPy's -1 fails for arrays without entries."""
-    return entries.reshape(len(entries), math.prod(entries.shape[1:]))
+            real = np.bincount(part.owner, (values != PAD).any(1), minlength=count)
+            faults.append(("is an empty sequence", np.flatnonzero(real == 0)))
+    return [(int(place), f"feature {key!r} {fault}") for fault, places in faults for place in np.unique(places)]
 
 
 def _vocabulary(model: Any, key: str) -> int | None:

@@ -27,7 +27,7 @@ parts      object   by number of the part: begin, end (samples [begin, end)), sa
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -139,7 +139,7 @@ def load(store: Store) -> Manifest | None:
         raise
     except ValueError as error:
         raise CohortError(
-            f"{NAME} in {store.shown} cannot be read ({error}); it is no manifest of this version: choose another "
+            f"{NAME} in {store.shown} cannot be read ({error}); it is not a manifest of this version: choose another "
             "folder, or start over with force"
         ) from None
 
@@ -205,9 +205,7 @@ def check_total(manifest: Manifest) -> None:
         raise ValueError(f"total is {quoted(total)}, where length, limit and parts make it {expected}")
 
 
-def _require_names(
-    found: Mapping[str, Any], of: type, where: str, optional: set[str] | frozenset = frozenset()
-) -> None:
+def _require_names(found: Mapping[str, Any], of: type, where: str, optional: Set[str] = frozenset()) -> None:
     known = {each.name for each in fields(of)}
     for name in sorted(known - optional - found.keys()):
         raise ValueError(f"{where} has no {name}")
@@ -232,11 +230,7 @@ def identity_of(
         "interpreter": {name: getattr(interpreter, name) for name in ("rules", "steps", "use_embeddings", "fuse")},
         "target": settings.target,
         "baseline": settings.baseline.name,
-        "model": {
-            "class": class_name(model),
-            "weights": of_weights(model),
-            "modules": of_modules(model, run),
-        },
+        "model": {"class": class_name(model), "weights": of_weights(model), "modules": of_modules(model, run)},
         "dataset": dataset,
         "part_samples": settings.part_samples,
         "dimensions": digest(settings.dimensions) if settings.dimensions else "none",
@@ -288,15 +282,10 @@ def _goes_on(before: dict[str, Any], now: dict[str, Any], differing: list[str]) 
 
 def is_intact(part: Part, store: Store) -> bool:
     """Whether a part's numbers agree, and both of its files have their recorded size and checksum."""
-    is_counted = part.samples + part.failures == part.end - part.begin
-    return (
-        is_counted
-        and len(part.files) == len(FOLDERS)
-        and all(
-            store.size(name) == about["bytes"] and store.digest(name) == about["sha256"]
-            for name, about in part.files.items()
-        )
-    )
+    if part.samples + part.failures != part.end - part.begin or len(part.files) != len(FOLDERS):
+        return False
+    files = part.files.items()
+    return all(store.size(name) == each["bytes"] and store.digest(name) == each["sha256"] for name, each in files)
 
 
 def _version(name: str) -> str | None:

@@ -165,16 +165,12 @@ def part_tables(
     columns: dict[str, Any] = {"sample": every[order]}
     columns |= {name: _chosen(column, every[order] - begin) for name, column in names.items()}
     for name in ("target", "output", "baseline_output", "probability", "label", "convergence_delta"):
-        found = [each.columns[name] for each in batches]
-        if name == "target":
-            targets = [each for each in found if each is not None]
-            columns[name] = np.concatenate([np.empty(0, np.int64), *targets])[order]
-        else:
-            each_known = [
-                np.full(len(batch.numbers), np.nan, np.float32) if column is None else column
-                for batch, column in zip(batches, found, strict=True)
-            ]
-            columns[name] = floats(np.concatenate([np.empty(0, np.float32), *each_known])[order], len(order))
+        known = [
+            np.full(len(batch.numbers), np.nan, np.float32) if (column := batch.columns[name]) is None else column
+            for batch in batches
+        ]
+        found = np.concatenate([np.empty(0, np.int64 if name == "target" else np.float32), *known])[order]
+        columns[name] = found if name == "target" else floats(found, len(order))
     count = max((len(given) for given in identifiers.values()), default=int(every.max(initial=begin)) - begin + 1)
     return pa.table(columns, schema=SAMPLES), _attributions(batches, begin, count, names, keys, texts)
 

@@ -136,15 +136,10 @@ class Progress:
             print(f"Attributing: {line}" + (", stopped" if event == "stopped" else ""), file=self._file, flush=True)
 
 
-def check_kind(kind: Any) -> str:
-    """The kind of progress, checked.
-
-    Raises:
-        CohortError: if it is none of :data:`KINDS`.
-    """
+def check_kind(kind: Any) -> None:
+    """Raise CohortError unless this is one of :data:`KINDS`."""
     if kind not in KINDS:
         raise CohortError(f"progress is {kind!r}; accepted: {', '.join(map(repr, KINDS))}")
-    return str(kind)
 
 
 def _number(value: float | None) -> str:

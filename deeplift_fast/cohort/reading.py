@@ -21,7 +21,7 @@ from deeplift_fast.cohort.reading_ahead import Reader, is_by_index, is_on_disk, 
 from deeplift_fast.cohort.samples import Group, PaddedGroup, Stretch, stretch_of, stretches_of
 from deeplift_fast.errors import CohortError, is_reader_death
 
-LOOKED_AT = 16
+MOST_EXAMPLES = 16
 """Samples whose content identifies a dataset, spread evenly over it."""
 
 MOST_READERS = 2
@@ -40,7 +40,7 @@ class Source(Protocol):
     def identity(self) -> dict[str, Any]:
         """Class, length, schemas, processors and content of the samples, as texts, numbers and digests."""
 
-    def looked_at(self) -> Sequence[Group]:
+    def examples(self) -> Sequence[Group]:
         """Some of the samples: those whose content is in the identity, or the first of a batch."""
 
     def stretches(self, parts: Callable[[int], bool], part_samples: int, processes: int | None) -> Iterator[Stretch]:
@@ -79,12 +79,12 @@ class DatasetSource(Source):
         }
 
     @override
-    def looked_at(self) -> Sequence[Group]:
+    def examples(self) -> Sequence[Group]:
         return stretch_of(self._spread(), 0, 0).groups
 
     def _spread(self) -> list[Mapping[str, Any]]:
         """Samples spread evenly over the dataset."""
-        spread = np.unique(np.linspace(0, self.length - 1, min(LOOKED_AT, self.length)).astype(np.int64))
+        spread = np.unique(np.linspace(0, self.length - 1, min(MOST_EXAMPLES, self.length)).astype(np.int64))
         return [sample_of(self.dataset, int(index)) for index in spread]
 
     @override
@@ -153,14 +153,14 @@ class BatchSource(Source):
         }
 
     @override
-    def looked_at(self) -> Sequence[Group]:
+    def examples(self) -> Sequence[Group]:
         self._begin()
         if not self._first:
             return []
         if _is_sample(self._first[0], self._model):
             return stretch_of(self._first, 0, 0).groups
         size, batch = self._regular(self._first[0], 0)
-        few = np.arange(min(size, LOOKED_AT))
+        few = np.arange(min(size, MOST_EXAMPLES))
         return [PaddedGroup(few, {key: taken(value, few) for key, value in batch.items()})]
 
     @override
@@ -192,7 +192,7 @@ class BatchSource(Source):
             if isinstance(error, CohortError) or is_reader_death(error):
                 raise
             raise CohortError(
-                f"a batch of the dataset cannot be read ({type(error).__name__} at {_place(error)}); finished "
+                f"a batch of the dataset cannot be read ({type(error).__name__} at {origin(error)}); finished "
                 "parts are kept: correct the cause and run the same again to continue; reading the batch alone shows "
                 "the error in full"
             ) from None  # its message may hold a patient's values
@@ -248,8 +248,8 @@ def open_source(dataset: Any, model: Any, limit: int | None = None) -> Source:
     )
 
 
-def _place(error: BaseException) -> str:
-    """File and line of an error's origin."""
+def origin(error: BaseException) -> str:
+    """File and line where an error was raised."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{frame.filename}:{frame.lineno}"
 

@@ -152,10 +152,11 @@ class _Run:
         self, interpreter: DeepLift, source: Source, store: Store, settings: Settings, held: lock.Lock
     ) -> None:
         self.source, self.store, self.settings, self.held = source, store, settings, held
-        self.attributor = Attributor(interpreter, settings.baseline, settings.target, settings.dimensions)
+        self.attributor = Attributor(interpreter, settings)
         self.reading = self.attribution = self.writing = 0.0
-        once = lambda: run_once(interpreter.model, source.looked_at())  # noqa: E731
-        identity = identity_of(interpreter, source.identity(), settings, once)
+        identity = identity_of(
+            interpreter, source.identity(), settings, lambda: run_once(interpreter.model, source.examples())
+        )
         self._identity = json.loads(json.dumps(identity))  # as a later run reads it
         self._recorder: Recorder
 
@@ -171,7 +172,7 @@ class _Run:
             self._refuse_foreign()
             found = Manifest(self._identity, self.attributor.model.device.type)
         check_same(found, self._identity, self.store.shown, self.source.read_once)
-        outputs = outputs_of(self.attributor.interpreter, self.source.looked_at())
+        outputs = outputs_of(self.attributor.interpreter, self.source.examples())
         check_same_outputs(found.outputs, outputs, self.store.shown, coarsest(self.attributor.model))
         found.outputs = outputs if found.outputs is None else found.outputs
         self.held.require()  # identity and outputs may have taken long, and reading may repair a file
