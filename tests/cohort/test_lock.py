@@ -60,7 +60,7 @@ def test_a_lock_that_cannot_be_written_to_names_out_and_is_let_go_of(whole, tmp_
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(lock._SystemLock, "_say", refused)
+        patch.setattr(lock._SystemLock, "_write", refused)
         with pytest.raises(CohortError, match=rf"out is .*, where \.lock cannot be written \({os.strerror(number)}\)"):
             run(model, data, tmp_path / "out")
     assert not lock._HELD
@@ -262,7 +262,7 @@ def test_a_lock_that_cannot_be_written_is_let_go_of(whole, tmp_path, monkeypatch
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         patch.setattr(os, "pwrite", full)
-        with pytest.raises(CohortError, match=r"\.lock cannot be written \(No space left.* are kept"):
+        with pytest.raises(CohortError, match=r"nothing more can be written \(No space left.* is kept"):
             run(model, data, tmp_path)
     assert run(model, data, tmp_path).samples == 23
 
