@@ -60,7 +60,7 @@ def test_a_lock_that_cannot_be_written_to_names_out_and_is_let_go_of(whole, tmp_
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(lock._SystemLock, "_write", refused)
+        patch.setattr(os, "pwrite", refused)
         with pytest.raises(CohortError, match=rf"out is .*, where \.lock cannot be written \({os.strerror(number)}\)"):
             run(model, data, tmp_path / "out")
     assert not lock._HELD
