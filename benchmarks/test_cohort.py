@@ -134,12 +134,12 @@ def test_writing(tmp_path, keep, monkeypatch, name):
 
 @pytest.mark.parametrize("processes", [0, 1, 2])
 def test_reading(keep, processes):
-    """Windows of two `sequence` features from disk, with nothing attributed."""
+    """Stretches of two `sequence` features from disk, with nothing attributed."""
     _, count, _ = COHORTS["MLP"]
     dataset = on_disk("sequence", count)
     source = open_source(dataset, make_model(CASES["MLP, batch 256"], dataset), None)
     started = time.perf_counter()
-    read = sum(window.end - window.begin for window in source.windows(lambda part: True, 2048, processes))
+    read = sum(stretch.end - stretch.begin for stretch in source.stretches(lambda part: True, 2048, processes))
     seconds = time.perf_counter() - started
     assert read == count
     keep(f"reading, {processes} processes", {"samples per second": rounded(read / seconds), "goal": READ_GOAL})

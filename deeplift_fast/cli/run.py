@@ -10,7 +10,7 @@ from deeplift_fast.cli.exit import SOME_FAILED, Debug, told
 from deeplift_fast.cli.stdout import others_apart
 
 if TYPE_CHECKING:
-    from deeplift_fast.cohort.result import Cohort
+    from deeplift_fast.cohort.run import Cohort
 
 
 def run(

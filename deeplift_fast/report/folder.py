@@ -19,9 +19,8 @@ from deeplift_fast.cohort.manifest_content import (
     is_count,
     quoted,
 )
-from deeplift_fast.cohort.store import open_store
+from deeplift_fast.cohort.store import open_store, whole_version
 from deeplift_fast.cohort.tables import BASELINE, RULES
-from deeplift_fast.cohort.versions import whole_version
 from deeplift_fast.errors import CohortError, SummaryError
 
 BATCH_ROWS = 1 << 17
