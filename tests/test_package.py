@@ -113,7 +113,7 @@ listed = dir(deeplift_fast)
 print("LIGHT", "torch" not in sys.modules)
 print("LISTED", all(name in listed for name in (*names, "DeepLift", "attribute", "__version__")))
 print("PRIVATE", [name for name in listed if name in ("Any", "version", "import_module") or name[0] == "_" != name[1]])
-print("THERE", [getattr(deeplift_fast, name).__name__ for name in names])
+print("THERE", [getattr(deeplift_fast, name).__name__.rpartition(".")[2] for name in names])
 print("CALLS", deeplift_fast.captum.DeepLift.__name__, deeplift_fast.cohort.attribute_cohort.__name__)
 """
     )
@@ -121,8 +121,7 @@ print("CALLS", deeplift_fast.captum.DeepLift.__name__, deeplift_fast.cohort.attr
         "LIGHT True",
         "LISTED True",
         "PRIVATE []",
-        "THERE "
-        + str([f"deeplift_fast.{name}" for name in ("captum", "cohort", "baselines", "features", "report", "ops")]),
+        "THERE ['captum', 'cohort', 'baselines', 'features', 'report', 'ops']",
         "CALLS DeepLift attribute_cohort",
     ]
 
