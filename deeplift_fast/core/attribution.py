@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from deeplift_fast.core import baselines as tensor_baselines
 from deeplift_fast.core.completeness import is_incomplete, rescale, warn_if_incomplete, warn_if_not_finite
 from deeplift_fast.core.intercept import check_model
+from deeplift_fast.core.isolation import warn_if_training
 from deeplift_fast.core.options import DELTA_TOL, RULES, Options
 from deeplift_fast.core.result import Attribution
 from deeplift_fast.core.segments import run_in_batches
 from deeplift_fast.core.streams import Streams, Values, own_modules
 from deeplift_fast.core.targets import Target
-from deeplift_fast.core.training_mode import warn_if_training
 from deeplift_fast.errors import InterceptionWarning, warn
 from deeplift_fast.rules.ruleset import RuleSet
 

@@ -18,9 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload, OpOverloadPacket
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils import _pytree as pytree
 
-from deeplift_fast.core.training_mode import stochastic_modules
+from deeplift_fast.errors import TrainingModeWarning, warn
 
 # Calls that write to running statistics in training mode, and where the flag for it stands.
 _STATISTICS = {"batch_norm", "instance_norm", "native_batch_norm"}
@@ -282,3 +285,47 @@ class _EagerStance:
     def restore(self) -> None:
         if self._stance is not None:
             self._stance.__exit__(None, None, None)
+
+
+def warn_if_training(models: Iterable[nn.Module]) -> None:
+    """Warn with :class:`TrainingModeWarning` of stochastic modules that are in training mode, by name."""
+    for model in models:
+        named = stochastic_modules(model)
+        if named:
+            warn(
+                f"{type(model).__name__} is in training mode; stochastic modules: {', '.join(named)}. Both streams see "
+                "the same random draws and no statistics are updated, but the attributions are those of one draw: call "
+                "model.eval() first.",
+                TrainingModeWarning,
+            )
+
+
+def warn_if_harmlessly_training(model: nn.Module) -> None:
+    """Warn of a model in training mode that :func:`warn_if_training` passes over: nothing in it is known to vary."""
+    if model.training and not stochastic_modules(model):
+        warn(
+            f"{type(model).__name__} is in training mode; none of its modules is known to be stochastic. Call "
+            "model.eval() first to be sure.",
+            TrainingModeWarning,
+        )
+
+
+def stochastic_modules(model: nn.Module) -> list[str]:
+    """The modules in training mode whose output is random or depends on the rest of the batch, as `name (type)`."""
+    return [
+        f"{name or 'the model'} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if module.training and _varies(module)
+    ]
+
+
+def _varies(module: nn.Module) -> bool:
+    if isinstance(module, _DropoutNd):
+        return module.p > 0
+    if isinstance(module, nn.RNNBase):
+        return module.dropout > 0 and module.num_layers > 1
+    if isinstance(module, nn.MultiheadAttention):
+        return module.dropout > 0
+    if isinstance(module, _InstanceNorm):
+        return module.track_running_stats
+    return isinstance(module, nn.RReLU | nn.FractionalMaxPool2d | nn.FractionalMaxPool3d | _BatchNorm)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deeplift_fast.rules import attention, composed, distances, grouped, norms, recurrent, registry
+from deeplift_fast.rules import attention, composed, distances, grouped, norms, recurrent, registered
 from deeplift_fast.rules import operations as tables
 from deeplift_fast.rules.averaged import GRADIENT, MIDPOINT, QUADRATURE, averaged
 from deeplift_fast.rules.call import Arguments, Call, is_floating, named_in_place, out_of_place, shared_name
@@ -96,9 +96,9 @@ _WRITTEN_OUT: dict[str, Callable[..., Any]] = {
 
 def written_out(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any] | None:
     """What to run in an operation's place, in both streams: smaller operations that have rules."""
-    if name in registry.WRITTEN_OUT:
-        return registry.WRITTEN_OUT[name]
-    if name in registry.KINDS:
+    if name in registered.WRITTEN_OUT:
+        return registered.WRITTEN_OUT[name]
+    if name in registered.KINDS:
         return None
     if name in tables.LEAVING:
         return getattr(composed, f"to_{name}")
@@ -174,7 +174,7 @@ def is_plain(name: str, args: tuple[Any, ...]) -> bool:
 
 def is_linear(name: str) -> bool:
     """Whether the ordinary gradient is exact when all but the operation's tensors is the same in both streams."""
-    return registry.KINDS.get(name) == "linear" or (name in tables.LINEAR and name not in registry.KINDS)
+    return registered.KINDS.get(name) == "linear" or (name in tables.LINEAR and name not in registered.KINDS)
 
 
 _STOPPED = Meeting("detach", written_out=composed.identity)
@@ -230,7 +230,7 @@ def apply(call: Call, note: Note) -> tuple[Any, str]:
         note: takes the operation's and the rule's name, and what it misses of completeness, when that is known.
     """
     name = call.name
-    kind = registry.KINDS.get(name)
+    kind = registered.KINDS.get(name)
     if not call.fixed:
         return _by_gradient(call, note)
     if kind is None and call.moved == [0] and not call.actual.floats[0].is_complex():
@@ -330,7 +330,7 @@ def _elementwise(call: Call) -> Tensor:
     name = call.name
     if name == "pow" and isinstance(exponent, int | float):
         name = _CLOSED_POWERS.get(exponent, name)
-    closed = name in CLOSED and call.name not in registry.KINDS and x.dtype in (torch.float32, torch.float64)
+    closed = name in CLOSED and call.name not in registered.KINDS and x.dtype in (torch.float32, torch.float64)
     if closed and len(floats) == 1:
         return ClosedRule.apply(name, x, x0, inverse)  # type: ignore[no-any-return]
     if len(floats) > 1 and call.name != "prelu":

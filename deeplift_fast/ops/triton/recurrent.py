@@ -12,8 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from deeplift_fast.ops.adjoined import adjoined
 from deeplift_fast.ops.cells import COEFFICIENTS, GATES
-from deeplift_fast.ops.memory import adjoined
 from deeplift_fast.ops.triton.activations import softmax_back
 from deeplift_fast.ops.triton.recurrent_cells import forward_kernel, read
 
