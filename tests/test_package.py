@@ -122,7 +122,12 @@ print("CALLS", deeplift_fast.captum.DeepLift.__name__, deeplift_fast.cohort.attr
         "LISTED True",
         "PRIVATE []",
         "THERE "
-        + str([f"deeplift_fast.{name}" for name in ("captum", "cohort", "baselines", "features", "report", "ops")]),
+        + str(
+            [
+                f"deeplift_fast.{name}"
+                for name in ("captum", "cohort", "baselines", "pyhealth.features", "report", "ops")
+            ]
+        ),
         "CALLS DeepLift attribute_cohort",
     ]
 

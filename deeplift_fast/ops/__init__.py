@@ -13,14 +13,7 @@ errors below, where a shape, a dtype or a number that they index by would lead o
 from typing import TYPE_CHECKING, Any
 
 from deeplift_fast.errors import BackendWarning
-from deeplift_fast.ops.registry import (
-    FUNCTIONS,
-    SCHEMAS,
-    Backend,
-    backend_for,
-    backends,
-    release_memory,
-)
+from deeplift_fast.ops.registry import FUNCTIONS, SCHEMAS, Backend, backend_for, backends, release_memory
 from deeplift_fast.ops.specs import NAMESPACE, SPECS
 
 __all__ = ["NAMESPACE", "SCHEMAS", "Backend", "BackendWarning", "backend_for", "backends", "release_memory", *SPECS]

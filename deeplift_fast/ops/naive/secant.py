@@ -104,11 +104,7 @@ def _safe_div(numerator: Tensor, denominator: Tensor, fallback: Tensor) -> Tenso
     return torch.where(usable, numerator / torch.where(usable, denominator, 1.0), fallback)
 
 
-_ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-}
+_ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
 _SLOPE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "relu": _relu_slope,
     "sigmoid": _sigmoid_slope,
