@@ -199,14 +199,8 @@ class DeepLift:
         self, xs: tuple[Tensor, ...], x0s: tuple[Any, ...], target: Target, further: tuple[Any, ...]
     ) -> Attribution:
         batch = len(xs[0]) if isinstance(xs[0], Tensor) and xs[0].dim() else 0
-        return attribution.explain(
-            self.model,
-            xs,
-            x0s,
-            _target(target, batch),
-            self.options,
-            Context(further, rule_set=ActivationRules() if self.options.rules == "rescale" else None),
-        )
+        context = Context(further, rule_set=ActivationRules() if self.options.rules == "rescale" else None)
+        return attribution.explain(self.model, xs, x0s, _target(target, batch), self.options, context)
 
     def _attributions(
         self, found: Attribution, xs: tuple[Tensor, ...], x0s: tuple[Any, ...], function: AttributionFunction | None

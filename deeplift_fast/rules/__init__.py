@@ -1,4 +1,4 @@
-"""What stands in for an operation's gradient: autograd Functions over the ops, and which operation gets which."""
+"""The rules, as autograd Functions over the ops, and the choice of a rule for each operation."""
 
 from deeplift_fast.rules.registered import register_rule, unregister_rule
 from deeplift_fast.rules.secant import SecantRule

@@ -1,7 +1,7 @@
 """Normalisations written out: centre, square, mean, rsqrt, product.
 
-The product of the centred values and the rsqrt gets the quotient rule (`deeplift_fast.rules.quotient`). With the
-secants of the parts that makes `m_x = centred((m − c̄·(Σ m·ȳ)/(n·σ̄))/σ̄)`.
+The product of the centred values and the rsqrt follows the quotient rule (`deeplift_fast.rules.quotient`). With the
+secants of the other parts, `m_x = centred((m − c̄·(Σ m·ȳ)/(n·σ̄))/σ̄)`.
 """
 
 import functools
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def _wide(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The same, computed in float32 for half types, as PyTorch does."""
+    """A norm that computes in float32 for half types, as PyTorch does."""
 
     @functools.wraps(norm)
     def widened(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -139,7 +139,7 @@ def _normal(x: Tensor, dims: tuple[int, ...], eps: float) -> tuple[Tensor, Tenso
     """Values of mean 0 and variance 1 over `dims`, the means, and the inverse deviations."""
     mean = x.mean(dims, keepdim=True)
     centred = x - mean
-    centred = centred - centred.mean(dims, keepdim=True)  # 1/√eps would enlarge what the mean's rounding leaves
+    centred = centred - centred.mean(dims, keepdim=True)  # up to 1/√eps would multiply the mean's rounding error
     inverse = torch.rsqrt(torch.square(centred).mean(dims, keepdim=True) + eps)
     return centred * inverse, mean, inverse
 
