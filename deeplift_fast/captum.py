@@ -157,7 +157,11 @@ class DeepLift:
         return shown, _delta(found, attributions if custom_attribution_func else None)
 
     def attribute_future(self) -> None:
-        """Not implemented, as in Captum."""
+        """Not implemented, as in Captum.
+
+        Raises:
+            NotImplementedError: always.
+        """
         raise NotImplementedError("attribute_future is not implemented for DeepLift; call attribute")
 
     def compute_convergence_delta(

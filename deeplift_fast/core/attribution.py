@@ -131,7 +131,10 @@ def attributed(
         context: further parts of the model's call.
 
     Returns:
-        An :class:`Attribution` without multipliers. Errors and warnings are those of :func:`attribute`.
+        An :class:`Attribution` without multipliers.
+
+    Raises:
+        ValueError, TypeError, InterceptionError: as :func:`attribute`, with the same warnings.
     """
     found = replace(explain(model, inputs, baselines, target, options, context), multipliers=None)
     if options.complete or not len(found.output):
@@ -160,7 +163,10 @@ def explain(
         context: further parts of the model's call.
 
     Returns:
-        An :class:`Attribution`. Errors and warnings are those of :func:`attribute`.
+        An :class:`Attribution`.
+
+    Raises:
+        ValueError, TypeError, InterceptionError: as :func:`attribute`, with the same warnings.
     """
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")

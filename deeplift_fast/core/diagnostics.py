@@ -89,6 +89,9 @@ class Report:
             contributions: as for :class:`deeplift_fast.core.cancellation.Cancellation`.
             output: `f(x)`, `[batch]`.
             baseline_output: `f(x0)`, `[batch]`.
+
+        Returns:
+            The report.
         """
         return replace(self, cancellation=Cancellation(contributions, output, baseline_output))
 

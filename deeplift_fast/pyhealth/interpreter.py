@@ -346,6 +346,9 @@ class DeepLift(BaseInterpreter):
             features: the batch, as :func:`deeplift_fast.pyhealth.features.read_features` gives it.
             batch: what PyHealth's loader yielded.
             count: how many samples.
+
+        Returns:
+            The logits.
         """
         return self._generic.own_logits(features, batch, count)
 

@@ -127,7 +127,7 @@ WRONG = [
     ({"slope": "derivative"}, ValueError, "slope is 'derivative'; accepted: secant, pyhealth"),
     ({"steps": [2, 3]}, ValueError, r"steps is \[2, 3\]; accepted: 2 falling numbers, one per layer"),
     ({"steps": [3]}, ValueError, "accepted: 2 falling numbers"),
-    ({"steps": [3, 0]}, ValueError, "1 or more"),
+    ({"steps": [3, 0]}, ValueError, "from 1 on"),
     ({"steps": [3, 1]}, ValueError, r"coefficients has 10 rows; accepted: 8, for steps \[3, 1\]"),
     ({"levels": 4}, ValueError, "29 columns and 6 units do not fit 4 levels"),
     ({"levels": 0}, ValueError, "do not fit 0 levels"),
