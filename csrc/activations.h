@@ -1,6 +1,6 @@
 // relu, sigmoid and tanh in both streams: values and secant slopes.
 //
-// The formulas and their derivation stand in deeplift_fast/ops/naive/secant.py.
+// deeplift_fast/ops/naive/secant.py has the formulas and their derivation.
 #pragma once
 
 #include <cmath>

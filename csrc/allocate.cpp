@@ -112,7 +112,7 @@ bool is_kept(std::size_t bytes) { return bytes >= smallest && torch_from_blob !=
 
 Tensor pooled(const Tensor& like, std::size_t bytes, IntHeaderOnlyArrayRef sizes, IntHeaderOnlyArrayRef strides) {
     const Buffer taken = pool().take(bytes);
-    if (taken.start == nullptr) return torch::stable::new_empty(like, sizes);  // which tells what is missing
+    if (taken.start == nullptr) return torch::stable::new_empty(like, sizes);  // reports the lack of memory
     namespace stable = torch::stable::detail;
     const auto device = like.device();
     Buffer* buffer = new Buffer(taken);

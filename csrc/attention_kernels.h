@@ -8,9 +8,8 @@
 namespace deeplift_fast {
 
 // softmax: turns scores into log-probabilities over the rows, and into probabilities; `sums` holds a number per column.
-// pairs: from both streams' log-probabilities, the weights of the values (`p`), and the shares of the softmax's
-// Jacobian
-//   (`share`): logarithmic means, or the probabilities at the input if `half` is 0.
+// pairs: from both streams' log-probabilities, the weights of the values (`p`) and the shares of the softmax's
+//   Jacobian (`share`): logarithmic means, or the probabilities at the input if `half` is 0.
 // softmax_back: multipliers of the scores from those of the probabilities, in place: share * (m - sum(share * m) /
 //   sum(share)), corrected so that they sum to zero; `sums` holds three numbers per column.
 // mean_of: a + half * (b - a).

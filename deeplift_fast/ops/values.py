@@ -150,25 +150,19 @@ def _convergence(sizes: Sizes, totals: Tensor, *rest: Any) -> None:
         raise ValueError(f"convergence: totals has shape {tuple(totals.shape)}; accepted: {shape} or more features")
 
 
-def _log_mean_softmax(sizes: Sizes, z: Tensor, *rest: Any) -> None:
+def _log_mean_softmax(sizes: Sizes, z: Tensor, *rest: Any, op: str = "log_mean_softmax", name: str = "z") -> None:
     if not -max(z.dim(), 1) <= sizes["dim"] < max(z.dim(), 1):
-        raise IndexError(f"log_mean_softmax: dim is {sizes['dim']}; z has {z.dim()} dimensions")
+        raise IndexError(f"{op}: dim is {sizes['dim']}; {name} has {z.dim()} dimensions")
 
 
 def _log_mean_softmax_backward(sizes: Sizes, g: Tensor, *rest: Any) -> None:
-    if not -max(g.dim(), 1) <= sizes["dim"] < max(g.dim(), 1):
-        raise IndexError(f"log_mean_softmax_backward: dim is {sizes['dim']}; g has {g.dim()} dimensions")
+    _log_mean_softmax(sizes, g, op="log_mean_softmax_backward", name="g")
 
 
 VALUES: dict[str, Callable[..., None]] = {
-    "recurrent": _recurrent,
-    "recurrent_backward": _recurrent_backward,
-    "lockstep": _lockstep,
-    "lockstep_backward": _lockstep_backward,
-    "stage_window": _stage_window,
-    "stage_window_backward": _stage_window_backward,
-    "attention": _attention,
-    "convergence": _convergence,
-    "log_mean_softmax": _log_mean_softmax,
-    "log_mean_softmax_backward": _log_mean_softmax_backward,
-}
+    check.__name__[1:]: check
+    for check in (
+        _recurrent, _recurrent_backward, _lockstep, _lockstep_backward, _stage_window, _stage_window_backward,
+        _attention, _convergence, _log_mean_softmax, _log_mean_softmax_backward,
+    )
+}  # fmt: skip

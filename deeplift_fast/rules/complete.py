@@ -53,45 +53,22 @@ POOLS = {
 }
 
 _WRITTEN_OUT: dict[str, Callable[..., Any]] = {
-    "layer_norm": norms.layer_norm,
-    "rms_norm": norms.rms_norm,
-    "group_norm": norms.group_norm,
-    "native_layer_norm": norms.native_layer_norm,
-    "native_group_norm": norms.native_group_norm,
-    "fused_rms_norm": norms.fused_rms_norm,
     "rdiv": composed.divide_into,
     "rtruediv": composed.divide_into,
-    "softmin": composed.softmin,
-    "glu": composed.glu,
-    "addcdiv": composed.addcdiv,
-    "lerp": composed.lerp,
-    "maximum": composed.maximum,
-    "minimum": composed.minimum,
     "fmax": composed.maximum,
     "fmin": composed.minimum,
-    "aminmax": composed.aminmax,
-    "logaddexp": composed.logaddexp,
-    "gumbel_softmax": composed.gumbel_softmax,
-    "scaled_dot_product_attention": attention.scaled_dot_product_attention,
-    "multi_head_attention_forward": attention.multi_head_attention_forward,
-    "normalize": distances.normalize,
-    "cosine_similarity": distances.cosine_similarity,
-    "pairwise_distance": distances.pairwise_distance,
-    "cdist": distances.cdist,
-    "dist": distances.dist,
     "var": distances.variance,
     "std": distances.standard_deviation,
-    "var_mean": distances.var_mean,
-    "std_mean": distances.std_mean,
-    "lstm": recurrent.lstm,
-    "gru": recurrent.gru,
-    "rnn_tanh": recurrent.rnn_tanh,
-    "rnn_relu": recurrent.rnn_relu,
-    "lstm_cell": recurrent.lstm_cell,
-    "gru_cell": recurrent.gru_cell,
-    "rnn_tanh_cell": recurrent.rnn_tanh_cell,
-    "rnn_relu_cell": recurrent.rnn_relu_cell,
 }
+# Functions that have their operation's name.
+for _module, _names in {
+    attention: "scaled_dot_product_attention multi_head_attention_forward",
+    composed: "softmin glu addcdiv lerp maximum minimum aminmax logaddexp gumbel_softmax",
+    distances: "normalize cosine_similarity pairwise_distance cdist dist var_mean std_mean",
+    norms: "layer_norm rms_norm group_norm native_layer_norm native_group_norm fused_rms_norm",
+    recurrent: "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
+}.items():
+    _WRITTEN_OUT.update((name, getattr(_module, name)) for name in _names.split())
 
 
 def written_out(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any] | None:

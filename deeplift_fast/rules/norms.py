@@ -26,13 +26,9 @@ def _wide(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 @_wide
 def layer_norm(
-    input: Tensor,
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    *_: Any,
-) -> Tensor:
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None,
+    eps: float = 1e-5, *_: Any,
+) -> Tensor:  # fmt: skip
     """Centre, square, mean, rsqrt, product."""
     return _affine(_normal(input, _last(normalized_shape), eps)[0], weight, bias)
 
@@ -78,16 +74,9 @@ def native_group_norm(
 
 
 def instance_norm(
-    input: Tensor,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-    *_: Any,
-) -> Tensor:
+    input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None, weight: Tensor | None = None,
+    bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5, *_: Any,
+) -> Tensor:  # fmt: skip
     """Group norm with a group per channel."""
     return group_norm(input, input.shape[1], weight, bias, eps)
 
@@ -101,16 +90,9 @@ def aten_instance_norm(
 
 @_wide
 def batch_norm(
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-    *_: Any,
-) -> Tensor:
+    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5, *_: Any,
+) -> Tensor:  # fmt: skip
     """Centre, square, mean, rsqrt, product over the batch, as in training mode; running statistics stay as they are."""
     dims = tuple(d for d in range(input.dim()) if d != 1)
     return _per_channel(_normal(input, dims, eps)[0], weight, bias)

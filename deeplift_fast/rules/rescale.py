@@ -18,27 +18,14 @@ _aten = torch.ops.aten
 
 
 def _activations() -> dict[Callable[..., Any], Meeting]:
-    out_of_place = {
-        "relu": [F.relu, torch.relu, Tensor.relu, _aten.relu, _aten.relu.default],
-        "sigmoid": [
-            torch.sigmoid,
-            Tensor.sigmoid,
-            torch.special.expit,
-            _aten.sigmoid,
-            _aten.sigmoid.default,
-            _aten.special_expit,
-            _aten.special_expit.default,
-        ],
-        "tanh": [torch.tanh, Tensor.tanh, _aten.tanh, _aten.tanh.default],
-    }
-    in_place = {
-        "relu": [torch.relu_, Tensor.relu_, _aten.relu_, _aten.relu_.default],
-        "sigmoid": [torch.sigmoid_, Tensor.sigmoid_, _aten.sigmoid_, _aten.sigmoid_.default],
-        "tanh": [torch.tanh_, Tensor.tanh_, _aten.tanh_, _aten.tanh_.default],
-    }
-    table = {call: Meeting(name) for name, calls in out_of_place.items() for call in calls}
-    table.update((call, Meeting(name, in_place=True)) for name, calls in in_place.items() for call in calls)
-    return table
+    expit = (torch.special.expit, _aten.special_expit, _aten.special_expit.default)
+    found: dict[Callable[..., Any], Meeting] = {F.relu: Meeting("relu"), **dict.fromkeys(expit, Meeting("sigmoid"))}
+    for name in ("relu", "sigmoid", "tanh"):
+        for called, in_place in ((name, False), (f"{name}_", True)):
+            operator = getattr(_aten, called)
+            calls = (getattr(torch, called), getattr(Tensor, called), operator, operator.default)
+            found.update(dict.fromkeys(calls, Meeting(name, in_place)))
+    return found
 
 
 _ACTIVATIONS = _activations()

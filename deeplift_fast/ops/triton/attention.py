@@ -77,7 +77,7 @@ def _attention_kernel(
     seen: tl.tensor, offsets: tl.tensor, mixed: tl.tensor, log_p: tl.tensor, samples: tl.tensor, steps: tl.tensor,
     heads: tl.tensor, total: tl.tensor, width: tl.tensor, size: tl.tensor, ROWS: tl.constexpr, WIDTH: tl.constexpr,
     PAIRS: tl.constexpr,
-) -> None:  # fmt: skip  # fmt: skip
+) -> None:  # fmt: skip
     # The heads of a query follow each other: all but the first find the rows in the cache. int64: an int32 offset wraps
     # at 2**31 elements.
     query = (tl.program_id(0) // heads).to(tl.int64)
@@ -182,7 +182,7 @@ def _queries_kernel(
     offsets: tl.tensor, offsets0: tl.tensor, log_p: tl.tensor, log_p0: tl.tensor, arriving: tl.tensor,
     averages: tl.tensor, m_asked: tl.tensor, samples: tl.tensor, steps: tl.tensor, heads: tl.tensor, total: tl.tensor,
     width: tl.tensor, HALF: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
-) -> None:  # fmt: skip  # fmt: skip
+) -> None:  # fmt: skip
     # The heads of a query follow each other: all but the first find the rows in the cache. int64: an int32 offset wraps
     # at 2**31 elements.
     query = (tl.program_id(0) // heads).to(tl.int64)
@@ -254,7 +254,7 @@ def _rows_kernel(
     offsets0: tl.tensor, log_p: tl.tensor, log_p0: tl.tensor, arriving: tl.tensor, averages: tl.tensor,
     m_rows: tl.tensor, samples: tl.tensor, steps: tl.tensor, heads: tl.tensor, total: tl.tensor, width: tl.tensor,
     total0: tl.tensor, count: tl.tensor, HALF: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
-) -> None:  # fmt: skip  # fmt: skip
+) -> None:  # fmt: skip
     position = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     real = position < count
     column = tl.arange(0, WIDTH)

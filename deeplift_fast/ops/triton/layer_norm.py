@@ -33,7 +33,7 @@ def _layer_norm_kernel(
     average_pointer: tl.tensor, average0_pointer: tl.tensor, scale_pointer: tl.tensor, scale0_pointer: tl.tensor,
     weight_pointer: tl.tensor, out_pointer: tl.tensor, rows: tl.tensor, size: tl.tensor, HALF: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-) -> None:  # fmt: skip  # fmt: skip
+) -> None:  # fmt: skip
     # int64: an int32 offset wraps at 2**31 elements.
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
