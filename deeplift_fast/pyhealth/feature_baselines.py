@@ -201,7 +201,13 @@ class Baseline(ABC):
 
     @abstractmethod
     def feature(self, key: str) -> FeatureBaseline:
-        """What a feature is compared with.
+        """The baseline of a feature.
+
+        Args:
+            key: the feature's key.
+
+        Returns:
+            The baseline.
 
         Raises:
             ValueError: for a feature that it does not know.

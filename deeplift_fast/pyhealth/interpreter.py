@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.core.diagnostics import Report
-from deeplift_fast.core.isolation import isolated
+from deeplift_fast.core.isolation import isolated, warn_if_harmlessly_training
 from deeplift_fast.core.options import DELTA_TOL, Options
 from deeplift_fast.core.questions import NOW, Questions
 from deeplift_fast.core.targets import class_target
-from deeplift_fast.core.training_mode import warn_if_harmlessly_training
 from deeplift_fast.errors import BaselineWarning, FusionWarning, NotFused, warn
 from deeplift_fast.pyhealth import as_read, given_baselines, predictions, several_baselines
 from deeplift_fast.pyhealth.feature_baselines import Baseline, BaselineValue, Everywhere, FeatureBaseline, Given
@@ -347,6 +346,9 @@ class DeepLift(BaseInterpreter):
             features: the batch, as :func:`deeplift_fast.pyhealth.features.read_features` gives it.
             batch: what PyHealth's loader yielded.
             count: how many samples.
+
+        Returns:
+            The logits.
         """
         return self._generic.own_logits(features, batch, count)
 

@@ -15,7 +15,7 @@ from deeplift_fast.pyhealth.fused.graphs import Graphs
 from deeplift_fast.pyhealth.fused.plan import plan_for, questions_on, unusable
 from deeplift_fast.pyhealth.fused.recognise import modules_of
 from deeplift_fast.pyhealth.fused.run import Call, judged, reported
-from deeplift_fast.rules import registry
+from deeplift_fast.rules import registered
 
 
 def questions_to(model: Any) -> Questions:
@@ -58,7 +58,7 @@ def attribute(
     reason = unusable(modules, features)
     if reason is not None:
         raise NotFused(reason)
-    if options.complete and (registry.KINDS or registry.WRITTEN_OUT):
+    if options.complete and (registered.KINDS or registered.WRITTEN_OUT):
         raise NotFused("rules are registered for single operations")
     try:
         fused = plan.prepared(model, modules, own_logits, (features, baselines), questions)
