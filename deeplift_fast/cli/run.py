@@ -14,6 +14,8 @@ from deeplift_fast.cli.stdout import redirected
 if TYPE_CHECKING:
     from deeplift_fast.cohort.result import Cohort
 
+_Cluster = Callable[[], AbstractContextManager[Any]]
+
 
 def run(
     recipe: Annotated[
@@ -94,9 +96,6 @@ def run(
                 failed = f"{cohort.failures:,} sample(s) could not be attributed"
                 reporter.error(f"{failed}; {cohort.out}/failures.parquet says why", SOME_FAILED)
             raise typer.Exit(SOME_FAILED)
-
-
-_Cluster = Callable[[], AbstractContextManager[Any]]
 
 
 def _check(rules: str, steps: int, baseline: str | None, workers: int, device: str | None, debug: bool) -> _Cluster:

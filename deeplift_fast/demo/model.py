@@ -1,7 +1,6 @@
 """A small StageNet, trained with PyHealth's Trainer."""
 
 import contextlib
-import logging
 import random
 import warnings
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 
 from deeplift_fast.cohort.attributing import to_device
-from deeplift_fast.demo.samples import Samples
+from deeplift_fast.demo.samples import Samples, quiet_pyhealth
 from deeplift_fast.pyhealth.as_read import with_masks
 from deeplift_fast.pyhealth.features import read_features
 
@@ -68,7 +67,8 @@ def train_stagenet(samples: Samples, settings: Settings, seed: int, device: str)
     model = StageNet(samples.train, embedding_dim=settings.embedding_dim, **sizes)
     # The epoch is chosen by loss, which is defined even if all validation samples have the same label.
     watched = bool(len(samples.validation))
-    with _quiet():
+    with warnings.catch_warnings(), quiet_pyhealth():
+        warnings.simplefilter("ignore", UserWarning)
         Trainer(model, metrics=["accuracy"], device=device, enable_logging=False).train(
             train_dataloader=_MaskedLoader(samples.train, model, settings.batch_size, shuffle=True, seed=seed),
             val_dataloader=_MaskedLoader(samples.validation, model, settings.batch_size) if watched else None,
@@ -120,17 +120,3 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Drops PyHealth's log messages and warnings, but not its progress bars."""
-    logger = logging.getLogger("pyhealth")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            yield
-    finally:
-        logger.setLevel(level)

@@ -85,7 +85,7 @@ def load_samples(root: Path, cache: Path, seed: int) -> Samples:
         DemoError: if tables are missing, or too few patients can be used.
     """
     check_tables(root)
-    with _quiet_pyhealth():
+    with quiet_pyhealth():
         from pyhealth.datasets import MIMIC4Dataset, PatientSplit
         from pyhealth.tasks import MortalityPredictionStageNetMIMIC4
 
@@ -124,7 +124,7 @@ def _too_few(root: Path) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_pyhealth() -> Iterator[None]:
+def quiet_pyhealth() -> Iterator[None]:
     """Sends PyHealth's progress to standard error and drops its notes: standard output is for the report."""
     os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")
     logger = logging.getLogger("pyhealth")

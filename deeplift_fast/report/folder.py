@@ -191,8 +191,8 @@ class CohortFolder:
 
     def _missing(self, name: str, why: str) -> SummaryError:
         return SummaryError(
-            f"{self._store.shown}/{name} is missing, {why}; run the cohort again with the same command: it writes what "
-            "is missing"
+            f"{self._store.shown}/{name} is missing, {why}; run the cohort again with the same command: it writes "
+            "missing files"
         )
 
     def _damaged(self, name: str) -> SummaryError:

@@ -19,6 +19,10 @@ MIN_SAMPLES = 10
 
 _WIDE = 400  # width without a terminal, so that files and other programs get whole lines
 
+_MEANS = (
+    "means are over attributions, in logits (a code twice in a visit counts twice, a value counts where it was "
+    "measured); intervals are over patients"
+)
 _SORTS = {"mean_abs": "mean |attribution|", "mean": "mean attribution", "count": "count"}
 _KINDS = {"code": "Codes", "value": "Labs and other values"}
 
@@ -53,10 +57,11 @@ def show(
                 continue
             columns = [name for name in COLUMNS if described or name != "description"]
             shown = table(rows, columns)
-            shown.title = Text(_heading(kind, grouping, group, len(rows), sort), style="bold")
+            heading = f"{_place(kind, grouping, group)}: the first {len(rows)} by {_SORTS[sort]}"
+            shown.title = Text(heading, style="bold")
             console.print(shown)
     console.print()
-    for note in _notes(summary):
+    for note in (*summary.notes, _MEANS):
         console.print(Text(f"Note: {printable(note)}."))
 
 
@@ -108,10 +113,6 @@ def _parts(found: Completeness) -> str:
     return f"{found.parts:,} of {found.parts_in_all:,}{running}"
 
 
-def _heading(kind: str, grouping: str, group: str, count: int, sort: str) -> str:
-    return f"{_place(kind, grouping, group)}: the first {count} by {_SORTS[sort]}"
-
-
 def _place(kind: str, grouping: str, group: str) -> str:
     return _KINDS[kind] if grouping == "overall" else f"{_KINDS[kind]}, {printable(grouping)} = {printable(group)}"
 
@@ -156,11 +157,3 @@ COLUMNS: dict[str, Column] = {
     "description": _description,
 }
 """The columns, by name."""
-
-
-def _notes(summary: Summary) -> Iterator[str]:
-    yield from summary.notes
-    yield (
-        "means are over attributions, in logits (a code twice in a visit counts twice, a value counts where it was "
-        "measured); intervals are over patients"
-    )
