@@ -39,7 +39,7 @@ def run(
         ),
     ] = None,
     budget: Annotated[
-        int | None, typer.Option(min=1, help="Padded steps per batch. Default: as many as fit into --memory.")
+        int | None, typer.Option(min=1, help="Padded steps per batch. Default: chosen within --memory.")
     ] = None,
     memory: Annotated[
         str | None,
