@@ -119,7 +119,7 @@ class CohortFolder:
         return {row["values"]: row["counts"] for row in sorted(found, key=lambda row: -row["counts"])}
 
     def is_current(self) -> bool:
-        """Whether the manifest still has the same entries for these parts; a run with `--force` replaces them."""
+        """Whether the manifest still has the same entries for these parts; a later run may replace them."""
         try:
             now = self._read_manifest().parts
         except SummaryError:
