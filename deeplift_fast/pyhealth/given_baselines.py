@@ -13,6 +13,7 @@ from deeplift_fast.core.plain_tensors import require_plain
 from deeplift_fast.core.questions import Questions
 from deeplift_fast.pyhealth.feature_baselines import (
     Baseline,
+    BaselineValue,
     Embedded,
     Everywhere,
     FeatureBaseline,
@@ -20,14 +21,23 @@ from deeplift_fast.pyhealth.feature_baselines import (
     Removed,
     Unknown,
 )
-from deeplift_fast.pyhealth.features import Feature
+from deeplift_fast.pyhealth.features import Feature, check_embeddable, require_known_dtype
+from deeplift_fast.pyhealth.request import Batch
 
+OneBaseline = None | str | Mapping[str, Any] | Baseline  # a mapping has a name, number or tensor by feature key
+Baselines = OneBaseline | Sequence[OneBaseline]
 NAMES: dict[str, FeatureBaseline] = {"unk": Unknown(), "removed": Removed()}
 ACCEPTED = (
     "None, a name ('unk', 'removed'), a dict of feature key to name, number or tensor, an object from "
     "deeplift_fast.baselines, or a sequence of these"
 )
 _AS_PYHEALTH = "None, 'unk', or a dict with one tensor per feature key"
+UNTRAINED = (
+    "no baseline was given, so each code is compared with the unknown code (UNK). Training never changes UNK's "
+    "embedding, because PyHealth's vocabulary holds every code of the dataset: another random draw of it would flip "
+    'the sign of a third of the contributions; pass baseline="removed" to compare with the absence of the code, or '
+    'baseline="unk" to keep UNK'
+)
 TYPICAL = (
     "'typical' is fitted on a dataset, which is not known here; accepted: deeplift_fast.baselines.typical(dataset), "
     "with the dataset that the model was trained on"
@@ -54,19 +64,37 @@ def shown(given: Any, rules: str) -> str:
     return f"mean over {'; '.join(shown(each, rules) for each in given)}"
 
 
+def is_untrained(model: Any, rules: str) -> bool:
+    """Whether the default baseline replaces tokens of the model by UNK, without the user's choice."""
+    processors = model.dataset.input_processors
+    return rules == "rescale" and any(processors[key].is_token() for key in model.feature_keys)
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The baselines of a call.
 
     Attributes:
-        each: what each feature is compared with, one mapping for every baseline.
-        several: whether results are given for each of several.
-        name: what they are called.
+        each: the baseline of each feature, one mapping per baseline.
+        several: whether the user gave several baselines.
+        name: their name in reports.
     """
 
     each: tuple[Mapping[str, FeatureBaseline], ...]
     several: bool
     name: str
+
+    def values(
+        self, features: Mapping[str, Feature], only: Mapping[str, Tensor] | None
+    ) -> list[Mapping[str, BaselineValue]]:
+        """The features at each baseline; with masks from :func:`masks`, at these positions only."""
+        found: list[Mapping[str, BaselineValue]] = []
+        for each in self.each:
+            values = {key: each[key].of(feature) for key, feature in features.items()}
+            if only is not None:
+                values = {key: value.only(only[key], features[key]) for key, value in values.items()}
+            found.append(values)
+        return found
 
 
 def check(given: Any, rules: str, keys: Sequence[str]) -> None:
@@ -284,6 +312,23 @@ def _name_of(rows: Sequence[Mapping[str, FeatureBaseline]], keys: set[str], defa
         return f"tensors as given{count}"
     rest = [f"otherwise {default}"] if set(names) != keys else []
     return "; ".join([*(f"{key}: {name}" for key, name in names.items()), *rest]) + count
+
+
+def check_layers(model: Any, batch: Batch, chosen: Chosen) -> None:
+    """Raise `ValueError` or `TypeError` where the model cannot embed a feature or its baseline."""
+    for key, feature in batch.features.items():
+        if key not in batch.layers:
+            require_known_dtype(feature, model)
+            continue
+        layer = batch.layers[key]
+        check_embeddable(f"feature {key!r}", feature.value, layer, batch.questions)
+        what = f"baseline of feature {key!r}"
+        for each in chosen.each:
+            given = each[key]
+            if isinstance(given, Given):
+                check_embeddable(what, given.value, layer, batch.questions)
+            elif isinstance(given, Everywhere) and feature.is_token:
+                check_embeddable(what, given.step, layer)
 
 
 def masks(given: Any, features: Mapping[str, Feature]) -> dict[str, Tensor] | None:

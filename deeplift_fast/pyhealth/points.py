@@ -7,13 +7,16 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
-from pyhealth.models import GRASP
-from torch import Tensor
+from pyhealth.interpret.api import Interpretable
+from pyhealth.models import GPT2, GRASP, HALO, MedLink, TorchvisionModel
+from torch import Tensor, nn
 
 from deeplift_fast.core.segments import repeated
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.shared_choices import SharedChoices
 from deeplift_fast.pyhealth.token_leaves import TokenLeaves, TokenPoint, TokenTables, apart, token_point
+
+_WITHOUT_LOGITS = (TorchvisionModel, GPT2, HALO, MedLink)
 
 
 class Point(Protocol):
@@ -55,6 +58,24 @@ def _logit(model: Any, output: Any) -> Tensor:
         shown = sorted(map(str, output)) if isinstance(output, Mapping) else type(output).__name__
         raise ValueError(without_logits(type(model).__name__, f"its forward returns no tensor 'logit' ({shown})"))
     return found
+
+
+def check_model(model: Any, rules: str) -> None:
+    """Raise `ValueError` unless a PyHealth interpreter can explain the model under a rule set."""
+    name, interpretable = type(model).__name__, isinstance(model, Interpretable)
+    has_keys = isinstance(model, nn.Module) and hasattr(model, "feature_keys")
+    if not interpretable and not (has_keys and hasattr(getattr(model, "dataset", None), "input_processors")):
+        raise ValueError(
+            f"model is a {name}; accepted: a PyHealth model, with feature_keys and a dataset (for other modules: "
+            "deeplift_fast.attribute, deeplift_fast.captum.DeepLift)"
+        )
+    if isinstance(model, _WITHOUT_LOGITS):
+        raise ValueError(without_logits(name, "its forward pass returns no logits of classes"))
+    if rules == "pyhealth" and not interpretable:
+        raise ValueError(
+            f'rules is "pyhealth" and model a {name}, which PyHealth\'s DeepLift does not take, because it is not '
+            'Interpretable; accepted for it: "rescale", "complete"'
+        )
 
 
 def without_logits(name: str, reason: str) -> str:

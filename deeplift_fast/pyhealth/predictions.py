@@ -83,8 +83,10 @@ class Comparison:
         """Whether no further batch is compared."""
         self._begun = self._warned = False
 
-    def wants(self, features: Mapping[str, Feature]) -> bool:
-        """Whether this batch is to be compared, which the caller then does."""
+    def wants(self, model: Any, features: Mapping[str, Feature]) -> bool:
+        """Whether the caller must compare this batch; never for a model in training mode."""
+        if self.done or any(module.training for module in model.modules()):
+            return False
         padded = is_padded(features)
         with _lock:
             if self.done or (self._begun and not padded):

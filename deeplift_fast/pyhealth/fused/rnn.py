@@ -128,12 +128,7 @@ class FusedRNN(Watched, OneByOne):
 
     @override
     def feature(
-        self,
-        key: str,
-        feature: Feature,
-        baseline: BaselineValue,
-        arithmetic: Arithmetic,
-        segment: Segment,
+        self, key: str, feature: Feature, baseline: BaselineValue, arithmetic: Arithmetic, segment: Segment
     ) -> tuple[Pair, Contributions]:
         entry = entry_of(feature, baseline, embeddings(self._model)[key])
         lengths, longest = self._lengths(key, feature, baseline, arithmetic), entry.baseline.shape[1]

@@ -128,11 +128,7 @@ class Windows:
 
 
 def run(
-    given: Given,
-    lengths: Tensor,
-    arithmetic: Arithmetic,
-    segment: tuple[float, float],
-    finish: Callable[..., Last],
+    given: Given, lengths: Tensor, arithmetic: Arithmetic, segment: tuple[float, float], finish: Callable[..., Last]
 ) -> tuple[Pair, Callable[[Tensor], Tensor]]:
     """The layer's last output, `[samples, hidden]`, in the batch's order.
 
