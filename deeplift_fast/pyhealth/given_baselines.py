@@ -1,4 +1,4 @@
-"""From what a user gives as `baseline=` to what each feature of a batch is compared with."""
+"""From a user's `baseline=` to the baseline of each feature of a batch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,18 +39,18 @@ UNTRAINED = (
     'baseline="unk" to keep UNK'
 )
 TYPICAL = (
-    "'typical' is fitted on a dataset, which is not known here; accepted: deeplift_fast.baselines.typical(dataset), "
-    "with the dataset that the model was trained on"
+    "'typical' needs a dataset to be fitted on; accepted: deeplift_fast.baselines.typical(dataset), with the dataset "
+    "that the model was trained on"
 )
 
 
 def default_name(rules: str) -> str:
-    """The baseline of a rule set where none is given."""
+    """The default baseline of a rule set."""
     return "removed" if rules == "complete" else "unk"
 
 
 def shown(given: Any, rules: str) -> str:
-    """A user's baseline in words; `None` for the rule set's own."""
+    """A user's baseline in words; `None` is the default of the rule set."""
     if given is None:
         return default_name(rules)
     if isinstance(given, str | Real):
@@ -98,7 +98,7 @@ class Chosen:
 
 
 def check(given: Any, rules: str, keys: Sequence[str]) -> None:
-    """Raise for what can be seen to be wrong without a batch.
+    """Raise for errors that show without a batch.
 
     Args:
         given: a user's baseline.
@@ -106,8 +106,8 @@ def check(given: Any, rules: str, keys: Sequence[str]) -> None:
         keys: the model's features.
 
     Raises:
-        ValueError: for an unknown name, key or feature, an empty sequence, or what `"pyhealth"` does not take.
-        TypeError: for anything else that is no baseline.
+        ValueError: for an unknown name, key or feature, an empty sequence, or a form that `"pyhealth"` does not accept.
+        TypeError: for any other object.
     """
     if given is None:
         return
@@ -184,8 +184,8 @@ class Parser:
         """The baselines of a call.
 
         Args:
-            given: what the call is given; `None` for the default.
-            default: what holds where the call gives nothing, in the same forms; `None` for the rule set's own.
+            given: the baseline of the call; `None` for the default.
+            default: the interpreter's baseline, in the same forms; `None` for the default of the rule set.
 
         Raises:
             ValueError, TypeError: for a baseline that does not fit; the message names the feature.
@@ -216,7 +216,7 @@ class Parser:
         return Chosen(each, default.several or count is not None, _name_of(named, set(self.features), default.name))
 
     def _stacked(self, given: Mapping[str, Any]) -> int | None:
-        """How many baselines the leading dimension of every tensor holds; `None` where there is no such dimension."""
+        """The number of baselines in the leading dimension of every tensor; `None` without such a dimension."""
         for key, value in given.items():
             feature = self.features[key]
             embedding = feature.is_token and isinstance(value, Tensor) and value.is_floating_point()
@@ -245,7 +245,7 @@ class Parser:
 
     def _fitted(self, key: str, given: Baseline) -> FeatureBaseline:
         found = given.feature(key)
-        if isinstance(found, Embedded):  # it may be of another model
+        if isinstance(found, Embedded):  # it may come from another model
             return replace(self._embedding(self.features[key], found.embedding), name=found.name)
         return found
 
@@ -272,8 +272,8 @@ class Parser:
         width = getattr(layer, "embedding_dim", None)
         if layer is None or width is None:
             raise ValueError(
-                f"{what} is an embedding of shape {tuple(given.shape)}; {feature.key!r} has no embedding layer: "
-                "accepted are a name, or integer token indices"
+                f"{what} is an embedding of shape {tuple(given.shape)}, and {feature.key!r} has no embedding layer; "
+                "accepted: a name, or integer token indices"
             )
         full = (*feature.value.shape, width)
         if given.shape not in ((width,), full):
@@ -332,15 +332,15 @@ def check_layers(model: Any, batch: Batch, chosen: Chosen) -> None:
 
 
 def masks(given: Any, features: Mapping[str, Feature]) -> dict[str, Tensor] | None:
-    """Which tokens and values are put at the baseline, checked: bool, by feature key; `None` for all.
+    """The positions that move to the baseline, checked: bool, by feature key; `None` for all.
 
     Args:
-        given: a mapping of feature key to bool mask of the value's shape; features that it lacks stay at the input.
+        given: a mapping of feature key to bool mask of the value's shape; missing features stay at the input.
         features: the batch.
 
     Raises:
         ValueError: for an unknown key or another shape.
-        TypeError: for anything but a mapping of bool tensors.
+        TypeError: for any other object than a mapping of bool tensors.
     """
     if given is None:
         return None

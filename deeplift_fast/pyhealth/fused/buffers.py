@@ -76,6 +76,12 @@ def _kept_ramps(size: int, firsts: tuple[int, ...], device: torch.device, stream
     return torch.stack([torch.arange(first, first + size, device=device) for first in firsts])
 
 
+def wait_for(weights: Iterable[Tensor]) -> None:
+    """Wait until weights made on the current CUDA stream are ready for every stream."""
+    for device in {weight.device for weight in weights if weight.is_cuda}:
+        torch.cuda.current_stream(device).synchronize()
+
+
 class Watched:
     """Detects changed weights, also changes that PyTorch does not count (`weight.data.mul_(2)`).
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from deeplift_fast import ops
 from deeplift_fast.ops.cells import COEFFICIENTS, rows_per_sample
 from deeplift_fast.pyhealth.fused import buffers
-from deeplift_fast.pyhealth.fused.buffers import ramp, ramps
+from deeplift_fast.pyhealth.fused.buffers import ramp, ramps, wait_for
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair, shares
 from deeplift_fast.pyhealth.fused.sequences import AllSteps
 from deeplift_fast.pyhealth.fused.stagenet_layer import Given, Prepared, Tail, Windows, inputs, slope_of, staged
@@ -63,7 +63,7 @@ class Group:
         )
         self._tail = Tail(tails[0].levels, tails[0].hidden, scale, rescale, convolution)
         self._cells: dict[tuple[int, ...], Cells] = {}
-        _wait_for(scale[0])
+        wait_for([scale[0]])
 
     @staticmethod
     def of(layers: Sequence[Prepared]) -> "Group | None":
@@ -134,15 +134,9 @@ class Group:
         """The cells by falling number of steps, which differs between batches; each order is stacked once."""
         if order not in self._cells:
             cells = Cells.of([self._layers[i] for i in order])
-            _wait_for(cells.weight)
+            wait_for([cells.weight])
             self._cells[order] = cells
         return self._cells[order]
-
-
-def _wait_for(weight: Tensor) -> None:
-    """Wait until the stacked weights are ready for every CUDA stream."""
-    if weight.is_cuda:
-        torch.cuda.current_stream(weight.device).synchronize()
 
 
 def _sizes(layer: Prepared) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ from pyhealth.models import MLP, RNN, StageAttentionNet, StageNet, Transformer
 from torch import Tensor
 
 from deeplift_fast.core.questions import NOW, Later, Questions
+from deeplift_fast.pyhealth.fused.buffers import wait_for
 from deeplift_fast.pyhealth.fused.mlp import FusedMLP
 from deeplift_fast.pyhealth.fused.model import FusedModel
 from deeplift_fast.pyhealth.fused.pair import Arithmetic
@@ -81,7 +82,7 @@ class Plan:
                 with torch.inference_mode(False), torch.no_grad():
                     self._fused = FUSED[type(model)](weakref.proxy(model))
                 self._weights = weights
-                _wait_for(parameters_of(modules))
+                wait_for(parameters_of(modules))
             if not self._checked:
                 questions.fetch()
                 self.unfit, self._checked = self._check(model, self._fused, own, given)
@@ -142,17 +143,8 @@ def questions_on(device: torch.device) -> Questions:
     return Later() if is_static(device) else NOW
 
 
-def _wait_for(weights: list[Any]) -> None:
-    """Wait until the packed weights are ready for every CUDA stream."""
-    for device in {weight.device for weight in weights if weight.is_cuda}:
-        torch.cuda.current_stream(device).synchronize()
-
-
 def _versions(weights: list[Any]) -> Any:
     """A value that changes with every weight; `None` where PyTorch counts no versions."""
     if any(weight.is_inference() for weight in weights):
         return None
     return [(id(weight), weight.data_ptr(), weight._version) for weight in weights]
-
-
-__all__ = ["Plan", "is_static", "plan_for", "questions_on", "unusable"]

@@ -34,7 +34,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Chosen(Rows):
+class ChosenRows(Rows):
     """Rows at chosen steps.
 
     Attributes:
@@ -62,7 +62,7 @@ class Chosen(Rows):
 
 
 @dataclass(frozen=True)
-class Every(Rows):
+class AllRows(Rows):
     """Rows at every step, real or padding.
 
     Attributes:
@@ -206,7 +206,7 @@ class RealSteps(Steps):
     @functools.cached_property
     @override
     def at(self) -> Rows:  # type: ignore[override]
-        return Chosen(self.sample, self.step)
+        return ChosenRows(self.sample, self.step)
 
     @property
     def sample(self) -> Tensor:
@@ -304,7 +304,7 @@ class AllSteps(Steps):
     @property
     @override
     def at(self) -> Rows:  # type: ignore[override]
-        return Every(by_step=True)
+        return AllRows(by_step=True)
 
     @override
     def rows(self, place: Tensor, step: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from deeplift_fast.pyhealth.fused.buffers import ramp
 from deeplift_fast.pyhealth.fused.entries import between, entry_of, mask_of, step_mask, unfit
 from deeplift_fast.pyhealth.fused.model import Contributions, OneByOne, Segment, embeddings, schema_of
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Back, Pair, chained, elementwise, layer_norm, linear
-from deeplift_fast.pyhealth.fused.sequences import Chosen, Every, Rows
+from deeplift_fast.pyhealth.fused.sequences import AllRows, ChosenRows, Rows
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Lines:
         counts = starts[1:] - starts[:-1]
         kept = np.ones(len(sample), bool) if rows is real else real[rows]
         index = torch.from_numpy(ends - 1)  # never below 0, because the first position is always a row
-        at = Chosen(torch.from_numpy(sample), torch.from_numpy(position))
+        at = ChosenRows(torch.from_numpy(sample), torch.from_numpy(position))
         return Lines(index, torch.from_numpy(kept[:, None]), at, torch.from_numpy(starts), int(counts @ counts))
 
     @staticmethod
@@ -65,7 +65,7 @@ class Lines:
         (samples, positions), device = mask.shape, mask.device
         index = ramp(samples * positions, 1, device).view(mask.shape)
         starts = ramp(samples + 1, positions, device)
-        return Lines(index, mask.reshape(-1, 1), Every(by_step=False), starts, samples * positions**2)
+        return Lines(index, mask.reshape(-1, 1), AllRows(by_step=False), starts, samples * positions**2)
 
     @property
     def first(self) -> Tensor:
@@ -111,8 +111,8 @@ class Both:
             return Both.alike(lines)
         samples = torch.from_numpy(kept)
         lines0 = Lines.of(mask[samples])
-        assert isinstance(lines0.at, Chosen)
-        at0 = Chosen(samples[lines0.at.sample], lines0.at.step)
+        assert isinstance(lines0.at, ChosenRows)
+        at0 = ChosenRows(samples[lines0.at.sample], lines0.at.step)
         starts, starts0 = lines.starts.numpy(), lines0.starts.numpy()
         facing = np.repeat(starts0[where] - starts[:-1], starts[1:] - starts[:-1]) + np.arange(starts[-1])
         return Both(lines, lines0, at0, torch.from_numpy(where), torch.from_numpy(facing))
@@ -131,13 +131,10 @@ class Both:
         """A value of every row."""
         return pair if self.facing is None else Pair(pair.x, pair.x0, self.facing)
 
-    def samples(self, x: Tensor, x0: Tensor) -> Pair:
-        """A value of every sample."""
-        return Pair(x, x0, self.where)
-
     def firsts(self, pair: Pair) -> Pair:
         """Each sample's row 0."""
-        return self.samples(*(x.index_select(0, of.first) for x, of in ((pair.x, self.lines), (pair.x0, self.lines0))))
+        x, x0 = (x.index_select(0, of.first) for x, of in ((pair.x, self.lines), (pair.x0, self.lines0)))
+        return Pair(x, x0, self.where)
 
 
 def _distinct(real: np.ndarray, baseline: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
