@@ -229,8 +229,7 @@ class DeepLift(BaseInterpreter):
         chosen = Parser(self.rules, one.features, one.layers, one.questions).read(baseline, self.baseline)
         given_baselines.check_layers(self.model, one, chosen)
         only = given_baselines.masks(at_baseline, one.features)
-        if baseline is None and self.baseline is None and given_baselines.is_untrained(self.model, self.rules):
-            self._warn_once(given_baselines.UNTRAINED, BaselineWarning)
+        self._warn_of_untrained(baseline)
         if one.size == 0:
             found = one.without_samples(self.model, len(chosen.each) if chosen.several else None)
         else:
@@ -253,7 +252,6 @@ class DeepLift(BaseInterpreter):
         return self._generic.own_logits(features, batch, count)
 
     def _attributed(self, request: Request, batch: Batch, baselines: Values) -> Attribution:
-        """The attribution to one baseline, by one of the two routes."""
         baselines = as_read.baselines_as_read(self.model, batch.features, baselines)
         found = self._fused(request, batch, baselines) if self.fuse else None
         if found is None:
@@ -281,6 +279,11 @@ class DeepLift(BaseInterpreter):
         runs_itself = not isinstance(batch.point, FromEmbedding) or not self.use_embeddings
         if not runs_itself and self._comparison.wants(self.model, batch.features):
             self._comparison.take(self._generic.difference(batch.features))
+
+    def _warn_of_untrained(self, given: Baselines) -> None:
+        """Warn once if neither the call, by `given`, nor the interpreter chose a baseline for tokens."""
+        if given is None and self.baseline is None and given_baselines.is_untrained(self.model, self.rules):
+            self._warn_once(given_baselines.UNTRAINED, BaselineWarning)
 
     def _warn_once(self, message: str, category: type[Warning]) -> None:
         if category not in self._warned:
