@@ -10,7 +10,7 @@ from torch import Tensor
 from deeplift_fast.ops.cells import COEFFICIENTS, GATES
 from deeplift_fast.ops.checks import computed
 from deeplift_fast.pyhealth.fused.recurrent import Packed, pack
-from deeplift_fast.pyhealth.fused.sequences import Ragged
+from deeplift_fast.pyhealth.fused.sequences import RealSteps
 
 # Bounds within which PyHealth's arithmetic is smooth: smaller differences cancel, larger numbers take other branches.
 APART, LARGEST = 0.05, 5.0
@@ -213,7 +213,7 @@ class Recurrence:
             kinds = 2 * levels
             masters = make.normal(kinds, columns), make.normal(kinds, units, scale=scale), make.normal(kinds)
         weights = pack(cell, (of_input, of_state, bias), inputs, masters, levels)
-        steps = Ragged.of(make.lengths(make.size(9, 128), make.size(6, 120)))
+        steps = RealSteps.of(make.lengths(make.size(9, 128), make.size(6, 120)))
         return Recurrence(weights, steps.counts, len(steps.step), len(steps.lengths))
 
     @property
