@@ -117,12 +117,7 @@ def _check(rules: str, steps: int, baseline: str | None, workers: int, device: s
 
 
 def _attribute(
-    recipe: str,
-    device: str | None,
-    method: dict[str, Any],
-    options: dict[str, Any],
-    cluster: _Cluster,
-    stderr: TextIO,
+    recipe: str, device: str | None, method: dict[str, Any], options: dict[str, Any], cluster: _Cluster, stderr: TextIO
 ) -> "Cohort":
     from deeplift_fast.cli.recipe import load_recipe
     from deeplift_fast.cohort import attribute_cohort

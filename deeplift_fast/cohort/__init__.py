@@ -8,13 +8,7 @@ from deeplift_fast.errors import CohortError
 if TYPE_CHECKING:
     from deeplift_fast.cohort.run import Cohort, attribute_cohort
 
-__all__ = [
-    "ATTRIBUTIONS",
-    "SAMPLES",
-    "Cohort",
-    "CohortError",
-    "attribute_cohort",
-]
+__all__ = ["ATTRIBUTIONS", "SAMPLES", "Cohort", "CohortError", "attribute_cohort"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,16 +11,7 @@ from deeplift_fast.cohort.store_protocol import FULL, TEMPORARY, Store
 from deeplift_fast.errors import CohortError
 from deeplift_fast.support.home import expanded
 
-__all__ = [
-    "FULL",
-    "TEMPORARY",
-    "LocalStore",
-    "RemoteStore",
-    "Store",
-    "naming_full",
-    "open_store",
-    "whole_version",
-]
+__all__ = ["FULL", "TEMPORARY", "LocalStore", "RemoteStore", "Store", "naming_full", "open_store", "whole_version"]
 
 
 def open_store(out: str | Path, shared: bool = False) -> Store:

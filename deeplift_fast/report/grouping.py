@@ -23,10 +23,7 @@ UNLISTED = "(not in the file)"
 EMPTY = "(empty)"
 
 # Columns of `samples` that identify a sample, and their names in data sets; visits are finer than patients.
-_KEYS = {
-    "visit_id": IDENTIFIERS["visit_id"],
-    "patient_id": (*IDENTIFIERS["patient_id"], "subject_id"),
-}
+_KEYS = {"visit_id": IDENTIFIERS["visit_id"], "patient_id": (*IDENTIFIERS["patient_id"], "subject_id")}
 
 
 class Cut(Protocol):
