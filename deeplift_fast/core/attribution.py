@@ -26,7 +26,7 @@ Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 Baselines = Tensor | Real | Sequence[Tensor | Real | None] | Mapping[str, Tensor | Real | None] | None
 
 _DEFAULT = Options()
-__all__ = ["Attribution", "Context", "attribute", "attributed", "explain"]
+__all__ = ["Attribution", "attribute"]
 
 
 @dataclass(frozen=True)
@@ -120,22 +120,7 @@ def attributed(
     options: Options,
     context: Context = _NO_CONTEXT,
 ) -> Attribution:
-    """Make an attribution, as :func:`attribute`.
-
-    Args:
-        model: as for :func:`attribute`.
-        inputs: as for :func:`attribute`.
-        baselines: as for :func:`attribute`.
-        target: as for :func:`attribute`.
-        options: rules, steps and tolerance.
-        context: further parts of the model's call.
-
-    Returns:
-        An :class:`Attribution` without multipliers.
-
-    Raises:
-        ValueError, TypeError, InterceptionError: as :func:`attribute`, with the same warnings.
-    """
+    """As :func:`attribute`, with its options in one object, and the further parts of the call in another."""
     found = replace(explain(model, inputs, baselines, target, options, context), multipliers=None)
     if options.complete or not len(found.output):
         return found
@@ -152,22 +137,7 @@ def explain(
     options: Options = _DEFAULT,
     context: Context = _NO_CONTEXT,
 ) -> Attribution:
-    """Make an attribution as :func:`attributed`, but never scaled, and with its multipliers.
-
-    Args:
-        model: as for :func:`attribute`.
-        inputs: as for :func:`attribute`.
-        baselines: as for :func:`attribute`.
-        target: as for :func:`attribute`.
-        options: rules, steps and tolerance.
-        context: further parts of the model's call.
-
-    Returns:
-        An :class:`Attribution`.
-
-    Raises:
-        ValueError, TypeError, InterceptionError: as :func:`attribute`, with the same warnings.
-    """
+    """As :func:`attributed`, but never scaled, and with the multipliers."""
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")
     modules = own_modules(model) if context.modules is None else tuple(context.modules)

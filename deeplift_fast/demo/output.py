@@ -48,12 +48,7 @@ def replaced(out: Path, force: bool, marks: Sequence[str], what: str, option: st
 
     It is in a temporary folder beside `out`. Temporary folders of killed runs are removed first.
 
-    Args:
-        out: as in :func:`check_out`.
-        force: as in :func:`check_out`.
-        marks: as in :func:`check_out`.
-        what: as in :func:`check_out`.
-        option: as in :func:`check_out`.
+    Arguments as for :func:`check_out`.
 
     Raises:
         DemoError: as :func:`check_out`, or if the parent of `out` cannot be written to.

@@ -5,14 +5,7 @@ from pathlib import Path
 
 
 def expanded(given: str | os.PathLike[str], argument: str) -> Path:
-    """A path with `~` and `~user` replaced by the home folder, as shells do.
-
-    Args:
-        given: the path.
-        argument: the argument's name, for the error.
-
-    Returns:
-        The path.
+    """A path with `~` and `~user` replaced by the home folder, as shells do; `argument` is its name in the error.
 
     Raises:
         ValueError: if the home folder is unknown.
