@@ -215,13 +215,13 @@ def test_one_that_lost_the_lock_stops_writing(whole, store, monkeypatch):
     write = running.write_files
 
     def losing(*given):
-        written.append(given[1].window.part)
+        written.append(given[1].stretch.part)
         if len(written) == 2:
             taken_over(store)
         return write(*given)
 
     monkeypatch.setattr(running, "write_files", losing)
-    with pytest.raises(CohortError, match=r"another run took over \(process 7 on another.*this one stops: .* is kept"):
+    with pytest.raises(CohortError, match=r"another run took over \(process 7 on another.*this one stops: .* are kept"):
         run(model, data, store.shown)
     assert len(written) == 2
     assert len(json.loads(store.read("manifest.json"))["parts"]) == 1
@@ -262,7 +262,7 @@ def test_a_lock_that_cannot_be_written_is_let_go_of(whole, tmp_path, monkeypatch
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         patch.setattr(os, "pwrite", full)
-        with pytest.raises(CohortError, match=r"out is .* nothing more can be written \(No space left.* is kept"):
+        with pytest.raises(CohortError, match=r"nothing more can be written \(No space left.* is kept"):
             run(model, data, tmp_path)
     assert run(model, data, tmp_path).samples == 23
 
@@ -354,7 +354,7 @@ def test_a_malformed_lock_is_named(whole, store, what):
     data, model, _ = whole
     content = MALFORMED[what].encode(errors="surrogateescape")
     store.write(".lock", content)
-    said = r"whose \.lock is none that a run writes \(.*\); remove that file if no other run is writing"
+    said = r"whose \.lock was not written by a run \(.*\); remove that file if no other run is writing"
     with pytest.raises(CohortError, match=said):
         run(model, data, store.shown)
     assert store.read(".lock") == content
