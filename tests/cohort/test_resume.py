@@ -222,9 +222,8 @@ def test_a_lock_ends_with_its_process_even_if_its_children_live_on(tmp_path):
         "import os, sys, time; from pathlib import Path; from deeplift_fast.cohort.store import LocalStore;"
         "from deeplift_fast.cohort.lock import held\n"
         "with held(LocalStore(Path(sys.argv[1]))):\n"
-        "    child = os.fork()\n"
-        "    if not child: time.sleep(30)\n"
-        "    print(child, flush=True); time.sleep(30)\n"
+        "    if not os.fork(): print(os.getpid(), flush=True)\n"  # the child has let go of the lock by then
+        "    time.sleep(30)\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     owner = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
