@@ -45,6 +45,17 @@ def test_contributions_sum_to_the_change(name, dtype):
     assert change.abs().max() > 0
 
 
+DRAWS = {"elementwise: rrelu in training", "softmax: gumbel_softmax"}
+
+
+@pytest.mark.filterwarnings("ignore::deeplift_fast.InterceptionWarning")
+@pytest.mark.parametrize("name", sorted(CALLS.keys() - DRAWS))
+def test_the_output_is_that_of_the_operation_itself(name):
+    x = normal(0)
+    found = complete(CALLS[name], x, normal(1))
+    torch.testing.assert_close(found.output, mixed(CALLS[name])(x)[:, 0], rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     "name", sorted({**ELEMENTWISE, **SOFTMAX, **PRODUCTS}.keys() - JUMPS - MIXING - {"stopped", "rrelu in training"})
 )
