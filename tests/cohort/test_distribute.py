@@ -1,7 +1,6 @@
 """Parts on a Dask cluster: the numbers of one process, whatever happens to the workers."""
 
 import pytest
-import torch
 from cohort_cases import cohort, contents, manifest, run, spoiled, table
 
 pytest.importorskip("distributed")
@@ -12,14 +11,7 @@ from pyhealth.datasets import get_dataloader
 from deeplift_fast.cohort import CohortError, distribute
 from deeplift_fast.cohort.store import LocalStore
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """The last bits of a sum may depend on the number of threads, and a cluster's workers have one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

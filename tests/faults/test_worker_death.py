@@ -7,7 +7,6 @@ import threading
 import time
 
 import pytest
-import torch
 from cohort_cases import cohort, contents, manifest, run
 
 pytest.importorskip("distributed")
@@ -16,14 +15,7 @@ from distributed import Client, LocalCluster, Status, Worker
 
 from deeplift_fast.cohort import CohortError, distribute, parts
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """The last bits of a sum may depend on the number of threads, and a cluster's workers have one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def retire(client, cluster):
