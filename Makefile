@@ -35,7 +35,7 @@ test: setup
 	$(PARALLEL) tests/ops/triton -m "not triton"
 
 soak: setup
-	nice $(PARALLEL) tests/faults --soak $(ARGS)
+	nice env $(PARALLEL) tests/faults --soak $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
