@@ -6,6 +6,7 @@ from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES
 from deeplift_fast.errors import CohortError
 
 if TYPE_CHECKING:
+    from deeplift_fast.cohort.frames import frame
     from deeplift_fast.cohort.result import Cohort
     from deeplift_fast.cohort.run import attribute_cohort
 
@@ -15,11 +16,16 @@ __all__ = [
     "Cohort",
     "CohortError",
     "attribute_cohort",
+    "frame",
 ]
 
 
 def __getattr__(name: str) -> Any:
     # PyHealth takes seconds to import, which the tables alone should not cost.
+    if name == "frame":
+        from deeplift_fast.cohort.frames import frame
+
+        return frame
     if name not in ("Cohort", "attribute_cohort"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from deeplift_fast.cohort import run
@@ -28,4 +34,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "Cohort", "attribute_cohort"])
+    return sorted([*globals(), "Cohort", "attribute_cohort", "frame"])

@@ -281,7 +281,7 @@ class DeepLift(BaseInterpreter):
             self._compare(features, point)
         name = chosen.name if only is None else f"{chosen.name}, where at_baseline says"
         self._report = replace(found.report, baseline=name)
-        return replace(found, report=self._report, baseline=name)
+        return replace(found, report=self._report, baseline=name, source=(self.model, batch))
 
     def _warn_of_untrained(self, given: Baselines) -> None:
         """Warn, once, where nobody chose the baseline of tokens; `given` is what a call was given."""
