@@ -1,4 +1,4 @@
-"""The floating-point operations that attributing a StageNet batch cannot do without: its matrix products."""
+"""The floating-point operations of the matrix products that attribution of a StageNet batch needs."""
 
 from typing import Any
 
@@ -10,18 +10,17 @@ from deeplift_fast.pyhealth.features import Feature, default_baseline, read_feat
 def stagenet_flops(model: Any, batch: dict[str, Any], distinct: bool) -> int:
     """Flops of both streams' forward passes and one backward pass, over real steps only.
 
-    The recurrence takes products at every real step; the convolution and the theme only at the kept, last one.
+    The recurrence needs products at each real step, the convolution and the theme only at the last one.
 
     Args:
-        distinct: whether baseline rows that agree with another in all inputs, times and code counts up to their step
-            count once.
+        distinct: whether baseline rows with equal inputs, times and code counts up to their step are computed once.
     """
     flops = 0
     for key, feature in read_features(model, batch, use_embeddings=True).items():
         layer = model.stagenet[key]
         hidden = layer.hidden_dim
         gates = 4 * hidden + 2 * layer.levels
-        # A linear embedding of continuous values merges with the layer's kernel; one input more is the time.
+        # A linear embedding of continuous values merges with the layer's kernel; the time is one more input.
         inputs = 1 + (layer.input_dim if feature.is_token else feature.value.shape[-1])
         per_step = 2 * gates * (hidden + inputs)
         at_kept = 2 * hidden * hidden * layer.conv_size + 4 * hidden * (hidden // 6)
@@ -34,14 +33,14 @@ def stagenet_flops(model: Any, batch: dict[str, Any], distinct: bool) -> int:
 
 
 def _steps(feature: Feature) -> list[int]:
-    """Real steps of each sample; a sample without any keeps its first, as StageNet does."""
+    """Real steps of each sample, at least 1: StageNet keeps the first step of an empty sample."""
     real = feature.real()
     in_step = real.flatten(2).any(-1) if real.dim() > 2 else real
     return in_step.sum(1).clamp(min=1).tolist()
 
 
 def _distinct_rows(feature: Feature, time: Tensor | None, steps: list[int]) -> tuple[int, int]:
-    """How many baseline rows differ in their history, and how many of those are some sample's last."""
+    """The number of baseline rows with different histories, and the number of these that are a sample's last row."""
     baseline = default_baseline(feature, everywhere=False)
     histories: dict[tuple, int] = {}
     last = set()
@@ -49,7 +48,7 @@ def _distinct_rows(feature: Feature, time: Tensor | None, steps: list[int]) -> t
         times = [0.0] * count if time is None else time[sample].flatten().tolist()
         history = 0
         for values, at in zip(baseline[sample, :count].flatten(1).tolist(), times, strict=False):
-            # The codes of a visit are summed: their order says nothing.
+            # The codes of a visit are summed, so their order does not matter.
             step = (history, at, tuple(sorted(values) if feature.is_token else values))
             history = histories.setdefault(step, len(histories) + 1)
         last.add(history)

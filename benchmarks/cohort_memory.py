@@ -1,7 +1,7 @@
-"""Peak memory of attributing a part of a data set on disk, in a process of its own.
+"""Peak memory of attributing a part of a data set on disk, in a separate process.
 
-Run as `python cohort_memory.py DATASET LIMIT OUT`; prints megabytes of the process. (`getrusage` would
-tell of the process that started it, if that was larger.)
+`python cohort_memory.py DATASET LIMIT OUT` prints the process's megabytes. (`getrusage` would include the memory of the
+parent process.)
 """
 
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def peak_of(dataset: Path, limit: int, out: Path) -> float:
-    """Megabytes of the attributing process."""
+    """Peak memory of the process, in megabytes."""
     command = [sys.executable, __file__, str(dataset), str(limit), str(out)]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return float(lines[-1])

@@ -1,4 +1,4 @@
-"""Times competitors in turn, in one process, prints the ratios of their medians, and keeps those of whole models."""
+"""Fixtures that time calls in turn in one process, print the ratios of their medians, and store those of models."""
 
 from collections.abc import Mapping
 
@@ -20,9 +20,10 @@ def pytest_configure(config):
 
 @pytest.fixture
 def in_turn(request, benchmark):
-    """`in_turn(calls, rounds)`: the first call is ours; pytest-benchmark stores it, the others go into extra_info.
+    """`in_turn(calls, rounds)` returns the medians in seconds, by name. The first call is ours.
 
-    Returns the medians in seconds, by name. They are listed at the end unless `listed=False`.
+    pytest-benchmark stores the first call, and the medians as extra_info. They are printed at the end unless
+    `listed=False`.
     """
 
     def measure(calls: Mapping[str, Call], rounds: int, listed: bool = True) -> dict[str, float]:
@@ -43,7 +44,7 @@ def in_turn(request, benchmark):
 
 @pytest.fixture
 def record(request):
-    """`record(section, name, row)`: a row for `results/models.json`; see `model_results`."""
+    """`record(section, name, row)` stores a row for `results/models.json`; see `model_results`."""
 
     def keep(section: str, name: str, row: dict) -> None:
         request.config.stash[_results].setdefault(section, {})[name] = row

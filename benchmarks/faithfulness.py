@@ -1,13 +1,13 @@
-"""How faithful attributions are, measured on a planted hospital and on FreqShapes.
+"""Measures the faithfulness of attributions on a planted hospital and on FreqShapes.
 
     python benchmarks/faithfulness.py                    # the study: 3 seeds of 5 models, 5 splits of FreqShapes
-    python benchmarks/faithfulness.py --resume           # goes on where it was interrupted
+    python benchmarks/faithfulness.py --resume           # continues an interrupted study
     python benchmarks/faithfulness.py --table            # the README's table from results/faithfulness.json
     python benchmarks/faithfulness.py --tables           # every table
     python benchmarks/faithfulness.py --plot             # results/faithfulness.svg
 
-The study takes one core. Every model and seed, and every split, is measured by itself: which others run, and in which
-order, does not matter. `faithfulness_hospital.py` has the patients and models, `faithfulness_methods.py` the methods,
+The study uses one core. Each model and seed, and each split, is measured independently of the others.
+`faithfulness_hospital.py` has the patients and models, `faithfulness_methods.py` the methods,
 `faithfulness_reference.py` the game of removal, `faithfulness_measures.py` the measures, and `freqshapes.py` the second
 study.
 """
@@ -30,7 +30,7 @@ import torch
 from faithfulness_hospital import HELD_OUT_BATCH, MODELS
 from faithfulness_results import FREQSHAPES, HOSPITAL, RESULTS, Results
 
-Cell = tuple[list[str], Callable[[], dict[str, Any]]]  # where it is kept, and what measures it
+Cell = tuple[list[str], Callable[[], dict[str, Any]]]  # keys in the results, and the function that measures
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _show(options, faithfulness_results.read(options.out))
         return
     logging.getLogger("pyhealth").setLevel(logging.WARNING)
-    torch.set_num_threads(1)  # small matrices: a second thread gains nothing
+    torch.set_num_threads(1)  # a second thread gains nothing on small matrices
     settings = {"patients": options.patients, "permutations": options.permutations}
     results = faithfulness_results.fresh(settings)
     if options.resume:
@@ -52,22 +52,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of the hospital (default: 1 2 3)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds of the hospital (1 2 3)")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL")
-    parser.add_argument("--patients", type=int, default=faithfulness_cell.PATIENTS, help="with a reference")
-    parser.add_argument("--permutations", type=int, help="of each reference, an even number (default: by model)")
+    parser.add_argument("--patients", type=int, default=faithfulness_cell.PATIENTS, help="patients with a reference")
+    parser.add_argument("--permutations", type=int, help="permutations per reference, even (default: by model)")
     parser.add_argument("--only", choices=[HOSPITAL, FREQSHAPES])
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--resume", action="store_true", help="measure what --out lacks; without it --out starts anew")
-    parser.add_argument("--table", action="store_true", help="print the small table of --out, and nothing else")
-    parser.add_argument("--tables", action="store_true", help="print every table of --out, and nothing else")
-    parser.add_argument("--plot", action="store_true", help="draw --out beside it as .svg, print its text alternative")
+    parser.add_argument("--resume", action="store_true", help="measure only cells that --out lacks")
+    parser.add_argument("--table", action="store_true", help="only print the small table of --out")
+    parser.add_argument("--tables", action="store_true", help="only print all tables of --out")
+    parser.add_argument("--plot", action="store_true", help="only draw --out as .svg beside it, and describe it")
     options = parser.parse_args(arguments)
     if not 1 <= options.patients <= HELD_OUT_BATCH:
         parser.error(f"--patients is {options.patients}; accepted: 1 to {HELD_OUT_BATCH}")
     count = options.permutations
     if count is not None and (count < 4 or count % 2):
-        parser.error(f"--permutations is {count}; accepted: an even number of 4 or more, they come in pairs")
+        parser.error(f"--permutations is {count}; accepted: an even number of 4 or more (permutations form pairs)")
     return options
 
 
@@ -85,7 +85,7 @@ def _cells(options: argparse.Namespace) -> Iterator[Cell]:
 def _measure_once(
     results: Results, folders: list[str], name: str, measure: Callable[[], dict[str, Any]], out: Path
 ) -> None:
-    """Measure a cell unless it is there, and keep it at once."""
+    """Measures and stores a cell, unless the results have it."""
     place = results
     for folder in folders:
         place = place.setdefault(folder, {})
@@ -99,7 +99,7 @@ def _measure_once(
 
 def _show(options: argparse.Namespace, results: Results) -> None:
     if not results[HOSPITAL] and (options.table or options.plot):
-        raise SystemExit(f"--out is {options.out}, which holds FreqShapes alone; run the study with --resume first")
+        raise SystemExit(f"--out is {options.out}, which has only FreqShapes; run the study with --resume first")
     if options.table:
         print(faithfulness_tables.small(results))
     if options.tables:

@@ -1,4 +1,4 @@
-"""One model and one seed of the faithfulness study: trained, explained by every method, measured."""
+"""Trains, explains and measures one model with one seed of the faithfulness study."""
 
 import contextlib
 import statistics
@@ -19,10 +19,10 @@ from pyhealth.metrics.interpretability import Evaluator
 from torch import Tensor
 
 EPOCHS = 8
-PATIENTS = 24  # who have a reference
+PATIENTS = 24  # patients with a reference
 PERCENTAGES = (5, 10, 20)
 DRAWS = 4
-LEAST_SECONDS, MOST_ROUNDS = 0.5, 5  # a method is timed until one of the two is reached
+LEAST_SECONDS, MOST_ROUNDS = 0.5, 5  # timing of a method stops at either
 
 Row = dict[str, float]
 
@@ -33,9 +33,9 @@ class Reference:
 
     Attributes:
         batch: the patients.
-        shapley: each one's estimated Shapley values, `[players]`.
-        removals: each one's removed sets.
-        split_half: Spearman's correlation between the estimates of the first and of the second half of permutations.
+        shapley: estimated Shapley values of each patient, `[players]`.
+        removals: removed sets of each patient.
+        split_half: Spearman's correlation of the estimates from the first and the second half of the permutations.
     """
 
     batch: Batch
@@ -44,28 +44,28 @@ class Reference:
     split_half: float
 
     def per_patient(self, contributions: Tensor) -> list[np.ndarray]:
-        """Each patient's contributions of real codes, float64 `[players]`, out of those of a batch."""
+        """The contributions of each patient's real codes, float64 `[players]`, from those of the batch."""
         rows = zip(contributions, self.batch[KEY], strict=False)
         return [row[codes != 0].double().numpy() for row, codes in rows]
 
 
 def run(name: str, seed: int, patients: int = PATIENTS, permutations: int | None = None, epochs: int = EPOCHS) -> dict:
-    """What was measured of one model and seed; nothing depends on other models and seeds.
+    """Measures one model and seed; the result does not depend on other models and seeds.
 
     Args:
         name: a key of `MODELS`.
-        seed: of the patients, the model and all draws.
-        patients: how many held-out patients have a reference.
-        permutations: how many each of them takes; `None` for the model's own number.
-        epochs: how long the model is trained.
+        seed: seed of the patients, the model and all draws.
+        patients: number of held-out patients with a reference.
+        permutations: number of permutations per reference; `None` for the model's own.
+        epochs: epochs of training.
 
     Returns:
-        `auroc` of the model, `split_half` of the reference, `forward_seconds` per patient, and by `methods` a row of
-        measures, or `None` where the method does not take the model.
+        `auroc` of the model, `split_half` of the reference, `forward_seconds` per patient, and `methods`: a row of
+        measures by method, `None` for a method that does not accept the model.
     """
     kind = MODELS[name]
-    with warnings.catch_warnings(), contextlib.redirect_stdout(None):  # PyHealth's Evaluator prints what it found
-        warnings.simplefilter("ignore")  # StageNet tells in every pass that there are no times
+    with warnings.catch_warnings(), contextlib.redirect_stdout(None):  # PyHealth's Evaluator prints results
+        warnings.simplefilter("ignore")  # StageNet warns in every pass about missing times
         data = hospital(seed, kind.flat)
         model = trained(kind, data, seed, epochs)
         subject = Subject(model, entered(model), data, seed)
@@ -73,12 +73,7 @@ def run(name: str, seed: int, patients: int = PATIENTS, permutations: int | None
         forward, _ = _timed(_forward(model), data.held_out_batches())
         rows = {method: _row(make(subject), subject, reference, forward) for method, make in METHODS.items()}
         auroc = held_out_auroc(model, data)
-    return {
-        "auroc": auroc,
-        "split_half": reference.split_half,
-        "forward_seconds": forward,
-        "methods": rows,
-    }
+    return {"auroc": auroc, "split_half": reference.split_half, "forward_seconds": forward, "methods": rows}
 
 
 def _reference(subject: Subject, patients: int, permutations: int) -> Reference:
@@ -113,7 +108,7 @@ def _row(contribute: Contribute | None, subject: Subject, reference: Reference, 
 
 
 def _planted(subject: Subject, batches: Sequence[Batch], found: Sequence[Tensor]) -> Row:
-    """AUROCs of the planted codes, means over batches."""
+    """AUROCs of the planted codes, as means over batches."""
     risk, protective = subject.data.indices(RISK), subject.data.indices(PROTECTIVE)
     pairs = [(batch[KEY], each) for batch, each in zip(batches, found, strict=True)]
     return {
@@ -123,7 +118,7 @@ def _planted(subject: Subject, batches: Sequence[Batch], found: Sequence[Tensor]
 
 
 def _evaluated(subject: Subject, batches: Sequence[Batch], found: Sequence[Tensor]) -> Row:
-    """PyHealth's comprehensiveness and sufficiency, means over the patients that its filter leaves in."""
+    """PyHealth's comprehensiveness and sufficiency, as means over the patients that pass its filter."""
     evaluator = Evaluator(subject.entered, percentages=[*PERCENTAGES])
     scores: dict[str, list[Tensor]] = {}
     for batch, each in zip(batches, found, strict=True):
@@ -133,7 +128,7 @@ def _evaluated(subject: Subject, batches: Sequence[Batch], found: Sequence[Tenso
 
 
 def _against(reference: Reference, found: Sequence[np.ndarray]) -> Row:
-    """What is measured against the game of removal."""
+    """Measures of agreement with the game of removal."""
     ranked = zip(found, reference.shapley, strict=True)
     removed = zip(found, reference.removals, strict=True)
     return {
@@ -144,7 +139,7 @@ def _against(reference: Reference, found: Sequence[np.ndarray]) -> Row:
 
 
 def redrawn(model: Any, seed: int) -> Iterator[int]:
-    """Draw the unknown code's embedding row again, four times, and put it back."""
+    """Draws the unknown code's embedding row again `DRAWS` times, then restores it."""
     weight = model.embedding_model.embedding_layers[KEY].weight
     draw = torch.Generator().manual_seed(seed)
     own = weight[1].detach().clone()
@@ -167,7 +162,7 @@ def _forward(model: Any) -> Callable[[Batch], Tensor]:
 
 
 def _timed(call: Callable[[Batch], Tensor], batches: Sequence[Batch]) -> tuple[float, list[Tensor]]:
-    """Seconds per patient, the median of some rounds after a first call, and what the last round gave."""
+    """Seconds per patient, as the median of several rounds after a first call, and the results of the last round."""
     call(batches[0])
     rounds: list[float] = []
     while not rounds or (len(rounds) < MOST_ROUNDS and sum(rounds) < LEAST_SECONDS):

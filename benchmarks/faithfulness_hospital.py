@@ -1,4 +1,4 @@
-"""The planted hospital of the faithfulness study: patients of codes only, and the models that are trained on them."""
+"""The planted hospital of the faithfulness study: patients with codes only, and the models trained on them."""
 
 import contextlib
 import copy
@@ -24,13 +24,13 @@ BATCH = 64  # for training
 HELD_OUT_BATCH = 50
 LEARNING_RATE = 3e-3
 RISK, PROTECTIVE = (frozenset(f"{kind}{code}" for code in range(8)) for kind in "rs")
-WEIGHT = 1.5  # what a risk code adds to the score, and a protective code takes away
+WEIGHT = 1.5  # a risk code adds it to the score, a protective code subtracts it
 
 Batch = dict[str, Any]
 
 
 def patients(seed: int, count: int) -> list[dict[str, Any]]:
-    """Samples with `codes`, a list of visits, and a `label`; the first ones are the same for every `count`."""
+    """Samples with `codes`, a list of visits, and a `label`; a larger `count` only adds samples at the end."""
     draw = random.Random(seed)
     return [{"patient_id": f"p{number}", **_patient(draw)} for number in range(count)]
 
@@ -53,9 +53,9 @@ class Hospital:
     """Processed patients.
 
     Attributes:
-        dataset: of all of them: PyHealth fits its vocabulary on all samples.
+        dataset: all patients, because PyHealth fits its vocabulary on all samples.
         train: the samples to train on.
-        held_out: the others.
+        held_out: the other samples.
     """
 
     dataset: Any
@@ -68,7 +68,7 @@ class Hospital:
         return [collate(self.held_out[start : start + HELD_OUT_BATCH]) for start in parts]
 
     def indices(self, codes: frozenset[str]) -> Tensor:
-        """The token indices of some codes."""
+        """The token indices of codes."""
         vocabulary = self.dataset.input_processors[KEY].code_vocab
         return torch.tensor(sorted(vocabulary[code] for code in codes if code in vocabulary))
 
@@ -91,11 +91,11 @@ def hospital(seed: int, flat: bool) -> Hospital:
 
 
 class InterpretableRNN(RNN, Interpretable):
-    """PyHealth's RNN with the entry that PyHealth's interpreters ask for."""
+    """PyHealth's RNN with `forward_from_embedding`, which PyHealth's interpreters need."""
 
     @classmethod
     def of(cls, model: RNN) -> "InterpretableRNN":
-        """The same model, weights and all, with that entry."""
+        """The same model with the same weights, as this class."""
         found = copy.copy(model)
         found.__class__ = cls
         return found
@@ -104,7 +104,7 @@ class InterpretableRNN(RNN, Interpretable):
         return self.embedding_model
 
     def forward(self, **batch: Any) -> dict[str, Tensor]:
-        """As PyHealth's, which asks for labels."""
+        """PyHealth's forward pass, with labels of 0 if the batch has none."""
         value = batch[KEY][0] if isinstance(batch[KEY], tuple) else batch[KEY]
         return super().forward(**{"label": torch.zeros(len(value), 1), **batch})
 
@@ -118,12 +118,12 @@ class InterpretableRNN(RNN, Interpretable):
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the models.
+    """A kind of model.
 
     Attributes:
-        make: from a dataset to the untrained model.
-        permutations: how many the reference takes.
-        flat: whether its patients are one sequence of codes.
+        make: makes the untrained model from a dataset.
+        permutations: number of permutations per reference.
+        flat: whether a patient is one sequence of codes.
     """
 
     make: Callable[[Any], Any]
@@ -141,13 +141,13 @@ MODELS = {
 
 
 def trained(kind: Kind, data: Hospital, seed: int, epochs: int) -> Any:
-    """A model as PyHealth initialises it, after some epochs of Adam, in eval mode."""
+    """A model with PyHealth's initial weights, trained with Adam, in eval mode."""
     torch.manual_seed(seed)
     model = kind.make(data.dataset)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     model.train()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # StageNet tells in every pass that there are no times
+        warnings.simplefilter("ignore")  # StageNet warns in every pass about missing times
         for _ in range(epochs):
             for batch in DataLoader(data.train, BATCH, shuffle=True, collate_fn=collate):
                 optimizer.zero_grad()
@@ -157,12 +157,12 @@ def trained(kind: Kind, data: Hospital, seed: int, epochs: int) -> Any:
 
 
 def interpretable(model: Any) -> Any:
-    """The model with `forward_from_embedding`, which all but the RNN have."""
+    """The model with `forward_from_embedding`, which only the RNN lacks."""
     return InterpretableRNN.of(model) if isinstance(model, RNN) else model
 
 
 def held_out_auroc(model: Any, data: Hospital) -> float:
-    """How well the model tells the held-out patients' labels apart."""
+    """AUROC of the model on the held-out patients."""
     with torch.no_grad():
         found = [(batch["label"].flatten(), model(**batch)["logit"].flatten()) for batch in data.held_out_batches()]
     labels, logits = (torch.cat(part) for part in zip(*found, strict=True))

@@ -20,13 +20,13 @@ DEFAULT = "complete, removed"
 
 @dataclass(frozen=True)
 class Subject:
-    """A trained model and where it comes from.
+    """A trained model and its patients.
 
     Attributes:
-        model: PyHealth's own.
-        entered: the same weights, with `forward_from_embedding`.
+        model: PyHealth's model.
+        entered: a model with the same weights and `forward_from_embedding`.
         data: its patients.
-        seed: of everything that is drawn.
+        seed: seed of all draws.
     """
 
     model: Any
@@ -35,8 +35,8 @@ class Subject:
     seed: int
 
 
-Contribute = Callable[[Batch], Tensor]  # from a batch to one number per code, of the shape of its codes
-Method = Callable[[Subject], Contribute | None]  # `None` where the method does not take the model
+Contribute = Callable[[Batch], Tensor]  # from a batch to one contribution per code
+Method = Callable[[Subject], Contribute | None]  # `None` if the method does not accept the model
 
 
 def _pyhealth(make: Callable[[Any], Any]) -> Method:
@@ -69,9 +69,9 @@ def _gradient_times_input(subject: Subject) -> Contribute:
 
 
 def _expected_gradients(subject: Subject) -> Contribute:
-    """Mean over 50 random points on lines from drawn baselines to the input.
+    """Mean over 50 random points on lines from random baselines to the input.
 
-    A code's baseline is drawn from all codes of the patients trained on, anew for each point. Erion et al. 2021,
+    For each point, the baseline of each code is drawn from all codes of the training patients. Erion et al. 2021,
     "Improving performance of deep learning models with axiomatic attribution priors and expected gradients".
     """
     pool = training_tokens(subject.data)
@@ -92,7 +92,7 @@ def _expected_gradients(subject: Subject) -> Contribute:
 
 
 def _occlusion(subject: Subject) -> Contribute:
-    """What a patient's logit loses when one code is deleted, by one pass per code."""
+    """The drop of a patient's logit when one code is deleted, with one pass per code."""
 
     def contribute(batch: Batch) -> Tensor:
         found = torch.zeros(batch[KEY].shape)
@@ -104,14 +104,14 @@ def _occlusion(subject: Subject) -> Contribute:
 
 
 def occluded(game: Game) -> Tensor:
-    """What the game loses with each player alone, float64 `[players]`."""
+    """The drop of the game's value when each player leaves, float64 `[players]`."""
     everyone = torch.ones(1, game.players, dtype=torch.bool)
     values = game.values(torch.cat([everyone, ~torch.eye(game.players, dtype=torch.bool)]))
     return values[0] - values[1:]
 
 
 def training_tokens(data: Hospital) -> Tensor:
-    """Every code of the patients trained on, as often as it occurs."""
+    """All codes of the training patients, with repetitions."""
     return torch.cat([sample[KEY][sample[KEY] != 0] for sample in data.train])
 
 
@@ -121,7 +121,7 @@ def _embedded(subject: Subject, tokens: Tensor) -> Tensor:
 
 
 def _gradient(subject: Subject, batch: Batch, embedded: Tensor) -> Tensor:
-    """Of the logits with respect to the embedded codes, at a point, with the masks of the batch."""
+    """Gradient of the logits with respect to the embedded codes, at a point, with the masks of the batch."""
     point = embedded.detach().requires_grad_()
     logits = subject.entered.forward_from_embedding(**{KEY: (point, (batch[KEY] != 0).int())})["logit"]
     return torch.autograd.grad(logits.sum(), point)[0]

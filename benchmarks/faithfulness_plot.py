@@ -10,11 +10,11 @@ import matplotlib.pyplot as plt
 from faithfulness_methods import DEFAULT, METHODS, OTHERS
 from faithfulness_results import HOSPITAL, Results, means
 
-OTHER, OWN, SEED = "#56b4e9", "#d55e00", "black"  # Okabe and Ito's, for every eye
+OTHER, OWN, SEED = "#56b4e9", "#d55e00", "black"  # Okabe and Ito's colours, safe for colour blindness
 
 
 def draw(results: Results, path: Path) -> None:
-    """Bars of Spearman's correlation with the removal of codes, a panel for each model, with a dot for each seed."""
+    """Draws bars of Spearman's correlation with the removal of codes: one panel per model, one dot per seed."""
     models = results[HOSPITAL]
     plt.rcParams.update({"svg.hashsalt": "faithfulness", "svg.fonttype": "none", "font.family": "sans-serif"})
     figure, panels = plt.subplots(

@@ -1,4 +1,4 @@
-"""The game "this code is in the record or not" of one patient, and its Shapley values."""
+"""The game of removal: each code of a patient's record is kept or deleted. And its Shapley values."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,19 +8,18 @@ import torch
 from faithfulness_hospital import KEY
 from torch import Tensor
 
-ROWS = 4096  # of coalitions in one pass of the model
+ROWS = 4096  # coalitions per pass of the model
 
 
 class Game:
-    """What a model says of a patient with some of the codes alone.
+    """A model's logit for a patient with some of the codes.
 
-    A player is one code of the record; equal codes are players of their own. A code that is not there is deleted: its
-    visit closes up, a visit without codes goes, and the mask shrinks. A record without any code keeps its mask: its
-    codes are embedded as zeros.
+    A player is one code of the record; repeated codes are separate players. Codes outside a coalition are deleted, and
+    so are visits without codes. If no code is left, the mask stays and the codes are embedded as zeros.
 
     Args:
-        model: PyHealth's, with `forward_from_embedding`, in eval mode.
-        codes: int64 `[codes]` or `[visits, codes]`, a patient's, 0 for padding.
+        model: a model of PyHealth with `forward_from_embedding`, in eval mode.
+        codes: a patient's codes, int64 `[codes]` or `[visits, codes]`, 0 for padding.
     """
 
     def __init__(self, model: Any, codes: Tensor) -> None:
@@ -54,7 +53,7 @@ class Game:
 
 
 def _closed_up(records: Tensor) -> Tensor:
-    """Padding last, among the codes of a visit and among the visits; the order of codes within a visit is no matter."""
+    """Moves padding to the end, within visits and among visits; the order of codes within a visit does not matter."""
     records = records.sort(dim=-1, descending=True).values
     if records.dim() == 2:
         return records
@@ -68,16 +67,18 @@ def antithetic(players: int, count: int, seed: int) -> list[np.ndarray]:
     Mitchell et al. 2022, "Sampling Permutations for Shapley Value Estimation".
     """
     if count < 2 or count % 2:
-        raise ValueError(f"permutations is {count}; accepted: an even number of 2 or more, they come in pairs")
+        raise ValueError(f"permutations is {count}; accepted: an even number of 2 or more (permutations form pairs)")
     draw = np.random.default_rng(seed)
     pairs = [draw.permutation(players) for _ in range(count // 2)]
     return [each for order in pairs for each in (order, order[::-1])]
 
 
 def shapley(game: Game, permutations: Sequence[np.ndarray]) -> Tensor:
-    """What each player adds when it joins those before it, float64 `[permutations, players]`: their mean estimates the
-    Shapley values."""
-    places = torch.from_numpy(np.stack([np.argsort(order) for order in permutations]))  # of players in the order
+    """The gain of each player over the players before it, float64 `[permutations, players]`.
+
+    Its mean over permutations estimates the Shapley values.
+    """
+    places = torch.from_numpy(np.stack([np.argsort(order) for order in permutations]))  # of each player
     sizes = torch.arange(game.players + 1)
     kept = places[:, None, :] < sizes[None, :, None]
     values = game.values(kept.flatten(0, 1)).unflatten(0, (len(permutations), game.players + 1))

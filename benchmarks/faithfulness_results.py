@@ -1,4 +1,4 @@
-"""The results of the faithfulness study: kept cell by cell, so that an interrupted study goes on."""
+"""The results of the faithfulness study, stored cell by cell, so that an interrupted study can continue."""
 
 import json
 import statistics
@@ -13,7 +13,7 @@ DIGITS = 4
 HOSPITAL, FREQSHAPES = "hospital", "freqshapes"
 
 Results = dict[str, Any]
-Means = dict[str, dict[str, float] | None]  # by method; `None` where it does not take the model
+Means = dict[str, dict[str, float] | None]  # by method; `None` if it does not accept the model
 
 
 def fresh(settings: Mapping[str, Any]) -> Results:
@@ -25,18 +25,18 @@ def read(path: Path) -> Results:
     """Results of a file.
 
     Raises:
-        SystemExit: if there is none.
+        SystemExit: if the file is missing.
     """
     if not path.is_file():
-        raise SystemExit(f"--out is {path}, which is not there; run the study first (no --table, --tables, --plot)")
+        raise SystemExit(f"--out is {path}, which is missing; run the study first (no --table, --tables, --plot)")
     return json.loads(path.read_text())
 
 
 def resumed(path: Path, settings: Mapping[str, Any]) -> Results:
-    """Results to go on with; fresh ones if the file is not there yet.
+    """The results of a file; fresh ones if the file is missing.
 
     Raises:
-        SystemExit: if those of the file have other settings.
+        SystemExit: if the file has other settings.
     """
     if not path.is_file():
         return fresh(settings)
@@ -50,7 +50,7 @@ def resumed(path: Path, settings: Mapping[str, Any]) -> Results:
 
 
 def write(path: Path, results: Results) -> None:
-    """Keep results, each method's row on one line; a file that is there is replaced in one step."""
+    """Writes results, one line per method; an existing file is replaced in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(_lines(_rounded(results)) + "\n")
@@ -58,7 +58,7 @@ def write(path: Path, results: Results) -> None:
 
 
 def means(cells: Mapping[str, Any]) -> Means:
-    """Each method's measures, means over seeds, in the order of `METHODS`."""
+    """The measures of each method, as means over seeds, in the order of `METHODS`."""
     found: Means = {}
     for method in METHODS:
         rows = [cell["methods"][method] for cell in cells.values()]

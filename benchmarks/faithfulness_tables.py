@@ -7,7 +7,7 @@ import freqshapes
 from faithfulness_methods import DEFAULT
 from faithfulness_results import FREQSHAPES, HOSPITAL, Means, Results, mean, means
 
-# by measure: its name, its heading in a table, whether more is better, and the digits after the point
+# By measure: its name, its heading in a table, whether more is better, and the digits after the point.
 COLUMNS = {
     "risk": ("planted risk codes, AUROC", "risk", True, 3),
     "protective": ("protective codes, AUROC", "protective", True, 3),
@@ -23,7 +23,7 @@ COLUMNS = {
 }
 QUALITY = ("risk", "protective", "comprehensiveness", "sufficiency", "spearman", "sensitivity", "infidelity")
 COST = ("flips", "draws", "seconds", "forwards")
-# by method of the README's table: the name there
+# By method: its name in the README's table.
 SMALL = {
     "PyHealth's DeepLift": "PyHealth's DeepLift",
     "PyHealth's integrated gradients, 50 steps": "integrated gradients, 50 steps",
@@ -36,7 +36,7 @@ NOTHING = "–"
 
 
 def small(results: Results) -> str:
-    """For the README: Spearman's correlation with removal by model, with the cost and what redrawing UNK does."""
+    """The README's table: Spearman's correlation with removal by model, and the measures of `ACROSS`."""
     by_model = {model: means(cells) for model, cells in results[HOSPITAL].items()}
     rows = []
     for method, name in SMALL.items():
@@ -48,7 +48,7 @@ def small(results: Results) -> str:
 
 
 def full(results: Results) -> str:
-    """Every measure, two tables for each model, then FreqShapes, and which methods are ahead of the default."""
+    """All measures: two tables for each model, then FreqShapes, and the methods that are ahead of the default."""
     parts = []
     for model, cells in results[HOSPITAL].items():
         about = {name: statistics.mean(cell[name] for cell in cells.values()) for name in ("auroc", "split_half")}
@@ -84,7 +84,7 @@ def ahead(results: Results) -> list[str]:
     found = []
     for column, (heading, _, more, _) in COLUMNS.items():
         if column == "seconds":
-            continue  # as the time in forward passes
+            continue  # the time in forward passes ranks alike
         better = {model: _better(means(cells), column, more) for model, cells in results[HOSPITAL].items()}
         named = [f"{model}: {', '.join(methods)}" for model, methods in better.items() if methods]
         if named:
@@ -93,7 +93,7 @@ def ahead(results: Results) -> list[str]:
 
 
 def _better(rows: Means, column: str, more: bool) -> list[str]:
-    """The methods whose number, as the table shows it, is better than the default's, with that number."""
+    """The methods with a better rounded number than the default, each with that number."""
     shown = {method: _number(row, column) for method, row in rows.items() if row is not None}
     sign, own = 1 if more else -1, float(shown[DEFAULT])
     return [f"{method} ({number})" for method, number in shown.items() if sign * (float(number) - own) > 0]

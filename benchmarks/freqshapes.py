@@ -1,8 +1,8 @@
-"""FreqShapes: time series with known reasons, a model of them, and how well attributions find those reasons.
+"""FreqShapes: a study of attributions on time series with a known ground truth.
 
 Queen et al. 2023, "Encoding Time-Series Explanations through Self-Supervised Model Behavior Consistency" (TimeX), whose
-table is `PUBLISHED`. Which of four classes a series is of shows in spikes alone: in whether they go down or up, and in
-whether they come every 10 or every 17 steps. The steps of the spikes are the ground truth.
+table is `PUBLISHED`. The class of a series depends on its spikes alone: their direction (down or up) and their period
+(10 or 17 steps). The steps of the spikes are the ground truth.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from deeplift_fast import attribute
 
 STEPS, NOISE = 50, 0.25
 DOWN = 0.25 * np.arange(-1, 2) ** 2 - 2
-CLASSES = ((1, 10), (-1, 10), (1, 17), (-1, 17))  # times `DOWN`, and the period
+CLASSES = ((1, 10), (-1, 10), (1, 17), (-1, 17))  # factor of `DOWN`, and period
 TRAIN, TEST, SPLITS = 5000, 1000, 5
 EPOCHS, BATCH = 15, 64
 INTEGRATED = 50  # steps of integrated gradients
@@ -38,7 +38,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Series:
-    """Some series.
+    """A set of series.
 
     Attributes:
         values: float32 `[series, steps, 1]`.
@@ -52,12 +52,12 @@ class Series:
 
 
 def drawn(count: int, draw: np.random.Generator) -> Series:
-    """Series of classes that are equally likely."""
+    """Random series; all classes are equally likely."""
     classes = draw.integers(len(CLASSES), size=count)
     values, spikes = draw.normal(scale=NOISE, size=(count, STEPS)), np.zeros((count, STEPS), bool)
     for row, (direction, period) in enumerate(CLASSES[each] for each in classes):
         for centre in range(int(draw.integers(STEPS - period)), STEPS, period):
-            if 1 <= centre < STEPS - 1:  # a spike that would stick out is left away
+            if 1 <= centre < STEPS - 1:  # the spike fits into the series
                 values[row, centre - 1 : centre + 2] += direction * DOWN
                 spikes[row, centre - 1 : centre + 2] = True
     return Series(torch.from_numpy(values).float()[..., None], torch.from_numpy(classes), spikes)
@@ -67,7 +67,7 @@ class Classifier(nn.Module):
     """A Transformer encoder of one layer, with 16 sines and cosines of the time beside the value.
 
     Args:
-        width: how many sines and cosines; their periods grow from 2π steps to 2π times the length of the series.
+        width: number of sines and cosines; their periods grow from 2π steps to 2π times the length of the series.
     """
 
     def __init__(self, width: int = 16) -> None:
@@ -84,7 +84,7 @@ class Classifier(nn.Module):
 
 
 def trained(data: Series, seed: int, epochs: int) -> Classifier:
-    """A classifier after some epochs of AdamW on cross-entropy + (1 − p), in eval mode."""
+    """A classifier trained with AdamW on cross-entropy + (1 − p of the true class), in eval mode."""
     torch.manual_seed(seed)
     model = Classifier()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
@@ -99,16 +99,16 @@ def trained(data: Series, seed: int, epochs: int) -> Classifier:
     return model.eval()
 
 
-Contribute = Callable[[nn.Module, Tensor, Tensor], Tensor]  # (model, values, classes) to contributions like the values
+Contribute = Callable[[nn.Module, Tensor, Tensor], Tensor]  # from (model, values, classes) to contributions
 
 
 @dataclass(frozen=True)
 class Method:
-    """How contributions to the true class relative to zeros are found.
+    """A method that finds contributions to the logit of the true class, with zeros as baseline.
 
     Attributes:
-        contribute: finds them.
-        forwards, backwards: how often each series passes the model in each direction.
+        contribute: finds the contributions, of the shape of the values.
+        forwards, backwards: passes of each series through the model, by direction.
     """
 
     contribute: Contribute
@@ -135,7 +135,7 @@ METHODS = {
 
 
 def run(split: int, train: int = TRAIN, test: int = TEST, epochs: int = EPOCHS) -> dict:
-    """What was measured of one split: `f1` of the model (macro), and by `methods` the areas and passes."""
+    """Measures one split: `f1` of the model (macro), and by `methods` the areas and passes."""
     draw = np.random.default_rng(split)
     model = trained(drawn(train, draw), split, epochs)
     data = drawn(test, draw)
@@ -157,12 +157,12 @@ def run(split: int, train: int = TRAIN, test: int = TEST, epochs: int = EPOCHS) 
 def areas(contributions: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Means over samples of AUPRC, AUP and AUR.
 
-    AUPRC is the average precision; AUP and AUR are the areas under precision and under recall as functions of the
-    threshold, from the smallest to the largest contribution, which are made 0 and 1 for each sample.
+    AUPRC is the average precision. AUP and AUR are the areas under precision and under recall as functions of the
+    threshold. The contributions of each sample are first scaled to the range from 0 to 1.
 
     Args:
         contributions: `[samples, steps]`.
-        truth: bool `[samples, steps]`, the steps to be found.
+        truth: bool `[samples, steps]`, the ground truth.
     """
     found = [_areas(*pair) for pair in zip(contributions, truth, strict=True)]
     return dict(zip(MEASURES, map(float, np.mean(found, axis=0)), strict=True))

@@ -1,12 +1,11 @@
-"""What only a GPU can show, in one command: `make bench-gpu`.
+"""All checks that need a GPU, in one command: `make bench-gpu`.
 
-Every op's numbers on the device against float64 on the CPU, and its speed against a copy of the same bytes; whole
-models against PyHealth's DeepLift and the forward pass, with CUDA graphs and without, and the most memory that they
-hold. It writes `results/gpu-<name>.json` and prints tables; a run replaces only the rows that it measured. The exit
-code is 1 if a number is wrong.
+It compares the numbers of each op on the device with float64 on the CPU, and its speed with a copy of the same bytes.
+It compares whole models with PyHealth's DeepLift and with the forward pass, with and without CUDA graphs, and measures
+their peak memory. It writes `results/gpu-<name>.json` and prints tables. A run replaces only the rows that it measured.
+The exit code is 1 if a number is wrong.
 
-Without a GPU it says so, and runs what can be checked without one: the kernels in Triton's interpreter, and compiled
-ahead of time.
+Without a GPU it says so, tests the kernels in Triton's interpreter, and compiles them ahead of time.
 """
 
 import argparse
@@ -29,7 +28,7 @@ from model_results import Results, one_row_a_line
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parents[1]
 SECTIONS = ("numbers", "speed", "models")
-NO_GPU = "No CUDA device here: what needs one is left out. The kernels are run in Triton's interpreter and compiled."
+NO_GPU = "No CUDA device here. The kernels are only tested in Triton's interpreter and compiled."
 KERNELS = "tests/ops/triton"
 PACKAGES = ("torch", "triton", "pyhealth", "deeplift_fast")
 
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results: Results = {section: {} for section in SECTIONS}
     for section, case, row in measured(device, options.k, options.only):
         results[section][case] = row
-        write(path, {section: {case: row}}, _machine(name))  # a later case may end the process
+        write(path, {section: {case: row}}, _machine(name))  # at once, because a later case may end the process
         print(f"  {case}: {section}", flush=True)
     print(gpu_tables.as_text(results), f"\n{path}")
     wrong = [case for case, row in results["numbers"].items() if not row["right"]]
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="What only a GPU can show.")
+    parser = argparse.ArgumentParser(description="All checks that need a GPU.")
     parser.add_argument("-k", default="", metavar="TEXT", help="only ops and models (without a GPU: tests) that match")
     parser.add_argument("--only", choices=SECTIONS, nargs="+", default=SECTIONS, help="only these sections")
     parser.add_argument("--out", type=Path, help="the file to write")
@@ -77,7 +76,7 @@ def without_a_gpu(matching: str) -> int:
 
 
 def measured(device: torch.device, matching: str, only: Sequence[str]) -> Iterator[tuple[str, str, dict]]:
-    """Section, case and row of each case whose name holds the text."""
+    """Section, case and row of each case whose name contains `matching`."""
     for name, case in CASES.items():
         if matching.lower() in name.lower():
             if "numbers" in only:
@@ -89,7 +88,7 @@ def measured(device: torch.device, matching: str, only: Sequence[str]) -> Iterat
 
 
 def _models(device: torch.device, matching: str) -> Iterator[tuple[str, str, dict]]:
-    # Imported here: they need PyHealth, and a machine that has a GPU may lack it.
+    # These need PyHealth, which a machine with a GPU may lack.
     import gpu_models
     import model_cases
     import patients
@@ -102,7 +101,7 @@ def _models(device: torch.device, matching: str) -> Iterator[tuple[str, str, dic
 
 
 def write(path: Path, results: Results, machine: dict) -> None:
-    """Put rows in their places, with the date; those of other cases stay."""
+    """Writes rows with the date; rows of other cases stay."""
     kept = json.loads(path.read_text()) if path.exists() else {}
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
     sections = {"machine": {"last run": machine}}
@@ -114,7 +113,7 @@ def write(path: Path, results: Results, machine: dict) -> None:
 
 
 def slug(name: str) -> str:
-    """A device's name as part of a file's."""
+    """A device's name, as part of a file name."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 

@@ -1,4 +1,4 @@
-"""Arguments of every op, drawn: what `gpu_cases.py` lists."""
+"""Random arguments of ops, for `gpu_cases.py`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,22 +10,22 @@ from torch import Tensor
 from deeplift_fast.ops.cells import COEFFICIENTS, GATES
 from deeplift_fast.ops.checks import computed
 from deeplift_fast.pyhealth.fused.recurrent import Packed, pack
-from deeplift_fast.pyhealth.fused.sequences import Ragged
+from deeplift_fast.pyhealth.fused.sequences import RealSteps
 
-# Where PyHealth's arithmetic is smooth: its quotients cancel below, its branches change in the tails.
+# Bounds within which PyHealth's arithmetic is smooth: smaller differences cancel, larger numbers take other branches.
 APART, LARGEST = 0.05, 5.0
 LONGEST = 60  # rows of a sample in attention
 
 
 @dataclass(frozen=True)
 class Maker:
-    """Draws numbers, alike for every dtype and device.
+    """Draws the same numbers for every dtype and device.
 
     Attributes:
-        dtype: of what is drawn.
-        device: where it is put.
-        large: whether sizes are those that fill a GPU.
-        rounded: the dtype that numbers are rounded to first, or `None`.
+        dtype: dtype of the numbers.
+        device: their device.
+        large: whether sizes fill a GPU.
+        rounded: dtype to which numbers are rounded first, or `None`.
     """
 
     dtype: torch.dtype
@@ -49,13 +49,13 @@ class Maker:
         return torch.randint(end, shape, generator=self.generator).to(self.device)
 
     def lengths(self, count: int, longest: int) -> Tensor:
-        """From 1 to `longest`, on the CPU; one has the longest."""
+        """Lengths from 1 to `longest`, on the CPU; the first is `longest`."""
         found = 1 + torch.randint(longest, (count,), generator=self.generator)
         found[0] = longest
         return found
 
     def size(self, small: int, large: int) -> int:
-        """The one of two sizes that is asked for."""
+        """`large` or `small`, by :attr:`large`."""
         return large if self.large else small
 
 
@@ -64,9 +64,9 @@ class Call:
     """One call of an op.
 
     Attributes:
-        arguments: in the order of its schema.
-        compared: what is compared, from what it returns.
-        flops: of its matrix products; 0 where memory alone decides.
+        arguments: arguments in the order of the op's schema.
+        compared: the tensors to compare, from the op's result.
+        flops: operations of its matrix products; 0 if it has none.
     """
 
     arguments: tuple[Any, ...]
@@ -75,12 +75,12 @@ class Call:
 
 
 def listed(found: Any) -> list[Tensor]:
-    """A tensor, or several."""
+    """One tensor or several, as a list."""
     return [found] if isinstance(found, Tensor) else list(found)
 
 
 def secant(make: Maker, function: str, variant: str) -> Call:
-    """Two tensors of one shape."""
+    """A call of `secant`."""
     size = make.size(1537, 1 << 24)
     if variant == "rescale":
         return Call((make.normal(size, scale=3), make.normal(size, scale=3), function, variant))
@@ -90,14 +90,14 @@ def secant(make: Maker, function: str, variant: str) -> Call:
 
 
 def gelu(make: Maker, secant: bool) -> Call:
-    """Rows, and as many of the baseline."""
+    """A call of `gelu`, with as many baseline rows as rows."""
     rows, width = make.size(77, 1 << 16), make.size(33, 512)
     x, x0 = make.normal(rows, width, scale=3), make.normal(rows, width, scale=3)
     return Call((x, x0, make.below(rows, rows), secant))
 
 
 def layer_norm_backward(make: Maker, half: float) -> Call:
-    """Rows with the averages and scales that a layer norm keeps."""
+    """A call of `layer_norm_backward`, with the averages and scales of the forward pass."""
     rows, width = make.size(77, 1 << 18), make.size(33, 128)
     x, x0 = make.normal(rows, width), make.normal(rows, width, scale=2)
     of = [_moments(each) for each in (x, x0)]
@@ -112,7 +112,7 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def token_contributions(make: Maker) -> Call:
-    """Some tokens per row, of a vocabulary that a hospital has."""
+    """A call of `token_contributions`, with the vocabulary of a hospital."""
     rows, slots, width = make.size(33, 1 << 18), make.size(5, 12), make.size(17, 128)
     table = make.normal(make.size(50, 4000), width)
     tokens, baseline = make.below(len(table), rows, slots), make.below(2, rows, slots)
@@ -121,7 +121,7 @@ def token_contributions(make: Maker) -> Call:
 
 @dataclass(frozen=True)
 class Attended:
-    """Ragged attention's arguments in one stream, in the order of its schema up to `queries`."""
+    """The arguments of ragged attention in one stream, in the order of its schema up to `queries`."""
 
     asked: Tensor
     rows: Tensor
@@ -131,12 +131,12 @@ class Attended:
 
     @property
     def all(self) -> tuple[Tensor, ...]:
-        """All of them."""
+        """All arguments."""
         return (self.asked, self.rows, self.index, self.starts, self.queries)
 
 
 def _attended(make: Maker, of_first: bool, lengths: Tensor) -> tuple[Attended, Attended, Tensor, Tensor, int]:
-    """Both streams, which queries look, which rows are seen, and how many pairs there are."""
+    """Both streams, masks of the queries that look and of the rows that are seen, and the number of pairs."""
     heads, width = make.size(2, 1), make.size(17, 128)
     asking = torch.ones_like(lengths) if of_first else lengths
     starts, queries = (torch.nn.functional.pad(sizes.cumsum(0), (1, 0)) for sizes in (lengths, asking))
@@ -151,7 +151,7 @@ def _attended(make: Maker, of_first: bool, lengths: Tensor) -> tuple[Attended, A
 
 
 def attention(make: Maker, of_first: bool) -> Call:
-    """Queries of each sample's row 0, or of every row."""
+    """A call of `attention`, with queries of row 0 (`of_first`) or of every row."""
     lengths = make.lengths(make.size(5, 8192 if of_first else 1024), make.size(9, LONGEST))
     stream, _, looks, seen, pairs = _attended(make, of_first, lengths)
     return Call(
@@ -160,14 +160,14 @@ def attention(make: Maker, of_first: bool) -> Call:
 
 
 def _nothing_infinite(found: tuple[Tensor, Tensor]) -> list[Tensor]:
-    """What is not seen has −inf for a logarithm: where, and the others."""
+    """Compares the places of −inf, the logarithm of an unseen row, apart from the finite numbers."""
     mixed, log_p = found
     unseen = log_p == -torch.inf
     return [mixed, unseen.to(mixed.dtype), log_p.masked_fill(unseen, 0)]
 
 
 def attention_backward(make: Maker, of_first: bool, half: float) -> Call:
-    """As :func:`attention`; the logarithms are those of scores that are drawn."""
+    """A call of `attention_backward`; the logarithms come from random scores."""
     lengths = make.lengths(make.size(5, 8192 if of_first else 1024), make.size(9, LONGEST))
     a, a0, looks, _, pairs = _attended(make, of_first, lengths)
     heads, asked, width = a.asked.shape
@@ -179,7 +179,7 @@ def attention_backward(make: Maker, of_first: bool, half: float) -> Call:
 
 
 def _log_p(make: Maker, lengths: Tensor, asking: Tensor, heads: int) -> Tensor:
-    """Logarithms of weights that sum to 1 over a sample's rows: of each `[rows, heads · queries]` after the other."""
+    """Logarithms of weights that sum to 1 over a sample's rows; samples of `[rows, heads · queries]`, flattened."""
     columns = heads * asking
     column_starts = columns.cumsum(0) - columns
     sample = torch.repeat_interleave(torch.arange(len(lengths)), lengths * columns)
@@ -192,7 +192,7 @@ def _log_p(make: Maker, lengths: Tensor, asking: Tensor, heads: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Recurrence:
-    """A recurrent layer over ragged sequences of samples, each with a baseline of its own."""
+    """A recurrent layer over ragged sequences; each sample has its own baseline."""
 
     weights: Packed
     counts: Tensor
@@ -201,7 +201,7 @@ class Recurrence:
 
     @staticmethod
     def of(make: Maker, cell: str) -> "Recurrence":
-        """StageNet's sizes in PyHealth where the case is large."""
+        """A layer; large cases have PyHealth's sizes."""
         levels = make.size(2, 3) if cell == "stagenet" else 0
         units, inputs = (384 if levels else 128, 128) if make.large else (10, 7)
         gates, from_input, from_state = GATES[cell]
@@ -213,7 +213,7 @@ class Recurrence:
             kinds = 2 * levels
             masters = make.normal(kinds, columns), make.normal(kinds, units, scale=scale), make.normal(kinds)
         weights = pack(cell, (of_input, of_state, bias), inputs, masters, levels)
-        steps = Ragged.of(make.lengths(make.size(9, 128), make.size(6, 120)))
+        steps = RealSteps.of(make.lengths(make.size(9, 128), make.size(6, 120)))
         return Recurrence(weights, steps.counts, len(steps.step), len(steps.lengths))
 
     @property
@@ -226,14 +226,14 @@ class Recurrence:
         return 2 * self.rows * (of_input * (weights.inputs + 1) + of_state * outputs)
 
     def coefficients(self, make: Maker) -> Tensor:
-        """A place for them."""
+        """An empty tensor for the coefficients."""
         shape = (self.rows, COEFFICIENTS[self.weights.cell], self.weights.units)
         return torch.full(shape, torch.nan, dtype=make.dtype, device=make.device)
 
 
 @dataclass(frozen=True)
 class Lockstep:
-    """StageNet's cell in two layers: PyHealth's sizes where the case is large."""
+    """Two layers of StageNet's cell; large cases have PyHealth's sizes."""
 
     steps: list[int]
     samples: int
@@ -244,7 +244,7 @@ class Lockstep:
 
     @staticmethod
     def of(make: Maker) -> "Lockstep":
-        """With columns past the gates, as rows are padded."""
+        """Layers whose rows are padded beyond the gates."""
         steps = [make.size(6, 64), make.size(2, 8)]
         units, levels = (384, 3) if make.large else (10, 2)
         columns = -(-(4 * units + 2 * levels) // 16) * 16
@@ -253,7 +253,7 @@ class Lockstep:
 
     @property
     def rows(self) -> int:
-        """Of both layers."""
+        """Rows of both layers."""
         return self.samples * sum(self.steps)
 
     @property
@@ -263,7 +263,7 @@ class Lockstep:
 
 
 def lockstep(make: Maker, slope: str, half: float) -> Call:
-    """Every sample with a baseline of its own."""
+    """A call of `lockstep`; each sample has its own baseline."""
     of = Lockstep.of(make)
     projected, bias = make.normal(2 * of.rows, of.columns), make.normal(2, of.columns)
     k = torch.full((of.rows, 8, of.units), torch.nan, dtype=make.dtype, device=make.device)
@@ -274,7 +274,7 @@ def lockstep(make: Maker, slope: str, half: float) -> Call:
 
 
 def lockstep_backward(make: Maker) -> Call:
-    """Coefficients of the size that cells give."""
+    """A call of `lockstep_backward`, with coefficients of realistic size."""
     of = Lockstep.of(make)
     k, m_h = make.normal(of.rows, 8, of.units, scale=0.3), make.normal(of.rows, of.units)
     m_master = make.normal(of.rows, of.levels)
@@ -285,7 +285,7 @@ def lockstep_backward(make: Maker) -> Call:
 
 
 def recurrent(make: Maker, cell: str, slope: str, half: float) -> Call:
-    """Every sample with a baseline of its own length."""
+    """A call of `recurrent`; each baseline has its sample's length."""
     layer = Recurrence.of(make, cell)
     weights, columns = layer.weights, layer.weights.inputs + 1
     u, u0 = make.normal(layer.rows, columns), make.normal(layer.rows, columns)
@@ -302,7 +302,7 @@ def recurrent(make: Maker, cell: str, slope: str, half: float) -> Call:
 
 
 def recurrent_backward(make: Maker, cell: str) -> Call:
-    """Coefficients of the size that cells give."""
+    """A call of `recurrent_backward`, with coefficients of realistic size."""
     layer = Recurrence.of(make, cell)
     weights = layer.weights
     units, count = len(weights.slots), COEFFICIENTS[cell]

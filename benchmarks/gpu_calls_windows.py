@@ -1,4 +1,4 @@
-"""Arguments of StageNet's window and of softmax, drawn: what `gpu_cases.py` lists."""
+"""Random arguments of further ops, for `gpu_cases.py`."""
 
 from dataclasses import dataclass
 
@@ -8,43 +8,39 @@ from torch import Tensor
 
 
 def log_mean_softmax(make: Maker, log: bool) -> Call:
-    """Rows of logits in both streams."""
+    """A call of `log_mean_softmax`."""
     shape = make.size(33, 1 << 17), make.size(17, 128)
     return Call((make.normal(*shape, scale=2), make.normal(*shape, scale=2), -1, log))
 
 
 def log_mean_softmax_backward(make: Maker) -> Call:
-    """Shares that are positive."""
+    """A call of `log_mean_softmax_backward`, with positive shares."""
     shape = make.size(33, 1 << 17), make.size(17, 128)
     return Call((make.normal(*shape), make.normal(*shape).abs() + 0.01, -1))
 
 
 def gated_sum(make: Maker, half: float) -> Call:
-    """Both streams of a gate, of what it gates and of what is added."""
+    """A call of `gated_sum`: the gate, the gated tensor and the added tensor, each in both streams."""
     shape = 2, make.size(33, 1 << 16), make.size(17, 384)
     return Call((*(make.normal(*shape) for _ in range(3)), "rescale", half))
 
 
 def convergence(make: Maker, rescale: bool) -> Call:
-    """Sums of two features' contributions, of which no sample's is near 0; float64 in every dtype, as the ops take."""
+    """A call of `convergence`: sums of two features' contributions, none near 0; the op takes them in float64."""
     batch = make.size(1100, 1 << 22)
     totals = torch.stack([make.normal(batch).abs() + 0.1, make.normal(batch).abs()]).double()
 
     def compared(found: tuple[Tensor, ...]) -> list[Tensor]:
         delta, factor, fine, figures = found
-        return [
-            delta,
-            factor,
-            fine.sum() / batch,
-            figures[:, ::2].sum(0) / batch,
-        ]  # the other is of the dtype's rounding
+        # The other figures depend on the dtype's rounding.
+        return [delta, factor, fine.sum() / batch, figures[:, ::2].sum(0) / batch]
 
     return Call((totals, make.normal(batch), make.normal(batch), rescale, 0.01), compared)
 
 
 @dataclass(frozen=True)
 class _Windows:
-    """The last steps of samples, as rows by sample and step."""
+    """The rows of each sample's last steps."""
 
     rows: Tensor
     real: Tensor
@@ -55,7 +51,7 @@ class _Windows:
 
     @staticmethod
     def of(make: Maker) -> "_Windows":
-        """Windows of 10 steps; some samples are shorter where the case is small."""
+        """Windows of 10 steps; in small cases some samples are shorter."""
         samples, window, levels = make.size(7, 4096), 10, make.size(2, 3)
         steps = make.size(13, window)
         lengths = torch.full((samples,), steps) if make.large else make.lengths(samples, steps)
@@ -73,7 +69,7 @@ class _Windows:
 
 
 def stage_window(make: Maker) -> Call:
-    """States and master gates of both streams, each in its own rows."""
+    """A call of `stage_window`, with states and master gates of both streams."""
     windows = _Windows.of(make)
     h, h0 = (make.normal(windows.total, windows.units) for _ in range(2))
     log_p, log_p0 = windows.log_p(make), windows.log_p(make)
@@ -82,7 +78,7 @@ def stage_window(make: Maker) -> Call:
 
 
 def stage_window_backward(make: Maker, half: float) -> Call:
-    """Logarithms of stages that are drawn."""
+    """A call of `stage_window_backward`, with random stages."""
     windows = _Windows.of(make)
     samples, window = windows.real.shape
     h, h0 = (make.normal(windows.total, windows.units) for _ in range(2))

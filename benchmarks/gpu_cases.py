@@ -1,6 +1,6 @@
-"""One table of calls of every op: for their numbers on a device against float64, and for their speed there.
+"""The cases of all ops, for their numbers and their speed on a device.
 
-A case makes the same numbers in every dtype and on every device, at a small and odd size or at one that fills a GPU.
+A case draws the same numbers in every dtype and on every device, at a small, odd size or at a size that fills a GPU.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from deeplift_fast.ops.cells import SLOPES
 FLOATS = (torch.float32, torch.float64)
 HALVES = (torch.float16, torch.bfloat16)
 EVERY_FLOAT = (*FLOATS, *HALVES)
-# Relative and absolute; a case may need more in float32.
+# Relative and absolute tolerance; some cases have a larger one in float32.
 ALLOWED = {torch.float64: 1e-11, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 
 
@@ -30,11 +30,11 @@ class Case:
 
     Attributes:
         op: a name in `SCHEMAS`.
-        form: what tells it from the op's other cases.
-        make: the call.
-        dtypes: those that are compared.
-        float32: the tolerance of float32 against float64.
-        on_gpu: dtypes that only kernels for GPUs take.
+        form: name of the case among the op's cases.
+        make: makes the call.
+        dtypes: dtypes to compare.
+        float32: tolerance of float32 against float64.
+        on_gpu: dtypes that only kernels for GPUs accept.
     """
 
     op: str
@@ -58,23 +58,23 @@ class Case:
         return self.float32 if dtype == torch.float32 else ALLOWED[dtype]
 
     def returned(self, call: Call) -> Any:
-        """What the op returns."""
+        """The op's result."""
         return getattr(getattr(torch.ops, NAMESPACE), self.op).default(*call.arguments)
 
     def run(self, call: Call) -> list[Tensor]:
-        """What is compared."""
+        """The tensors to compare."""
         return call.compared(self.returned(call))
 
     def bytes_moved(self, call: Call) -> int:
-        """Of every tensor that is given or returned, once: what no implementation can avoid."""
+        """Bytes of all arguments and results, which every implementation must move once."""
         given = [each for each in call.arguments if isinstance(each, Tensor)]
         return sum(each.nbytes for each in given + gpu_calls.listed(self.returned(call)))
 
 
 def worst_error(case: Case, dtype: torch.dtype, device: torch.device | str, large: bool = False) -> float:
-    """The largest distance from float64 on the CPU, over what is allowed: right if it is 1 or less.
+    """The largest distance from float64 on the CPU, divided by the tolerance; right if at most 1.
 
-    Numbers that are not finite count as infinitely wrong: the cases have none.
+    The cases give finite numbers only, so NaN and inf count as an infinite distance.
     """
     found = case.run(case.call(dtype, device, large))
     expected = case.run(case.make(Maker(torch.float64, torch.device("cpu"), large, rounded=dtype)))

@@ -1,4 +1,4 @@
-"""Whole models on a device: ours by rule set, with CUDA graphs and without, PyHealth's DeepLift, the forward pass."""
+"""Times whole models on a device: ours by rule set and with CUDA graphs, PyHealth's DeepLift, and the forward pass."""
 
 import functools
 import warnings
@@ -18,7 +18,7 @@ ROUNDS = 7
 
 
 def measured(case: Case, dataset: Any, device: torch.device, rounds: int = ROUNDS) -> dict:
-    """Medians of calls taken in turn, first calls, the most memory held, and how far from float64 on the CPU."""
+    """Medians of calls in turn, times of first calls, peak memory, and distances from float64 on the CPU."""
     model = make_model(case, dataset).to(device)
     on_cpu = first_batch(dataset, case.batch_size)
     batch = {name: _on(device, value) for name, value in on_cpu.items()}
@@ -42,7 +42,7 @@ def measured(case: Case, dataset: Any, device: torch.device, rounds: int = ROUND
 
 
 def _first_calls(call: Call, device: torch.device) -> tuple[float, int | None]:
-    """Seconds of a first call, and the most memory that it and a second one hold: a graph's stays from then on."""
+    """Seconds of a first call, and the peak memory of it and a second one, which includes a CUDA graph."""
     times: list[float] = []
 
     def twice() -> None:
@@ -67,7 +67,7 @@ def _competitors(case: Case, model: Any, batch: dict[str, Any]) -> dict[str, Cal
 
 
 def _distance(case: Case, dataset: Any, model: Any, batch: dict, on_cpu: dict, rules: str) -> float:
-    """The largest relative L2 distance of a sample's contributions from those in float64 on the CPU."""
+    """The largest relative L2 distance of a sample's contributions from float64 on the CPU."""
     exact = make_model(case, dataset).double()
     wide = {name: _on(torch.device("cpu"), value, torch.float64) for name, value in on_cpu.items()}
     found, expected = DeepLift(model, rules=rules).attribute(**batch), DeepLift(exact, rules=rules).attribute(**wide)
@@ -76,7 +76,7 @@ def _distance(case: Case, dataset: Any, model: Any, batch: dict, on_cpu: dict, r
 
 
 def _on(device: torch.device, value: Any, dtype: torch.dtype | None = None) -> Any:
-    """A batch's value on the device, floating-point numbers in the dtype."""
+    """A value of a batch on the device, with floating-point numbers in the dtype."""
     if isinstance(value, tuple | list):
         return type(value)(_on(device, part, dtype) for part in value)
     if not isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""Every op on a device: its numbers against float64 on the CPU, and its speed against a copy of the same bytes."""
+"""Compares each op on a device with float64 on the CPU, and its speed with a copy of the same bytes."""
 
 import torch
 from gpu_cases import Case, worst_error
@@ -11,7 +11,7 @@ ROUNDS = 30
 
 
 def numbers(case: Case, device: torch.device) -> dict:
-    """The worst error over what is allowed, by dtype, at small and at large sizes: right if 1 or less."""
+    """The worst error divided by the tolerance, by dtype, at small and large sizes; right if at most 1."""
     dtypes = case.dtypes if device.type == "cpu" else (*case.dtypes, *case.on_gpu)
     errors = {
         f"{str(dtype).removeprefix('torch.')}, {size}": worst_error(case, dtype, device, size == "large")
@@ -27,7 +27,7 @@ def numbers(case: Case, device: torch.device) -> dict:
 
 
 def speed(case: Case, device: torch.device, rounds: int = ROUNDS, large: bool = True) -> dict:
-    """Milliseconds in float32, beside those of a device-to-device copy of the bytes that the call cannot avoid."""
+    """Milliseconds in float32, and those of a copy of as many bytes on the device."""
     call = case.call(torch.float32, device, large)
     moved = case.bytes_moved(call)
     seconds = kernel_seconds(lambda: case.returned(call), device, rounds)

@@ -1,4 +1,4 @@
-"""What `gpu.py` measured, as tables for a terminal."""
+"""The results of `gpu.py` as tables for a terminal."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ _MODELS = (
 
 
 def as_text(results: Results) -> str:
-    """Every section that holds rows."""
+    """All sections that have rows."""
     sections = [
         (_NUMBERS, [_number_row(name, row) for name, row in results.get("numbers", {}).items()]),
         (_SPEED, [_speed_row(name, row) for name, row in results.get("speed", {}).items()]),

@@ -1,4 +1,4 @@
-"""Seconds and bytes of calls on a device; the CPU is a device too, so that everything around them can be tested."""
+"""Time and memory of calls on a device; the CPU is accepted too, for tests."""
 
 import gc
 import statistics
@@ -12,13 +12,13 @@ WARM_UP = 3
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Waits until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def finished(call: Call, device: torch.device) -> Call:
-    """The call, and what it has put off."""
+    """The call, followed by waiting for the device."""
 
     def run() -> None:
         call()
@@ -28,7 +28,7 @@ def finished(call: Call, device: torch.device) -> Call:
 
 
 def kernel_seconds(call: Call, device: torch.device, rounds: int) -> float:
-    """The median of the device's own time, between events: launches are queued ahead, so none is waited for."""
+    """The median time between events on the device; launches are queued ahead, so it excludes the host's time."""
     for _ in range(WARM_UP):
         call()
     synchronise(device)
@@ -51,13 +51,13 @@ def _by_the_clock(call: Call) -> float:
 
 
 def copy_seconds(moved: int, device: torch.device, rounds: int) -> float:
-    """Of a copy on the device that reads and writes `moved` bytes in all."""
+    """Seconds of a copy on the device that reads and writes `moved` bytes in total."""
     source, target = (torch.zeros(max(1, moved // 2), dtype=torch.uint8, device=device) for _ in range(2))
     return kernel_seconds(lambda: target.copy_(source), device, rounds)
 
 
 def peak_bytes(call: Call, device: torch.device) -> int | None:
-    """The most that a call holds on the device, above what was held before; `None` on the CPU, which is not asked."""
+    """The peak memory of a call on the device, above the memory held before; `None` on the CPU."""
     if device.type != "cuda":
         call()
         return None

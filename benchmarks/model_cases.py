@@ -1,4 +1,4 @@
-"""The models that are timed, on which data, and what is aimed at."""
+"""The timed models, their data and their goals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Case:
 
     Attributes:
         data: a key of `SCHEMAS`.
-        goals: by rule set, how many times as fast as PyHealth's DeepLift; where `against` is the forward pass, how many
-            times its time at most.
+        goals: by rule set, the least ratio of PyHealth's time to ours; if `against` is the forward pass, the largest
+            ratio of our time to its.
     """
 
     kind: type

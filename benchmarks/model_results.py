@@ -1,8 +1,8 @@
-"""Keeps what `test_models.py` measured in `results/models.json`; a run replaces only the rows that it measured.
+"""Stores results of `test_models.py` in `results/models.json`; a run replaces only the rows that it measured.
 
-`{"models": {case: row}, "stagenet": {measure: row}}`. A row of a model holds medians, first calls and goals, a row of
-`"stagenet"` figures and perhaps a value and its goal; each says when and on which machine it was taken. Medians of a
-call that replays CUDA graphs stand under the rule set's name and `GRAPHS`.
+`{"models": {case: row}, "stagenet": {measure: row}}`. A row of a model has medians, first calls and goals. A row of
+`"stagenet"` has figures, and sometimes a value and its goal. Each row has its date and machine. The key of a call with
+CUDA graphs is the rule set's name followed by `GRAPHS`.
 """
 
 import datetime
@@ -40,8 +40,8 @@ def read() -> Results:
 
 
 def update(measured: Results) -> Results:
-    """Put rows in their places, with the date and the machine; the others stay. Returns those rows."""
-    from model_cases import CASES  # needs PyHealth, which the ops' benchmarks on a GPU do without
+    """Writes rows with the date and the machine, keeps the others, and returns the new rows."""
+    from model_cases import CASES  # needs PyHealth; benchmarks of ops on a GPU do not
 
     results = read()
     taken = {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": machine()}
@@ -55,7 +55,7 @@ def update(measured: Results) -> Results:
 
 
 def one_row_a_line(results: Results) -> str:
-    """JSON whose differences are read row by row."""
+    """JSON with one row per line, for readable diffs."""
     sections = []
     for section in results:
         rows = ",\n".join(f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in results[section].items())

@@ -1,4 +1,4 @@
-"""The results of `test_models.py` as tables: in full for a terminal, the models alone for the README."""
+"""The results of `test_models.py` as tables: all for a terminal, the models for the README."""
 
 import textwrap
 from collections.abc import Sequence
@@ -22,19 +22,19 @@ _NOTHING = "–"
 
 
 def as_text(results: Results) -> str:
-    """For a terminal."""
+    """The tables for a terminal."""
     return "\n\n".join([*(aligned(header, rows) for header, rows in _tables(results)), _how(results)])
 
 
 def as_markdown(results: Results) -> str:
-    """For the README: our times, PyHealth's and their ratio."""
+    """The README's table: our times, PyHealth's and their ratio."""
     rows = [_readme(name, row) for name, row in results["models"].items()]
     table = "\n".join(_line(row) for row in (_README, ["---"] * len(_README), *rows))
     return f"{table}\n\n{textwrap.fill(_how({'models': results['models']}), 100)}"
 
 
 def ratio(row: dict, rules: str) -> float:
-    """Times as fast as PyHealth's DeepLift; against the forward pass, times its time."""
+    """PyHealth's time divided by ours; against the forward pass, our time divided by its."""
     ours, other = row["ms"][rules], row["ms"][row["against"]]
     return other / ours if row["against"] == PYHEALTH else ours / other
 
@@ -93,7 +93,7 @@ def _by_rules(values: dict[str, float]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three digits; a dash where nothing was measured."""
+    """Three digits, or a dash for `None`."""
     if value is None:
         return _NOTHING
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

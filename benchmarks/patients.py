@@ -1,4 +1,4 @@
-"""Drawn patients, the same in every run."""
+"""Random patients, the same in every run."""
 
 import random
 

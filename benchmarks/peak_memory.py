@@ -1,8 +1,8 @@
-"""Peak memory of one attribution of a StageNet batch, above what the process held just before.
+"""Peak memory of one attribution of a StageNet batch, above the process's memory just before.
 
     python benchmarks/peak_memory.py rescale|pyhealth|complete|PyHealth
 
-prints bytes. A process has one peak, so each competitor needs its own.
+prints bytes. A process has one peak, so each competitor needs a separate process.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ def main(competitor: str) -> None:
     dataset = make_dataset(patients.stagenet(STAGENET.batch_size), STAGENET.data)
     batch, model = first_batch(dataset, STAGENET.batch_size), make_model(STAGENET, dataset)
     interpreter = PyHealthDeepLift(model) if competitor == PYHEALTH else DeepLift(model, rules=competitor)
-    # Makes the peak so far what is held now; where that is forbidden, earlier peaks count too.
+    # Resets the peak to the present memory; where this is forbidden, earlier peaks count too.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     before = _held("VmRSS")

@@ -1,4 +1,4 @@
-"""Puts `results/models.json` into the README as a table and a picture.
+"""Writes `results/models.json` into the README as a table, and draws its picture.
 
 python benchmarks/plot.py
 """
@@ -17,12 +17,12 @@ from matplotlib.ticker import FormatStrFormatter
 README = Path(__file__).parent.parent / "README.md"
 START, END = "<!-- models:start -->", "<!-- models:end -->"
 SVG = Path(__file__).parent / "results" / "models.svg"
-COLOURS = {"rescale": "#0072b2", "pyhealth": "#56b4e9", "complete": "#e69f00"}  # Okabe and Ito's, for every eye
+COLOURS = {"rescale": "#0072b2", "pyhealth": "#56b4e9", "complete": "#e69f00"}  # Okabe and Ito's colours
 THICKNESS = 0.26
 
 
 def draw(rows: dict[str, dict]) -> None:
-    """Bars of the speed-up over PyHealth's DeepLift, on a logarithmic axis."""
+    """Draws bars of the speed-up over PyHealth's DeepLift, on a logarithmic axis."""
     plt.rcParams.update({"svg.hashsalt": "models", "svg.fonttype": "none", "font.family": "sans-serif"})
     figure, axes = plt.subplots(figsize=(9, 1.1 + 0.4 * len(rows)), layout="constrained", facecolor="white")
     for i, (rules, colour) in enumerate(COLOURS.items()):

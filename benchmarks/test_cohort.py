@@ -1,7 +1,7 @@
-"""Whole cohorts, end to end, against the only way that PyHealth has: its DeepLift in a loop over its DataLoader.
+"""Times whole cohorts against PyHealth's DeepLift in a loop over its DataLoader.
 
-Both read the same data set from disk. PyHealth's batches hold 16 samples, as in its examples; it is timed on a part of
-the cohort, and its time per sample is taken for the rest. Nothing is asserted on speed.
+Both read the same data set from disk. PyHealth's batches have 16 samples, as in its examples. It is timed on a part of
+the cohort; the rest is assumed to take as long per sample. Nothing is asserted on speed.
 """
 
 import json
@@ -47,7 +47,7 @@ def _quiet():
 
 @pytest.fixture
 def keep(request):
-    """`keep(name, row)`: into `results/cohorts.json`, and onto the terminal."""
+    """`keep(name, row)` writes a row to `results/cohorts.json` and prints it."""
 
     def record(name: str, row: dict) -> None:
         results = json.loads(PATH.read_text()) if PATH.exists() else {}
@@ -64,7 +64,7 @@ def on_disk(data: str, count: int):
 
 
 def pyhealths_rate(model, dataset) -> tuple[float, int]:
-    """Samples per second, and of how many."""
+    """Samples per second, and the number of samples timed."""
     interpreter = PyHealthDeepLift(model)
     loader = get_dataloader(dataset, batch_size=PYHEALTH_BATCH, shuffle=False)
     done, started = 0, time.perf_counter()
@@ -78,7 +78,7 @@ def pyhealths_rate(model, dataset) -> tuple[float, int]:
 
 @pytest.mark.parametrize("name", COHORTS)
 def test_end_to_end(tmp_path, keep, name):
-    """In turn; ours is the median of whole runs, PyHealth's rate that of all its time."""
+    """Times both in turn: ours is the median of whole runs, PyHealth's the rate over all of its time."""
     case_name, count, goal = COHORTS[name]
     case = CASES[case_name]
     dataset = on_disk(case.data, count)
@@ -112,7 +112,7 @@ def test_end_to_end(tmp_path, keep, name):
 
 @pytest.mark.parametrize("name", COHORTS)
 def test_writing(tmp_path, keep, monkeypatch, name):
-    """How much longer whole runs take than ones that write no tables, by medians of runs in turn."""
+    """The time of writing tables: medians of runs in turn, with tables and without."""
     case_name, count, _ = COHORTS[name]
     case = CASES[case_name]
     dataset = on_disk(case.data, count)
@@ -134,19 +134,19 @@ def test_writing(tmp_path, keep, monkeypatch, name):
 
 @pytest.mark.parametrize("processes", [0, 1, 2])
 def test_reading(keep, processes):
-    """Windows of two `sequence` features from disk, with nothing attributed."""
+    """Reads samples with two `sequence` features from disk, without attribution."""
     _, count, _ = COHORTS["MLP"]
     dataset = on_disk("sequence", count)
     source = open_source(dataset, make_model(CASES["MLP, batch 256"], dataset), None)
     started = time.perf_counter()
-    read = sum(window.end - window.begin for window in source.windows(lambda part: True, 2048, processes))
+    read = sum(stretch.end - stretch.begin for stretch in source.stretches(lambda part: True, 2048, processes))
     seconds = time.perf_counter() - started
     assert read == count
     keep(f"reading, {processes} processes", {"samples per second": rounded(read / seconds), "goal": READ_GOAL})
 
 
 def test_memory(tmp_path, keep):
-    """Ten times as many samples of the same data set: the same peak."""
+    """Peak memory for a tenth of a data set and for all of it, which should be equal."""
     dataset = on_disk("sequence", MANY)
     few, many = (peak_of(Path(dataset.path), count, tmp_path / str(count)) for count in (MANY // 10, MANY))
     row = {f"MB for {MANY // 10:,} samples": few, f"MB for {MANY:,} samples": many}
@@ -171,7 +171,7 @@ def test_a_large_cohort(tmp_path, keep):
 
 
 def test_two_workers(tmp_path, keep):
-    """A StageNet cohort on a local cluster of one and of two processes of one thread, and with one of two lost."""
+    """Times a StageNet cohort on one worker of one thread, on two, and on two of which one is killed."""
     from distributed import Client, LocalCluster
 
     case = CASES["StageNet, batch 128"]
@@ -182,7 +182,7 @@ def test_two_workers(tmp_path, keep):
         cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
         with cluster, Client(cluster) as client:
             client.wait_for_workers(workers)
-            # A worker's first part pays for its imports.
+            # A worker imports modules during its first part.
             interpreter, first = DeepLift(model, baseline="unk"), tmp_path / f"{workers}{lost}-first"
             attribute_cohort(interpreter, dataset, first, client=client, progress="none", part_samples=64,
                              limit=64 * 4 * workers)  # fmt: skip

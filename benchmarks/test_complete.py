@@ -1,4 +1,4 @@
-"""What complete rules cost: a batch under `"complete"`, in 1 and 4 steps, against `"rescale"` and integrated gradients.
+"""Times a batch under `"complete"`, in 1 and 4 steps, against `"rescale"` and integrated gradients.
 
 Goal: `"complete"` at most 2.5 times `"rescale"` for Transformer and StageNet.
 """

@@ -1,6 +1,6 @@
-"""Attribution of one batch per PyHealth model: ours by rule set, PyHealth's DeepLift, and the model's forward pass.
+"""Times one batch per PyHealth model: ours by rule set, PyHealth's DeepLift, and the model's forward pass.
 
-Goals stand in `model_cases.py`; nothing is asserted on speed. `BENCH_ROUNDS` lowers the rounds.
+Goals are in `model_cases.py`; nothing is asserted on speed. `BENCH_ROUNDS` sets the number of rounds.
 """
 
 import functools
@@ -43,7 +43,7 @@ def datasets(stagenet_samples, sequence_samples):
 
 @pytest.fixture
 def stagenet(benchmark, datasets):
-    """`(model, batch)` of the case that is looked at closely."""
+    """`(model, batch)` of the case `STAGENET`."""
     benchmark.group = STAGENET.kind.__name__
     dataset = datasets[STAGENET.data]
     return make_model(STAGENET, dataset), first_batch(dataset, STAGENET.batch_size)
@@ -71,14 +71,14 @@ def test_attribute(in_turn, benchmark, record, datasets, name):
     benchmark.group = case.kind.__name__
     dataset = datasets[case.data]
     batch = first_batch(dataset, case.batch_size)
-    # Before anything else has run: a first call pays for what is prepared once per model, and perhaps per process.
+    # Timed before all other calls: a first call includes preparation once per model, and perhaps per process.
     first = {rules: seconds(_attribute(make_model(case, dataset), batch, rules)) for rules in case.goals}
     model = make_model(case, dataset)
     calls = {rules: _attribute(model, batch, rules) for rules in case.goals}
     if case.against == PYHEALTH:
         calls[PYHEALTH] = functools.partial(PyHealthDeepLift(model).attribute, **batch)
     calls[FORWARD] = _forward(model, batch)
-    # What else the machine does moves short calls most.
+    # Other work on the machine disturbs short calls most, so they get more rounds.
     rounds = 3 * ROUNDS if max(first.values()) < SHORT else ROUNDS
     medians = in_turn(calls, rounds, listed=False)
     benchmark.extra_info["first call"] = _ms(first)

@@ -1,8 +1,8 @@
-"""Secant slopes of 16 M floats against eager torch, torch.compile and copies of the same bytes.
+"""Times secant slopes of 16 M floats against eager torch, torch.compile and copies of the same bytes.
 
-Goals: at least 5 times eager, at most twice the copy. The op reads two streams and writes three; the copy moves as many
-bytes (2.5 tensors read, 2.5 written) into memory that it allocates, as the op does. The copy into memory that is there
-already shows what the page faults cost.
+Goals: at least 5 times as fast as eager torch, at most twice the time of the copy. The op reads two tensors and writes
+three. The copy moves as many bytes (2.5 tensors read, 2.5 written) into new memory, as the op does. The copy into
+existing memory shows the cost of page faults.
 """
 
 import pytest
@@ -21,7 +21,7 @@ DERIVATIVE = {
 
 
 def by_several_ops(x, x0, function):
-    """What one writes in plain torch, and what cancels: see the accuracy tests for what the op does instead."""
+    """The slope in plain torch. It cancels for near inputs; the op does not, as the accuracy tests show."""
     y, y0 = ACTIVATION[function](x), ACTIVATION[function](x0)
     delta = x - x0
     return y, y0, torch.where(delta.abs() > EPS, (y - y0) / delta, DERIVATIVE[function](x, y))

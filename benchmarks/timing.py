@@ -11,18 +11,18 @@ Call = Callable[[], object]
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "7"))
 SETTLE = 0.05  # seconds; OpenMP's threads spin for some milliseconds after their last parallel region
-SHORT = 0.1  # seconds; a shorter call is timed over and over for as long, as in a loop over batches
+SHORT = 0.1  # seconds; a shorter call is repeated for this time
 
 
 def seconds(call: Call) -> float:
-    """One call, with garbage collected and no thread left spinning before it."""
+    """Seconds of one call, after garbage is collected and no thread spins any more."""
     gc.collect()
     time.sleep(SETTLE)
     return _timed(call)
 
 
 def seconds_in_a_loop(call: Call) -> float:
-    """As :func:`seconds`; of a short call the mean over :data:`SHORT`, after the first one, which wakes the threads."""
+    """As :func:`seconds`, but for a short call the mean over :data:`SHORT`, after a first call that wakes threads."""
     first = seconds(call)
     if first >= SHORT:
         return first
@@ -30,7 +30,7 @@ def seconds_in_a_loop(call: Call) -> float:
 
     def loop() -> None:
         for _ in range(times):
-            call()  # whose result goes before the next one, as in a loop over batches: its memory is taken again
+            call()  # its result is freed before the next call, as in a loop over batches
 
     return _timed(loop) / times
 
@@ -42,10 +42,9 @@ def _timed(call: Call) -> float:
 
 
 def medians_in_turn(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
-    """Medians in seconds by name, after one call of each that is not counted.
+    """Medians in seconds by name, after one uncounted call of each.
 
-    Every round goes in another order: a call that follows one of many seconds takes up to a tenth longer, matrix
-    products too, and none may always be that one.
+    Each round has a random order, because a call after a call of many seconds takes up to a tenth longer.
     """
     draw = random.Random(0)
     for call in calls.values():

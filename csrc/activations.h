@@ -1,6 +1,6 @@
 // relu, sigmoid and tanh in both streams: values and secant slopes.
 //
-// The formulas and their derivation stand in deeplift_fast/ops/naive/secant.py.
+// deeplift_fast/ops/naive/secant.py has the formulas and their derivation.
 #pragma once
 
 #include <cmath>
@@ -24,8 +24,8 @@ DLF_INLINE T log_mean(T a, T b, T at_a, T at_b) {
     return larger * (delta == 0 ? T(1) : -exponential(-delta).expm1 / delta);
 }
 
-// What one argument alone gives: `tail` is how far y is from the nearer of its limits, and `root` 1/(2 cosh(x/2))
-// (sigmoid) or 1/cosh x (tanh), the square root of the derivative.
+// The parts of a slope that depend on one argument: `tail` is the distance of y from the nearer of its limits, and
+// `root` is the square root of the derivative, 1/(2 cosh(x/2)) (sigmoid) or 1/cosh x (tanh).
 template <typename T>
 struct Point {
     T x, y, tail, root;
@@ -46,8 +46,9 @@ DLF_INLINE T sinh_series(T square) {
 
 }  // namespace detail
 
-// (y_a - y_b)/(a - b). Near one another as 1/cosh * 1/cosh * sinh(v)/v, v the distance (tanh) or half of it; far apart
-// as a difference of y or, on one side of 0, of what is left to their common limit, which does not cancel.
+// (y_a - y_b)/(a - b). For close arguments it is 1/cosh * 1/cosh * sinh(v)/v, with v the distance (tanh) or half of it.
+// For others it is a difference of y or, on the same side of 0, of the distances from their common limit, which does
+// not cancel.
 template <typename T, int parts>
 DLF_INLINE T logistic_slope(Point<T> a, Point<T> b) {
     const T delta = a.x == b.x ? T(0) : a.x - b.x, square = delta * delta;
@@ -68,7 +69,7 @@ struct Relu {
         const T a = at_a.x, b = at_b.x;
         const T above = a > b ? a : b;
         const T below = a > b ? -b : -a;
-        // a/(a - b) as 1/(1 + |b|/a): no overflow, and right where one side is infinite.
+        // a/(a - b) as 1/(1 + |b|/a): no overflow, and correct for an infinite a or b.
         const T ratio = (above == infinity && below == infinity) ? T(1) : below / above;
         const T crossing = T(1) / (T(1) + ratio);
         const T slope = above <= 0 ? T(0) : (below < 0 ? T(1) : crossing);
@@ -122,7 +123,7 @@ struct Tanh {
     }
     template <typename T>
     static DLF_INLINE T derivative(T, T y) {
-        // PyHealth rounds the square before it takes it from 1. The comparison, a second use, keeps the compiler from
+        // PyHealth rounds the square before it computes 1 - y*y. The comparison, a second use, keeps the compiler from
         // fusing the two.
         const T square = y * y;
         return square < T(1) ? T(1) - square : T(0);
@@ -131,8 +132,8 @@ struct Tanh {
     static DLF_INLINE T backward(T, T y) {
         return (T(1) - y) * (T(1) + y);
     }
-    // tanh|a| = (1 - p)/(1 + p) with p = e^-2|a|. Far from 0 as 1 - 2p/(1 + p), rounded once: PyHealth's arithmetic
-    // turns on whether 1 - y*y is 0, so where y becomes 1 must be right to the last bit.
+    // tanh|a| = (1 - p)/(1 + p) with p = e^-2|a|; far from 0 as 1 - 2p/(1 + p), rounded once. PyHealth's arithmetic
+    // depends on whether 1 - y*y is 0, so y must become 1 at exactly the right a.
     template <typename T>
     static DLF_INLINE T signed_value(T a, Exponential<T> p, T inverse) {
         const T size = p.exp < T(0.25) ? T(1) - T(2) * p.exp * inverse : -p.expm1 * inverse;
@@ -141,7 +142,7 @@ struct Tanh {
 };
 
 // Multipliers of a softmax's arguments from those of its probabilities, in place: share * (m - sum(share * m) /
-// sum(share)), which sums to zero. What rounding leaves of that sum is taken off in the same shares.
+// sum(share)), which sums to zero. A remainder from rounding is subtracted in the same shares.
 template <typename T>
 DLF_INLINE void softmax_back(T* m, const T* share, std::int64_t size) {
     T total = 0, average = 0, rest = 0;
@@ -152,8 +153,7 @@ DLF_INLINE void softmax_back(T* m, const T* share, std::int64_t size) {
     for (std::int64_t i = 0; i < size; ++i) m[i] = share[i] * (m[i] - rest);
 }
 
-// PyHealth 2.1's `scale * derivative`, with its eps: it divides by a derivative of its own and multiplies by
-// autograd's.
+// PyHealth 2.1's `scale * derivative`, with its eps. It divides by its own derivative and multiplies by autograd's.
 template <typename T, typename Function>
 DLF_INLINE T pyhealth(Point<T> a, Point<T> b) {
     constexpr T eps = T(1e-7), largest = std::numeric_limits<T>::max();

@@ -12,7 +12,7 @@
 #endif
 
 #if defined(__GNUC__)
-// In torch from 2.11 on: null before, where results take fresh memory.
+// Null before torch 2.11; results then take fresh memory.
 extern "C" __attribute__((weak)) AOTITorchError torch_from_blob(void*, std::int64_t, const std::int64_t*,
                                                                 const std::int64_t*, std::int64_t, std::int32_t,
                                                                 std::int32_t, std::int32_t, AtenTensorHandle*,
@@ -36,10 +36,10 @@ struct Buffer {
     std::size_t bytes;
 };
 
-// Buffers that nobody uses, the longest kept first.
+// Unused buffers, the oldest first.
 class Pool {
   public:
-    // Without a start where there is no memory.
+    // Has no start if memory is exhausted.
     Buffer take(std::size_t bytes) {
         {
             const std::lock_guard lock(mutex_);
@@ -55,7 +55,7 @@ class Pool {
                 return found;
             }
         }
-        // An eighth of room, so that batches of nearly the same size share; untouched pages take no memory.
+        // An eighth more than needed, so that batches of nearly the same size share it; untouched pages take no memory.
         const std::size_t size = (bytes + bytes / 8 + huge_page - 1) / huge_page * huge_page;
         void* start = nullptr;
         if (posix_memalign(&start, huge_page, size) != 0) {
@@ -112,7 +112,7 @@ bool is_kept(std::size_t bytes) { return bytes >= smallest && torch_from_blob !=
 
 Tensor pooled(const Tensor& like, std::size_t bytes, IntHeaderOnlyArrayRef sizes, IntHeaderOnlyArrayRef strides) {
     const Buffer taken = pool().take(bytes);
-    if (taken.start == nullptr) return torch::stable::new_empty(like, sizes);  // which tells what is missing
+    if (taken.start == nullptr) return torch::stable::new_empty(like, sizes);  // reports the lack of memory
     namespace stable = torch::stable::detail;
     const auto device = like.device();
     Buffer* buffer = new Buffer(taken);

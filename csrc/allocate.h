@@ -1,4 +1,4 @@
-// Memory for results that calls hand on to one another: zeroing fresh pages costs more than the kernels' arithmetic.
+// Memory that results leave to later calls, since zeroing fresh pages costs more than the kernels' arithmetic.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -10,20 +10,20 @@
 
 namespace deeplift_fast {
 
-// A contiguous tensor of the dtype of `like`, of whatever content. From 1 MiB on its memory is kept when it is gone,
-// up to 512 MiB in all, and asked for in huge pages.
+// An uninitialised contiguous tensor of the dtype of `like`. Memory of 1 MiB and more uses huge pages, and is kept
+// after the tensor is freed, up to 512 MiB in all.
 torch::stable::Tensor allocate(const torch::stable::Tensor& like, std::initializer_list<std::int64_t> sizes);
 
-// The same with the layout that an elementwise function's result has.
+// The same, with the strides of an elementwise function's result.
 torch::stable::Tensor allocate_like(const torch::stable::Tensor& like);
 
-// Filled with zeros, by all threads.
+// The same, filled with zeros by all threads.
 torch::stable::Tensor allocate_zeros(const torch::stable::Tensor& like, std::initializer_list<std::int64_t> sizes);
 
-// Advises the system where memory spans several huge pages. Advice only: results are the same.
+// Advises the system to use huge pages if memory spans several of them; results do not depend on it.
 void use_huge_pages(void* start, std::size_t bytes);
 
-// Gives what is kept back to the system; returns its bytes.
+// Gives the kept memory back to the system; returns its bytes.
 std::size_t release_memory();
 
 }  // namespace deeplift_fast

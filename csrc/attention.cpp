@@ -1,7 +1,7 @@
 // Attention over ragged rows that are keys and values in one, and its multipliers.
 //
-// A sample's scores lie as [row][query]: every loop over them runs along the queries of all heads, padded to whole
-// vectors unless there are few, and both products of a stream are those of gemm.h.
+// A sample's scores are [row][query]. Loops run along the queries of all heads, padded to whole vectors unless there
+// are few. gemm.h computes both products of a stream.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -30,14 +30,13 @@ constexpr Index padded(Index size) {
     return (size + lanes<T> - 1) / lanes<T> * lanes<T>;
 }
 
-// Few (head, query) pairs of a sample meet its rows by dot products, which then cost less than columns padded to whole
-// vectors.
+// For few (head, query) pairs of a sample, dot products cost less than columns padded to whole vectors.
 template <typename T>
 constexpr bool are_few(Index groups) {
     return 4 * groups <= lanes<T>;
 }
 
-// How far apart a sample's rows of scores lie.
+// The distance between a sample's rows of scores.
 template <typename T>
 constexpr Index across(Index groups) {
     return are_few<T>(groups) ? groups : padded<T>(groups);
@@ -55,7 +54,7 @@ struct Spans {
           samples(starts_.numel() - 1) {}
     Index rows(Index s) const { return starts[s + 1] - starts[s]; }
     Index asking(Index s) const { return queries[s + 1] - queries[s]; }
-    // Where each sample's [row][head · query] begins in the log-probabilities.
+    // The start of each sample's [row][head · query] in the log-probabilities.
     std::vector<Index> offsets(Index heads) const {
         std::vector<Index> found(samples + 1, 0);
         for (Index s = 0; s < samples; ++s) found[s + 1] = found[s] + rows(s) * heads * asking(s);
@@ -78,7 +77,7 @@ struct Side {
           total(asked_.size(1)),
           width(asked_.size(2)) {}
     Index groups(Index s) const { return heads * spans.asking(s); }
-    // Where the numbers of a sample's g-th (head, query) begin in a tensor of `asked`'s shape.
+    // The start of a sample's g-th (head, query) in a tensor of the shape of `asked`.
     Index place(Index s, Index g) const {
         const Index q = spans.asking(s);
         return (g / q * total + spans.queries[s] + g % q) * width;
@@ -110,7 +109,7 @@ void times(Scratch<T>& own, Index count, Runs runs, const T* weight, Index wide)
     }
 }
 
-// The same for rows of `width` numbers, which `place` finds; the weight's are padded.
+// The same for rows of `width` numbers at the places that `place` returns; the weight is padded.
 template <typename T, typename Place>
 void times(Scratch<T>& own, Index count, Runs runs, const T* weight, Index width, Place place) {
     const Index wide = padded<T>(width);
@@ -122,7 +121,7 @@ void times(Scratch<T>& own, Index count, Runs runs, const T* weight, Index width
     for (Index i = 0; !direct && i < count; ++i) std::copy_n(own.to[i], width, place(i));
 }
 
-// A sample's rows one after the other, [row][padded width]: in place where they lie so, else copied to `scratch`.
+// A sample's consecutive rows, [row][padded width]: in place if they are consecutive already, else copied to `scratch`.
 template <typename T>
 const T* gathered(const Side<T>& side, Index s, std::vector<T>& scratch) {
     const Index *index = side.spans.index + side.spans.starts[s], n = side.spans.rows(s), wide = padded<T>(side.width);
@@ -161,7 +160,7 @@ void meet(Scratch<T>& own, const T* rows, Index count, const T* queries, Index g
     times(own, count, {1, width, 0}, own.columns.data(), apart);  // the rows' padding meets no column
 }
 
-// [row][groups] as [row][across]; where it is that already, it is not copied.
+// [row][groups] as [row][across]; not copied if the two are the same.
 template <typename T>
 const T* spread(const T* from, Index rows, Index groups, std::vector<T>& to) {
     const Index apart = across<T>(groups);
@@ -171,7 +170,7 @@ const T* spread(const T* from, Index rows, Index groups, std::vector<T>& to) {
     return to.data();
 }
 
-// Runs `body` for every sample; each thread gets long and short ones alike where they come sorted by length.
+// Runs `body` for every sample. Each thread gets long and short samples if they are sorted by length.
 template <typename Body>
 void for_samples(Index samples, Body body) {
     torch::stable::parallel_for(0, samples, 1, [&](Index begin, Index end) {
@@ -183,7 +182,7 @@ template <typename T>
 struct Masks {
     const bool *looks, *seen;
 
-    // A query that looks at nothing in particular, or has nothing to look at, looks at all rows alike.
+    // A query that does not look, or has no visible row, weighs all rows alike.
     void apply(const Side<T>& side, Index s, T* scores) const {
         const Spans& spans = side.spans;
         const bool* row_seen = seen + spans.starts[s];
@@ -237,7 +236,7 @@ struct BackwardOf {
     T *m_asked, *m_rows;
 };
 
-// The keys and values that a sample's multipliers meet, [row][padded width].
+// The keys and values for a sample's multipliers, [row][padded width].
 template <typename T>
 const T* mean_rows(const BackwardOf<T>& b, Index s, Scratch<T>& own) {
     const T* rows = gathered(b.x, s, own.rows);
@@ -289,14 +288,14 @@ bool takes_all(const Tensor& index, Index rows) {
     return found;
 }
 
-// What one argument of a stream is called in errors.
+// The name of a stream's argument in errors.
 struct Names {
     const char *asked, *rows, *index, *starts, *queries;
 };
 constexpr Names at_input{"asked", "rows", "index", "starts", "queries"};
 constexpr Names at_baseline{"asked0", "rows0", "index0", "starts0", "queries0"};
 
-// One stream's queries and rows, for so many heads and numbers of a row.
+// One stream's queries and rows, with the number of heads and the width of a row.
 void check_stream(const Checked& checked, const Names& names, Index heads, Index width, const Tensor& asked,
                   const Tensor& rows, const Tensor& index, const Tensor& starts, const Tensor& queries) {
     checked.numbers(names.asked, asked, {heads, any, width});

@@ -1,18 +1,17 @@
-// What attention does with one sample's numbers.
+// The arithmetic of attention for one sample.
 //
-// Scores and probabilities lie as [row][column]; a column is a query of one head.
+// Scores and probabilities are [row][column]; a column is a query of one head.
 #pragma once
 
 #include <cstdint>
 
 namespace deeplift_fast {
 
-// softmax: scores to log-probabilities over the rows, and the probabilities; `sums` has room for a number per column.
-// pairs: from both streams' log-probabilities, the weights of the values (`p`), and what stands for the probabilities
-//   in the softmax's Jacobian (`share`): their logarithmic means, or the probabilities at the input where `half` is 0.
+// softmax: turns scores into log-probabilities over the rows, and into probabilities; `sums` holds a number per column.
+// pairs: from both streams' log-probabilities, the weights of the values (`p`) and the shares of the softmax's
+//   Jacobian (`share`): logarithmic means, or the probabilities at the input if `half` is 0.
 // softmax_back: multipliers of the scores from those of the probabilities, in place: share * (m - sum(share * m) /
-//   sum(share)), without what rounding leaves of their sum, which is zero; `sums` has room for three numbers per
-//   column.
+//   sum(share)), corrected so that they sum to zero; `sums` holds three numbers per column.
 // mean_of: a + half * (b - a).
 // dots: scores = rows · queries, of [rows][wide] and [columns][wide], `wide` being whole vectors.
 #define DLF_KERNELS(T)                                                                         \

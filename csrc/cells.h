@@ -1,7 +1,7 @@
 // One step of a recurrent layer for a panel of units, in both streams, and its multipliers.
 //
-// The chain of operations is that of PyTorch's and PyHealth's own code; the formulas of the coefficients stand in
-// deeplift_fast/ops/naive/recurrent.py.
+// The operations follow the order of PyTorch's and PyHealth's own code. deeplift_fast/ops/naive/recurrent.py has the
+// formulas of the coefficients.
 #pragma once
 
 #include "activations.h"
@@ -9,7 +9,7 @@
 
 namespace deeplift_fast {
 
-// What the activations' own multipliers are.
+// The kind of the activations' own multipliers.
 enum class Slope { secant, derivative, pyhealth };
 
 // An activation in both streams.
@@ -29,7 +29,7 @@ DLF_INLINE Secant<T> activation(T x, Point<T> b) {
         return {a.y, b.y, Function::backward(x, a.y)};
 }
 
-// A row of the baseline's activations, computed once for all rows of the input that face it:
+// The activations of a row of the baseline, computed once for all rows of the input that use it:
 // `[activation][field][lane]`.
 template <typename T>
 struct Points {
@@ -48,7 +48,7 @@ struct Points {
     }
 };
 
-// The operand that a product's other factor sees: half-way between the streams, or that of the input.
+// The operand in the multiplier of a product's other factor: half-way between the streams, or the input's.
 template <typename T>
 DLF_INLINE T between(T a, T b, T half) {
     return a + half * (b - a);
@@ -136,7 +136,7 @@ struct StageNet {
         return {o * points.template set<Tanh>(4, lane, c), c};
     }
 
-    // From the multipliers of h and c to those of the pre-activations, of the last c, and of the master gates.
+    // Multipliers of the pre-activations, of the last c and of the master gates, from those of h and c.
     static DLF_INLINE void backward(const T* k, std::int64_t stride, int lane, T m_h, T& m_c, T* d, T&, T& m_forget,
                                     T& m_input) {
         const T c = FourGates<T>::back(k, stride, lane, m_h, m_c, d);

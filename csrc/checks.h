@@ -1,5 +1,5 @@
-// What protects memory: a kernel names the shape of every tensor that it reads, and looks at every number that it
-// indexes by. What else an op wants of its arguments is checked in Python, which raw calls of torch.ops pass by.
+// Checks that protect memory: a kernel names the shape of every tensor that it reads, and checks every index. All other
+// checks of arguments are in Python; raw calls of torch.ops skip them.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -17,10 +17,10 @@ inline const std::int64_t* integers(const torch::stable::Tensor& tensor) {
     return static_cast<const std::int64_t*>(tensor.const_data_ptr());
 }
 
-// Raises unless a tensor lies on the CPU and all of it in its storage, which may have been freed.
+// Raises unless a tensor is on the CPU and all of it is in its storage, which may have been freed.
 void require_memory(const char* op, const char* name, const torch::stable::Tensor& tensor);
 
-// The arguments of one op, whose numbers all have the dtype of one of them, float32 or float64.
+// The arguments of one op. All numbers have the dtype of one argument, float32 or float64.
 class Checked {
   public:
     // With `strided`, tensors need not be contiguous.
@@ -42,11 +42,11 @@ class Checked {
         require(name, tensor, torch::headeronly::ScalarType::Bool, sizes);
     }
 
-    // Every number of a dense index is one of 0 to size - 1, or stands where `counts` says that it is not used.
+    // Raises unless every number of a dense index is within 0 to size - 1, or `counts` marks it as unused.
     void within(const char* name, const torch::stable::Tensor& index, std::int64_t size,
                 const bool* counts = nullptr) const;
 
-    // Where ragged parts begin, and the end: a dense index that rises from 0 to `total`.
+    // Raises unless the starts of ragged parts, with the end, are a dense index that rises from 0 to `total`.
     void ends(const char* name, const torch::stable::Tensor& ends, std::int64_t total) const;
 
   private:

@@ -1,6 +1,6 @@
-// Summation to delta of a batch: what contributions miss, the factor that hides it, and the sums that a report shows.
+// Summation to delta of a batch: the convergence delta, the factor that hides it, and the sums for the report.
 //
-// The formulas stand in deeplift_fast/ops/naive/convergence.py.
+// deeplift_fast/ops/naive/convergence.py has the formulas.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>

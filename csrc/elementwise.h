@@ -6,7 +6,7 @@
 #include <limits>
 #include <type_traits>
 
-// One binary for every x86-64 level: the loader picks the widest clone that the processor has.
+// One binary for every x86-64 level: the loader picks the widest clone that the processor supports.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define DLF_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else

@@ -1,6 +1,6 @@
 // GELU at the input, and its secant slope (or derivative), in one pass over memory.
 //
-// The formulas stand in deeplift_fast/ops/naive/gelu.py.
+// deeplift_fast/ops/naive/gelu.py has the formulas.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>

@@ -50,7 +50,7 @@ DLF_INLINE void strip(const T* const* a, std::int64_t count, Runs runs, const T*
     }
 }
 
-// Four vectors at once take 24 registers of 64 bytes; where those are made of smaller ones, one at a time.
+// Four vectors at once take 24 registers of 64 bytes. Processors with smaller registers take one at a time.
 template <typename T>
 DLF_INLINE void product(const T* const* a, std::int64_t count, Runs runs, const T* weight, std::int64_t width,
                         int vectors, T** out, bool wide) {

@@ -1,4 +1,4 @@
-// Small matrix products for loops over steps: a few rows times a panel of weights that stays in the cache.
+// Small matrix products for loops over steps: a few rows times a panel of weights in the cache.
 //
 // out += a · weight. A panel holds, for each k, a few vectors of 64 bytes side by side; a tile of rows × vectors stays
 // in registers.

@@ -1,6 +1,6 @@
 // Multipliers of a layer norm's argument, by the quotient rule, in one pass over the rows.
 //
-// The formulas stand in deeplift_fast/ops/naive/layer_norm.py.
+// deeplift_fast/ops/naive/layer_norm.py has the formulas.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -25,7 +25,7 @@ struct Stream {
     T average, scale;
 };
 
-// One row: in both streams (where `half` is 0, the input's stands for both), its multipliers, and where they go.
+// One row in both streams (the input's twice if `half` is 0), its multipliers, and the place of the result.
 template <typename T>
 struct Row {
     Stream<T> input, baseline;
@@ -37,7 +37,7 @@ struct Row {
 template <typename T>
 DLF_INLINE void normalised_back(const Row<T>& row, Index size) {
     constexpr int lanes = 64 / sizeof(T);
-    // Copies, which the compiler knows that the result does not overlap.
+    // Copies: the compiler knows that the result does not overlap them.
     const T* __restrict m = row.m, * __restrict weight = row.weight;
     const T* __restrict x = row.input.x, * __restrict x0 = row.baseline.x;
     T* __restrict out = row.out;

@@ -22,7 +22,7 @@ namespace {
 
 using torch::stable::Tensor;
 
-// Where each step's rows begin in one stream.
+// The start of each step's rows in one stream.
 struct Rows {
     const Index* counts;
     std::vector<Index> offsets;
@@ -193,8 +193,8 @@ void products_back(Backward<T>& b, const Kernels<T>& kernels, Index first, Range
     }
 }
 
-// No sample's way back depends on another's. Many are shared out to the threads, which take a few at a time through the
-// whole step: their pre-activations' multipliers stay in a cache. Of few, the threads share the columns.
+// The samples of a step are independent. If there are many, each thread takes a few at a time through the whole step,
+// so that the multipliers of their pre-activations stay in a cache. If there are few, the threads share the columns.
 template <typename T>
 void run_backward(Backward<T>& b, const Kernels<T>& kernels, const Rows& rows) {
     constexpr Index few = 48;
@@ -294,7 +294,7 @@ void require_levels(const char* op, Index levels, const std::string& cell, Index
         panels);
 }
 
-// A sample's baseline lasts as long as the sample: at each step of its own it is one of those that go on.
+// A sample's baseline is at least as long as the sample, so it has a row at each of the sample's steps.
 void require_baselines(const Tensor& where, const Rows& rows, const Rows& rows0) {
     const Index* other = integers(where);
     bool inside = true;

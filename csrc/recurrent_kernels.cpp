@@ -12,8 +12,8 @@
 namespace deeplift_fast {
 namespace {
 
-// Stores one vector, which nobody reads before the way back, without loading what it overwrites. `to` is aligned to 16
-// bytes, and `settle` comes before another thread reads it.
+// Stores one vector without loading its cache line first, since only the backward op reads it. `to` is aligned to 16
+// bytes; another thread may read it after `settle`.
 template <typename T>
 DLF_INLINE void past_caches(T* to, const T* from) {
 #if defined(__SSE2__)
@@ -38,7 +38,7 @@ DLF_INLINE Masters<T> masters_of(const Stream<T>& stream, Index sample, Index le
     return {gates[level], gates[levels + level]};
 }
 
-// Numbers that a row of the baseline leaves for the rows that face it: its activations and the last c.
+// The numbers that a row of the baseline gives to the rows that use it: its activations and the last c.
 template <typename T, typename Cell>
 constexpr Index noted = (Cell::activations * 4 + 1) * lanes<T>;
 
@@ -82,7 +82,7 @@ DLF_INLINE void step_actual(const Forward<T>& f, const Panel<T>& p, Index baseli
         const T* c0 = facing + Cell::activations * 4 * n;
         T* out = f.actual.h + row * f.units + start;
         T* k = f.coefficients + row * Cell::coefficients * f.units + start;
-        // A store that waits for its line holds up those behind it.
+        // A store that waits for its cache line delays those behind it.
         __builtin_prefetch(out + ahead * f.units, 1);
         const Masters<T> m = masters_of(f.actual, i, level, f.levels);
         const Masters<T> m0 = masters_of(f.baseline, other, level, f.levels);
@@ -102,7 +102,7 @@ DLF_INLINE void step_actual(const Forward<T>& f, const Panel<T>& p, Index baseli
     settle();
 }
 
-// Row by row, so that the coefficients are read in the order in which they lie.
+// Row by row, so that the coefficients are read in their order in memory.
 template <typename T, typename Cell>
 DLF_INLINE void step_back(const Backward<T>& b, Index begin, Index end, Index first) {
     constexpr int n = lanes<T>, size = Cell::gates * n;

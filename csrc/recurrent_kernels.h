@@ -1,7 +1,7 @@
-// What a recurrent layer does with one panel of units at one step, in both directions.
+// The arithmetic of a recurrent layer for one panel of units at one step, in both directions.
 //
-// Rows are ordered by step, and within a step by sample; samples by falling length, so those of a step are the first of
-// the step before. A panel is as many units as fit a vector, with all their gates: a thread's panels stay in its cache.
+// Rows are ordered by step, and within a step by sample. Samples have falling lengths, so those of a step are the first
+// of the step before. A panel has as many units as a vector, with all their gates; a thread's panels stay in its cache.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,7 @@ struct Forward {
     T half;
 };
 
-// One panel at one step: what lies where.
+// The places of one panel's numbers at one step.
 template <typename T>
 struct Panel {
     Index index, count, first, first_last;  // the step's samples, its first row, the last step's first row
@@ -45,9 +45,8 @@ struct Backward {
     T *m_u, *carried_h, *carried_c, *d, *d_master, *partial;
 };
 
-// A cell's kernels and the shape of its weights: `gates` vectors of pre-activations per panel, of which the inputs move
-// the first `from_input` and the states the last `from_state`; and how many coefficients a unit leaves for the way
-// back.
+// A cell's kernels and the shape of its weights. A panel has `gates` vectors of pre-activations: the inputs move the
+// first `from_input`, the states the last `from_state`. `coefficients` is their number per unit for the backward op.
 template <typename T>
 struct Kernels {
     int gates, from_input, from_state, coefficients;

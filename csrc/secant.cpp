@@ -1,6 +1,6 @@
 // Outputs and secant slopes of relu, sigmoid and tanh in one pass over memory.
 //
-// The formulas stand in activations.h.
+// activations.h has the formulas.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>

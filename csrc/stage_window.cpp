@@ -1,6 +1,6 @@
 // StageNet's stages in the window of steps that each sample's convolution sees, and their multipliers.
 //
-// The formulas stand in deeplift_fast/ops/naive/stage_window.py.
+// deeplift_fast/ops/naive/stage_window.py has the formulas.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -29,7 +29,7 @@ struct Shape {
     Index wide() const { return units / levels; }
 };
 
-// One stream: its states, and where each window's stand among them.
+// One stream: its states, and the place of each window's states.
 template <typename T>
 struct States {
     const T* h;

@@ -16,7 +16,7 @@ T* write(torch::stable::Tensor& tensor) {
     return static_cast<T*>(tensor.mutable_data_ptr());
 }
 
-// Itself, or a contiguous copy.
+// The tensor itself, or a contiguous copy.
 inline torch::stable::Tensor dense(const torch::stable::Tensor& tensor) {
     return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }

@@ -1,6 +1,6 @@
-"""Fast DeepLIFT: which inputs moved a model's output away from a baseline.
+"""Fast DeepLIFT: contributions of inputs to the difference of a model's output from its output at a baseline.
 
-`DeepLift` is PyHealth's interpreter and needs PyHealth; `attribute` serves any module or callable.
+`DeepLift` has the interface of PyHealth's interpreters and needs PyHealth; `attribute` serves any module or callable.
 """
 
 from importlib import import_module
@@ -45,7 +45,7 @@ __all__ = [
     "unregister_rule",
 ]
 
-# Loaded on first use: torch takes seconds, which the command line's help should not cost.
+# Loaded on first use: the command line's help should not wait seconds for torch.
 _HOMES = {
     "Attribution": "core.result",
     "BaselineWarning": "errors",
@@ -89,7 +89,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _imported(module: str, name: str) -> Any:
-    """A module of this package, for the name that was asked for."""
+    """Import a module of this package, for a public name."""
     try:
         return import_module(f"deeplift_fast.{module}")
     except ImportError as error:

@@ -1,8 +1,4 @@
-"""Baselines that are fitted on a dataset: the typical patient, and the mean of a cohort.
-
->>> from deeplift_fast import DeepLift, baselines  # doctest: +SKIP
->>> DeepLift(model, rules="complete", baseline=baselines.typical(dataset)).attribute(**batch)  # doctest: +SKIP
-"""
+"""Baselines that are fitted on a dataset: the typical patient, and the mean of a cohort."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,8 +16,7 @@ from deeplift_fast.pyhealth.token_leaves import token_point
 
 __all__ = ["Baseline", "mean", "typical"]
 
-MOST_NAMED = 12
-"""Dimensions that a warning names."""
+MOST_NAMED = 12  # dimensions in one warning
 
 
 def typical(
@@ -31,19 +26,20 @@ def typical(
     dimensions: Mapping[str, Sequence[str]] | None = None,
     processors: Mapping[str, Any] | None = None,
 ) -> FittedBaseline:
-    """The patient without codes, whose values are the usual ones.
+    """The typical patient: no codes, and the usual values.
 
-    Tokens and `multi_hot` marks are removed. A continuous value is compared, feature by feature and dimension by
-    dimension, with the median over patients of each patient's median of measured values. Measured is what
-    `K_measured` says where the samples of feature `K` carry it (bool per step and dimension), else what is not 0; in
-    `tensor` features 0 is a value. What was never measured keeps its 0 in both streams: it contributes exactly 0.
+    Tokens and `multi_hot` marks are removed. The baseline of a continuous dimension is the median over patients of each
+    patient's median of measured values. For a feature `K`, the entry `K_measured` of a sample (bool per step and
+    dimension) marks the measured values. Without it, values other than 0 are measured; in `tensor` features 0 is a
+    value too. Values that were not measured keep their 0 in both streams and contribute exactly 0.
 
     Args:
         dataset: the samples that the model was trained on: a PyHealth `SampleDataset`, a subset of one, or a sequence
-            of processed samples. Samples of one `patient_id` are one patient's; a sample without counts as a patient.
+            of processed samples. Samples with the same `patient_id` belong to one patient; a sample without one is a
+            patient of its own.
         samples: most samples to fit on, chosen without replacement.
-        seed: of the choice.
-        dimensions: by feature key, the names of a continuous feature's dimensions, for the table that it prints.
+        seed: seed of this choice.
+        dimensions: names of a continuous feature's dimensions, by feature key, for the printed baseline.
         processors: PyHealth's, by feature key, for a dataset that has none: `model.dataset.input_processors`.
 
     Returns:
@@ -54,32 +50,30 @@ def typical(
             `dimensions`, and for a `K_measured` that does not fit.
 
     Warns:
-        BaselineWarning: if a dimension was never measured in the fitted part, which treats it as removed, or samples
-            hold other than the feature's values, which leaves them out.
+        BaselineWarning: if a dimension was never measured, so that it is removed; if samples without values of a
+            feature, or with another number of dimensions, were left out.
+
+    Example:
+        >>> DeepLift(model, rules="complete", baseline=typical(dataset)).attribute(**batch)  # doctest: +SKIP
     """
     part = fitted_part(dataset, samples, seed, processors)
     return _fitted("typical", part, part.processors, dimensions, None)
 
 
 def mean(
-    dataset: Any,
-    model: Any,
-    samples: int = 2048,
-    seed: int = 0,
-    dimensions: Mapping[str, Sequence[str]] | None = None,
+    dataset: Any, model: Any, samples: int = 2048, seed: int = 0, dimensions: Mapping[str, Sequence[str]] | None = None
 ) -> FittedBaseline:
     """The mean of a cohort: its mean code and its mean values.
 
-    Each token is compared with the mean embedding of the cohort's tokens, weighted by how often they occur; a
-    continuous value, dimension by dimension, with the mean of the measured values (see :func:`typical`). `multi_hot`
-    marks are removed.
+    The baseline of a token is the mean embedding of all tokens in the samples. The baseline of a continuous dimension
+    is the mean of its measured values (see :func:`typical`). `multi_hot` marks are removed.
 
     Args:
         dataset: as for :func:`typical`.
-        model: the PyHealth model whose embeddings are averaged; it is not changed, and the baseline fits it alone.
+        model: the PyHealth model whose embeddings are averaged. It stays unchanged; the baseline fits this model alone.
         samples: as for :func:`typical`.
-        seed: likewise.
-        dimensions: likewise.
+        seed: as for :func:`typical`.
+        dimensions: as for :func:`typical`.
 
     Returns:
         A :class:`deeplift_fast.pyhealth.fitted_baselines.FittedBaseline`.
@@ -143,9 +137,7 @@ def _checked_names(dimensions: Any, keys: Sequence[str]) -> dict[str, tuple[str,
 def _values(key: str, statistic: str, found: Statistic, names: tuple[str, ...] | None) -> FittedValues:
     centre, spread, patients = found.result()
     if not len(centre):
-        raise ValueError(
-            f"no sample that was fitted on holds values of feature {key!r}; fit on the model's own dataset"
-        )
+        raise ValueError(f"the samples to fit on hold no values of feature {key!r}; fit on the model's own dataset")
     if names is not None and len(names) != len(centre):
         raise ValueError(f"dimensions[{key!r}] has {len(names)} name(s); the feature has {len(centre)} dimension(s)")
     known = patients > 0
@@ -164,8 +156,8 @@ def _embeddings(model: Any, key: str) -> Tensor:
     layer = token_point(model, key).layer
     if layer is None:
         raise ValueError(
-            f"feature {key!r} has no embedding in {type(model).__name__}, which takes token indices as numbers, so its "
-            "tokens have no mean; use deeplift_fast.baselines.typical, or 'removed'"
+            f"feature {key!r} has no embedding in {type(model).__name__}, so its tokens have no mean; use "
+            "deeplift_fast.baselines.typical, or 'removed'"
         )
     return layer.weight.detach().cpu()
 
@@ -201,7 +193,7 @@ def _warn_of_gaps(
     if never:
         more = f" and {len(never) - MOST_NAMED} more" if len(never) > MOST_NAMED else ""
         warn(
-            f"{statistic} baseline: never measured in the samples that it was fitted on, and so treated as removed: "
+            f"{statistic} baseline: never measured in the fitted samples, and so treated as removed: "
             f"{', '.join(never[:MOST_NAMED])}{more}",
             BaselineWarning,
         )

@@ -16,7 +16,7 @@ from deeplift_fast.core.baselines import resolve
 from deeplift_fast.core.cancellation import joined
 from deeplift_fast.core.completeness import convergence_delta
 from deeplift_fast.core.diagnostics import Report, merged
-from deeplift_fast.core.options import DELTA_TOL, Options
+from deeplift_fast.core.options import DELTA_TOL, Options, require_positive
 from deeplift_fast.core.streams import Streams, own_modules
 from deeplift_fast.core.targets import listed
 from deeplift_fast.errors import ArgumentTypeError, ArgumentValueError
@@ -32,7 +32,7 @@ ROWS = 256  # pairs of input and baseline that DeepLiftShap takes through the mo
 
 
 def _wrapped[**P, R](method: Callable[P, R]) -> Callable[P, R]:
-    """A method in a wrapper, as Captum's are: its NoiseTunnel calls `attribute.__wrapped__`."""
+    """Wrap a method, since Captum's NoiseTunnel calls `attribute.__wrapped__`."""
 
     @functools.wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -42,30 +42,32 @@ def _wrapped[**P, R](method: Callable[P, R]) -> Callable[P, R]:
 
 
 class DeepLift:
-    """DeepLIFT (Shrikumar et al. 2017) of any module, as `captum.attr.DeepLift` is called.
+    """DeepLIFT (Shrikumar et al. 2017) of any module, with the interface of `captum.attr.DeepLift`.
 
-    `captum.attr.NoiseTunnel` and `captum.metrics` take it as they take Captum's.
-
-    With `rules="complete"` it takes what Captum's refuses or gets wrong: reused modules, functional activations,
-    softmax, gates, attention, recurrent layers. The model is not changed; in training mode both streams see the same
-    draws.
+    `captum.attr.NoiseTunnel` and `captum.metrics` accept it in place of Captum's. `rules="complete"` supports models
+    that Captum's refuses or gets wrong: reused modules, functional activations, softmax, gates, attention, recurrent
+    layers. The model stays unchanged. In training mode both streams see the same draws.
 
     Args:
-        model: an `nn.Module` or a callable, returning a tensor.
+        model: an `nn.Module` or a callable that returns a tensor.
         multiply_by_inputs: whether to return contributions; `False` gives multipliers ("local" attribution).
-        eps: taken for Captum's sake; the slopes here need none.
-        rules: `"complete"`, or `"rescale"` for what Captum has rules for: exact slopes of ReLU, Sigmoid, Tanh,
-            LeakyReLU, ELU and Softplus, the winner rule for max pools and the log-mean rule for softmax (as modules,
-            functions or methods), gradients for the rest, and nothing scaled. These are Captum's numbers wherever
-            Captum's rule is complete; of softmax, and of max pools whose windows overlap or are dilated, Captum's is
-            not. :func:`deeplift_fast.attribute` and PyHealth's DeepLift mean another set by that name: ReLU, Sigmoid
-            and Tanh alone, and scaled.
-        steps: into how many segments the line from baseline to input is cut (1 is DeepLIFT).
+        eps: accepted for compatibility with Captum; the slopes here need none.
+        rules: `"complete"`, or `"rescale"` for the operations that Captum has rules for: exact slopes of ReLU, Sigmoid,
+            Tanh, LeakyReLU, ELU and Softplus, the winner rule for max pools and the log-mean rule for softmax (as
+            modules, functions or methods), gradients elsewhere, and no scaling. The numbers equal Captum's if Captum's
+            rule is complete. That rules out softmax, and max pools with overlapping or dilated windows.
+            :func:`deeplift_fast.attribute` and PyHealth's DeepLift use `"rescale"` for another rule set: ReLU, Sigmoid
+            and Tanh alone, with scaling.
+        steps: number of segments of the line from baseline to input; 1 is DeepLIFT.
         delta_tol: under `"complete"`, the part of `f(x) − f(x0)` that a convergence delta may reach without a warning.
-        segments_at_once: how many of these segments go through the model as rows of one batch.
+        segments_at_once: number of segments that go through the model as rows of one batch.
 
     Raises:
         ValueError, TypeError: for an argument that does not fit; the message names it.
+
+    Example:
+        >>> DeepLift(torch.nn.Linear(2, 1)).attribute(torch.ones(3, 2)).shape
+        torch.Size([3, 2])
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class DeepLift:
 
     @property
     def multiplies_by_inputs(self) -> bool:
-        """Whether contributions are returned, and not multipliers."""
+        """Whether contributions are returned instead of multipliers."""
         return self._multiply_by_inputs
 
     def has_convergence_delta(self) -> bool:
@@ -103,13 +105,13 @@ class DeepLift:
         return True
 
     def report(self) -> Report:
-        """As :meth:`deeplift_fast.DeepLift.report`.
+        """The report of the last call: operations, rules and their parts of the convergence delta.
 
         Raises:
             RuntimeError: before the first call.
         """
         if self._report is None:
-            raise RuntimeError("report() tells of the last call; call attribute first")
+            raise RuntimeError("report() describes the last call; call attribute first")
         return self._report
 
     @_wrapped
@@ -130,18 +132,17 @@ class DeepLift:
             target: the output's index: `None` for a model with one output per sample, an int or a tuple of ints for
                 every sample, or one of these per sample (a tensor or a list).
             additional_forward_args: the model's further positional arguments, one or a tuple; both streams get them.
-            return_convergence_delta: whether to return the delta too.
+            return_convergence_delta: whether to return the convergence delta too.
             custom_attribution_func: takes `(multipliers, inputs, baselines)`, tuples of tensors, or the first one or
                 two of these, and returns the attributions.
 
         Returns:
-            Attributions in the structure and shapes of `inputs`; with `return_convergence_delta`, a pair of these and
-            `Σ attributions − (f(x) − f(x0))`, `[batch]` (with `multiply_by_inputs=False`, that of the contributions),
-            from the outputs of the same runs.
+            Attributions in the structure and shapes of `inputs`. With `return_convergence_delta`, a pair of these and
+            `Σ attributions − (f(x) − f(x0))`, `[batch]`; with `multiply_by_inputs=False` it uses the contributions.
 
         Raises:
-            ValueError, TypeError: for an argument that does not fit; the message names it. Where Captum raises an
-                AssertionError it is one too; a target outside the output is an IndexError as well.
+            ValueError, TypeError: for an argument that does not fit; the message names it. They are AssertionErrors too
+                if Captum raises one; a target outside the output is also an IndexError.
 
         Warns:
             ConvergenceWarning: if a convergence delta passes `delta_tol` under `"complete"`.
@@ -156,7 +157,11 @@ class DeepLift:
         return shown, _delta(found, attributions if custom_attribution_func else None)
 
     def attribute_future(self) -> None:
-        """Not implemented, as in Captum."""
+        """Not implemented, as in Captum.
+
+        Raises:
+            NotImplementedError: always.
+        """
         raise NotImplementedError("attribute_future is not implemented for DeepLift; call attribute")
 
     def compute_convergence_delta(
@@ -169,8 +174,8 @@ class DeepLift:
     ) -> Tensor:
         """`Σ attributions − (f(end_point) − f(start_point))`, `[batch]`, from two plain runs of the model.
 
-        Neither run leaves anything behind, and in training mode both see the same draws. :meth:`attribute` with
-        `return_convergence_delta` gives the same number without them.
+        The runs have no side effects, and in training mode both see the same draws. :meth:`attribute` with
+        `return_convergence_delta` gives the same number without further runs.
 
         Args:
             attributions: `[batch, …]`, a tensor or a tuple.
@@ -178,6 +183,12 @@ class DeepLift:
             end_point: the inputs.
             target: as for :meth:`attribute`.
             additional_forward_args: as for :meth:`attribute`.
+
+        Returns:
+            The convergence delta, `[batch]`.
+
+        Raises:
+            ValueError, TypeError: as :meth:`attribute`.
         """
         xs = _as_tuple("end_point", end_point)
         x0s = _baselines(end_point, start_point)
@@ -192,14 +203,8 @@ class DeepLift:
         self, xs: tuple[Tensor, ...], x0s: tuple[Any, ...], target: Target, further: tuple[Any, ...]
     ) -> Attribution:
         batch = len(xs[0]) if isinstance(xs[0], Tensor) and xs[0].dim() else 0
-        return attribution.explain(
-            self.model,
-            xs,
-            x0s,
-            _target(target, batch),
-            self.options,
-            Context(further, rule_set=ActivationRules() if self.options.rules == "rescale" else None),
-        )
+        context = Context(further, rule_set=ActivationRules() if self.options.rules == "rescale" else None)
+        return attribution.explain(self.model, xs, x0s, _target(target, batch), self.options, context)
 
     def _attributions(
         self, found: Attribution, xs: tuple[Tensor, ...], x0s: tuple[Any, ...], function: AttributionFunction | None
@@ -208,14 +213,14 @@ class DeepLift:
             full = [resolve(i, x, x0) for i, (x, x0) in enumerate(zip(xs, x0s, strict=True))]
             wanted = len(inspect.signature(function).parameters)
             made = function(*(found.multipliers, tuple(x.detach() for x in xs), tuple(full))[:wanted])
-            return _as_tuple("what custom_attribution_func returned", made)
+            return _as_tuple("the result of custom_attribution_func", made)
         return tuple(found.contributions if self._multiply_by_inputs else found.multipliers)
 
 
 class DeepLiftShap(DeepLift):
     """The mean of DeepLIFT over a background set: an approximation of SHAP values (Lundberg & Lee 2017, section 4.2).
 
-    Every input is compared with every baseline, `ROWS` pairs at a time, so that memory does not grow with the set.
+    Every input is paired with every baseline, `rows` pairs at a time, so that memory does not grow with the set.
 
     Args:
         model: as for :class:`DeepLift`.
@@ -224,7 +229,10 @@ class DeepLiftShap(DeepLift):
         steps: as for :class:`DeepLift`.
         delta_tol: as for :class:`DeepLift`.
         segments_at_once: as for :class:`DeepLift`.
-        rows: how many pairs of input and baseline go through the model at once.
+        rows: number of pairs of input and baseline that go through the model at once.
+
+    Raises:
+        ValueError, TypeError: for an argument that does not fit; the message names it.
     """
 
     def __init__(
@@ -241,10 +249,7 @@ class DeepLiftShap(DeepLift):
         super().__init__(
             model, multiply_by_inputs, rules=rules, steps=steps, delta_tol=delta_tol, segments_at_once=segments_at_once
         )
-        if isinstance(rows, bool) or not isinstance(rows, int):
-            raise TypeError(f"rows is {rows!r}; accepted: an int of 1 or more")
-        if rows < 1:
-            raise ValueError(f"rows is {rows}; accepted: 1 or more")
+        require_positive("rows", rows)
         self.rows = rows
 
     @_wrapped
@@ -260,21 +265,20 @@ class DeepLiftShap(DeepLift):
         """The mean over baselines of :meth:`DeepLift.attribute`.
 
         Args:
-            inputs: as there.
-            baselines: the background set: tensors `[baselines, …]`, as many in each, or a function that returns them,
-                of the inputs or of nothing.
-            target: as there.
-            additional_forward_args: as there; tensors with one row per input follow their input.
-            return_convergence_delta: whether to return the deltas too.
-            custom_attribution_func: as there; it gets pairs of input and baseline, some at a time.
+            inputs: as for :meth:`DeepLift.attribute`.
+            baselines: the background set: tensors `[baselines, …]` of equal length, or a function that returns them; it
+                takes the inputs or nothing.
+            target: as for :meth:`DeepLift.attribute`.
+            additional_forward_args: as for :meth:`DeepLift.attribute`; tensors with one row per input follow the input.
+            return_convergence_delta: whether to return the convergence deltas too.
+            custom_attribution_func: as for :meth:`DeepLift.attribute`; called once for each `rows` pairs.
 
         Returns:
-            Attributions in the structure and shapes of `inputs`; with `return_convergence_delta`, a pair of these and
-            the convergence deltas, `[batch · baselines]`, those of the first input first.
+            Attributions in the structure and shapes of `inputs`. With `return_convergence_delta`, a pair of these and
+            the convergence deltas, `[batch · baselines]`, input by input.
 
         Raises:
-            ValueError, TypeError: for an argument that does not fit; the message names it. Where Captum raises an
-                AssertionError it is one too; a target outside the output is an IndexError as well.
+            ValueError, TypeError: as :meth:`DeepLift.attribute`.
         """
         xs = _as_tuple("inputs", inputs)
         x0s = _background(inputs, baselines, len(xs))
@@ -301,7 +305,7 @@ class DeepLiftShap(DeepLift):
 
 
 def _delta(found: Attribution, made: tuple[Tensor, ...] | None) -> Tensor:
-    """The convergence delta of the contributions, or of what a custom function made; nothing runs."""
+    """The convergence delta of the contributions, or of a custom function's attributions."""
     if made is None:
         return found.convergence_delta
     with torch.no_grad():
@@ -340,7 +344,7 @@ def _background(inputs: Any, baselines: Any, count: int) -> tuple[Tensor, ...]:
         baselines = baselines(inputs) if inspect.signature(baselines).parameters else baselines()
     if baselines is None:
         raise ArgumentValueError(
-            "baselines is None; DeepLiftShap needs a background set: tensors [baselines, …], or a function"
+            "baselines is None; accepted by DeepLiftShap: a background set, tensors [baselines, …], or a function"
         )
     values = _as_tuple("baselines", baselines)
     if len(values) != count:
@@ -378,7 +382,7 @@ def _rows_of_target(target: Target, index: Tensor, batch: int) -> Any:
 
 
 def _target(target: Target, batch: int) -> Any:
-    """Captum's target as the core takes it."""
+    """Captum's target in the form that :mod:`deeplift_fast.core.targets` accepts."""
     if target is None:
         return _single
     if isinstance(target, list):

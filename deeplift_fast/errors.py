@@ -1,4 +1,4 @@
-"""Every error and warning of the package, and how a warning is issued."""
+"""Every error and warning of the package, and the function that issues a warning."""
 
 import warnings
 from pathlib import Path
@@ -7,58 +7,55 @@ _PACKAGE = str(Path(__file__).parent)
 
 
 class ConvergenceWarning(UserWarning):
-    """Contributions do not sum to the difference in output, or only by a rescaling that makes them mislead."""
+    """Contributions do not sum to the difference in output, or a misleading rescaling makes them do so."""
 
 
 class BaselineWarning(UserWarning):
-    """A baseline is other than one may think.
+    """A baseline may not mean what the user expects.
 
-    No baseline was given, and the default one is the embedding of the unknown code, which training never touches; or a
-    dimension was never measured in the samples that a baseline was fitted on.
+    The default baseline is the embedding of the unknown code, which training never changes. A fitted baseline may have
+    dimensions that were never measured in its samples.
     """
 
 
 class PredictionWarning(UserWarning):
-    """The model says something else of a batch than what is explained, or fails on it.
+    """The model's prediction for a batch differs from the explained predictions, or the model fails on the batch.
 
-    What is explained is what the model says of each sample alone. Many models take padding for real, so that what they
-    say of a sample depends on the batch.
+    Explained is the prediction for each sample alone. Many models do not ignore padding, so that their prediction for
+    a sample depends on the batch.
     """
 
 
 class TrainingModeWarning(UserWarning):
-    """The model is in training mode, where its output is random or depends on the batch."""
+    """The model is in training mode, in which its output may be random or depend on the batch."""
 
 
 class InterceptionWarning(UserWarning):
-    """Part of the model cannot be looked into: what it computes is attributed by its gradient."""
+    """Part of the model cannot be intercepted and is attributed by its gradient."""
 
 
 class FusionWarning(UserWarning):
-    """A model that has fused layers is attributed operation by operation: the same numbers, and slower."""
+    """A model with fused layers is attributed operation by operation: the same numbers, but slower."""
 
 
 class GraphWarning(UserWarning):
-    """CUDA graphs were asked for and are not used: the same numbers, with more work for the CPU."""
+    """CUDA graphs were requested but are not used: the same numbers, with more work for the CPU."""
 
 
 class InterceptionError(RuntimeError):
-    """The activations met at the input and at the baseline cannot be paired, or lead from the output to no input."""
+    """The operations of the two streams cannot be paired, or no gradient leads from the output to an input."""
 
 
 class ArgumentValueError(ValueError, AssertionError):
-    """An argument's value, length or shape does not fit.
-
-    It is an AssertionError too, which Captum raises, so that code written for Captum catches it.
-    """
+    """An argument's value, length or shape does not fit; also an AssertionError, for code written for Captum."""
 
 
 class ArgumentTypeError(TypeError, AssertionError):
-    """An argument's type or dtype does not fit; an AssertionError too, as :class:`ArgumentValueError`."""
+    """An argument's type or dtype does not fit; also an AssertionError, for code written for Captum."""
 
 
 class TargetIndexError(ArgumentValueError, IndexError):
-    """A target lies outside the model's output; Captum raises an IndexError for it."""
+    """A target lies outside the model's output; also an IndexError, for code written for Captum."""
 
 
 class Diverged(InterceptionError):
@@ -69,45 +66,45 @@ class Diverged(InterceptionError):
             f"activation {position + 1} of the forward pass is {actual} at the input but {baseline} at the baseline: "
             "the model took another path there. Choose a baseline that takes the same path (same shapes, lengths and "
             'masks), make the model\'s control flow independent of the attributed values, or use rules="complete", '
-            "which attributes what differs by its gradient."
+            "which attributes unpaired operations by their gradient."
         )
 
 
 class Unfit(Exception):
-    """A batch that the fused layers were not written for; its text says why."""
+    """The fused layers do not support a batch; the message says why."""
 
 
 class NotFused(Exception):
-    """The fused layers step aside; its text says why, and is empty where nobody expects them."""
+    """The fused layers do not support a model; the message says why, and is empty for models of other kinds."""
 
 
 class BackendWarning(UserWarning):
-    """A compiled backend is missing: results are the same, and slower."""
+    """A compiled backend is missing: the same results, but slower."""
 
 
 class CohortError(ValueError):
-    """Something about a cohort that its user must put right: the message says what, and how."""
+    """A cohort cannot be computed or read; the message says why and what to do."""
 
 
 class CohortWarning(UserWarning):
-    """Something about a cohort that its user should know: the run goes on."""
+    """A fact about a cohort that its user should know; the run continues."""
 
 
 class NoWorkersError(Exception):
-    """A cluster has had no worker at work for as long as the run waits."""
+    """A cluster had no running worker for the longest accepted time."""
 
 
 def is_reader_death(error: BaseException) -> bool:
-    """Whether an error is torch's word that a reading process died, which its signal handler raises anywhere."""
+    """Whether an error says that a DataLoader worker died; torch's signal handler may raise it at any line."""
     return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
 
 
 class SummaryError(ValueError):
-    """The report cannot be made as asked; the message says what was given and what to do."""
+    """The report cannot be made; the message says why and what to do."""
 
 
 class DemoError(Exception):
-    """The job cannot run as asked; the message says what was given and what to do."""
+    """The job cannot run; the message says why and what to do."""
 
 
 class RecipeError(ValueError):

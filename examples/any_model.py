@@ -1,4 +1,4 @@
-"""Attribution of an ordinary PyTorch module: which inputs moved class 1 away from the baseline."""
+"""Attribution of a PyTorch module: the contributions of its inputs to the logit of class 1."""
 
 import torch
 from torch import nn

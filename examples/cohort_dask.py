@@ -1,6 +1,6 @@
 """A cohort attributed by several machines, through Dask.
 
-A Dask scheduler runs whatever it is sent, so it must not be open to a network. Either everything speaks TLS with
+A Dask scheduler runs any code that it receives, so it must not be open to a network. Either all processes use TLS with
 certificates of your own authority (https://distributed.dask.org/en/stable/tls.html):
 
     first machine    dask scheduler --protocol tls --tls-ca-file ca.pem --tls-cert me.pem --tls-key me.key
@@ -10,8 +10,8 @@ certificates of your own authority (https://distributed.dask.org/en/stable/tls.h
     then             SCHEDULER=tls://first:8786 TLS_CA=ca.pem TLS_CERT=me.pem TLS_KEY=me.key OUT=/shared/run \\
                          python examples/cohort_dask.py
 
-or, as here where no SCHEDULER is named, all of it stays on the loopback interface of one machine. The output is a
-folder that every machine sees, or an fsspec URL.
+or, without SCHEDULER, all processes are on one machine and use its loopback interface. The output is a folder that
+every machine can write to, or an fsspec URL.
 """
 
 import os
@@ -31,7 +31,7 @@ CODES = ("I50.9", "N17.9", "A41.9", "I10", "E78.5", "Z79.4")
 
 
 def build() -> tuple[Any, Any]:
-    """A model and its dataset; put your own here (examples/cohort_recipe.py loads PyHealth's)."""
+    """A model and its dataset. Replace them with your own; examples/cohort_recipe.py loads a trained model."""
     torch.manual_seed(0)
     samples = [
         {"patient_id": f"patient-{n}", "codes": [CODES[n % 6], CODES[n % 5]], "mortality": n % 2} for n in range(200)
@@ -42,10 +42,10 @@ def build() -> tuple[Any, Any]:
 
 @contextmanager
 def connect() -> Iterator[Client]:
-    """A client of the scheduler that is named, by TLS alone; or of two processes on the loopback interface.
+    """A client of SCHEDULER, by TLS only; without SCHEDULER, of two processes on the loopback interface.
 
-    What is made here is closed here. A client does not close a cluster that it was given, and one that is still open
-    when Python ends may take minutes to go.
+    The cluster is closed here, because a client does not close its cluster, and an open cluster may delay Python's exit
+    by minutes.
     """
     address = os.environ.get("SCHEDULER")
     if address is None:
@@ -62,7 +62,7 @@ def connect() -> Iterator[Client]:
 
 
 def main() -> None:
-    """Attribute the cohort, part by part, on whatever workers there are."""
+    """Attributes the cohort, part by part, on all workers."""
     model, dataset = build()
     out = os.environ.get("OUT", "cohort-dask")
     with connect() as client:

@@ -1,13 +1,13 @@
-"""A recipe for `deeplift-fast run`: a StageNet that PyHealth trained, with its saved processors, on MIMIC-IV.
+"""A recipe for `deeplift-fast run`: a StageNet that PyHealth trained on MIMIC-IV, with its saved processors.
 
-PyHealth's example scripts leave a checkpoint of the Trainer (`best.ckpt`, a state dict) and the processors that
-`save_processors` wrote. With those three places named:
+PyHealth's example scripts write a checkpoint of the Trainer (`best.ckpt`, a state dict), and processors by
+`save_processors`. Name both and the data:
 
     MIMIC_ROOT=…/mimic-iv-3.1 CHECKPOINT=…/best.ckpt PROCESSORS=…/processors \\
         deeplift-fast run examples/cohort_recipe.py:build --out mortality
 
-Run as a script, it makes a small hospital, a checkpoint and processors in `cohort-example` first, which `build` uses
-where nothing is named, and attributes them.
+Run as a script, it first makes a small hospital, a checkpoint and processors in `cohort-example`, then attributes them.
+`build` uses these for each variable that is not set.
 """
 
 import os
@@ -21,16 +21,16 @@ from pyhealth.tasks import MortalityPredictionStageNetMIMIC4
 from pyhealth.trainer import Trainer
 
 EXAMPLE = Path("cohort-example")
-SIZES = {"embedding_dim": 32, "chunk_size": 16, "levels": 3}  # those that the checkpoint was trained with
+SIZES = {"embedding_dim": 32, "chunk_size": 16, "levels": 3}  # sizes of the checkpoint's model
 
 
 def place(name: str, default: str) -> Path:
-    """What an environment variable names, or a place in the example's folder."""
+    """The path in an environment variable, or a path in the example's folder."""
     return Path(os.environ.get(name) or EXAMPLE / default).resolve()
 
 
 def samples(**processors: Any) -> Any:
-    """The task's samples; PyHealth keeps them on disk, so that a second run starts at once."""
+    """The task's samples. PyHealth caches them on disk, so a second run starts at once."""
     dataset = MIMIC4Dataset(
         ehr_root=str(place("MIMIC_ROOT", "hospital")),
         ehr_tables=["diagnoses_icd", "procedures_icd", "labevents"],
@@ -40,20 +40,20 @@ def samples(**processors: Any) -> Any:
 
 
 def build() -> tuple[Any, Any, dict[str, Any]]:
-    """The model, the dataset, the names of the laboratory values, and what patients are compared with."""
-    # Processors are pickles: load none that you have not written.
+    """The model, the dataset, and further arguments: names of the laboratory values, and the baseline."""
+    # Processors are pickles: load only your own.
     inputs, outputs = load_processors(str(place("PROCESSORS", "processors")))
     dataset = samples(input_processors=inputs, output_processors=outputs)
     model = StageNet(dataset, **SIZES)
     weights = torch.load(place("CHECKPOINT", "best.ckpt"), map_location="cpu", weights_only=True)
     model.load_state_dict(weights)
     names = {"labs": MortalityPredictionStageNetMIMIC4.LAB_CATEGORY_NAMES}
-    # Codes not there, laboratory values at the median of patients; --baseline chooses another one.
+    # The baseline removes codes and puts laboratory values at their medians; --baseline chooses another one.
     return model, dataset, {"dimensions": names, "baseline": "typical"}
 
 
 def prepare() -> None:
-    """What PyHealth's scripts leave, for a synthetic hospital and a model of one short training."""
+    """Makes the files of PyHealth's scripts, for a synthetic hospital and a briefly trained model."""
     from pyhealth.datasets import get_dataloader
 
     from deeplift_fast.demo.hospital import write_hospital
@@ -67,7 +67,7 @@ def prepare() -> None:
 
 
 def main() -> None:
-    """Prepare the example and attribute it."""
+    """Prepares the example and attributes it."""
     from deeplift_fast.cli import main as deeplift_fast
 
     prepare()

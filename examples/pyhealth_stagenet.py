@@ -1,4 +1,4 @@
-"""PyHealth's DeepLift swapped for ours, on a small StageNet: which codes and labs moved the predicted risk."""
+"""Contributions of codes and labs to the predicted risk of a small StageNet, with PyHealth's DeepLift replaced."""
 
 import torch
 from pyhealth.datasets import create_sample_dataset, get_dataloader
@@ -23,7 +23,7 @@ SAMPLES = [
 
 
 def main() -> None:
-    """Attribute both patients with an untrained model."""
+    """Attributes both patients with an untrained model."""
     torch.manual_seed(0)
     dataset = create_sample_dataset(
         SAMPLES, {"codes": "stagenet", "labs": "stagenet_tensor"}, {"mortality": "binary"}, dataset_name="example"
@@ -31,7 +31,7 @@ def main() -> None:
     batch = next(iter(get_dataloader(dataset, batch_size=2, shuffle=False)))
     model = StageNet(dataset, embedding_dim=16, chunk_size=16, levels=2)
 
-    usual = baselines.typical(dataset)  # codes not there, each laboratory value at the median of patients
+    usual = baselines.typical(dataset)  # removes codes, and puts each laboratory value at its median over patients
     print(usual)
     deeplift = DeepLift(model, rules="complete", baseline=usual)
     attributions, delta = deeplift.attribute(**batch, return_convergence_delta=True)

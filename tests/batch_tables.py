@@ -3,7 +3,7 @@
 import numpy as np
 
 from deeplift_fast.cohort.identifiers import of_batch
-from deeplift_fast.cohort.part_tables import Texts, part_tables, rows_of
+from deeplift_fast.cohort.part_tables import Texts, columns_of, part_tables
 from deeplift_fast.core.attribution import Attribution
 
 
@@ -11,5 +11,5 @@ def batch_tables(model, batch, found: Attribution, first_sample=0, probability=N
     """`samples` and `attributions` of a batch whose samples are numbered from `first_sample` on."""
     size = len(found.output)
     texts = Texts(model, dimensions)
-    rows = rows_of(model, batch, found, first_sample + np.arange(size), probability, texts, dimensions)
-    return part_tables([rows], first_sample, of_batch(batch, size), model.feature_keys, texts)
+    columns = columns_of(texts, batch, found, first_sample + np.arange(size), probability)
+    return part_tables([columns], first_sample, of_batch(batch, size), model.feature_keys, texts)

@@ -89,7 +89,7 @@ def prepare(monkeypatch):
     monkeypatch.setattr(
         "deeplift_fast.pyhealth.fused.plan._versions", lambda weights: [id(weight) for weight in weights]
     )
-    monkeypatch.setattr("deeplift_fast.pyhealth.fused.plan._wait_for", lambda weights: None)
+    monkeypatch.setattr("deeplift_fast.pyhealth.fused.plan.wait_for", lambda weights: None)
     monkeypatch.setattr("deeplift_fast.pyhealth.fused.sequences._everybody", _everybody)
     monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
     monkeypatch.setattr("torch.cuda.current_stream", lambda device=None: _Stream())

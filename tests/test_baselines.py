@@ -355,7 +355,7 @@ def test_samples_without_fitting_values_are_left_out_and_counted(recwarn):
     samples = [one([[1.0, 2.0]]), one([[3.0, float("nan")]]), one([[9.0, 9.0, 9.0]]), {"labs": None}]
     with pytest.warns(BaselineWarning, match="were left out: 2 of labs"):
         assert fitted(samples).centre == (2.0, 2.0)
-    with pytest.raises(ValueError, match="no sample that was fitted on holds values of feature 'labs'"):
+    with pytest.raises(ValueError, match="the samples to fit on hold no values of feature 'labs'"):
         fitted([{"labs": None}])
 
 

@@ -151,7 +151,7 @@ def test_without_a_compiler_the_wheel_is_for_every_platform_and_says_so(built_wi
 def test_the_wheel_without_the_library_alone_runs_and_says_so(built_without_a_compiler, tmp_path):
     backends, said = used(only(built_without_a_compiler[0], "*.whl"), tmp_path)
     assert backends == "naive Triton"
-    assert re.search("BackendWarning: .*plain torch on the CPU.*C.. library is not there", said)
+    assert re.search("BackendWarning: .*plain torch on the CPU.*C.. library is missing", said)
 
 
 def test_without_a_compiler_the_build_fails_where_the_library_is_required(tmp_path):

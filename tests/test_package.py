@@ -1,6 +1,10 @@
 """The package as a whole: what an import costs, what is missing and how it says so, the command line."""
 
+import collections
+import dataclasses
+import importlib
 import importlib.metadata
+import inspect
 import re
 import subprocess
 import sys
@@ -13,7 +17,7 @@ from deeplift_fast import cli, ops
 from deeplift_fast.cli import doctor
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("captum", "cohort", "baselines", "features", "report", "ops")
+MODULES = ("captum", "cohort", "baselines", "features", "report", "plot", "ops")
 
 
 def python(*arguments, **options):
@@ -103,6 +107,61 @@ def test_public_names():
     assert set(deeplift_fast.__all__) <= set(dir(deeplift_fast))
 
 
+def undocumented(thing, name):
+    """The names of what a public function's or class's docstring leaves out, as `name: section` or `name: argument`."""
+    if inspect.isclass(thing):
+        return undocumented_class(thing, name)
+    sections = sections_of(thing)
+    parameters = [each for each in inspect.signature(thing).parameters if each not in ("self", "cls")]
+    missing = [each for each in parameters if not re.search(rf"^ +(.*, )?\**{each}(, .*)?:", sections["Args"], re.M)]
+    if parameters and inspect.signature(thing).return_annotation not in (None, "None") and not sections["Returns"]:
+        missing.append("Returns")
+    if re.search(r"^ +raise ", inspect.getsource(thing), re.M) and not sections["Raises"]:
+        missing.append("Raises")
+    return [f"{name}: {each}" for each in missing if sections[""]] or ([] if sections[""] else [f"{name}: docstring"])
+
+
+def undocumented_class(kind, name):
+    sections = sections_of(kind)
+    if dataclasses.is_dataclass(kind):
+        needed = [("Attributes", field.name) for field in dataclasses.fields(kind)]
+    else:
+        own = vars(kind).get("__init__")
+        needed = [("Args", each) for each in inspect.signature(own).parameters if each != "self"] if own else []
+    missing = [f"{name}: {each}" for section, each in needed if not re.search(rf"^ +{each}:", sections[section], re.M)]
+    if not sections[""]:
+        missing.append(f"{name}: docstring")
+    if not hasattr(kind, "save_for_backward"):  # PyTorch calls the methods of an autograd function
+        for method, value in vars(kind).items():
+            if inspect.isfunction(value) and method[0] != "_" and not hasattr(value, "__override__"):
+                missing += undocumented(value, f"{name}.{method}")
+    return missing
+
+
+def sections_of(thing):
+    """A docstring's sections by title, "" for what comes before them; empty texts for those that are not there."""
+    found = collections.defaultdict(str)
+    title = ""
+    for line in (inspect.cleandoc(thing.__doc__ or "")).splitlines():
+        heading = re.fullmatch(r"([A-Z]\w+):", line)
+        title = heading[1] if heading else title
+        found[title] += "" if heading else f"{line}\n"
+    return found
+
+
+@pytest.mark.parametrize("module", ["", ".core.attribution", ".captum", ".rules", ".ops", ".baselines"])
+def test_public_functions_and_classes_have_whole_docstrings(module):
+    if module in ("", ".baselines"):
+        pytest.importorskip("pyhealth")
+    home = importlib.import_module(f"deeplift_fast{module}")
+    own = [name for name, each in vars(home).items() if getattr(each, "__module__", None) == home.__name__]
+    names = [name for name in getattr(home, "__all__", own) if name[0] != "_"]
+    things = {name: getattr(home, name) for name in names}
+    public = {name: each for name, each in things.items() if inspect.isfunction(each) or inspect.isclass(each)}
+    assert public
+    assert [each for name, thing in public.items() for each in undocumented(thing, name)] == []
+
+
 def test_modules_are_there_without_being_imported_first():
     pytest.importorskip("pyhealth")
     code = (
@@ -113,7 +172,7 @@ listed = dir(deeplift_fast)
 print("LIGHT", "torch" not in sys.modules)
 print("LISTED", all(name in listed for name in (*names, "DeepLift", "attribute", "__version__")))
 print("PRIVATE", [name for name in listed if name in ("Any", "version", "import_module") or name[0] == "_" != name[1]])
-print("THERE", [getattr(deeplift_fast, name).__name__ for name in names])
+print("THERE", [getattr(deeplift_fast, name).__name__.rpartition(".")[2] for name in names])
 print("CALLS", deeplift_fast.captum.DeepLift.__name__, deeplift_fast.cohort.attribute_cohort.__name__)
 """
     )
@@ -121,15 +180,19 @@ print("CALLS", deeplift_fast.captum.DeepLift.__name__, deeplift_fast.cohort.attr
         "LIGHT True",
         "LISTED True",
         "PRIVATE []",
-        "THERE "
-        + str([f"deeplift_fast.{name}" for name in ("captum", "cohort", "baselines", "features", "report", "ops")]),
+        "THERE ['captum', 'cohort', 'baselines', 'features', 'report', 'plot', 'ops']",
         "CALLS DeepLift attribute_cohort",
     ]
 
 
 @pytest.mark.parametrize(
     ("missing", "name", "extra"),
-    [("pyarrow", "cohort", "cohort"), ("pandas", "report", "cohort"), ("pyhealth", "DeepLift", "pyhealth")],
+    [
+        ("pyarrow", "cohort", "cohort"),
+        ("pandas", "report", "cohort"),
+        ("pyhealth", "DeepLift", "pyhealth"),
+        ("matplotlib", "plot", "plot"),
+    ],
 )
 def test_a_module_without_its_packages_tells_what_to_install(missing, name, extra):
     code = f"""

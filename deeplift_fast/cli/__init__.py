@@ -1,4 +1,4 @@
-"""The command `deeplift-fast`, one file per subcommand."""
+"""The command `deeplift-fast`, with one file per subcommand."""
 
 from deeplift_fast.cli.app import app, main
 

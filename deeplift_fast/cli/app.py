@@ -1,4 +1,4 @@
-"""The command line as a whole."""
+"""The command `deeplift-fast` and its entry point."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -7,14 +7,14 @@ import typer
 
 from deeplift_fast import __version__
 from deeplift_fast.cli.demo import demo
-from deeplift_fast.cli.exit import EPILOGUE, Debug, told
+from deeplift_fast.cli.exit import EPILOGUE, Debug, reported
 from deeplift_fast.cli.run import run
 from deeplift_fast.cli.summary import summary
 from deeplift_fast.cli.synth import synth
 
 PROGRAM = "deeplift-fast"
 
-# What typer raises for bad usage: its own copy of click in new releases, click in older ones.
+# typer's error of bad usage: in new releases from its own copy of click, in older ones from click.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
@@ -30,10 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
-        arguments: those after the program's name; `None` for the process's own.
+        arguments: arguments after the program's name; `None` for those of the process.
 
     Returns:
-        The exit code: 0; 1 for a missing package or an unexpected error; 2 for bad input; 3 where samples failed; 130
+        The exit code: 0; 1 for a missing package or an unexpected error; 2 for bad input; 3 if samples failed; 130
         after Ctrl-C; 143 after SIGTERM.
 
     Raises:
@@ -66,8 +66,8 @@ def _program(
 
 @app.command(epilog=EPILOGUE)
 def doctor(debug: Debug = False) -> None:
-    """Versions, backends, and which backend each op uses on each device."""
-    with told(debug, "dev", "nothing was changed"):
+    """Show versions, backends, and the backend of each op on each device."""
+    with reported(debug, "dev", "nothing was changed"):
         from deeplift_fast.cli.doctor import describe
 
         print(describe())

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deeplift_fast.cli.exit import Debug, told
+from deeplift_fast.cli.exit import Debug, reported
 
 
 def demo(
@@ -18,8 +18,8 @@ def demo(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What patients are compared with: typical (fitted on the training part), removed or unk; typical, but "
-            "unk under --rules pyhealth, if not given.",
+            help="Baseline of each patient: typical (fitted on the training part), removed or unk. Default: typical, "
+            "or unk under --rules pyhealth.",
         ),
     ] = None,
     patients: Annotated[int, typer.Option(help="Patients of the synthetic hospital.")] = 1000,
@@ -28,8 +28,8 @@ def demo(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output folder.")] = False,
     debug: Debug = False,
 ) -> None:
-    """From hospital tables to attributions: make or load a hospital, train a StageNet, attribute every sample."""
-    with told(debug, "demo", "nothing was kept"):
+    """Make or load a hospital, train a StageNet on it, and attribute every sample."""
+    with reported(debug, "demo", "nothing was kept"):
         from deeplift_fast.demo.job import DemoOptions
         from deeplift_fast.demo.job import run as run_job
 

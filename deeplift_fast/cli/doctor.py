@@ -1,4 +1,4 @@
-"""Says what is installed, which backends are there, and which one each op uses on each device."""
+"""Lists installed packages, backends, and the backend of each op on each device."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -38,14 +38,10 @@ def _backends() -> list[str]:
 
 def _choices() -> list[str]:
     width = max(map(len, ops.SCHEMAS)) + 2
-    header = f"  {'op':<{width}}" + "".join(f"{device:<10}" for device in DEVICES) + "elsewhere"
-    rows = [
-        f"  {op:<{width}}"
-        + "".join(f"{ops.backend_for(op, device):<10}" for device in DEVICES)
-        + ops.backend_for(op, "elsewhere")
-        for op in ops.SCHEMAS
-    ]
-    return ["Backend of each op, by device", header, *rows]
+    devices = (*DEVICES, "elsewhere")
+    rows = [("op", devices), *((op, [ops.backend_for(op, device) for device in devices]) for op in ops.SCHEMAS)]
+    lines = (f"  {name:<{width}}{''.join(f'{cell:<10}' for cell in cells).rstrip()}" for name, cells in rows)
+    return ["Backend of each op, by device", *lines]
 
 
 def _devices() -> list[str]:

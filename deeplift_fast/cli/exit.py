@@ -1,7 +1,7 @@
-"""How a command ends: its exit code, and what it says of an error.
+"""The exit code of a command, and its lines about errors and warnings.
 
-Messages of this package's own errors and warnings are shown. Those of others are shown by their type and place alone,
-for their words may quote a patient's data; `--debug` shows all.
+Messages of this package are shown whole. For errors and warnings of other packages only the type and the place are
+shown, because their messages may quote a patient's data; `--debug` shows these messages too.
 """
 
 import json
@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal, TextIO
+from typing import Annotated, Any, Literal, TextIO, override
 
 import typer
 
@@ -28,7 +28,7 @@ TERMINATED = 143  # 128 + SIGTERM
 SHOWN_BY_DEBUG = "--debug shows the rest, which may quote patients' data"
 
 Style = Literal["text", "json", "errors"]
-"""How a command writes to standard error: lines of text, lines of JSON, or errors alone, as text."""
+"""The lines on standard error: text, JSON, or errors only, as text."""
 
 EPILOGUE = (
     "Exit codes: 0 done; 1 a package is missing, or an unexpected error; 2 bad usage or input; "
@@ -38,23 +38,22 @@ EPILOGUE = (
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, which may quote patients' data.")]
 
 
-class Teller:
+class Reporter:
     """Writes a command's lines to standard error.
 
     Args:
-        style: how.
-        debug: whether others' words are shown.
+        style: form of the lines.
+        debug: whether messages of other packages are shown.
     """
 
     def __init__(self, style: Style, debug: bool) -> None:
         self._style = style
-        self.debug = debug
-        """Whether others' words are shown."""
+        self._debug = debug
         self._file: TextIO | None = None
 
     @contextmanager
-    def on(self, file: TextIO) -> Iterator[None]:
-        """Writes there for a while: what is standard error by then may be another."""
+    def writing_to(self, file: TextIO) -> Iterator[None]:
+        """Writes to `file` instead, while `sys.stderr` is redirected."""
         self._file = file
         try:
             yield
@@ -62,24 +61,24 @@ class Teller:
             self._file = None
 
     def error(self, message: str, code: int) -> None:
-        """Says why the command ends with this exit code."""
-        self._say("error", message, code=code)
+        """Writes the reason for an exit code."""
+        self._write("error", message, code=code)
 
-    def note(self, kind: str, message: str, ours: bool, place: str) -> None:
-        """Says what was warned of, unless only errors are wanted.
+    def warning(self, kind: str, message: str, ours: bool, place: str) -> None:
+        """Writes a warning, unless the style is `"errors"`.
 
         Args:
-            kind: class of a warning, or level and name of a logger.
-            message: its words.
-            ours: whether this package chose them.
+            kind: class of the warning, or level and name of the logger.
+            message: its message.
+            ours: whether it comes from this package.
             place: file and line.
         """
         if self._style == "errors":
             return
-        told = f"{kind}: {message}" if ours else f"{kind} at {place}" + (f": {message}" if self.debug else "")
-        self._say("warning", told + ("" if ours or self.debug else f"; {SHOWN_BY_DEBUG}"))
+        line = f"{kind}: {message}" if ours else f"{kind} at {place}" + (f": {message}" if self._debug else "")
+        self._write("warning", line + ("" if ours or self._debug else f"; {SHOWN_BY_DEBUG}"))
 
-    def _say(self, event: str, message: str, **more: Any) -> None:
+    def _write(self, event: str, message: str, **more: Any) -> None:
         file = sys.stderr if self._file is None else self._file
         if self._style == "json":
             print(json.dumps({"event": event, "message": message, **more}), file=file, flush=True)
@@ -88,26 +87,26 @@ class Teller:
 
 
 @contextmanager
-def told(debug: bool, extra: str, kept: str, style: Style = "text") -> Iterator[Teller]:
+def reported(debug: bool, extra: str, kept: str, style: Style = "text") -> Iterator[Reporter]:
     """Turns errors and warnings into one line each on standard error, and errors into an exit code.
 
     Args:
-        debug: whether to let errors through as they are.
-        extra: the extra of this package that brings what the command imports.
-        kept: what an interruption leaves.
-        style: how the lines are written.
+        debug: whether to print tracebacks, and the messages of other packages.
+        extra: the extra of this package that installs the command's imports.
+        kept: state after an interruption, as words for the user.
+        style: form of the lines.
 
     Yields:
-        What writes them.
+        The reporter of the lines.
 
     Raises:
         typer.Exit: with the exit code.
     """
-    teller = Teller(style, debug)
+    reporter = Reporter(style, debug)
     with termination_raised() as termination:
         try:
-            with noted(teller):
-                yield teller
+            with warnings_reported(reporter):
+                yield reporter
         except typer.Exit:
             raise
         except (KeyboardInterrupt, Exception) as error:
@@ -116,12 +115,12 @@ def told(debug: bool, extra: str, kept: str, style: Style = "text") -> Iterator[
             message, code = _end(error, debug, extra, kept)
             if termination.came:
                 message, code = f"terminated; {kept}", TERMINATED
-            teller.error(message, code)
+            reporter.error(message, code)
             raise typer.Exit(code) from error
 
 
 def _end(error: BaseException, debug: bool, extra: str, kept: str) -> tuple[str, int]:
-    """What to say of an error, and the exit code."""
+    """The line about an error, and the exit code."""
     if isinstance(error, KeyboardInterrupt):
         return f"interrupted; {kept}", INTERRUPTED
     if isinstance(error, ModuleNotFoundError):
@@ -135,8 +134,8 @@ def _end(error: BaseException, debug: bool, extra: str, kept: str) -> tuple[str,
 
 
 @contextmanager
-def noted(teller: Teller) -> Iterator[None]:
-    """Tells warnings, and what libraries log without a handler, by the line."""
+def warnings_reported(reporter: Reporter) -> Iterator[None]:
+    """Reports warnings, and log records without a handler, by one line each."""
 
     def show(
         message: Warning | str,
@@ -146,10 +145,10 @@ def noted(teller: Teller) -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        teller.note(category.__name__, str(message), _is_ours(category.__module__), f"{filename}:{lineno}")
+        reporter.warning(category.__name__, str(message), _is_ours(category.__module__), f"{filename}:{lineno}")
 
     usual, warnings.showwarning = warnings.showwarning, show
-    last, logging.lastResort = logging.lastResort, _Unhandled(teller)
+    last, logging.lastResort = logging.lastResort, _Unhandled(reporter)
     try:
         yield
     finally:
@@ -157,16 +156,16 @@ def noted(teller: Teller) -> Iterator[None]:
 
 
 class _Unhandled(logging.Handler):
-    """Tells what is logged where nobody set up a handler."""
+    """Reports log records for which nobody set up a handler."""
 
-    def __init__(self, teller: Teller) -> None:
+    def __init__(self, reporter: Reporter) -> None:
         super().__init__(logging.WARNING)
-        self._teller = teller
+        self._reporter = reporter
 
+    @override
     def emit(self, record: logging.LogRecord) -> None:
-        """Tells one record."""
         kind, place = f"{record.levelname} of {record.name}", f"{record.pathname}:{record.lineno}"
-        self._teller.note(kind, record.getMessage(), _is_ours(record.name), place)
+        self._reporter.warning(kind, record.getMessage(), _is_ours(record.name), place)
 
 
 def place(error: BaseException) -> str:
@@ -176,7 +175,7 @@ def place(error: BaseException) -> str:
 
 
 def _ours(error: BaseException) -> bool:
-    """Whether this package raised an error, and so chose its words."""
+    """Whether this package raised an error, and so wrote its message."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -184,5 +183,5 @@ def _ours(error: BaseException) -> bool:
 
 
 def _is_ours(module: str) -> bool:
-    """Whether a module is of this package."""
+    """Whether a module belongs to this package."""
     return module.partition(".")[0] == __name__.partition(".")[0]

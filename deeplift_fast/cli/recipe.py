@@ -1,7 +1,7 @@
-"""Loads what the user wants attributed: a function that returns `(model, dataset)`.
+"""Loads a recipe: a function that returns `(model, dataset)`.
 
-It may return a third thing, a dict with what the command line has no words for: `dimensions` (by feature key, the names
-of a continuous feature's dimensions) and `baseline`, both as `attribute_cohort` takes them.
+It may return a dict as third item, with arguments of `attribute_cohort` that have no option: `dimensions` (by feature
+key, the names of a continuous feature's dimensions) and `baseline`.
 """
 
 import importlib
@@ -21,7 +21,7 @@ ACCEPTED = "accepted: module:function or file.py:function, of a function that re
 
 FURTHER = ("baseline", "dimensions")
 
-# Errors whose message names a file or a module, not data.
+# Errors whose message names a file or a module, never data.
 _HARMLESS = (ImportError, SyntaxError, FileNotFoundError, PermissionError)
 
 
@@ -29,19 +29,19 @@ def load_recipe(given: str) -> tuple[Any, Any, dict[str, Any]]:
     """Calls a recipe.
 
     Args:
-        given: `module:function` or `file.py:function`; modules are looked for in the working directory too.
+        given: `module:function` or `file.py:function`; the working directory is searched for modules too.
 
     Returns:
         The model, the dataset, and further arguments of `attribute_cohort`.
 
     Raises:
-        RecipeError: for each way that this may go wrong. Messages of errors in the recipe are left out where they may
-            quote data.
+        RecipeError: if the function cannot be found, fails, or returns something else. The message of an error in the
+            recipe is left out if it may quote data.
     """
     function = _find_function(given)
     try:
         found = function()
-    except (Exception, SystemExit) as error:  # whose exit code would be taken for this command's
+    except (Exception, SystemExit) as error:  # an exit code of the recipe must not end this command
         raise RecipeError(f"RECIPE {given} failed: {_reason(error)}") from error
     return _check_found(given, found)
 
@@ -66,14 +66,16 @@ def _find_function(given: str) -> Callable[[], Any]:
     try:
         inspect.signature(function).bind()
     except TypeError as error:
-        raise RecipeError(f"RECIPE {given}: {name} needs arguments ({error}); accepted: a function of none") from error
+        raise RecipeError(
+            f"RECIPE {given}: {name} needs arguments ({error}); accepted: a function without arguments"
+        ) from error
     return function  # type: ignore[no-any-return]
 
 
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise RecipeError(f"RECIPE: {path} is not a file; {ACCEPTED}")
-    # As Python does for a script: what lies beside it can be imported.
+    # As for a script, modules beside the file can be imported.
     sys.path.insert(0, str(path.parent.resolve()))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
@@ -118,6 +120,6 @@ def _check_found(given: str, found: Any) -> tuple[Any, Any, dict[str, Any]]:
         )
     if rest and not (isinstance(rest[0], dict) and set(rest[0]) <= set(FURTHER)):
         raise RecipeError(
-            f"RECIPE {given} returned a third thing; accepted: nothing, or a dict with keys of {', '.join(FURTHER)}"
+            f"RECIPE {given} returned a third item; accepted: none, or a dict with keys of {', '.join(FURTHER)}"
         )
     return model, dataset, rest[0] if rest else {}

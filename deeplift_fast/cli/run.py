@@ -1,16 +1,20 @@
 """`deeplift-fast run`."""
 
 import json
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from deeplift_fast.cli.exit import SOME_FAILED, Debug, told
-from deeplift_fast.cli.stdout import others_apart
+from deeplift_fast.cli.exit import SOME_FAILED, Debug, reported
+from deeplift_fast.cli.stdout import redirected
 
 if TYPE_CHECKING:
-    from deeplift_fast.cohort.result import Cohort
+    from deeplift_fast.cohort.run import Cohort
+
+_Cluster = Callable[[], AbstractContextManager[Any]]
 
 
 def run(
@@ -24,33 +28,34 @@ def run(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What samples are compared with: removed, unk, or typical (fitted on a part of the dataset); the "
-            "recipe's, or else the rule set's, if not given.",
+            help="Baseline of each sample: removed, unk, or typical (fitted on a part of the dataset). Default: the "
+            "recipe's, else the rule set's.",
         ),
     ] = None,
     target: Annotated[
         int | None,
         typer.Option(
-            help="Class to explain, below 0 counted from the last; each sample's predicted class if not given."
+            help="Class to explain; negative numbers count from the last. Default: each sample's predicted class."
         ),
     ] = None,
     budget: Annotated[
-        int | None, typer.Option(min=1, help="Padded steps per batch; found under --memory if not given.")
+        int | None, typer.Option(min=1, help="Padded steps per batch. Default: chosen within --memory.")
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="What attribution may use, such as 8GB; a share of what is free.")
+        str | None,
+        typer.Option(metavar="SIZE", help="Memory for attribution, such as 8GB. Default: a share of the free memory."),
     ] = None,
-    part_samples: Annotated[int, typer.Option(min=1, help="Samples per part, the most that a kill can lose.")] = 2048,
+    part_samples: Annotated[int, typer.Option(min=1, help="Samples per part; a kill loses at most one part.")] = 2048,
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine; on CUDA one GPU each.")] = 1,
     read_ahead: Annotated[
-        int | None, typer.Option(min=0, help="Processes that read ahead; 0: none; chosen if not given.")
+        int | None, typer.Option(min=0, help="Processes that read ahead; 0 for none. Default: chosen by the run.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume/--force", help="Go on where an earlier run stopped, or start over.")
-    ] = True,
+    resume: Annotated[bool, typer.Option("--resume/--force", help="Continue an earlier run, or start over.")] = True,
     limit: Annotated[int | None, typer.Option(min=1, help="Attribute the first N samples only.")] = None,
-    device: Annotated[str | None, typer.Option(help="Move the model there first, as PyTorch names it.")] = None,
-    shared: Annotated[bool, typer.Option("--shared", help="Let others read the output, as your umask says.")] = False,
+    device: Annotated[str | None, typer.Option(help="Device for the model, as PyTorch names it.")] = None,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="Let other users read the output, as far as your umask allows.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show errors only.")] = False,
     log_json: Annotated[
         bool, typer.Option("--log-json", help="Write progress, warnings and errors as lines of JSON.")
@@ -65,10 +70,11 @@ def run(
     if quiet and log_json:
         raise typer.BadParameter("--quiet and --log-json exclude each other")
     kept = "finished parts are kept: the same command goes on with the rest"
-    with told(debug, "cohort", kept, "errors" if quiet else "json" if log_json else "text") as teller:
+    with reported(debug, "cohort", kept, "errors" if quiet else "json" if log_json else "text") as reporter:
         from deeplift_fast.cli.sizes import parse_bytes
 
         options = {
+            "out": out,
             **({} if baseline is None else {"baseline": baseline}),
             "target_class_idx": target,
             "budget": budget,
@@ -80,45 +86,40 @@ def run(
             "shared": shared,
             "progress": "none" if quiet else "json" if log_json else "auto",
         }
-        with others_apart(silent=quiet or log_json) as ours, teller.on(ours):
-            cohort = _attribute(recipe, out, rules, steps, workers, device, options, ours, debug)
+        with redirected(silent=quiet or log_json) as stderr, reporter.writing_to(stderr):
+            cluster = _check(rules, steps, baseline, workers, device, debug)
+            cohort = _attribute(recipe, device, {"rules": rules, "steps": steps}, options, cluster, stderr)
         if not quiet:
             print(_json_line(cohort) if log_json else _line(cohort))
         if cohort.failures:
-            if not log_json:  # whose last line has their number
-                failed = (
-                    f"{cohort.failures:,} sample(s) could not be attributed; {cohort.out}/failures.parquet says why"
-                )
-                teller.error(failed, SOME_FAILED)
+            if not log_json:  # its last line has the number of failures
+                failed = f"{cohort.failures:,} sample(s) could not be attributed"
+                reporter.error(f"{failed}; {cohort.out}/failures.parquet says why", SOME_FAILED)
             raise typer.Exit(SOME_FAILED)
 
 
-def _attribute(
-    recipe: str,
-    out: str,
-    rules: str,
-    steps: int,
-    workers: int,
-    device: str | None,
-    options: dict[str, Any],
-    shown: TextIO,
-    debug: bool,
-) -> "Cohort":
-    """Checks what can be checked before the recipe is run, which may take long."""
-    from deeplift_fast.cli.recipe import load_recipe
+def _check(rules: str, steps: int, baseline: str | None, workers: int, device: str | None, debug: bool) -> _Cluster:
+    """Checks options before the recipe runs, which may take long; returns the cluster to start after it."""
     from deeplift_fast.cli.workers import local_client, worker_environments
     from deeplift_fast.cohort.cohort_baseline import check_name
     from deeplift_fast.core.devices import check_device
     from deeplift_fast.core.options import Options
 
     Options(rules, steps)
-    if "baseline" in options:
-        check_name("--baseline", options["baseline"], rules)
+    if baseline is not None:
+        check_name("--baseline", baseline, rules)
     if device is not None:
         check_device(device)
-    if workers > 1:
-        worker_environments(workers, device)
+    if workers == 1:
+        return nullcontext
+    worker_environments(workers, device)
+    return partial(local_client, workers, device, debug)
 
+
+def _attribute(
+    recipe: str, device: str | None, method: dict[str, Any], options: dict[str, Any], cluster: _Cluster, stderr: TextIO
+) -> "Cohort":
+    from deeplift_fast.cli.recipe import load_recipe
     from deeplift_fast.cohort import attribute_cohort
     from deeplift_fast.cohort.progress import shown_on
     from deeplift_fast.core.targets import class_target
@@ -127,18 +128,17 @@ def _attribute(
     model, dataset, further = load_recipe(recipe)
     if device is not None:
         model = model.to(device)
-    interpreter = DeepLift(model, rules=rules, steps=steps)
+    interpreter = DeepLift(model, **method)
     class_target(model, options["target_class_idx"], "--target")
-    cluster = local_client(workers, device, debug) if workers > 1 else nullcontext()
-    with shown_on(shown), cluster as client:
-        return attribute_cohort(interpreter, dataset, out, client=client, **(further | options))
+    with shown_on(stderr), cluster() as client:
+        return attribute_cohort(interpreter, dataset, client=client, **(further | options))
 
 
 def _line(cohort: "Cohort") -> str:
     spent = {"reading": cohort.reading, "attribution": cohort.attribution, "writing": cohort.writing}
     shares = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in spent.items())
     done = f"{cohort.samples:,} sample(s) attributed, in {cohort.parts:,} part(s)"
-    if not cohort.attribution:  # no second of it: no part was left
+    if not cohort.attribution:  # 0 seconds: no part was left
         done = f"nothing to do: {cohort.samples:,} sample(s), in {cohort.parts:,} part(s), were attributed before"
     return f"{cohort.out}: {done}; this run took {cohort.seconds:.1f} s ({shares})"
 

@@ -1,4 +1,4 @@
-"""Numbers of bytes as people write them."""
+"""Reads sizes such as 8GB."""
 
 import re
 
@@ -12,7 +12,7 @@ def parse_bytes(text: str) -> int:
         text: a number and a unit: B, kB, MB, GB, TB (powers of 1000) or KiB, MiB, GiB, TiB (powers of 1024).
 
     Raises:
-        ValueError: if it is none, or not above 0.
+        ValueError: if the text is not a size above 0.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
     size = 0 if match is None else int(float(match[1]) * (1024 if match[3] else 1000) ** _UNITS[match[2].lower()])

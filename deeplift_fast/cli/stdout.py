@@ -1,6 +1,6 @@
-"""What others write while a command runs: kept off standard output, which is for the result, and dropped where asked.
+"""Reserves standard output for a command's result.
 
-Others are the recipe, other packages, C++ code, and the processes that any of them begins.
+Output of the recipe, other packages, C++ code and child processes goes to standard error, or nowhere.
 """
 
 import contextlib
@@ -14,18 +14,18 @@ STDOUT, STDERR = 1, 2
 
 
 @contextlib.contextmanager
-def others_apart(silent: bool) -> Iterator[TextIO]:
-    """Sends what others write to standard error, or nowhere.
+def redirected(silent: bool) -> Iterator[TextIO]:
+    """Redirects all output to standard error, or drops it.
 
     Args:
-        silent: whether it is dropped.
+        silent: whether output is dropped.
 
     Yields:
-        Standard error for the command's own lines.
+        A file on standard error, for the command's own lines.
     """
     with contextlib.ExitStack() as until:
         ours = until.enter_context(_copied(sys.stderr)) if silent else sys.stderr
-        theirs = nowhere() if silent else sys.stderr
+        theirs = null_device() if silent else sys.stderr
         until.enter_context(_descriptors(theirs.fileno() if silent else STDERR, (STDOUT, STDERR)))
         until.enter_context(contextlib.redirect_stdout(theirs))
         until.enter_context(contextlib.redirect_stderr(theirs))
@@ -33,29 +33,29 @@ def others_apart(silent: bool) -> Iterator[TextIO]:
 
 
 @functools.cache
-def nowhere() -> TextIO:
-    """The null device. It is never closed: loggers write to the stream that they found, as long as they live."""
+def null_device() -> TextIO:
+    """The null device. It is never closed, because loggers keep the file that they were created with."""
     return open(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8", closefd=False)
 
 
 @contextlib.contextmanager
-def _copied(stream: TextIO) -> Iterator[TextIO]:
-    """A stream that still writes there when the stream's descriptor is sent elsewhere."""
+def _copied(file: TextIO) -> Iterator[TextIO]:
+    """A copy of a file that keeps its destination when the file's descriptor is redirected."""
     try:
-        number = os.dup(stream.fileno())
-    except (AttributeError, OSError, ValueError):  # it writes to none
-        yield stream
+        number = os.dup(file.fileno())
+    except (AttributeError, OSError, ValueError):  # the file has no descriptor
+        yield file
         return
-    with open(number, "w", encoding=stream.encoding, errors=stream.errors, buffering=1) as copy:
+    with open(number, "w", encoding=file.encoding, errors=file.errors, buffering=1) as copy:
         yield copy
 
 
 @contextlib.contextmanager
 def _descriptors(target: int, numbers: tuple[int, ...]) -> Iterator[None]:
-    """Sends what is written to some descriptors to another."""
+    """Redirects descriptors to another one."""
     copies = {}
     for number in numbers:
-        with contextlib.suppress(OSError):  # closed by who began the process
+        with contextlib.suppress(OSError):  # the parent process closed it
             copies[number] = os.dup(number)
     _flush()
     try:
@@ -70,6 +70,6 @@ def _descriptors(target: int, numbers: tuple[int, ...]) -> Iterator[None]:
 
 
 def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
+    for file in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):
-            stream.flush()
+            file.flush()

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from deeplift_fast.cli.exit import Debug, told
+from deeplift_fast.cli.exit import Debug, reported
 
 
 class Sort(StrEnum):
-    """What the tables are sorted by."""
+    """Columns to sort by."""
 
     MEAN_ABS = "mean_abs"
     MEAN = "mean"
@@ -24,33 +24,32 @@ def summary(
         typer.Option(
             metavar="FILE.csv:COLUMN",
             help="Group by a column too; the file names samples by visit_id, hadm_id, admission_id, record_id, "
-            "patient_id, subject_id or what --key says. "
-            "May be given several times.",
+            "patient_id, subject_id or the column of --key. May be given several times.",
         ),
     ] = None,
     key: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The column of the files of --by that names samples, where it has another name, such as "
-            "patientunitstayid or person_id.",
+            help="Column that names samples in the files of --by, if it has another name, such as patientunitstayid or "
+            "person_id.",
         ),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Rows of each table shown.")] = 15,
-    sort: Annotated[Sort, typer.Option(help="What the rows shown are sorted by.")] = Sort.MEAN_ABS,
-    min_samples: Annotated[int, typer.Option(min=1, help="Show only what so many samples carry.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="Rows shown of each table.")] = 15,
+    sort: Annotated[Sort, typer.Option(help="Column to sort the shown rows by.")] = Sort.MEAN_ABS,
+    min_samples: Annotated[int, typer.Option(min=1, help="Show codes and values of at least so many samples.")] = 10,
     mimic_root: Annotated[Path | None, typer.Option(help="MIMIC-IV folder whose dictionaries describe codes.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write every row as CSV.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write every row as Parquet.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write every row, and the totals, as JSON.")] = None,
     debug: Debug = False,
 ) -> None:
-    """What a cohort's attributions say: completeness, and the codes and labs that moved the output.
+    """Show a cohort's completeness, and the codes and labs that moved the output.
 
-    Means have 95 % bootstrap intervals over patients. Parts that are being written are left out. Files hold every row,
-    also those that few samples carry.
+    Means have 95 % bootstrap intervals over patients. Unfinished parts are left out. Files hold every row, including
+    rows of few samples.
     """
-    with told(debug, "cohort", "no file was begun"):
+    with reported(debug, "cohort", "no file was begun"):
         from rich.console import Console
 
         from deeplift_fast.report import summarise

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deeplift_fast.cli.exit import Debug, told
+from deeplift_fast.cli.exit import Debug, reported
 
 
 def synth(
@@ -17,10 +17,10 @@ def synth(
 ) -> None:
     """Write a synthetic hospital in MIMIC-IV's file layout, of any size, with a planted cause of death.
 
-    Patients are drawn and written in chunks, so memory does not grow with their number; a smaller hospital is the
-    beginning of a larger one of the same seed.
+    Patients are drawn and written in chunks, so memory does not grow with their number. A smaller hospital is the
+    start of a larger one of the same seed.
     """
-    with told(debug, "demo", "nothing was kept"):
+    with reported(debug, "demo", "nothing was kept"):
         from deeplift_fast.demo.synth import write_new_hospital
 
         write_new_hospital(folder, patients, seed, force)

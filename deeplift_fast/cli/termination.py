@@ -1,4 +1,4 @@
-"""SIGTERM, as schedulers and containers send it, ends a command as Ctrl-C does."""
+"""Makes SIGTERM, which schedulers and containers send, end a command like Ctrl-C."""
 
 import contextlib
 import os
@@ -9,14 +9,14 @@ from typing import Any
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was sent SIGTERM: what ends on Ctrl-C ends on this."""
+    """SIGTERM came; handlers of Ctrl-C handle it too."""
 
 
 class Termination:
     """Whether SIGTERM came.
 
-    A process group that is terminated loses its reading and worker processes too, whose deaths raise errors of their
-    own; this tells that they are no more than that.
+    SIGTERM to a process group also ends reading and worker processes, whose deaths raise other errors. `came` shows
+    their cause.
     """
 
     came = False
@@ -24,7 +24,7 @@ class Termination:
 
 @contextlib.contextmanager
 def termination_raised() -> Iterator[Termination]:
-    """Raises :class:`Terminated` in the main thread when SIGTERM comes, where it would have ended the process.
+    """Raises :class:`Terminated` in the main thread when SIGTERM comes, unless the caller handles SIGTERM.
 
     Yields:
         Whether it came.
@@ -32,16 +32,16 @@ def termination_raised() -> Iterator[Termination]:
     found = Termination()
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield found  # whoever runs this command has an answer of its own
+        yield found
         return
     process = os.getpid()
 
     def raise_once(number: int, _: Any) -> None:
-        if os.getpid() != process:  # a forked child: it ends as if this handler were not there
+        if os.getpid() != process:  # a forked child ends at once
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        if not found.came:  # a second one leaves what is being put in order alone
+        if not found.came:  # a second SIGTERM does not interrupt cleaning up
             found.came = True
             raise Terminated
 

@@ -1,4 +1,4 @@
-"""Attributions of many samples: read, attributed and written part by part; the tables that they become."""
+"""Attribution of whole datasets, read, attributed and written to Parquet tables part by part."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,21 +7,13 @@ from deeplift_fast.errors import CohortError
 
 if TYPE_CHECKING:
     from deeplift_fast.cohort.frames import frame
-    from deeplift_fast.cohort.result import Cohort
-    from deeplift_fast.cohort.run import attribute_cohort
+    from deeplift_fast.cohort.run import Cohort, attribute_cohort
 
-__all__ = [
-    "ATTRIBUTIONS",
-    "SAMPLES",
-    "Cohort",
-    "CohortError",
-    "attribute_cohort",
-    "frame",
-]
+__all__ = ["ATTRIBUTIONS", "SAMPLES", "Cohort", "CohortError", "attribute_cohort", "frame"]
 
 
 def __getattr__(name: str) -> Any:
-    # PyHealth takes seconds to import, which the tables alone should not cost.
+    # PyHealth takes seconds to import, and the tables alone do not need it.
     if name == "frame":
         from deeplift_fast.cohort.frames import frame
 

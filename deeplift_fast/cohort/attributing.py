@@ -1,8 +1,8 @@
-"""A part's samples through the interpreter: batch by batch, without those that cannot be attributed."""
+"""Attributes the samples of a part batch by batch, and sorts out those that cannot be attributed."""
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,43 +11,47 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.cohort import failures
-from deeplift_fast.cohort.batching import Batch, cut
 from deeplift_fast.cohort.budget import is_out_of_memory
-from deeplift_fast.cohort.cohort_baseline import CohortBaseline
 from deeplift_fast.cohort.entries import taken
 from deeplift_fast.cohort.failures import Failure
-from deeplift_fast.cohort.part_tables import BatchRows, Texts, rows_of
+from deeplift_fast.cohort.part_tables import BatchColumns, Texts, columns_of
+from deeplift_fast.cohort.samples import Batch, Stretch, cut
+from deeplift_fast.cohort.settings import Settings
 from deeplift_fast.cohort.tables import BASELINE, RULES
-from deeplift_fast.cohort.windows import Window
 from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.errors import CohortError, ConvergenceWarning, PredictionWarning, is_reader_death
 from deeplift_fast.pyhealth.features import read_features
 from deeplift_fast.pyhealth.interpreter import DeepLift
 
 ALIGNMENT = 64
-"""Bytes, of PyTorch's own tensors on a CPU."""
+"""Alignment in bytes of tensors that PyTorch allocates on a CPU."""
 
 HOPELESS = 8
-"""Samples that may fail in the interpreter before any has been attributed."""
+"""Number of errors of the interpreter after which a run without any attributed sample ends."""
 
 
 @dataclass
 class PartResult:
-    """What a part's samples gave.
+    """The result of attributing a part.
 
     Attributes:
-        window: the part; its samples are let go of.
-        rows: what each batch adds to the tables.
+        stretch: the part without its samples.
+        batches: the columns that each batch adds to the tables.
         failures: samples that could not be attributed.
-        budget: padded steps per batch at the end, which running out of memory lowers.
-        raised: how many of the failures are the interpreter's own errors.
+        budget: padded steps per batch at the end; lower than at the beginning if memory ran out.
+        raised: number of failures in which the interpreter raised an error.
     """
 
-    window: Window
-    rows: list[BatchRows] = field(default_factory=list)
+    stretch: Stretch
+    batches: list[BatchColumns] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     budget: int = 0
     raised: int = 0
+
+    @property
+    def deltas(self) -> np.ndarray:
+        """Convergence deltas of the attributed samples, float32."""
+        return np.concatenate([np.empty(0, np.float32), *(each.columns["convergence_delta"] for each in self.batches)])
 
 
 class Attributor:
@@ -55,45 +59,39 @@ class Attributor:
 
     Args:
         interpreter: the interpreter.
-        baseline: what inputs are compared with.
-        target: the class to explain; `None` for the predicted one.
-        dimensions: by feature key, the names of a continuous feature's dimensions.
+        settings: the run's settings.
     """
 
-    def __init__(
-        self,
-        interpreter: DeepLift,
-        baseline: CohortBaseline,
-        target: int | None,
-        dimensions: Mapping[str, Sequence[str]] | None,
-    ) -> None:
+    def __init__(self, interpreter: DeepLift, settings: Settings) -> None:
         self.interpreter = interpreter
         self.model: Any = interpreter.model
         self.keys = list(self.model.feature_keys)
-        self.texts = Texts(self.model, dimensions)
+        self.texts = Texts(self.model, settings.dimensions)
         self.proven = False
-        """Whether any sample was attributed yet; until then errors may be the interpreter's own."""
-        self.baseline = baseline
-        self._target, self._dimensions = target, dimensions
+        """Whether any sample was attributed; before, errors may be the interpreter's fault."""
+        self._baseline, self._target = settings.baseline, settings.target
 
     @property
     def about(self) -> dict[str, str]:
-        """The metadata of a part's tables."""
-        return {BASELINE: self.baseline.name, RULES: self.interpreter.rules}
+        """The metadata of the tables."""
+        return {BASELINE: self._baseline.name, RULES: self.interpreter.rules}
 
-    def attributable(self, window: Window, count: int) -> Batch | None:
-        """Up to `count` samples of a window that can be attributed, the longest first; `None` where there is none."""
-        groups = [group for group in window.groups if not group.as_it_came]
+    def attributable(self, stretch: Stretch, count: int) -> Batch | None:
+        """Up to `count` samples of a stretch that can be attributed, the longest first; `None` if none can."""
+        groups = [group for group in stretch.groups if not group.is_loaded]
         if not groups:
             return None
         group = max(groups, key=lambda each: len(each.numbers))
         fit, _ = failures.check(group, self.model)
         longest = fit[np.argsort(-group.lengths(self.keys)[fit], kind="stable")][:count]
-        tried = self._attempt(Batch(group, longest))
+        batch = Batch(group, longest)
+        result = PartResult(replace(stretch, groups=()), budget=self.padded(batch))
+        self._attribute([batch] if len(longest) else [], result)
+        tried = np.concatenate([np.empty(0, np.int64), *(each.numbers for each in result.batches)])
         return Batch(group, longest[np.isin(group.numbers[longest], tried)]) if len(tried) else None
 
     def explain(self, batch: Batch) -> int:
-        """Attributes a batch for its cost alone; returns its padded steps."""
+        """Attributes a batch, drops the result, and returns its padded steps: for measuring the cost."""
         self._explain(batch)
         return self.padded(batch)
 
@@ -101,36 +99,29 @@ class Attributor:
         """Padded steps of a batch: samples times the longest sequence among them."""
         return len(batch.which) * int(batch.group.lengths(self.keys)[batch.which].max(initial=1))
 
-    def part(self, window: Window, budget: int) -> PartResult:
+    def part(self, stretch: Stretch, budget: int) -> PartResult:
         """Attributes the samples of a part.
 
         Args:
-            window: the part.
+            stretch: the part.
             budget: padded steps per batch.
 
         Raises:
-            CohortError: if the interpreter raises for every one of the first samples, so that it is not their fault.
+            CohortError: if the interpreter raises for each of the first :data:`HOPELESS` samples.
         """
-        result = PartResult(replace(window, groups=()), budget=budget)
-        for group in window.groups:
+        result = PartResult(replace(stretch, groups=()), budget=budget)
+        for group in stretch.groups:
             fit, found = failures.check(group, self.model)
             result.failures += found
-            self._attribute(cut(group, fit, self.keys, result.budget, as_it_came=True), result)
+            self._attribute(cut(group, fit, self.keys, result.budget), result)
         return result
 
-    def _attempt(self, batch: Batch) -> np.ndarray:
-        """Numbers of the samples of a batch that can be attributed."""
-        result = PartResult(Window(0, 0, 0, (), {}), budget=self.padded(batch))
-        if len(batch.which):
-            self._attribute([batch], result)
-        return np.concatenate([np.empty(0, np.int64), *(rows.numbers for rows in result.rows)])
-
     def _attribute(self, batches: list[Batch], result: PartResult) -> None:
-        waiting = batches[::-1]  # a stack, so that what a batch is cut into comes next
+        waiting = batches[::-1]  # a stack: the pieces of a batch come next
         while waiting:
             batch = waiting.pop()
             try:
-                result.rows.append(self._batch(batch, result))
+                result.batches.append(self._batch(batch, result))
             except Exception as error:
                 if is_reader_death(error):
                     raise
@@ -141,34 +132,29 @@ class Attributor:
                 else:
                     self._give_up(batch, error, result)
 
-    def _batch(self, batch: Batch, result: PartResult) -> BatchRows:
-        """Attributes one batch; samples with a result that is not finite go to the failures."""
+    def _batch(self, batch: Batch, result: PartResult) -> BatchColumns:
+        """Attributes one batch; samples whose attribution is not finite become failures."""
         given, found, probability = self._explain(batch)
         self.proven = True
         finite = _finite(found)
         if finite.all():
-            return self._rows(batch, given, found, probability)
+            return columns_of(self.texts, given, found, batch.numbers, probability)
         reasons = _reasons(found)
         result.failures += [Failure(int(batch.numbers[row]), reasons[row]) for row in np.flatnonzero(~finite)]
         keep = torch.from_numpy(np.flatnonzero(finite)).to(found.output.device)
-        fewer = Batch(batch.group, batch.which[finite])
         given = {key: taken(value, np.flatnonzero(finite)) for key, value in given.items()}
-        return self._rows(fewer, given, _kept(found, keep), None if probability is None else probability[keep])
-
-    def _rows(
-        self, batch: Batch, given: Mapping[str, Any], found: Attribution, probability: Tensor | None
-    ) -> BatchRows:
-        return rows_of(self.model, given, found, batch.numbers, probability, self.texts, self._dimensions)
+        probability = None if probability is None else probability[keep]
+        return columns_of(self.texts, given, _kept(found, keep), batch.numbers[finite], probability)
 
     def _explain(self, batch: Batch) -> tuple[dict[str, Any], Attribution, Tensor | None]:
         given = to_device(batch.given(), self.model.device)
-        found = _as_one(self.interpreter.explain(self.baseline.given, self._target, **given))
+        found = _as_one(self.interpreter.explain(self._baseline.given, self._target, **given))
         return given, found, self._probability(given, found)
 
     def _probability(self, given: Mapping[str, Any], found: Attribution) -> Tensor | None:
         """Predicted probability of the target, `[batch]`; `None` for regression.
 
-        The logits of a multiclass model take one more forward pass: the target's alone does not tell.
+        A multiclass model takes one more forward pass: its probability depends on all logits, not on the target's.
         """
         if self.model.mode != "multiclass":
             return found.output.sigmoid() if self.model.mode in ("binary", "multilabel") else None
@@ -178,16 +164,17 @@ class Attributor:
         return logits.softmax(-1).gather(1, found.target[:, None])[:, 0]
 
     def _smaller(self, batch: Batch, waiting: list[Batch], result: PartResult) -> list[Batch]:
-        """What is left to do after memory ran out, cut by half the budget."""
-        _free_memory(self.model.device)
+        """The batches left to do after memory ran out, cut by half the budget."""
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
         if len(batch.which) == 1:
             result.failures.append(Failure(int(batch.numbers[0]), "memory ran out for this sample alone"))
             return waiting
         result.budget = max(1, min(result.budget, self.padded(batch)) // 2)
-        if batch.group.as_it_came:
+        if batch.group.is_loaded:
             return waiting + list(batch.halves()[::-1])
         rest = np.sort(np.concatenate([each.which for each in (batch, *waiting)]))
-        return cut(batch.group, rest, self.keys, result.budget, as_it_came=False)[::-1]
+        return cut(batch.group, rest, self.keys, result.budget)[::-1]
 
     def _give_up(self, batch: Batch, error: Exception, result: PartResult) -> None:
         reason = failures.describe(error, batch.given(), self.model)
@@ -197,17 +184,15 @@ class Attributor:
             raise CohortError(
                 f"none of the first {HOPELESS} samples could be attributed: {reason}; interpreter.explain on one batch "
                 "shows the error in full"
-            ) from None  # whose message may hold a patient's values
+            ) from None  # its message may hold a patient's values
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without warnings that the run itself sums up.
+    """Suppresses warnings that the run itself sums up.
 
-    The tables hold every convergence delta, and the progress their median; how far what the model says is from what is
-    explained is told once, at the end, whichever processes saw it.
-
-    For the whole process, so that the thread that starts the others enters it.
+    The tables hold every convergence delta, and the run warns of differing predictions once, at its end. The filter
+    holds for the whole process, so the thread that starts the others enters it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -218,8 +203,8 @@ def quiet() -> Iterator[None]:
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """A batch with its tensors, and tuples of tensors, on a device.
 
-    Tensors that share memory with NumPy or a file are copied unless they lie where PyTorch lays its own: products round
-    by how their operands are aligned, and a run that goes on is to have the same bits.
+    Tensors on a CPU are copied unless they are aligned as PyTorch aligns its own. The last bits of products depend on
+    alignment, and a resumed run must reproduce them.
     """
 
     def move(item: Any) -> Any:
@@ -233,7 +218,7 @@ def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
 
 
 def _as_one(found: Attribution) -> Attribution:
-    """With the means over several baselines, `[batch]`: what the mean contributions add up to, and miss."""
+    """The attribution with baseline outputs and deltas averaged over several baselines, `[batch]`."""
     if found.baseline_output.dim() == 1:
         return found
     outputs, deltas = found.baseline_output.mean(0), found.convergence_delta.mean(0)
@@ -241,23 +226,20 @@ def _as_one(found: Attribution) -> Attribution:
 
 
 def _finite(found: Attribution) -> np.ndarray:
-    """Which samples have finite outputs and contributions, bool `[batch]`."""
+    """Whether the outputs and contributions of each sample are finite, bool `[batch]`."""
     finite = found.output.isfinite() & found.baseline_output.isfinite() & found.convergence_delta.isfinite()
     for contributions in found.contributions.values():
         finite = finite & contributions.reshape(len(finite), -1).isfinite().all(1)
-    result: np.ndarray = finite.cpu().numpy()
-    return result
+    return finite.cpu().numpy()
 
 
 def _reasons(found: Attribution) -> list[str]:
-    """By sample, what is to say where its attribution is not finite."""
-    ends = zip(found.output.isfinite().tolist(), found.baseline_output.isfinite().tolist(), strict=True)
-    return [
-        "the attribution is not finite"
-        if at_input and at_baseline
-        else f"the model's output is not finite at the {'baseline' if at_input else 'input'}"
-        for at_input, at_baseline in ends
-    ]
+    """The reason for each sample to fail, if its attribution is not finite."""
+    said = ["the attribution is not finite"] * len(found.output)
+    for end, outputs in (("baseline", found.baseline_output), ("input", found.output)):
+        for place in np.flatnonzero(~outputs.isfinite().cpu().numpy()):
+            said[place] = f"the model's output is not finite at the {end}"
+    return said
 
 
 def _kept(found: Attribution, keep: Tensor) -> Attribution:
@@ -269,8 +251,3 @@ def _kept(found: Attribution, keep: Tensor) -> Attribution:
         baseline_output=found.baseline_output[keep],
         target=found.target[keep] if isinstance(found.target, Tensor) else found.target,
     )
-
-
-def _free_memory(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""How many padded steps fit into a budget of memory."""
+"""The number of padded steps per batch that fit into memory."""
 
 import contextlib
 import os
@@ -12,24 +12,24 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 SHARE = 0.25
-"""Part of the memory that is free now which attribution uses where none is given."""
+"""Share of the free memory that attribution uses by default."""
 
 SAFETY = 0.8
-"""Part of the memory given that the estimate is allowed to fill."""
+"""Share of the allowed memory that the estimate may fill."""
 
 MOST_STEPS = {"cpu": 1 << 15, "cuda": 1 << 20}
-"""Padded steps beyond which a larger batch is no faster, measured on MLP, Transformer and StageNet."""
+"""Padded steps per batch beyond which larger batches are no faster, measured on MLP, Transformer and StageNet."""
 
 LEAST_STEPS = 64
 
 CAUTIOUS_STEPS = 4096
-"""Padded steps per batch where no sample is there to measure with."""
+"""Padded steps per batch if no sample can be measured."""
 
 _CGROUPS = (
     ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
     ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
-"""By version: folder, files of the limit and of what is used, and what of it is cached files that can be dropped."""
+"""By version: folder, file of the limit, file of the usage, and the entry of `memory.stat` with droppable caches."""
 
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 
@@ -54,33 +54,36 @@ def available(device: torch.device) -> int:
     return max(0, int(free * SHARE))
 
 
-def find_budget(attribute: Callable[[int], int], memory: int, device: torch.device, samples: int) -> int:
-    """Padded steps per batch under a budget of memory.
+def most_steps(device: torch.device) -> int:
+    """The largest useful number of padded steps per batch on a device."""
+    return MOST_STEPS.get(device.type, MOST_STEPS["cpu"])
 
-    Two batches, one twice as large, are attributed and the memory that they took at once is measured; what a step
-    costs follows from the difference. The result is a power of two, so that small changes of what is free do not
-    change it.
+
+def find_budget(attribute: Callable[[int], int], memory: int, device: torch.device, samples: int) -> int:
+    """The number of padded steps per batch that fit into memory.
+
+    The peak memory of two batches is measured, one twice as large as the other; their difference gives the cost of a
+    step. The result is a power of two, so that small changes of the free memory do not change it.
 
     Args:
-        attribute: attributes a batch of so many samples and returns its padded steps.
+        attribute: attributes a batch of the given number of samples and returns its padded steps.
         memory: bytes that attribution may use.
-        device: where the model is.
-        samples: number of samples that there are to measure with.
+        device: the model's device.
+        samples: number of samples at hand.
     """
     count = max(1, min(8, samples // 2))
     sizes = [count, 2 * count] if samples >= 2 else [1]
-    attribute(sizes[0])  # the first call packs weights and fills caches, which later ones do not
+    attribute(sizes[0])  # only the first call packs weights and fills caches
     measured = [_peak(partial(attribute, size), device) for size in sizes]
     steps, peaks = zip(*measured, strict=True)
     per_step = max(peaks[-1] / max(1, steps[-1]) / 2, (peaks[-1] - peaks[0]) / max(1, steps[-1] - steps[0]), 1.0)
     fixed = max(0.0, peaks[-1] - per_step * steps[-1])
-    most = MOST_STEPS.get(device.type, MOST_STEPS["cpu"])
-    allowed = min(most, max(LEAST_STEPS, int((memory * SAFETY - fixed) / per_step)))
+    allowed = min(most_steps(device), max(LEAST_STEPS, int((memory * SAFETY - fixed) / per_step)))
     return 1 << (allowed.bit_length() - 1)
 
 
 def _peak(call: Callable[[], int], device: torch.device) -> tuple[int, int]:
-    """What a call returns, and the most bytes of tensors that it held at once."""
+    """The result of a call, and the peak bytes of tensors during it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,4 +1,4 @@
-"""What every sample of a cohort is compared with: a baseline that fits batches of any shape."""
+"""The baseline of a cohort, which must fit batches of any shape."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from deeplift_fast.baselines import Baseline, typical
 from deeplift_fast.cohort.hashing import SHORT, digest
+from deeplift_fast.cohort.reading import DatasetSource, Source
+from deeplift_fast.cohort.reading_ahead import is_by_index, sample_of
 from deeplift_fast.core.baselines import require_finite
 from deeplift_fast.errors import CohortError
 from deeplift_fast.pyhealth import given_baselines
@@ -18,7 +21,7 @@ from deeplift_fast.pyhealth.token_leaves import token_point
 
 TYPICAL = "typical"
 NAMES = (*given_baselines.NAMES, TYPICAL)
-"""The names that a cohort knows: its dataset is there to fit on."""
+"""Names of baselines for a cohort; `"typical"` is fitted on its dataset."""
 
 _ACCEPTED = (
     f"None, a name ({', '.join(map(repr, NAMES))}), an object from deeplift_fast.baselines, a dict of feature key to a "
@@ -31,8 +34,8 @@ class CohortBaseline:
     """A cohort's baseline.
 
     Attributes:
-        given: what `DeepLift.explain` takes; `None` for the interpreter's own.
-        name: what it is called: two that differ in a number have different names.
+        given: the argument of `DeepLift.explain`; `None` for the interpreter's own.
+        name: its name; baselines that differ in a number have different names.
     """
 
     given: Any
@@ -40,42 +43,42 @@ class CohortBaseline:
 
     @property
     def is_unfitted(self) -> bool:
-        """Whether `"typical"` stands in it, which is to be fitted on the cohort's dataset."""
+        """Whether it contains `"typical"`, which is still to be fitted on the cohort's dataset."""
         return _holds_typical(self.given)
 
 
 def checked_baseline(given: Any, interpreter: Any) -> CohortBaseline:
-    """A cohort's baseline, checked as far as it can be without a batch.
+    """A cohort's baseline, checked as far as possible without a batch.
 
     Args:
         given: as for `attribute_cohort`.
-        interpreter: the `DeepLift`, whose own baseline holds where nothing is given.
+        interpreter: the `DeepLift`; its own baseline serves features without a given one.
 
     Raises:
-        CohortError: for what no batch, or not every batch, could be compared with; the message names it.
+        CohortError: if it does not fit every batch.
     """
     model, rules = interpreter.model, interpreter.rules
     if _leaves_some(given, model):
         _check(interpreter.baseline, model, rules)
     _check(given, model, rules)
     try:
-        given_baselines.check(_replaced(given, "removed"), rules, list(model.feature_keys))  # it is fitted later
+        given_baselines.check(_replaced(given, "removed"), rules, list(model.feature_keys))  # "typical" is fitted later
     except (ValueError, TypeError) as error:
         raise CohortError(str(error)) from None
     return _named(given, interpreter)
 
 
 def fitted(baseline: CohortBaseline, interpreter: Any, dataset: Any, dimensions: Any) -> CohortBaseline:
-    """The same with `"typical"` fitted on a seeded part of a dataset.
+    """The baseline with `"typical"` fitted on a seeded part of a dataset.
 
     Args:
-        baseline: a baseline that is unfitted.
+        baseline: an unfitted baseline.
         interpreter: the `DeepLift`.
         dataset: samples by index.
         dimensions: by feature key, the names of a continuous feature's dimensions.
 
     Raises:
-        CohortError: if it cannot be fitted on this dataset.
+        CohortError: if the dataset does not allow it.
     """
     model = interpreter.model
     try:
@@ -83,6 +86,43 @@ def fitted(baseline: CohortBaseline, interpreter: Any, dataset: Any, dimensions:
     except (ValueError, TypeError) as error:
         raise CohortError(f"baseline is 'typical': {error}") from None
     return _named(_replaced(baseline.given, found), interpreter)
+
+
+class ByIndex:
+    """A dataset by index whose errors quote no value of a sample.
+
+    Args:
+        dataset: anything with `len` and integer indices.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return sample_of(self.dataset, index)
+
+
+def by_index(source: Source, dataset: Any) -> ByIndex:
+    """The samples that a baseline can be fitted on.
+
+    Args:
+        source: the cohort's source.
+        dataset: the user's dataset, loader or iterable.
+
+    Raises:
+        CohortError: if only batches are known, and no dataset that holds their samples.
+    """
+    if isinstance(source, DatasetSource):
+        return ByIndex(source.dataset)
+    if isinstance(dataset, DataLoader) and is_by_index(dataset.dataset):
+        return ByIndex(dataset.dataset)
+    raise CohortError(
+        f"baseline is 'typical', which is fitted on samples by index, and dataset is a {type(dataset).__name__}, which "
+        "gives batches; give deeplift_fast.baselines.typical(…), with the dataset that the model was trained on"
+    )
 
 
 def _named(given: Any, interpreter: Any) -> CohortBaseline:
@@ -108,7 +148,7 @@ def _words(given: Any, default: str, keys: Sequence[str]) -> str:
 
 
 def _leaves_some(given: Any, model: Any) -> bool:
-    """Whether the interpreter's own baseline holds for some feature."""
+    """Whether some feature has the interpreter's own baseline."""
     if isinstance(given, Mapping):
         return set(given) != set(model.feature_keys)
     if isinstance(given, Sequence) and not isinstance(given, str):
@@ -117,7 +157,7 @@ def _leaves_some(given: Any, model: Any) -> bool:
 
 
 def _check(given: Any, model: Any, rules: str) -> None:
-    """Raise for names that are unknown, and for tensors that fit some batches only."""
+    """Raise for unknown names, and for tensors that fit only some batches."""
     if isinstance(given, str):
         check_name("baseline", given, rules)
     elif isinstance(given, Baseline):
@@ -137,11 +177,11 @@ def _check(given: Any, model: Any, rules: str) -> None:
 
 
 def check_name(what: str, name: str, rules: str) -> None:
-    """Raise `CohortError` for a name that is unknown, or that the rule set does not take.
+    """Raise `CohortError` unless a baseline's name is known and fits the rule set.
 
     Args:
-        what: what error messages call it.
-        name: the name.
+        what: the argument's name in error messages.
+        name: the baseline's name.
         rules: the rule set.
     """
     if name not in NAMES:
@@ -208,7 +248,7 @@ def _holds_typical(given: Any) -> bool:
 
 
 def _replaced(given: Any, found: Any) -> Any:
-    """The same with another thing where `"typical"` stands."""
+    """The baseline with `found` in place of each `"typical"`."""
     if isinstance(given, Mapping):
         return {key: _replaced(value, found) for key, value in given.items()}
     if isinstance(given, Sequence) and not isinstance(given, str):

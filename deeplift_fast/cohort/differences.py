@@ -1,13 +1,13 @@
-"""How far what the model says is from what is explained: the largest difference that a cohort's runs saw.
+"""The largest difference between the model's own predictions and the explained ones in all runs of a cohort.
 
-`manifest.json` holds it as `prediction_difference`, null where nothing was compared: no part is done yet, or the model
-is run by its own `forward`, which says the same of itself.
+`manifest.json` holds it as `prediction_difference`. It is null before the first part, and for models that are run by
+their own `forward`, where nothing needs a comparison.
 
-samples       int      how many samples were compared, where the difference in logit was the largest
-differing     int      of how many of them a logit differs
-logit         number   the largest difference in a logit; null if one of the two is not finite, or the model failed
-probability   number   the largest difference in a probability; null for regression, or if the model failed
-failure       text     class of the error with which `model(**batch)` failed; empty where it did not
+samples       int      samples compared in the batch with the largest difference in a logit
+differing     int      samples of that batch whose logit differs
+logit         number   largest difference in a logit; null if a logit is not finite, or the model failed
+probability   number   largest difference in a probability; null for regression, or if the model failed
+failure       text     class of the error that `model(**batch)` raised; empty if it raised none
 """
 
 import math
@@ -24,42 +24,38 @@ _NAMES = {"samples", "differing", "logit", "probability", "failure"}
 
 
 class Differences:
-    """What one run saw: for its manifest, and told once, at its end.
+    """The differences that one run found: kept in its manifest, and warned of once, at its end.
 
     Each process that attributes, and each later run, compares anew.
 
     Args:
         manifest: the folder's manifest.
-        before: what the interpreter knew, and told, before the run.
+        before: the interpreter's difference before the run.
     """
 
     def __init__(self, manifest: "Manifest", before: PredictionDifference | None) -> None:
         self._manifest = manifest
-        self._is_told = before is not None and before.is_to_tell
+        self._has_warned = before is not None and before.is_to_tell
         self._seen: PredictionDifference | None = None
         self.add(before)
 
     def add(self, found: PredictionDifference | None) -> None:
-        """Takes what a process knows once it has attributed a part; the manifest keeps the larger difference."""
+        """Takes a process's difference after a part; the manifest keeps the largest."""
         if found is None:
             return
-        found = _without_words(found)
+        found = replace(found, failure=found.failure.partition(":")[0])  # the rest may quote a patient's values
         self._seen = _larger(self._seen, found)
         known = _of(self._manifest.prediction_difference)
         self._manifest.prediction_difference = _written(_larger(known, found))
 
     def warn(self) -> None:
-        """Issues a :class:`deeplift_fast.PredictionWarning` of the largest difference, if there was one."""
-        if self._seen is not None and not self._is_told:
+        """Issues a :class:`deeplift_fast.PredictionWarning` of the run's largest difference, if there is one."""
+        if self._seen is not None and not self._has_warned:
             self._seen.warn()
 
 
 def check(found: Any) -> None:
-    """Raise unless this is a difference as a manifest holds it, or null.
-
-    Raises:
-        ValueError: naming what is wrong.
-    """
+    """Raise ValueError, with the reason, unless this is a manifest's difference or null."""
     if found is None:
         return
     if not isinstance(found, dict) or found.keys() != _NAMES:
@@ -72,11 +68,6 @@ def check(found: Any) -> None:
 
 def _larger(one: PredictionDifference | None, other: PredictionDifference) -> PredictionDifference:
     return other if one is None else one.or_larger(other)
-
-
-def _without_words(found: PredictionDifference) -> PredictionDifference:
-    """Without the words of the model's error, which may quote a patient's values."""
-    return replace(found, failure=found.failure.partition(":")[0])
 
 
 def _written(found: PredictionDifference) -> dict[str, Any]:

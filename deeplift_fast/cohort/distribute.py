@@ -1,15 +1,14 @@
-"""A cohort's parts on the workers of a Dask cluster.
+"""Attributes a cohort's parts on the workers of a Dask cluster.
 
-Parts are the shards. Each worker process is sent the model once, reads its own samples, and writes its parts' files to
-the output folder, which all of them reach. The process that began the run alone writes the manifest, as parts come in:
-a part that two workers write, because one was thought dead, ends up with the same rows, and counts once.
+Each worker process receives the model once, reads its samples itself, and writes the files of its parts to the shared
+output folder. Only the process that started the run writes the manifest. Two workers may write the same part if one
+seemed dead; both write the same rows, and the part counts once.
 """
 
 import contextlib
 import pickle
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -26,36 +25,37 @@ from deeplift_fast.cohort.failures import Failure
 from deeplift_fast.cohort.lock import SeenLock
 from deeplift_fast.cohort.manifest import Part
 from deeplift_fast.cohort.parts import write_files
-from deeplift_fast.cohort.reading import DatasetSource, unopened
+from deeplift_fast.cohort.reading import DatasetSource, origin
+from deeplift_fast.cohort.reading_ahead import unopened
 from deeplift_fast.cohort.settings import Settings
 from deeplift_fast.cohort.store import LocalStore, Store, open_store
 from deeplift_fast.errors import CohortError, NoWorkersError
 from deeplift_fast.pyhealth.predictions import PredictionDifference
 
 RETRIES = 3
-"""Times that a part is tried again after an error; Dask gives parts of dead workers to others by itself."""
+"""Tries of a part after its first error; Dask itself moves the parts of dead workers."""
 
 AHEAD = 2
-"""Parts that wait on the cluster for each thread of a worker."""
+"""Parts that are submitted per thread of the workers."""
 
 LOOK = 1.0
-"""Seconds after which a run that waits for a part looks whether there are workers."""
+"""Seconds between checks for workers while the run waits for a part."""
 
-_PAUSE = 0.02  # seconds between looks at what has come
+_PAUSE = 0.02  # seconds between checks for finished parts
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker needs, once.
+    """The input of a worker, sent once.
 
     Attributes:
         interpreter: the `DeepLift`.
-        dataset: the samples, with no open file.
-        settings: what the run was asked for.
-        out: the output folder, absolute, or URL.
+        dataset: the samples, without open files.
+        settings: the run's settings.
+        out: absolute path of the output folder, or its URL.
         shared: whether others may read the output.
         proven: whether any sample was attributed before.
-        token: what tells the run's lock from another's.
+        token: the token of the run's lock.
     """
 
     interpreter: Any
@@ -69,14 +69,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Done:
-    """A part whose files are there.
+    """A part whose files are written.
 
     Attributes:
         number: number of the part.
-        part: what the manifest is to say.
+        part: its entry for the manifest.
         failures: samples that could not be attributed.
-        deltas: convergence deltas of the others, float32.
-        difference: of what the model says from what is explained, as far as the worker knows it.
+        deltas: convergence deltas of the attributed samples, float32.
+        difference: the worker's largest prediction difference so far.
         reading: seconds of reading.
         attribution: seconds of attribution.
         writing: seconds of writing.
@@ -92,8 +92,8 @@ class Done:
     writing: float
 
 
-class Bench(WorkerPlugin):
-    """What a worker process keeps between parts; Dask sets it up on workers that come later too.
+class WorkerState(WorkerPlugin):
+    """The state of a worker process between parts; Dask sets it up on late workers too.
 
     Args:
         content: a pickled :class:`Work`.
@@ -103,12 +103,12 @@ class Bench(WorkerPlugin):
         self._content = content
 
     def setup(self, worker: Any) -> None:
-        """Unpickles nothing yet: a worker that never gets a part needs no model."""
+        """Unpickles nothing yet: a worker without a part needs no model."""
         self._opening, self._reading, self._attributing = (threading.Lock() for _ in range(3))
         self._opened: tuple[DatasetSource, Store, Attributor, SeenLock] | None = None
 
     def attribute(self, number: int, budget: int) -> Done:
-        """Attributes a part and writes its files; threads of one worker take turns at each stage.
+        """Attributes a part and writes its files; the threads of a worker take turns at each stage.
 
         Args:
             number: number of the part.
@@ -118,20 +118,19 @@ class Bench(WorkerPlugin):
             source, store, attributor, held = self._opened = self._opened or self._open()
         times = [time.perf_counter()]
         with self._reading:
-            window = source.window(number, self._part_samples)
+            stretch = source.stretch(number, self._part_samples)
             times.append(time.perf_counter())
         with self._attributing:
             began = time.perf_counter()
             with quiet():
-                result = attributor.part(window, budget)
+                result = attributor.part(stretch, budget)
             times.append(time.perf_counter())
         part = write_files(store, result, attributor, times[2] - began, held)
-        deltas = [rows.columns["convergence_delta"] for rows in result.rows]
         return Done(
             number=number,
             part=part,
             failures=result.failures,
-            deltas=np.concatenate([np.empty(0, np.float32), *deltas]),
+            deltas=result.deltas,
             difference=attributor.interpreter.prediction_difference,
             reading=times[1] - times[0],
             attribution=times[2] - began,
@@ -139,44 +138,44 @@ class Bench(WorkerPlugin):
         )
 
     def _open(self) -> tuple[DatasetSource, Store, Attributor, SeenLock]:
-        work: Work = pickle.loads(self._content)  # made by the run itself, from what its user gave it
+        work: Work = pickle.loads(self._content)  # pickled by the run itself
         settings = work.settings
         self._part_samples = settings.part_samples
-        model = work.interpreter.model
-        attributor = Attributor(work.interpreter, settings.baseline, settings.target, settings.dimensions)
+        attributor = Attributor(work.interpreter, settings)
         attributor.proven = work.proven
         store = open_store(work.out, work.shared)
-        return DatasetSource(work.dataset, model, settings.limit), store, attributor, SeenLock(store, work.token)
+        source = DatasetSource(work.dataset, work.interpreter.model, settings.limit)
+        return source, store, attributor, SeenLock(store, work.token)
 
 
 def work_for(attributor: Attributor, dataset: Any, settings: Settings, store: Store, token: str) -> Work:
-    """What the workers of a run need."""
+    """The input of a run's workers."""
     out = str(Path(store.shown).absolute()) if isinstance(store, LocalStore) else store.shown
     shared = isinstance(store, LocalStore) and store.shared
     return Work(attributor.interpreter, unopened(dataset), settings, out, shared, attributor.proven, token)
 
 
 def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int, patience: float) -> Iterator[Done]:
-    """Parts as the workers of a cluster finish them.
+    """Yields parts as the workers of a cluster finish them.
 
     Args:
         client: the cluster's client.
-        work: what the workers need.
+        work: the input of the workers.
         wanted: numbers of the parts.
-        budget: padded steps per batch; lowered for later parts where a worker runs out of memory.
+        budget: padded steps per batch; later parts have fewer if a worker runs out of memory.
         patience: seconds to wait while no worker is at work.
 
     Raises:
-        NoWorkersError: if all workers are gone for that long: retired, dead, or paused for lack of memory.
-        CohortError: if the cluster has no workers, or the model or the dataset cannot be sent to them; if a part failed
-            at its last try, or the cluster lost it.
+        NoWorkersError: if no worker is at work for that long: all are retired, dead, or paused for lack of memory.
+        CohortError: if the cluster has no workers, the model or the dataset cannot be pickled, a part failed at its
+            last try, or the cluster lost a part.
         OSError: if a part could not be written.
     """
     threads = sum(client.nthreads().values())
     if not threads:
         raise CohortError("client has no workers; start some, or wait for them with client.wait_for_workers")
     name = f"deeplift_fast-{uuid4().hex}"
-    client.register_plugin(Bench(_pickled(work)), name=name)
+    client.register_plugin(WorkerState(_pickled(work)), name=name)
     running, watch = as_completed(), _Watch(client, patience)
     waiting: set[Any] = set()
 
@@ -198,13 +197,13 @@ def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int, pat
             submit(max(1, AHEAD * _threads(client) - len(waiting)))
             yield done
     finally:
-        with contextlib.suppress(Exception):  # the scheduler may be gone, and all of this with it
+        with contextlib.suppress(Exception):  # the scheduler may be gone
             client.cancel(list(waiting), force=True)
             client.unregister_worker_plugin(name)
 
 
 def _threads(client: Client) -> int:
-    """Threads of all workers; 0 where the scheduler does not answer, which the watch then tells."""
+    """Threads of all workers; 0 if the scheduler does not answer."""
     try:
         return sum(client.nthreads().values())
     except Exception:
@@ -212,7 +211,7 @@ def _threads(client: Client) -> int:
 
 
 class _Watch:
-    """Gives up on a cluster where nobody has been at work for a while.
+    """Gives up on a cluster without a worker at work for some time.
 
     Args:
         client: the cluster's client.
@@ -221,18 +220,18 @@ class _Watch:
 
     def __init__(self, client: Client, patience: float) -> None:
         self.pause = min(LOOK, patience / 4)
-        """Seconds to wait between two looks."""
+        """Seconds to wait between two checks."""
         self._client, self._patience, self._seen = client, patience, time.monotonic()
 
     def came(self) -> None:
-        """Says that a part came."""
+        """Notes that a part was finished."""
         self._seen = time.monotonic()
 
     def look(self) -> None:
-        """Looks whether somebody is at work.
+        """Checks for a worker at work.
 
         Raises:
-            NoWorkersError: if nobody has been for too long.
+            NoWorkersError: if there was none for too long.
         """
         if _is_anyone_at_work(self._client):
             self._seen = time.monotonic()
@@ -241,7 +240,7 @@ class _Watch:
 
 
 def _as_they_finish(running: as_completed, watch: _Watch) -> Iterator[Any]:
-    """Futures as they finish, as long as somebody works at them."""
+    """Futures as they finish."""
     while not running.is_empty():
         if _ready_within(watch.pause, running):
             yield next(running)
@@ -260,7 +259,7 @@ def _ready_within(seconds: float, running: as_completed) -> bool:
 
 
 def _is_anyone_at_work(client: Client) -> bool:
-    """Whether a worker takes parts, or is at one: a worker that Dask paused for lack of memory ends what it began."""
+    """Whether a worker is running, or is paused for lack of memory but still finishes a part."""
     try:
         workers = client.scheduler_info()["workers"].values()
     except Exception:  # the scheduler does not answer
@@ -269,14 +268,14 @@ def _is_anyone_at_work(client: Client) -> bool:
 
 
 def _done(future: Any, watch: _Watch) -> Done:
-    """What a future holds: on a worker, and where that has died only once another has attributed the part again."""
+    """The result of a finished future; if its worker has died, another worker attributes the part again first."""
     while True:
         try:
             done: Done = future.result(timeout=watch.pause)
         except (KilledWorker, CancelledError) as error:
             raise CohortError(
                 f"client lost a part ({type(error).__name__}): its workers died one after the other, perhaps for lack "
-                "of memory, or the cluster is closed; what is written is kept: run the same again to go on"
+                "of memory, or the cluster is closed; finished parts are kept: run the same again to continue"
             ) from error
         except TimeoutError:
             if future.status == "error":  # the part's own error
@@ -287,18 +286,18 @@ def _done(future: Any, watch: _Watch) -> Done:
 
 
 def _attribute(name: str, number: int, budget: int) -> Done:
-    bench = get_worker().plugins[name]
-    assert isinstance(bench, Bench)
+    state = get_worker().plugins[name]
+    assert isinstance(state, WorkerState)
     try:
-        return bench.attribute(number, budget)
+        return state.attribute(number, budget)
     except (CohortError, OSError):
         raise
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
         raise CohortError(
-            f"part {number} failed on a worker ({type(error).__name__} at {frame.filename}:{frame.lineno}); what is "
-            "written is kept: put it right and run the same again to go on; without client it shows the error in full"
-        ) from None  # whose message may hold a patient's values, and which Dask would log
+            f"part {number} failed on a worker ({type(error).__name__} at {origin(error)}); "
+            "finished parts are kept: correct the cause and run the same again to continue; a run without client shows "
+            "the error in full"
+        ) from None  # its message, which Dask would log, may hold a patient's values
 
 
 def _pickled(work: Work) -> bytes:

@@ -1,8 +1,12 @@
-"""The entries of a batch as a loader or an iterable gave it: checked, and put into forms that can be cut by sample.
+"""Checks the entries of a loader's batch and brings them into a regular form that can be cut by sample.
 
-A regular batch holds, by name: a tensor or array whose rows are the samples; a list of one thing per sample; a tuple of
-tensors (such as time and value) whose rows are the samples, or `None`; a dict of such; or something without samples,
-such as a number or a text, which holds for all of them.
+An entry of a regular batch is one of these:
+
+- a tensor or array whose first dimension is the samples;
+- a list with one item per sample;
+- a tuple, such as (time, value), of such tensors and `None`;
+- a dict of such;
+- anything else, such as a number or a text; it belongs to all samples.
 """
 
 from collections import Counter
@@ -25,12 +29,12 @@ def regular(batch: Mapping[str, Any], model: Any, where: str) -> tuple[int, dict
     """A batch's number of samples, and its entries in regular form.
 
     Args:
-        batch: what a loader yields.
+        batch: a batch of a loader.
         model: the PyHealth model that it is for.
-        where: what error messages call the batch.
+        where: the batch's name in error messages.
 
     Raises:
-        CohortError: if an entry has another length than the batch; the message names it, and no value.
+        CohortError: if an entry has another length than the batch; the message names the entry and quotes no value.
     """
     features = {*model.feature_keys, *getattr(model.dataset, "input_processors", {})}
     flags = {flags_key(key) for key in features}
@@ -59,7 +63,7 @@ def regular(batch: Mapping[str, Any], model: Any, where: str) -> tuple[int, dict
 
 
 def _usable(value: Any, size: int, dtypes: set[torch.dtype]) -> Any:
-    """An entry as it is, or what stands for each sample where it holds odd tensors; the model's dtypes are not odd."""
+    """The entry, or one `Unusable` per sample if it holds odd tensors; the model's dtypes are not odd."""
     parts = value if isinstance(value, tuple) else (value,)
     if all(isinstance(part, Tensor) and has_plain_memory(part) and part.dtype in dtypes for part in parts):
         return value
@@ -90,8 +94,8 @@ def _regular(value: Any, is_feature: bool, is_listed: bool) -> Any:
 
     Args:
         value: the entry.
-        is_feature: whether several tensors are its parts.
-        is_listed: whether several things are one per sample, be they tensors.
+        is_feature: whether a list of tensors holds parts of a feature, such as time and value.
+        is_listed: whether a sequence, also of tensors, holds one item per sample.
     """
     if isinstance(value, Tensor | np.ndarray | str | bytes | bytearray):
         return value
@@ -109,7 +113,7 @@ def _regular(value: Any, is_feature: bool, is_listed: bool) -> Any:
 
 
 def _lengths(name: str, value: Any, inside: str = "") -> dict[str, int]:
-    """By name, the lengths of an entry of a regular batch, or of its parts where there are several."""
+    """The lengths of a regular entry, or of its parts, by name."""
     shown = f"{name!r}{inside}"
     if isinstance(value, Tensor) and value.is_nested:
         return {shown: value.size(0)}  # it has no len

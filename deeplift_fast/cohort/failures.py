@@ -1,6 +1,6 @@
-"""Samples that cannot be attributed, and why.
+"""Samples that cannot be attributed, with the reasons.
 
-A reason names the feature and what is wrong with it, never a patient's value.
+A reason names the feature and its fault, never a patient's value.
 """
 
 import io
@@ -16,9 +16,8 @@ import pyarrow.parquet as pq
 from torch import Tensor, nn
 
 from deeplift_fast.cohort.odd_tensors import Unusable
-from deeplift_fast.cohort.store import Store
-from deeplift_fast.cohort.versions import whole_version
-from deeplift_fast.cohort.windows import Group, Parts
+from deeplift_fast.cohort.samples import FlatTensor, Group
+from deeplift_fast.cohort.store import Store, whole_version
 from deeplift_fast.errors import CohortError
 from deeplift_fast.pyhealth.features import PAD
 
@@ -33,7 +32,7 @@ class Failure:
 
     Attributes:
         sample: its number in the dataset.
-        reason: why, without any patient's value.
+        reason: the reason, without any patient's value.
     """
 
     sample: int
@@ -41,36 +40,35 @@ class Failure:
 
 
 def check(group: Group, model: Any) -> tuple[np.ndarray, list[Failure]]:
-    """Looks for samples that cannot be attributed before any batch is made.
+    """Finds samples that cannot be attributed before any batch is made.
 
     Args:
         group: samples.
         model: the PyHealth model.
 
     Returns:
-        Places of the samples in the group that nothing speaks against, int64, and the failures among the others.
+        Places of the sound samples in the group, int64, and the failures of the others.
     """
     reasons: dict[int, str] = {}
     for key in model.feature_keys:
         tokens = bool(model.dataset.input_processors[key].is_token())
         for place, reason in group.unusable(key):
             reasons.setdefault(place, f"feature {key!r} is {reason}")
-        for part in group.values(key):
+        for part in group.tensors(key):
             for place, reason in _wrong(key, part, model, tokens, len(group.numbers)):
                 reasons.setdefault(place, reason)
-    fit = np.array([place not in reasons for place in range(len(group.numbers))], bool)
     failures = [Failure(int(group.numbers[place]), reason) for place, reason in sorted(reasons.items())]
-    return np.flatnonzero(fit), failures
+    return np.setdiff1d(np.arange(len(group.numbers)), list(reasons)), failures
 
 
 def describe(error: Exception, given: dict[str, Any], model: Any) -> str:
-    """The reason of a sample at which the interpreter raised: the kind of error, and of the sample's features."""
+    """The reason for a sample at which the interpreter raised: the error's class and the kinds of the features."""
     kinds = ", ".join(f"{key!r} {_kind(given.get(key))}" for key in model.feature_keys)
     return f"the interpreter raised {type(error).__name__}; features: {kinds}"
 
 
 def read(store: Store) -> pa.Table:
-    """The failures written before; none where the file is missing or damaged, so that their parts are done again."""
+    """The failures in the folder; empty if the file is missing or damaged, so that their parts are done again."""
     try:
         table = whole_version(store, NAME, MOST_BYTES, parsed, repair=True)
     except CohortError:
@@ -81,10 +79,10 @@ def read(store: Store) -> pa.Table:
 
 
 def parsed(content: bytes) -> pa.Table:
-    """The table that a file holds, by the checksums of its pages.
+    """The table in a file's content, checked by the checksums of its pages.
 
     Raises:
-        ValueError: if it is none, or damaged.
+        ValueError: if it is no such table, or is damaged.
     """
     try:
         return pq.read_table(io.BytesIO(content), schema=FAILURES, page_checksum_verification=True)
@@ -98,7 +96,7 @@ def of_parts(table: pa.Table, parts: Iterable[int]) -> pa.Table:
 
 
 def counted(table: pa.Table) -> Counter[int]:
-    """Failures by number of the part."""
+    """Number of failures by part."""
     return Counter(table["part"].to_pylist())
 
 
@@ -110,56 +108,50 @@ def table_of(failures: Iterable[Failure], part: int) -> pa.Table:
 
 
 def write(store: Store, table: pa.Table, require: Callable[[], None]) -> None:
-    """Puts a table of all failures in place of the one before, by sample; `require` as for `Store.write`."""
+    """Replaces the file by a table of all failures, sorted by sample; `require` as for `Store.write`."""
     sink = pa.BufferOutputStream()
     pq.write_table(table.sort_by("sample"), sink, compression="zstd", write_page_checksum=True)
     store.replace(NAME, memoryview(sink.getvalue()), require=require)
 
 
-def _wrong(key: str, part: Parts, model: Any, tokens: bool, count: int) -> list[tuple[int, str]]:
-    """Places of samples and what is wrong with them; each may come more than once."""
-    found = []
-    empty = np.flatnonzero(part.lengths == 0) if part.lengths is not None else np.empty(0, np.int64)
-    found += [(int(place), f"feature {key!r} is an empty sequence") for place in empty]
-    if np.issubdtype(part.rows.dtype, np.floating):
-        bad = ~np.isfinite(_flat(part.rows)).all(1)
-        found += [(int(place), f"feature {key!r} holds NaN or inf") for place in np.unique(part.owner[bad])]
+def _wrong(key: str, part: FlatTensor, model: Any, tokens: bool, count: int) -> list[tuple[int, str]]:
+    """Places and faults of samples; a sample may have several."""
+    # NumPy's -1 fails for a shape without entries.
+    values = part.entries.reshape(len(part.entries), math.prod(part.entries.shape[1:]))
+    faults = []
+    if part.lengths is not None:
+        faults.append(("is an empty sequence", np.flatnonzero(part.lengths == 0)))
+    if np.issubdtype(values.dtype, np.floating):
+        faults.append(("holds NaN or inf", part.owner[~np.isfinite(values).all(1)]))
         width = _width(model, key)
-        if width is not None and part.lengths is not None and part.rows.ndim == 1:
-            # Beside longer ones it would be padded with zeros that nobody measured.
-            reason = f"feature {key!r} has another number of values than the model takes"
-            found += [(int(place), reason) for place in np.flatnonzero(part.lengths != width)]
-    elif tokens and np.issubdtype(part.rows.dtype, np.integer):
-        rows = _flat(part.rows)
+        if width is not None and part.lengths is not None and part.entries.ndim == 1:
+            # In a batch with longer vectors it would be padded with zeros that were never measured.
+            places = np.flatnonzero(part.lengths != width)
+            faults.append(("has another number of values than the model takes", places))
+    elif tokens and np.issubdtype(values.dtype, np.integer):
         size = _vocabulary(model, key)
-        bad = (rows < 0).any(1) | ((rows >= size).any(1) if size is not None else False)
-        reason = f"feature {key!r} holds a token outside the model's vocabulary"
-        found += [(int(place), reason) for place in np.unique(part.owner[bad])]
-        if part.rows.ndim <= 2 and (part.lengths is None or part.rows.ndim == 1):
-            real = np.bincount(part.owner, (rows != PAD).any(1), minlength=count)
-            found += [(int(place), f"feature {key!r} is an empty sequence") for place in np.flatnonzero(real == 0)]
-    return found
-
-
-def _flat(rows: np.ndarray) -> np.ndarray:
-    """Rows `[rows, values]`, of which there may be none: NumPy tells no -1 from nothing."""
-    return rows.reshape(len(rows), math.prod(rows.shape[1:]))
+        outside = (values < 0).any(1) | ((values >= size).any(1) if size is not None else False)
+        faults.append(("holds a token outside the model's vocabulary", part.owner[outside]))
+        if part.entries.ndim <= 2 and (part.lengths is None or part.entries.ndim == 1):
+            real = np.bincount(part.owner, (values != PAD).any(1), minlength=count)
+            faults.append(("is an empty sequence", np.flatnonzero(real == 0)))
+    return [(int(place), f"feature {key!r} {fault}") for fault, places in faults for place in np.unique(places)]
 
 
 def _vocabulary(model: Any, key: str) -> int | None:
-    """Number of tokens that the model embeds, where it is PyHealth's own embedding that does."""
+    """Number of tokens in PyHealth's own embedding of a feature; `None` if the model has another embedding."""
     layer = _layer(model, key)
     return layer.num_embeddings if isinstance(layer, nn.Embedding) else None
 
 
 def _width(model: Any, key: str) -> int | None:
-    """Number of values that the model takes of a feature that is one vector, where PyHealth's own embedding does."""
+    """Number of values that PyHealth's own embedding takes of a feature with one vector; `None` for others."""
     layer, processor = _layer(model, key), model.dataset.input_processors[key]
     return layer.in_features if isinstance(layer, nn.Linear) and tuple(processor.schema()) == ("value",) else None
 
 
 def _layer(model: Any, key: str) -> nn.Module | None:
-    """What PyHealth's own embedding embeds a feature with."""
+    """The layer of PyHealth's own embedding for a feature; `None` if there is none."""
     layers = getattr(getattr(model, "embedding_model", None), "embedding_layers", None)
     return layers[key] if isinstance(layers, nn.ModuleDict) and key in layers else None
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from deeplift_fast.cohort.identifiers import of_batch
-from deeplift_fast.cohort.part_tables import Texts, part_tables, rows_of
+from deeplift_fast.cohort.part_tables import Texts, columns_of, part_tables
 from deeplift_fast.core.result import Attribution
 
 
@@ -40,7 +40,7 @@ def frame(
             convergence_delta=found.convergence_delta.mean(0),
         )
     texts = Texts(model, dimensions)
-    rows = rows_of(model, batch, found, np.arange(size), None, texts, dimensions)
+    rows = columns_of(texts, batch, found, np.arange(size), None)
     _, attributions = part_tables([rows], 0, of_batch(batch, size), list(model.feature_keys), texts)
     table: pd.DataFrame = attributions.to_pandas()
     texts_of = ["patient_id", "visit_id", "feature", "code"]

@@ -1,4 +1,4 @@
-"""Digests of the things that a cohort's numbers depend on; equal in every process, and on every machine."""
+"""Digests of everything that a cohort's numbers depend on, equal in every process and on every machine."""
 
 import hashlib
 from collections.abc import Mapping, Sequence, Set
@@ -11,19 +11,25 @@ from torch import Tensor, nn
 from deeplift_fast.cohort.odd_tensors import has_plain_memory
 
 SHORT = 12
-"""Characters of a digest that are shown to people."""
+"""Characters of a digest in messages."""
 
 
 def digest(thing: Any) -> str:
-    """SHA-256, in hexadecimal, of a nested thing.
+    """SHA-256, in hexadecimal, of a nested object.
 
     Args:
         thing: numbers, texts, bytes, tensors and arrays (with dtype and shape), and mappings (in any order), sequences
-            and sets of such; anything else counts by its class alone.
+            and sets of them. Of any other object only the class counts.
     """
     hasher = hashlib.sha256()
     _feed(hasher, thing)
     return hasher.hexdigest()
+
+
+def class_name(thing: Any) -> str:
+    """The full name of a class, or of an object's class."""
+    kind = thing if isinstance(thing, type) else type(thing)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def of_weights(model: nn.Module) -> str:
@@ -32,7 +38,7 @@ def of_weights(model: nn.Module) -> str:
 
 
 def of_processors(processors: Mapping[str, Any]) -> str:
-    """The digest of fitted processors by key: their classes and all that they learned, vocabularies first of all."""
+    """The digest of fitted processors by key: their classes and learned state, such as vocabularies."""
     learned = {}
     for key, processor in processors.items():
         state = {name: value for name, value in vars(processor).items() if not callable(value)}
@@ -59,13 +65,13 @@ def _feed(hasher: Any, thing: Any) -> None:
     elif isinstance(thing, bool | int | float | None):
         hasher.update(f"{type(thing).__name__} {thing!r} ".encode())
     else:
-        hasher.update(f"object {type(thing).__module__}.{type(thing).__qualname__} ".encode())
+        hasher.update(f"object {class_name(type(thing))} ".encode())
 
 
 def _keyed(mapping: Mapping) -> list[tuple[str, tuple[str, str]]]:
-    """Keys and values by digest, so that the order of insertion does not matter."""
+    """Pairs to be sorted by their keys' digests, since the order of insertion must not matter."""
     if all(isinstance(key, str) and isinstance(value, int) for key, value in mapping.items()):
-        return [(key, (key, str(int(value)))) for key, value in mapping.items()]  # a vocabulary: quick
+        return [(key, (key, str(int(value)))) for key, value in mapping.items()]  # the quick way for a vocabulary
     return [(digest(key), (digest(key), digest(value))) for key, value in mapping.items()]
 
 

@@ -1,4 +1,4 @@
-"""Whose a sample is: the identifiers that the tables carry."""
+"""Identifiers of patients and visits in the tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,10 +10,10 @@ IDENTIFIERS: dict[str, tuple[str, ...]] = {
     "patient_id": ("patient_id",),
     "visit_id": ("visit_id", "hadm_id", "admission_id", "record_id"),
 }
-"""Columns of the tables, and the fields of a sample that each is taken from: the first that the sample has."""
+"""Columns of the tables; each takes the first of its fields that a sample has."""
 
 FIELDS = tuple(field for fields in IDENTIFIERS.values() for field in fields)
-"""Every field that may name a sample or its patient."""
+"""All fields that may identify a visit or a patient."""
 
 _MISSING = ("NAType", "NaTType")  # of pandas
 
@@ -27,11 +27,11 @@ def of_batch(batch: Mapping[str, Any], size: int) -> dict[str, list[str | None]]
     """The identifiers of a batch's samples, by column.
 
     Args:
-        batch: what PyHealth's loader yields.
+        batch: a batch of PyHealth's loader.
         size: number of its samples.
 
     Raises:
-        ValueError: if a field that names samples has another length than the batch, or is no sequence.
+        ValueError: if an identifier field is no sequence, or has another length than the batch.
     """
     given = {field: listed(field, batch[field], size) for field in FIELDS if batch.get(field) is not None}
     found: dict[str, list[str | None]] = {}
@@ -42,7 +42,7 @@ def of_batch(batch: Mapping[str, Any], size: int) -> dict[str, list[str | None]]
 
 
 def listed(field: str, given: Any, size: int) -> Sequence[Any]:
-    """A batch's identifiers as a sequence of one per sample.
+    """A batch's identifiers as a list with one per sample.
 
     Raises:
         ValueError: if they are no sequence, or of another length.
@@ -63,7 +63,7 @@ def _first(given: Sequence[Any]) -> Any:
 
 
 def _single(name: Any) -> Any:
-    """What an identifier is: the one thing in a list, row or tensor of one; `None` for what says that it is missing."""
+    """An identifier taken out of a list, array or tensor of length 1; `None` for NaN and pandas' missing values."""
     if isinstance(name, np.ndarray | Tensor) and np.prod(name.shape) == 1:
         name = name.item()
     if isinstance(name, list | tuple) and len(name) == 1:
@@ -76,5 +76,5 @@ def _text(name: Any) -> str | None:
     if name is None:
         return None
     text = name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)
-    # What no UTF-8 says, such as a half of a surrogate pair, Parquet cannot hold.
+    # Parquet holds UTF-8, which cannot encode lone surrogates.
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()

@@ -1,7 +1,7 @@
-"""A folder of this machine, or of a shared file system.
+"""The output folder on this machine or a shared file system.
 
-A file is written to a temporary name, flushed to the disk and renamed, so that it appears whole or not at all. Inside
-the folder no link is followed and only regular files are opened: others may be able to write there.
+A file is written under a temporary name, flushed to the disk and renamed, so that it appears whole or not at all. In
+the folder no link is followed and only regular files are opened, since others may be able to write there.
 """
 
 import contextlib
@@ -11,21 +11,21 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, override
 
-from deeplift_fast.cohort.store_protocol import FULL, TEMPORARY, require_at_most, sha256_of
+from deeplift_fast.cohort.store_protocol import FULL, TEMPORARY, Store, require_at_most, sha256_of
 from deeplift_fast.errors import CohortError
 from deeplift_fast.support.guarded_files import created, keep_private, opened
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-class LocalStore:
-    """A folder of this machine, or of a shared file system.
+class LocalStore(Store):
+    """A folder on this machine or a shared file system.
 
     Args:
-        folder: the folder; made by `make`.
-        shared: whether others may read, as the user's umask says; files are for their owner alone otherwise.
+        folder: the folder; `make` creates it.
+        shared: whether others may read the files, as the user's umask allows; otherwise only their owner may.
     """
 
     def __init__(self, folder: Path, shared: bool = False) -> None:
@@ -33,8 +33,8 @@ class LocalStore:
         self.shared = shared
         self.shown = str(folder)
 
+    @override
     def make(self, *folders: str) -> None:
-        """As :meth:`Store.make`."""
         mode = 0o777 if self.shared else 0o700
         for folder in (self.folder, *(self.folder / name for name in folders)):
             for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
@@ -42,18 +42,14 @@ class LocalStore:
             if not folder.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
         for name in folders:
-            with self._told(name, "written"), self._at(f"{name}/"):
+            with self._naming_errors(name, "written"), self._at(f"{name}/"):
                 pass
 
+    @override
     def write(
-        self,
-        name: str,
-        data: memoryview | bytes,
-        require: Callable[[], None] | None = None,
-        lasting: bool = True,
+        self, name: str, data: memoryview | bytes, require: Callable[[], None] | None = None, lasting: bool = True
     ) -> None:
-        """As :meth:`Store.write`; `lasting` as for `replace`."""
-        with self._told(name, "written"), self._at(name) as (folder, base):
+        with self._naming_errors(name, "written"), self._at(name) as (folder, base):
             temporary = f"{TEMPORARY}{secrets.token_hex(8)}-{base}"
             handle = created(temporary, folder, self.shared)
             try:
@@ -71,72 +67,81 @@ class LocalStore:
                     os.unlink(temporary, dir_fd=folder)
                 raise
 
+    @override
     def settle(self, *folders: str) -> None:
-        """As :meth:`Store.settle`."""
         for folder in folders:
-            with self._told(folder, "written"), self._at(f"{folder}/") as (handle, _), contextlib.suppress(OSError):
-                os.fsync(handle)  # some network file systems have no such thing
+            with (
+                self._naming_errors(folder, "written"),
+                self._at(f"{folder}/") as (handle, _),
+                contextlib.suppress(OSError),
+            ):
+                os.fsync(handle)  # some network file systems cannot
 
+    @override
     def open(self, name: str) -> BinaryIO:
-        """As :meth:`Store.open`."""
-        with self._told(name, "read", (FileNotFoundError,)), self._at(name) as (folder, base):
+        with self._naming_errors(name, "read", (FileNotFoundError,)), self._at(name) as (folder, base):
             return open(opened(base, folder), "rb")
 
+    @override
     def read(self, name: str, most: int | None = None) -> bytes | None:
-        """As :meth:`Store.read`."""
         try:
-            with self.open(name) as file, self._told(name, "read"):
+            with self.open(name) as file, self._naming_errors(name, "read"):
                 require_at_most(most, os.fstat(file.fileno()).st_size, name, self.shown)
                 return file.read()
         except FileNotFoundError:
             return None
 
+    @override
     def digest(self, name: str) -> str | None:
-        """As :meth:`Store.digest`."""
         try:
-            with self.open(name) as file, self._told(name, "read"):
+            with self.open(name) as file, self._naming_errors(name, "read"):
                 return sha256_of(file)
         except FileNotFoundError:
             return None
 
+    @override
     def size(self, name: str) -> int | None:
-        """As :meth:`Store.size`."""
         try:
             with self.open(name) as file:
                 return os.fstat(file.fileno()).st_size
         except FileNotFoundError:
             return None
 
+    @override
     def names(self, folder: str) -> list[str]:
-        """As :meth:`Store.names`; links count as files, and are not followed."""
-        with self._told(folder, "read"):
+        """Links count as files and are not followed."""
+        with self._naming_errors(folder, "read"):
             try:
                 with self._at(f"{folder}/") as (handle, _), os.scandir(handle) as found:
                     return sorted(each.name for each in found if not each.is_dir(follow_symlinks=False))
             except FileNotFoundError:
                 return []
 
+    @override
     def remove(self, name: str) -> None:
-        """As :meth:`Store.remove`."""
-        with self._told(name, "removed"), contextlib.suppress(FileNotFoundError), self._at(name) as (folder, base):
+        with (
+            self._naming_errors(name, "removed"),
+            contextlib.suppress(FileNotFoundError),
+            self._at(name) as (folder, base),
+        ):
             os.unlink(base, dir_fd=folder)
 
+    @override
     def replace(
         self, name: str, data: bytes | memoryview, lasting: bool = True, require: Callable[[], None] | None = None
     ) -> None:
-        """As :meth:`Store.replace`: a file appears whole here."""
         self.write(name, data, require, lasting)
 
+    @override
     def versions(self, name: str, most: int) -> Iterator[bytes | None]:
-        """As :meth:`Store.versions`."""
         yield self.read(name, most)
 
+    @override
     def remove_versions(self, name: str) -> None:
-        """As :meth:`Store.remove_versions`."""
         self.remove(name)
 
     def descriptor(self, name: str) -> int:
-        """Opens a file for reading and writing, made where it is missing; the caller closes it.
+        """Opens a file for reading and writing, and creates it if it is missing; the caller closes it.
 
         Raises:
             OSError: if it cannot be opened, or is a link or no regular file.
@@ -153,9 +158,9 @@ class LocalStore:
 
     @contextlib.contextmanager
     def _at(self, name: str) -> Iterator[tuple[int, str]]:
-        """A descriptor of the folder that a file is in, and the file's name in it.
+        """A descriptor of a file's folder, and the file's name in it.
 
-        The output folder may be a link, which its user chose; a folder in it may not.
+        The output folder itself may be a link, since the user chose it; a folder in it may not.
         """
         inner, _, base = name.rpartition("/")
         outer = os.open(self.folder, _FOLDER)
@@ -173,8 +178,8 @@ class LocalStore:
             os.close(handle)
 
     @contextlib.contextmanager
-    def _told(self, name: str, done: str, passed: tuple[type[OSError], ...] = ()) -> Iterator[None]:
-        """Says of what the user must put right what it is; a disk that is full is told by the run."""
+    def _naming_errors(self, name: str, done: str, passed: tuple[type[OSError], ...] = ()) -> Iterator[None]:
+        """Turns an OSError into a CohortError that names the file; the run itself reports a full disk."""
         try:
             yield
         except OSError as error:

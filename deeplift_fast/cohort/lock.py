@@ -1,8 +1,7 @@
 """One run per output folder.
 
-On a local folder the operating system holds the lock, so that it ends with the process, however that ends. Elsewhere,
-and where a file system has no such locks, the lock is a file that the run refreshes; one that nobody refreshed for a
-while is taken over.
+In a local folder the operating system holds the lock, which ends with the process. Elsewhere, and on file systems
+without such locks, the lock is a file that the run refreshes. Another run takes over a lock file that has gone stale.
 """
 
 import contextlib
@@ -12,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, override
 
 from deeplift_fast.cohort.lock_owner import Owner, is_left_behind, owner_of, span, this_run
 from deeplift_fast.cohort.store import FULL, LocalStore, Store
@@ -20,24 +19,24 @@ from deeplift_fast.errors import CohortError, CohortWarning, warn
 
 NAME = ".lock"
 STALE = 600.0
-"""Seconds after which a lock file that is not refreshed counts as left behind, where no system lock can tell."""
+"""Seconds without a refresh after which a lock file counts as left behind."""
 
 BEAT = 30.0
-"""Seconds between signs of life."""
+"""Seconds between refreshes of a lock file."""
 
 SETTLE = 1.0
-"""Seconds after which a lock file that was written must still be there: two runs may have written one at once."""
+"""Seconds that a new lock file must stay unchanged: two runs may have written theirs at once."""
 
 TRIES = 3
-"""Times that a lock file is written where that takes long."""
+"""Tries to write a lock file if writing takes long."""
 
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EINVAL)
-"""What file systems without locks of the operating system say."""
+"""Errors of file systems without locks of the operating system."""
 
 _MOST_BYTES = 4096
 
 _HELD: set[int] = set()
-"""Descriptors of held locks: a forked child shares the lock with its parent unless it closes them."""
+"""Descriptors of held locks; a forked child closes them, or it would share the lock with its parent."""
 
 
 def _close_in_child() -> None:
@@ -51,10 +50,10 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 
 class Requirable(Protocol):
-    """A lock of which it can be asked whether this run has it still."""
+    """A lock that can be checked to be still this run's."""
 
     def require(self) -> None:
-        """Makes sure that the lock is this run's still.
+        """Checks that the lock is still this run's.
 
         Raises:
             CohortError: if another run took it.
@@ -66,22 +65,23 @@ class Lock(Requirable, Protocol):
 
     @property
     def token(self) -> str:
-        """What tells it from the lock of every other run."""
+        """A text that no other run's lock has."""
 
 
-class SeenLock:
-    """A run's lock as its workers see it, perhaps on other machines: what the lock's file says.
+class SeenLock(Requirable):
+    """A run's lock as its workers see it, through the lock's file.
 
     Args:
         store: the output folder.
-        token: the lock's.
+        token: the lock's token.
     """
 
     def __init__(self, store: Store, token: str) -> None:
         self._store, self._token = store, token
 
+    @override
     def require(self) -> None:
-        """As :meth:`Requirable.require`; of a file that is not there the run itself makes a new one."""
+        """Accepts a missing file, which the run itself writes anew."""
         found = _found(self._store)
         if found is not None and found.token != self._token:
             raise _lost(self._store, found)
@@ -89,21 +89,20 @@ class SeenLock:
 
 @contextlib.contextmanager
 def held(store: Store) -> Iterator[Lock]:
-    """Holds the folder's lock; it must exist.
+    """Holds the lock of an output folder, which must exist.
 
     Args:
         store: the output folder.
 
     Yields:
-        The lock, to be asked before something is written that another run may write too.
+        The lock, to be checked before each write that another run might make too.
 
     Raises:
-        CohortError: if another run holds it, naming its host, process and age; if its content is none that a run
-            writes; if nothing can be written there.
+        CohortError: if another run holds it, naming its host, process and age; if no run wrote its content; if it
+            cannot be written.
     """
     owner = this_run()
-    handle = _system_lock(store) if isinstance(store, LocalStore) else None
-    if isinstance(store, LocalStore) and handle is not None:
+    if isinstance(store, LocalStore) and (handle := _system_lock(store)) is not None:
         with _SystemLock(store, owner, handle) as system:
             yield system
     else:
@@ -112,7 +111,7 @@ def held(store: Store) -> Iterator[Lock]:
 
 
 def _system_lock(store: LocalStore) -> int | None:
-    """A descriptor with the system's lock; `None`, with a warning, where the file system has none.
+    """A descriptor with the system's lock; `None`, with a warning, if the file system has no locks.
 
     Raises:
         CohortError: if another run holds it.
@@ -120,12 +119,12 @@ def _system_lock(store: LocalStore) -> int | None:
     handle = _descriptor(store)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        found = _told(handle)
-        if found is not None and found.refreshed is not None:  # a lock file, of a machine that cannot lock this folder
+        found = _owner_at(handle)
+        if found is not None and found.refreshed is not None:  # a lock file of a machine without locks for this folder
             _require_free(store, found)
         return handle
     except OSError as error:
-        found = _told(handle)
+        found = _owner_at(handle)
         os.close(handle)
         if isinstance(error, BlockingIOError):
             raise _refusal(store, found) from None
@@ -153,12 +152,12 @@ def _descriptor(store: LocalStore) -> int:
 
 def _not_writable(store: Store, error: OSError) -> CohortError:
     return CohortError(
-        f"out is {store.shown}, where {NAME} cannot be written ({error.strerror}); choose one that you may write"
+        f"out is {store.shown}, where {NAME} cannot be written ({error.strerror}); choose one that you may write to"
     )
 
 
 def _require_free(store: Store, found: Owner | None) -> None:
-    """Raise CohortError unless a lock file's run is gone."""
+    """Raise CohortError unless a lock file's run has ended."""
     try:
         free = found is None or is_left_behind(found, STALE)
     except ValueError as error:
@@ -167,8 +166,8 @@ def _require_free(store: Store, found: Owner | None) -> None:
         raise _refusal(store, found)
 
 
-def _told(handle: int) -> Owner | None:
-    """Who holds or held the system's lock, as far as the file tells: what decides is the lock, not what it says."""
+def _owner_at(handle: int) -> Owner | None:
+    """The run named in a system lock's file, for messages; the lock itself decides who holds it."""
     with contextlib.suppress(ValueError):
         return owner_of(os.pread(handle, _MOST_BYTES, 0))
     return None
@@ -180,7 +179,7 @@ class _SystemLock:
     Args:
         store: the folder.
         owner: this run.
-        handle: a descriptor of the file, locked.
+        handle: a locked descriptor of the file.
     """
 
     def __init__(self, store: LocalStore, owner: Owner, handle: int) -> None:
@@ -190,7 +189,7 @@ class _SystemLock:
 
     def __enter__(self) -> "_SystemLock":
         try:
-            self._say(self._owner.content(refreshed=False))
+            self._write(self._owner.content(refreshed=False))
             self.require()  # the file may have been removed before it was locked
         except BaseException:
             self.__exit__()
@@ -200,11 +199,11 @@ class _SystemLock:
     def __exit__(self, *_: object) -> None:
         _HELD.discard(self._handle)
         with contextlib.suppress(CohortError, OSError):
-            self._say(b"")
+            self._write(b"")
         os.close(self._handle)
 
     def require(self) -> None:
-        """As :meth:`Lock.require`; a file that was removed meanwhile is made and locked anew."""
+        """See :class:`Requirable`; a removed file is created and locked anew."""
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.lstat(self._store.folder / NAME), os.fstat(self._handle)):
                 return
@@ -213,13 +212,13 @@ class _SystemLock:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.dup2(other, self._handle, inheritable=False)
         except OSError:
-            raise _lost(self._store, _told(other)) from None
+            raise _lost(self._store, _owner_at(other)) from None
         finally:
             os.close(other)
-        self._say(self._owner.content(refreshed=False))
+        self._write(self._owner.content(refreshed=False))
 
-    def _say(self, content: bytes) -> None:
-        """Writes whose lock it is, for other runs' errors and for this run's workers on other machines.
+    def _write(self, content: bytes) -> None:
+        """Writes the file, which other runs and this run's workers on other machines read.
 
         Raises:
             CohortError: if it cannot be written.
@@ -228,8 +227,8 @@ class _SystemLock:
         try:
             os.ftruncate(self._handle, 0)
             os.pwrite(self._handle, content, 0)
-            with contextlib.suppress(OSError):  # some network file systems have no such thing
-                os.fsync(self._handle)  # or workers on other machines might read what the run before wrote
+            with contextlib.suppress(OSError):  # some network file systems cannot
+                os.fsync(self._handle)  # or workers on other machines might read the content of the run before
         except OSError as error:
             if error.errno in FULL:
                 raise
@@ -237,10 +236,10 @@ class _SystemLock:
 
 
 class _LockFile:
-    """A file that says who runs, and is refreshed; a context manager.
+    """A refreshed file that names the run; a context manager.
 
-    Two runs that see no lock at once both write theirs, and the second to write holds it: each looks again after a
-    while. Whoever held it before and is late to refresh it sees that another has it, and stops.
+    Two runs that see no lock at the same time both write theirs. Each reads the file again after some time, and the one
+    that wrote last holds the lock. A run that is late to refresh its lock sees the other run's, and stops.
 
     Args:
         store: the folder.
@@ -270,19 +269,19 @@ class _LockFile:
                 self._let_go()
             raise
         raise CohortError(
-            f"out is {self._store.shown}, where {NAME} takes {late:.0f} s to write, so that two runs that begin at "
-            "once cannot tell; choose another folder"
+            f"out is {self._store.shown}, where {NAME} takes {late:.0f} s to write, so that two runs that start "
+            "together could both hold it; choose another folder"
         )
 
     def _try(self, settle: float) -> float:
-        """Writes the lock file and sees whether it stays.
+        """Writes the lock file and checks that it stays.
 
         Args:
-            settle: seconds after which it must be there still.
+            settle: seconds that it must stay.
 
         Returns:
-            Seconds that looking and writing took, where they are more than `settle`: another run that began at the
-            same time may have seen its own file stay before this one was written. 0 where the lock is held.
+            0 if the lock is held. Otherwise the seconds that reading and writing took, which are more than `settle`:
+            another run may have checked its own file before this one was written.
 
         Raises:
             CohortError: if another run holds it.
@@ -290,7 +289,7 @@ class _LockFile:
         began = time.monotonic()
         found = _found(self._store)
         _require_free(self._store, found)
-        if found is not None:  # what is left of a lock whose writing was cut short must not outlast its copy
+        if found is not None:  # a file that was cut short must not outlast its copy
             self._store.remove(NAME)
         self._refresh()
         taken = time.monotonic() - began
@@ -309,14 +308,14 @@ class _LockFile:
             warn(f"{error}; {NAME} counts as left behind after {span(STALE)}", CohortWarning)
 
     def require(self) -> None:
-        """As :meth:`Lock.require`; a file that was removed meanwhile is written anew."""
+        """See :class:`Requirable`; a removed file is written anew."""
         with self._writing:
             try:
                 found = _found(self._store)
                 if found is None:
                     self._refresh()
             except CohortError:
-                if time.monotonic() - self._refreshed > STALE:  # another run may take it over, or has done so
+                if time.monotonic() - self._refreshed > STALE:  # another run may have taken it over
                     raise
                 return
         if found is not None and not self._is_ours(found):
@@ -324,7 +323,7 @@ class _LockFile:
 
     def _keep_refreshing(self) -> None:
         while not self._ended.wait(BEAT):
-            with contextlib.suppress(Exception), self._writing:  # the place may be out of reach for a while
+            with contextlib.suppress(Exception), self._writing:  # the folder may be out of reach for some time
                 found = _found(self._store)
                 if found is None or self._is_ours(found):
                     self._refresh()
@@ -344,19 +343,19 @@ class _LockFile:
 
 
 def _found(store: Store) -> Owner | None:
-    """What the lock's file says.
+    """The run named in the lock's file; `None` if there is none.
 
     Raises:
-        CohortError: if it cannot be read, or its content is none that a run writes.
+        CohortError: if it cannot be read, or no run wrote its content.
     """
     wrong = None
     for place, content in enumerate(store.versions(NAME, _MOST_BYTES)):
-        if not content:  # not there; or let go of, as a lock of the system; or its writing has just begun
+        if not content:  # missing, released as a system lock, or just being written
             continue
         try:
             return owner_of(content)
         except ValueError as error:
-            wrong = error if place == 0 else wrong  # a copy alone is a first writing that was cut short
+            wrong = error if place == 0 else wrong  # a copy alone: the first writing was cut short
     if wrong is not None:
         raise _malformed(store, wrong)
     return None
@@ -364,21 +363,24 @@ def _found(store: Store) -> Owner | None:
 
 def _malformed(store: Store, error: ValueError) -> CohortError:
     return CohortError(
-        f"out is {store.shown}, whose {NAME} is none that a run writes ({error}); remove that file if no other run is "
+        f"out is {store.shown}, whose {NAME} was not written by a run ({error}); remove that file if no other run is "
         "writing there, or choose another folder"
     )
 
 
 def _refusal(store: Store, found: Owner | None) -> CohortError:
-    owner = "nothing says which" if found is None else found.shown()
     return CohortError(
-        f"out is {store.shown}, where another run is writing ({owner}); wait for it, stop it, or choose another folder"
+        f"out is {store.shown}, where another run is writing ({_shown(found)}); wait for it, stop it, or choose "
+        "another folder"
     )
 
 
 def _lost(store: Store, found: Owner | None) -> CohortError:
-    owner = "nothing says which" if found is None else found.shown()
     return CohortError(
-        f"out is {store.shown}, which another run took over ({owner}) while this one was not to be seen; this one "
-        "stops: what it wrote before is kept"
+        f"out is {store.shown}, which another run took over ({_shown(found)}) while this one gave no sign of life; "
+        "this one stops: its finished parts are kept; wait for the other run, then run the same again to continue"
     )
+
+
+def _shown(found: Owner | None) -> str:
+    return "an unknown process" if found is None else found.shown()

@@ -1,4 +1,4 @@
-"""What a lock says of the run that holds it, and whether that run is still there."""
+"""The content of a lock: the run that holds it, and whether that run is alive."""
 
 import json
 import math
@@ -19,15 +19,15 @@ _LONGEST = 255  # characters of a name
 
 @dataclass(frozen=True)
 class Owner:
-    """The run that a lock is of.
+    """The run that holds a lock.
 
     Attributes:
         host: name of its machine.
-        pid: its process.
-        since: when it began, in seconds since the epoch.
-        refreshed: when it last said that it is alive, in the same; `None` where a lock of the system tells.
-        space: where its process has that number: the machine since it was started, and the container.
-        token: what tells it from every other run.
+        pid: number of its process.
+        since: time of its start, in seconds since the epoch.
+        refreshed: time of its last sign of life, in seconds since the epoch; `None` for a lock of the system.
+        space: the boot of the machine and the container in which `pid` counts.
+        token: a text that no other run has.
     """
 
     host: str
@@ -38,16 +38,16 @@ class Owner:
     token: str = ""
 
     def content(self, refreshed: bool) -> bytes:
-        """What the lock says.
+        """The content of the lock.
 
         Args:
-            refreshed: whether to say that the run is alive now.
+            refreshed: whether to add the present time as a sign of life.
         """
         fields = asdict(self) | {"refreshed": time.time() if refreshed else None}
         return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
 
     def shown(self) -> str:
-        """The run, as errors name it."""
+        """The run's name in errors."""
         here = self.host == socket.gethostname()
         elsewhere = " in another container" if here and self.space not in ("", _space()) else ""
         age = max(0.0, time.time() - self.since)
@@ -55,20 +55,20 @@ class Owner:
 
 
 def this_run() -> Owner:
-    """The run that is beginning here."""
+    """The run that starts in this process."""
     return Owner(socket.gethostname(), os.getpid(), time.time(), None, _space(), secrets.token_hex(16))
 
 
 def owner_of(content: bytes) -> Owner:
-    """What a lock says.
+    """The run in a lock's content.
 
     Raises:
-        ValueError: if it is no lock's content, naming what is wrong.
+        ValueError: if this is no lock's content; the message names the fault.
     """
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
-        raise ValueError("it is no JSON") from None
+        raise ValueError("it is not JSON") from None
     if not isinstance(found, dict):
         raise ValueError(f"it holds a {type(found).__name__}")
     return Owner(
@@ -82,14 +82,14 @@ def owner_of(content: bytes) -> Owner:
 
 
 def is_left_behind(owner: Owner, stale: float) -> bool:
-    """Whether a lock's run is gone.
+    """Whether a lock's run has ended.
 
     Args:
         owner: the run.
-        stale: seconds without a sign of life after which it counts as gone, where nothing else tells.
+        stale: seconds without a sign of life after which a run of another machine or container counts as ended.
 
     Raises:
-        ValueError: if its time is so far in the future that one of two clocks is wrong.
+        ValueError: if its time is so far in the future that a clock must be wrong.
     """
     in_this_space = owner.host == socket.gethostname() and owner.space in ("", _space())
     if in_this_space and not _is_alive(owner.pid):
@@ -103,7 +103,7 @@ def is_left_behind(owner: Owner, stale: float) -> bool:
 
 
 def span(seconds: float) -> str:
-    """A time, as errors tell it."""
+    """A duration as text."""
     minutes = int(seconds) // 60
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
 
@@ -119,7 +119,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _space() -> str:
-    """The machine since it was started, and its space of process numbers; empty where the system does not tell."""
+    """The boot of this machine and its namespace of process numbers; empty if the system does not tell."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -130,19 +130,19 @@ def _space() -> str:
 def _text(found: Mapping[str, Any], name: str, default: str | None = None) -> str:
     value = found.get(name, default)
     if not isinstance(value, str) or len(value) > _LONGEST:
-        raise ValueError(f"{name} is no name")
+        raise ValueError(f"{name} is not a name")
     return value
 
 
 def _pid(found: Mapping[str, Any]) -> int:
     value = found.get("pid")
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < _LARGEST_PID:
-        raise ValueError("pid is no number of a process")
+        raise ValueError("pid is not the number of a process")
     return value
 
 
 def _time(found: Mapping[str, Any], name: str) -> float:
     value = found.get(name)
     if not isinstance(value, int | float) or isinstance(value, bool) or not -math.inf < value < 1e12:
-        raise ValueError(f"{name} is no time")
+        raise ValueError(f"{name} is not a time")
     return float(value)

@@ -1,39 +1,39 @@
-"""`manifest.json`: what a cohort's numbers depend on, and which parts are done.
+"""`manifest.json`: everything that a cohort's numbers depend on, and the finished parts.
 
 format     int      version of this layout, 1
-identity   object   what the numbers depend on; a run with another identity does not go on with the folder
+identity   object   everything that the numbers depend on; a run with another identity refuses the folder
     versions       deeplift_fast, torch, pyhealth
     interpreter    rules, steps, use_embeddings, fuse
-    target         the class explained; null for the predicted one
-    baseline       its name, with digests of its numbers ("default", or a digest, before baselines had names)
+    target         the explained class; null for the predicted one
+    baseline       its name, with digests of its numbers (older folders: "default" or a digest)
     model          class, weights: a digest of parameters and buffers, and modules: by path, their class, plain
                    attributes and hooks (`deeplift_fast.cohort.module_texts`)
-    dataset        class, length (null where only reading tells), input_schema, output_schema, processors: a digest
-                   of what they learned, content: a digest of some of its samples
+    dataset        class, length (null if unknown before the end), input_schema, output_schema, processors: a digest
+                   of their learned state, content: a digest of some samples
     part_samples   samples per part: part k holds the samples from k·part_samples on
     dimensions     "none", or a digest of the names
-device     text     where the model was, cpu or cuda
+device     text     the model's device, cpu or cuda
 budget     int      padded steps per batch; null until the first part
-limit      int      samples asked for by the last run; null for all
-total      int      samples of the dataset, or the limit, or those in parts where they are more; null until known
-finished   bool     whether every sample asked for is in a part
-outputs    list     logits of some samples, by which a model is told from another one; null for a model that is random
+limit      int      number of samples that the last run was limited to; null for all
+total      int      samples of the dataset, or the limit, or those in parts if they are more; null until known
+finished   bool     whether every sample within the limit is in a part
+outputs    list     logits of some samples, which identify the model; null for a model with random outputs
 prediction_difference
-           object   the largest difference of what the model says of a batch from what is explained
-                    (`deeplift_fast.cohort.differences`); null where nothing was compared
+           object   the largest difference between the model's own predictions and the explained ones
+                    (`deeplift_fast.cohort.differences`); null if nothing was compared
 parts      object   by number of the part: begin, end (samples [begin, end)), samples (attributed), failures, rows
                     (of attributions), budget, seconds, and files: by name, bytes and sha256
 """
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deeplift_fast.cohort import differences
-from deeplift_fast.cohort.hashing import SHORT, digest, of_weights
+from deeplift_fast.cohort.hashing import SHORT, class_name, digest, of_weights
 from deeplift_fast.cohort.manifest_content import (
     FOLDERS,
     MOST_BYTES,
@@ -49,11 +49,13 @@ from deeplift_fast.cohort.manifest_content import (
 )
 from deeplift_fast.cohort.module_texts import of_modules
 from deeplift_fast.cohort.outputs import Outputs
-from deeplift_fast.cohort.store import Store
-from deeplift_fast.cohort.versions import whole_version
+from deeplift_fast.cohort.store import Store, whole_version
 from deeplift_fast.errors import CohortError
 from deeplift_fast.pyhealth.given_baselines import NAMES, default_name
 from deeplift_fast.support.printable import printable
+
+if TYPE_CHECKING:
+    from deeplift_fast.cohort.settings import Settings
 
 __all__ = ["FOLDERS", "FORMAT", "NAME", "Manifest", "Part", "check_same", "identity_of", "is_intact", "load"]
 
@@ -65,16 +67,16 @@ _OPTIONAL = {"budget", "limit", "total", "finished", "outputs", "prediction_diff
 
 @dataclass(frozen=True)
 class Part:
-    """A part that is done.
+    """A finished part.
 
     Attributes:
         begin: number of its first sample.
-        end: one more than that of its last.
-        samples: number of samples attributed.
-        failures: number of samples that could not be.
-        rows: rows of its `attributions`.
+        end: number of its last sample, plus 1.
+        samples: number of attributed samples.
+        failures: number of samples that could not be attributed.
+        rows: number of rows in its `attributions`.
         budget: padded steps per batch at its end.
-        seconds: time that its attribution took.
+        seconds: duration of its attribution.
         files: by name, `bytes` and `sha256`.
     """
 
@@ -90,7 +92,7 @@ class Part:
 
 @dataclass
 class Manifest:
-    """What `manifest.json` holds; see the module."""
+    """The content of `manifest.json`; the module describes it."""
 
     identity: dict[str, Any]
     device: str
@@ -103,7 +105,7 @@ class Manifest:
     parts: dict[int, Part] = field(default_factory=dict)
 
     def save(self, store: Store, require: Callable[[], None]) -> None:
-        """Puts the manifest in place of the one before; `require` as for `Store.write`."""
+        """Replaces the manifest in the folder; `require` as for `Store.write`."""
         about = {"format": FORMAT, **vars(self)}
         del about["parts"]
         parts = [f'  "{number}": {json.dumps(vars(part))}' for number, part in sorted(self.parts.items())]
@@ -113,20 +115,20 @@ class Manifest:
         store.settle("")
 
     def samples(self) -> int:
-        """Samples attributed in all parts."""
+        """Number of attributed samples in all parts."""
         return sum(part.samples for part in self.parts.values())
 
     def end(self) -> int:
-        """One more than the number of the last sample in a part; 0 where there is no part."""
+        """Number of the last sample in any part, plus 1; 0 without parts."""
         return max((part.end for part in self.parts.values()), default=0)
 
     def failures(self) -> int:
-        """Samples that could not be attributed, in all parts."""
+        """Number of samples in all parts that could not be attributed."""
         return sum(part.failures for part in self.parts.values())
 
 
 def load(store: Store) -> Manifest | None:
-    """The manifest of a folder, for a run that goes on with it; `None` where there is none.
+    """The manifest of a folder, for a run that continues it; `None` if it is missing.
 
     Raises:
         CohortError: if it cannot be read.
@@ -137,31 +139,27 @@ def load(store: Store) -> Manifest | None:
         raise
     except ValueError as error:
         raise CohortError(
-            f"{NAME} in {store.shown} cannot be read ({error}); it is no manifest of this version: choose another "
+            f"{NAME} in {store.shown} cannot be read ({error}); it is not a manifest of this version: choose another "
             "folder, or start over with force"
         ) from None
 
 
 def read(store: Store, repair: bool = False) -> Manifest | None:
-    """The manifest of a folder, or its other version where it is being written; `None` where there is none.
+    """The manifest of a folder, or its second version while it is being written; `None` if it is missing.
 
     Args:
         store: the folder.
-        repair: as for :func:`whole_version`; a run that only reads must not write.
+        repair: as for :func:`whole_version`; `False` for callers that only read.
 
     Raises:
-        ValueError: naming what is wrong with its content.
+        ValueError: if its content is faulty; the message names the fault.
         CohortError: if the file cannot be read.
     """
     return whole_version(store, NAME, MOST_BYTES, lambda content: _manifest(parsed(content)), repair=repair)
 
 
 def _manifest(found: dict[str, Any]) -> Manifest:
-    """A manifest of what was read.
-
-    Raises:
-        ValueError: naming the field that is missing, unknown or of another kind.
-    """
+    """A manifest from parsed JSON; raises ValueError for a field that is missing, unknown or of another type."""
     if (given := found.pop("format", None)) != FORMAT or isinstance(given, bool):
         raise ValueError(f"its format is not {FORMAT}")
     _require_names(found, Manifest, "it", optional=_OPTIONAL)
@@ -179,7 +177,7 @@ def _manifest(found: dict[str, Any]) -> Manifest:
 
 
 def _check_part(number: int, part: Mapping[str, Any], size: Any) -> None:
-    """Raise ValueError unless a part has its fields, and its place among parts of `size` samples."""
+    """Raise ValueError unless a part has its fields, and its own samples among parts of `size` samples."""
     _require_names(part, Part, f"part {number}")
     for name in ("begin", "end", "samples", "failures", "rows", "budget"):
         if not is_count(part[name]):
@@ -194,11 +192,7 @@ def _check_part(number: int, part: Mapping[str, Any], size: Any) -> None:
 
 
 def check_total(manifest: Manifest) -> None:
-    """Raise unless the number of all samples is the one that length, limit and parts make, as far as it is told.
-
-    Raises:
-        ValueError: naming both.
-    """
+    """Raise ValueError unless the total follows from length, limit and parts, as far as they are known."""
     about = manifest.identity.get("dataset")
     if not isinstance(about, dict):
         return
@@ -211,9 +205,7 @@ def check_total(manifest: Manifest) -> None:
         raise ValueError(f"total is {quoted(total)}, where length, limit and parts make it {expected}")
 
 
-def _require_names(
-    found: Mapping[str, Any], of: type, where: str, optional: set[str] | frozenset = frozenset()
-) -> None:
+def _require_names(found: Mapping[str, Any], of: type, where: str, optional: Set[str] = frozenset()) -> None:
     known = {each.name for each in fields(of)}
     for name in sorted(known - optional - found.keys()):
         raise ValueError(f"{where} has no {name}")
@@ -222,39 +214,26 @@ def _require_names(
 
 
 def identity_of(
-    interpreter: Any,
-    dataset: dict[str, Any],
-    target: int | None,
-    baseline: str,
-    part_samples: int,
-    dimensions: Any,
-    run: Callable[[], Any] | None = None,
+    interpreter: Any, dataset: dict[str, Any], settings: "Settings", run: Callable[[], Any] | None = None
 ) -> dict[str, Any]:
-    """What a run's numbers depend on.
+    """Everything that the numbers of a run depend on.
 
     Args:
         interpreter: the `DeepLift`.
-        dataset: what the source says of itself.
-        target: the class to explain.
-        baseline: name of the baseline.
-        part_samples: samples per part.
-        dimensions: names of continuous features' dimensions.
+        dataset: the identity of the source.
+        settings: the run's settings.
         run: runs the model once, as :func:`deeplift_fast.cohort.module_texts.of_modules` takes it.
     """
     model = interpreter.model
     return {
         "versions": {name: _version(name) for name in ("deeplift_fast", "torch", "pyhealth")},
         "interpreter": {name: getattr(interpreter, name) for name in ("rules", "steps", "use_embeddings", "fuse")},
-        "target": target,
-        "baseline": baseline,
-        "model": {
-            "class": f"{type(model).__module__}.{type(model).__qualname__}",
-            "weights": of_weights(model),
-            "modules": of_modules(model, run),
-        },
+        "target": settings.target,
+        "baseline": settings.baseline.name,
+        "model": {"class": class_name(model), "weights": of_weights(model), "modules": of_modules(model, run)},
         "dataset": dataset,
-        "part_samples": part_samples,
-        "dimensions": digest(dimensions) if dimensions else "none",
+        "part_samples": settings.part_samples,
+        "dimensions": digest(settings.dimensions) if settings.dimensions else "none",
     }
 
 
@@ -263,12 +242,12 @@ def check_same(found: Manifest, identity: dict[str, Any], shown: str, read_once:
 
     Args:
         found: the folder's manifest.
-        identity: what this run's numbers depend on.
-        shown: the folder, as messages name it.
-        read_once: whether the dataset gives its batches only once, so that it may have been begun before.
+        identity: the identity of this run.
+        shown: the folder's name in messages.
+        read_once: whether the dataset is an iterator, which may have been read in part before.
 
     Raises:
-        CohortError: naming each field that differs, with both values.
+        CohortError: if a field differs; the message names each with both values.
     """
     before, now = _flat(found.identity), _flat(identity)
     differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
@@ -277,23 +256,23 @@ def check_same(found: Manifest, identity: dict[str, Any], shown: str, read_once:
             f"  {printable(key)}: {_shown(before.get(key))} there, {_shown(now.get(key))} now" for key in differing
         ]
         raise CohortError(
-            f"out is {shown}, which holds the attributions of another run; what differs:\n"
+            f"out is {shown}, which holds the attributions of another run; these differ:\n"
             + "\n".join(lines)
             + ("\ndataset is an iterator, which begins where it was left: make it anew" if read_once else "")
             + _goes_on(before, now, differing)
-            + "\nchoose another folder, run what was run there, or start over with force"
+            + "\nchoose another folder, repeat the run that wrote it, or start over with force"
         )
 
 
 def _goes_on(before: dict[str, Any], now: dict[str, Any], differing: list[str]) -> str:
-    """Which options go on with the folder, where nothing but options differs."""
+    """The options that continue the folder, if nothing but options differs."""
     named = {"interpreter.rules": "rules", "interpreter.steps": "steps", "baseline": "baseline"}
     if not set(differing) <= named.keys():
         return ""
     options = {name: before.get(key) for key, name in named.items() if key in differing}
     each_default = all(it.get("baseline") == default_name(str(it.get("interpreter.rules"))) for it in (before, now))
     if "rules" in options and each_default:
-        options.pop("baseline", None)  # it comes with the rule set
+        options.pop("baseline", None)  # the rule set implies it
     if options.get("baseline", "unk") not in NAMES:
         return ""
     shown = " ".join(f"--{name} {value}" for name, value in options.items())
@@ -302,16 +281,11 @@ def _goes_on(before: dict[str, Any], now: dict[str, Any], differing: list[str]) 
 
 
 def is_intact(part: Part, store: Store) -> bool:
-    """Whether a part's numbers fit, and both of its files have the size and checksum that they were written with."""
-    is_counted = part.samples + part.failures == part.end - part.begin
-    return (
-        is_counted
-        and len(part.files) == len(FOLDERS)
-        and all(
-            store.size(name) == about["bytes"] and store.digest(name) == about["sha256"]
-            for name, about in part.files.items()
-        )
-    )
+    """Whether a part's numbers agree, and both of its files have their recorded size and checksum."""
+    if part.samples + part.failures != part.end - part.begin or len(part.files) != len(FOLDERS):
+        return False
+    files = part.files.items()
+    return all(store.size(name) == each["bytes"] and store.digest(name) == each["sha256"] for name, each in files)
 
 
 def _version(name: str) -> str | None:

@@ -1,7 +1,7 @@
-"""What the content of `manifest.json` may be, checked before any of it is used.
+"""Checks of the content of `manifest.json`, made before any of it is used.
 
-Others may be able to write to the folder, and files are opened and parts counted by what the manifest says. So each
-field has its type and its bounds, and a part names its own two files and no others.
+Others may be able to write to the folder, and the manifest decides which files are opened and how parts count. So each
+field has its type and bounds, and a part may name only its own two files.
 """
 
 import json
@@ -15,15 +15,15 @@ from deeplift_fast.support.printable import printable
 FOLDERS = ("attributions", "samples")
 
 MOST_BYTES = 1 << 28
-"""Bytes of a manifest: those of half a million parts."""
+"""Largest accepted number of bytes: enough for half a million parts."""
 
 MOST_PARTS = 1 << 31
-"""Parts are numbered by int32 in `failures.parquet`."""
+"""`failures.parquet` numbers parts by int32."""
 
 _MOST = 1 << 62
 _DEEPEST = 16
 _NUMBER = re.compile("0|[1-9][0-9]{0,9}")
-_SHOWN = 60  # characters of what is wrong
+_SHOWN = 60  # characters of a faulty value in messages
 
 
 def file_name(folder: str, part: int) -> str:
@@ -31,29 +31,20 @@ def file_name(folder: str, part: int) -> str:
     return f"{folder}/part-{part:06d}.parquet"
 
 
-def file_names(part: int) -> tuple[str, ...]:
-    """Names of a part's two files."""
-    return tuple(file_name(folder, part) for folder in FOLDERS)
-
-
 def parsed(content: bytes) -> dict[str, Any]:
-    """The object that a manifest holds.
-
-    Raises:
-        ValueError: if it is none.
-    """
+    """The JSON object in a manifest; raises ValueError if there is none."""
     repeated = False
 
     def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal repeated
         found = dict(pairs)
-        repeated = repeated or len(found) < len(pairs)  # JSON's last one would hide the first
+        repeated = repeated or len(found) < len(pairs)  # the last of equal names would hide the first
         return found
 
     try:
         found = json.loads(content, object_pairs_hook=object_of)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"it is no JSON ({type(error).__name__})") from None
+        raise ValueError(f"it is not JSON ({type(error).__name__})") from None
     if not isinstance(found, dict):
         raise ValueError(f"it holds a {type(found).__name__}, not an object")
     if repeated:
@@ -62,14 +53,11 @@ def parsed(content: bytes) -> dict[str, Any]:
 
 
 def check_parts(parts: Any, check: Callable[[int, Mapping[str, Any]], None]) -> None:
-    """Raise unless this is an object of parts by number.
+    """Raise ValueError, with the fault, unless this is an object of parts by number.
 
     Args:
-        parts: what stands there.
-        check: called with each part's number and fields, to raise if something is wrong with them.
-
-    Raises:
-        ValueError: naming what is wrong.
+        parts: the value to check.
+        check: checks the number and the fields of each part.
     """
     if not isinstance(parts, dict):
         raise ValueError(f"parts is a {type(parts).__name__}")
@@ -82,27 +70,20 @@ def check_parts(parts: Any, check: Callable[[int, Mapping[str, Any]], None]) -> 
 
 
 def check_files(number: int, files: Any) -> None:
-    """Raise unless this is an object about a part's own files, some of them perhaps missing.
-
-    Raises:
-        ValueError: naming what is wrong.
-    """
+    """Raise ValueError, with the fault, unless this is an object about a part's own files; some may be missing."""
     if not isinstance(files, dict) or not all(isinstance(about, dict) for about in files.values()):
         raise ValueError(f"part {number}: files is not an object of objects")
     for name, about in files.items():
-        if name not in file_names(number):
+        if name not in {file_name(folder, number) for folder in FOLDERS}:
             raise ValueError(f"part {number} has the file {quoted(name)}, which is not one of its own")
         if "bytes" in about and not is_count(about["bytes"]):
             raise ValueError(f"part {number}: bytes is {quoted(about.get('bytes'))}")
 
 
 def check_place(number: int, part: Mapping[str, Any], size: Any) -> None:
-    """Raise unless a part holds its place among parts of `size` samples.
+    """Raise ValueError unless a part holds its own samples among parts of `size` samples.
 
-    With a size that is none the identities differ, which is told elsewhere.
-
-    Raises:
-        ValueError: saying which samples it holds.
+    An invalid size makes the identities differ, which is reported elsewhere.
     """
     begin, end = part["begin"], part["end"]
     if end < begin or (is_count(size, 1) and (begin != number * size or end > begin + size)):
@@ -110,11 +91,7 @@ def check_place(number: int, part: Mapping[str, Any], size: Any) -> None:
 
 
 def check_identity(identity: Any) -> None:
-    """Raise unless this is an object of bounded depth.
-
-    Raises:
-        ValueError: naming what is wrong.
-    """
+    """Raise ValueError, with the fault, unless this is an object of bounded depth."""
     if not isinstance(identity, dict):
         raise ValueError(f"identity is a {type(identity).__name__}")
     level: list[Any] = [identity]
@@ -126,11 +103,7 @@ def check_identity(identity: Any) -> None:
 
 
 def check_outputs(outputs: Any) -> None:
-    """Raise unless this is a list of lists of numbers, some of them perhaps null.
-
-    Raises:
-        ValueError: naming what is wrong.
-    """
+    """Raise ValueError, with the fault, unless this is null or a list of lists of numbers and nulls."""
     each = outputs if isinstance(outputs, list) else [None if outputs is None else outputs]
     for logits in each:
         if logits is not None and not (isinstance(logits, list) and all(map(_is_finite, logits))):
@@ -142,16 +115,16 @@ def _is_finite(number: Any) -> bool:
 
 
 def is_count(number: Any, least: int = 0) -> bool:
-    """Whether this is an integer that counts something."""
+    """Whether this is an integer from `least` on that can count something."""
     return isinstance(number, int) and not isinstance(number, bool) and least <= number < _MOST
 
 
 def is_duration(seconds: Any) -> bool:
-    """Whether this is a time that something took."""
+    """Whether this is a finite number of 0 or more."""
     return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < math.inf
 
 
 def quoted(thing: Any) -> str:
-    """What stands there, as an error quotes it: one line, and short."""
+    """A value as errors quote it: one short line."""
     shown = printable(thing if isinstance(thing, str) else repr(thing)[: 2 * _SHOWN])
     return f'"{shown[:_SHOWN]}…"' if len(shown) > _SHOWN else f'"{shown}"'

@@ -1,10 +1,10 @@
-"""What decides a model's numbers beside its weights: classes, plain attributes and hooks of its modules, as texts.
+"""Texts of a model's modules: classes, plain attributes and hooks, which decide its numbers beside the weights.
 
-Attributes are taken as a pass leaves them, so that it does not matter whether the model was used before: a flag that
-the first pass sets is set, and what every pass changes (a counter) is left out.
+Attributes are read after a forward pass, so that earlier use of the model does not matter: a flag that the first pass
+sets is set. Attributes that every pass changes, such as counters, are left out.
 
-Tensors that are neither parameters nor buffers, and other objects that are not plain, are left out: what they do shows
-in the outputs that :mod:`deeplift_fast.cohort.outputs` compares.
+Tensors other than parameters and buffers are left out, and so are objects that are not plain. Their effect shows in the
+outputs that :mod:`deeplift_fast.cohort.outputs` compares.
 """
 
 import contextlib
@@ -21,22 +21,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from deeplift_fast.cohort.hashing import SHORT, digest
+from deeplift_fast.cohort.hashing import SHORT, class_name, digest
 from deeplift_fast.core.intercept import IsolatedPass
 from deeplift_fast.core.isolation import Kept, ShadowState, isolated
 
 ITSELF = "(itself)"
-"""The name under which the model stands among its modules."""
+"""Name of the model itself among its modules."""
 
 EVERY = "(every module)"
-"""The name under which hooks stand that are registered for all modules."""
+"""Name under which global hooks are listed."""
 
 _LONGEST = 500
 _DEEPEST = 4
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _EVERY_HOOK = tuple(f"_global{name}" for name in _HOOKS)
 _OWN = vars(nn.Module()).keys() - {"training"}
-# Where a model is, and what it was made from: the manifest has both by itself.
+# The manifest has fields of its own for these.
 _ELSEWHERE = {"device", "dataset"}
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, type(torch.add), type(np.add))
 
@@ -46,11 +46,11 @@ def of_modules(model: nn.Module, run: Callable[[], Any] | None = None) -> dict[s
 
     Args:
         model: the model.
-        run: runs the model once, always on the same sample; the model is as before afterwards.
+        run: runs the model once, always on the same sample; the model's state is restored afterwards.
 
     Returns:
-        Texts such as `"torch.nn.modules.dropout.Dropout(inplace=False, p=0.5, training=False)"`; modules that stand in
-        several places are named in each. Long texts end with a digest of the whole.
+        Texts such as `"torch.nn.modules.dropout.Dropout(inplace=False, p=0.5, training=False)"`; a module in
+        several places is listed in each. Long texts end with a digest of the whole.
     """
     changing = _settled(model, run) if run is not None else {}
     found = {path: _short(_of_module(module, 0, changing.get(path, {}))) for path, module in _named(model)}
@@ -63,13 +63,13 @@ def _named(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _settled(model: nn.Module, run: Callable[[], Any]) -> dict[str, dict[str, str | None]]:
-    """By module, the attributes that two passes change: as they are left, or `None` where the second changes them."""
+    """Attributes that two passes change, by module: the value after both, or `None` if the second pass changes it."""
     devices = {each.device for each in model.parameters() if each.is_cuda}
     before = {path: _attributes(module, 0) for path, module in _named(model)}
     after = []
     with isolated([model], devices), torch.inference_mode(False), torch.no_grad():
         for _ in range(2):
-            # What the model says of a sample that it cannot take is told where samples are attributed.
+            # Attribution reports a sample that the model cannot take.
             with contextlib.suppress(Exception), IsolatedPass(ShadowState(Kept([model]))):
                 run()
             after.append({path: _attributes(module, 0) for path, module in _named(model)})
@@ -91,27 +91,27 @@ def _of_module(module: nn.Module, depth: int, changing: Mapping[str, str | None]
     plain = sorted({**_attributes(module, depth), **changing}.items())
     hooks = [text for name in _HOOKS if (text := _hooks(getattr(module, name, {}), name))]
     shown = ", ".join(f"{name}={text}" for name, text in plain if text is not None)
-    return "; ".join([f"{_class(module)}({shown})", *hooks])
+    return "; ".join([f"{class_name(module)}({shown})", *hooks])
 
 
 def _hooks(hooks: Mapping[Any, Any], name: str) -> str:
-    texts = [_plain(hook, 0) or _class(hook) for hook in hooks.values()]
+    texts = [_plain(hook, 0) or class_name(hook) for hook in hooks.values()]
     return f"{name.removeprefix('_global').removeprefix('_')}: {', '.join(texts)}" if texts else ""
 
 
 def _plain(value: Any, depth: int) -> str | None:
-    """A plain value as text; `None` for what is not plain, and for nothing.
+    """A plain value as text; `None` for other objects, and for `None`.
 
-    Nothing is no value: some attributes are `None` until the first pass, and a tensor from then on.
+    `None` does not count as a value: some attributes are `None` until the first pass makes them a tensor.
     """
-    if isinstance(value, enum.Enum):  # whose own text may hold an address
-        return f"{_class(value)}({value.name}, {_plain(value.value, depth)})"
+    if isinstance(value, enum.Enum):  # its repr may hold an address
+        return f"{class_name(value)}({value.name}, {_plain(value.value, depth)})"
     if isinstance(value, str | bytes | bool | complex | slice | range | torch.dtype | torch.memory_format):
         return repr(value)
     if isinstance(value, numbers.Number | np.generic):
         return repr(value.item() if isinstance(value, np.generic) else value)
     if isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
+        return class_name(value)
     if isinstance(value, _FUNCTIONS):
         return _function(value)
     if value is None or isinstance(value, Tensor | np.ndarray) or depth == _DEEPEST:
@@ -120,7 +120,7 @@ def _plain(value: Any, depth: int) -> str | None:
 
 
 def _compound(value: Any, depth: int) -> str | None:
-    """What is made of plain things, as text."""
+    """A container of plain values as text; `None` for other objects."""
     if isinstance(value, nn.Module):
         return _of_module(value, depth)
     if isinstance(value, functools.partial):
@@ -128,23 +128,23 @@ def _compound(value: Any, depth: int) -> str | None:
     if isinstance(value, Mapping):
         return f"{{{_pairs(value, depth)}}}"
     if isinstance(value, Set):
-        return f"{{{', '.join(sorted(_plain(each, depth) or _class(each) for each in value))}}}"
+        return f"{{{', '.join(sorted(_plain(each, depth) or class_name(each) for each in value))}}}"
     if isinstance(value, Sequence):
         return f"[{_all(value, depth)}]"
     if dataclasses.is_dataclass(value):
         fields = {each.name: getattr(value, each.name, None) for each in dataclasses.fields(value)}
-        return f"{_class(value)}({_pairs(fields | getattr(value, '__dict__', {}), depth)})"
+        return f"{class_name(value)}({_pairs(fields | getattr(value, '__dict__', {}), depth)})"
     if callable(value) or isinstance(value, SimpleNamespace):
-        return f"{_class(value)}({_pairs(getattr(value, '__dict__', {}), depth)})"
+        return f"{class_name(value)}({_pairs(getattr(value, '__dict__', {}), depth)})"
     return None
 
 
 def _all(values: Sequence[Any], depth: int) -> str:
-    return ", ".join(_plain(each, depth) or _class(each) for each in values)
+    return ", ".join(_plain(each, depth) or class_name(each) for each in values)
 
 
 def _pairs(values: Mapping[Any, Any], depth: int) -> str:
-    texts = {(_plain(key, depth) or _class(key)): _plain(value, depth) for key, value in values.items()}
+    texts = {(_plain(key, depth) or class_name(key)): _plain(value, depth) for key, value in values.items()}
     return ", ".join(f"{key}: {text}" for key, text in sorted(texts.items()) if text is not None)
 
 
@@ -152,10 +152,6 @@ def _function(function: Any) -> str:
     module = getattr(function, "__module__", None)
     name = getattr(function, "__qualname__", getattr(function, "__name__", type(function).__name__))
     return f"{module}.{name}" if module else str(name)
-
-
-def _class(thing: Any) -> str:
-    return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
 def _short(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Tensors that no table, and no batch of padded samples, can be made of."""
+"""Tensors that fit neither into a table nor into a padded batch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,24 +14,24 @@ _PLAIN = {
 
 @dataclass(frozen=True)
 class Unusable:
-    """What stands for a sample's tensor that cannot be used.
+    """A placeholder for a sample's tensor that cannot be used.
 
     Attributes:
-        reason: what is odd about it, as in "feature 'a' is …".
+        reason: its oddity, to complete "feature 'a' is …".
     """
 
     reason: str
 
 
 def has_plain_memory(tensor: Tensor) -> bool:
-    """Whether a tensor's values lie in memory, one after the other: it is not sparse, nested, quantized or on meta."""
+    """Whether a tensor's values lie in memory: it is neither sparse, nested, quantized nor on the meta device."""
     return not (
         tensor.layout is not torch.strided or tensor.is_nested or tensor.device.type == "meta" or tensor.is_quantized
     )
 
 
 def oddity(tensor: Tensor) -> str | None:
-    """What is odd about a tensor, or `None`: NumPy has no such thing."""
+    """The reason why NumPy cannot hold a tensor, or `None`."""
     if tensor.is_nested:
         return "a nested tensor"
     if tensor.layout is not torch.strided:
@@ -44,7 +44,7 @@ def oddity(tensor: Tensor) -> str | None:
 
 
 def usable(value: Any) -> Any:
-    """A sample's field as it is, or :class:`Unusable` where it is an odd tensor or holds one."""
+    """A sample's field, or :class:`Unusable` if it is or contains an odd tensor."""
     for part in value if isinstance(value, tuple) else (value,):
         if isinstance(part, Tensor) and (reason := oddity(part)) is not None:
             return Unusable(reason)

@@ -1,6 +1,6 @@
-"""A model's outputs on the samples that a dataset is recognised by: they tell a model from another one.
+"""A model's outputs for some samples of the dataset, which identify the model.
 
-They are compared as numbers, never by a digest: other processors round differently.
+They are compared as numbers, never by a digest, since processors round differently.
 """
 
 import random
@@ -12,18 +12,17 @@ import torch
 from torch import nn
 
 from deeplift_fast.cohort.attributing import to_device
-from deeplift_fast.cohort.windows import Group
-from deeplift_fast.core.isolation import RandomState
-from deeplift_fast.core.training_mode import stochastic_modules
+from deeplift_fast.cohort.samples import Group
+from deeplift_fast.core.isolation import RandomState, stochastic_modules
 from deeplift_fast.errors import CohortError
 from deeplift_fast.pyhealth.features import read_features
 from deeplift_fast.pyhealth.interpreter import DeepLift
 
 TOLERANCE = 1e-4
-"""By how much outputs may differ, relative to the largest of a sample, or to that of most samples where it is less."""
+"""Accepted difference of outputs, relative to their size as :func:`difference` defines it."""
 
 _DIGITS = 8
-_ROUNDINGS = 8  # more than TOLERANCE for dtypes shorter than float32
+_ROUNDINGS = 8  # exceeds TOLERANCE for dtypes shorter than float32
 
 Outputs = list[list[float] | None]
 
@@ -36,7 +35,8 @@ def outputs_of(interpreter: DeepLift, groups: Iterable[Group]) -> Outputs | None
         groups: the samples.
 
     Returns:
-        By sample, its logits, or `None` where the model raises or they are not finite; `None` where they are random.
+        The logits of each sample, or `None` for a sample if the model raises or they are not finite; `None` for all if
+        the model draws at random.
     """
     model: Any = interpreter.model
     if stochastic_modules(model):
@@ -47,25 +47,25 @@ def outputs_of(interpreter: DeepLift, groups: Iterable[Group]) -> Outputs | None
             try:
                 given = to_device(group.batch(np.array([place])), model.device)
                 found[int(number)] = _logits(interpreter, given)
-            except Exception:  # as samples do that cannot be attributed
+            except Exception:  # such samples cannot be attributed either
                 found[int(number)] = None
     return [found[number] for number in sorted(found)]
 
 
 def run_once(model: Any, groups: Sequence[Group]) -> None:
-    """Run a model as it is on the first of the samples, if there is one."""
+    """Runs a model on the first sample, if there is one."""
     for group in groups[:1]:
         model(**to_device(group.batch(np.array([0])), model.device))
 
 
 def check_same_outputs(before: Outputs | None, now: Outputs | None, shown: str, eps: float = 0.0) -> None:
-    """Raise unless the model that a folder was written with has these outputs.
+    """Raise unless the outputs of this run's model are those in the folder's manifest.
 
     Args:
-        before: outputs that the folder's manifest has.
+        before: outputs in the manifest.
         now: outputs of this run's model.
-        shown: the folder, as messages name it.
-        eps: of the model's dtype: what is rounded more coarsely may differ by more.
+        shown: the folder's name in messages.
+        eps: machine epsilon of the model's dtype; coarser dtypes may differ by more.
 
     Raises:
         CohortError: if they differ.
@@ -84,10 +84,10 @@ def check_same_outputs(before: Outputs | None, now: Outputs | None, shown: str, 
 
 
 def difference(before: Outputs, now: Outputs) -> float:
-    """The largest difference of outputs, relative to their size; inf where one of two is missing or has other classes.
+    """The largest difference of outputs, relative to their size; inf if one is missing or has other classes.
 
-    The size of a sample's outputs is the largest of them, but not less than the median of such sizes: where a logit
-    happens to be near 0, its rounding is no difference.
+    The size of a sample's outputs is the largest absolute one, but at least the median of these sizes, so that the
+    rounding of a logit near 0 does not count.
     """
     if [each and len(each) for each in before] != [each and len(each) for each in now]:
         return float("inf")
@@ -101,12 +101,12 @@ def difference(before: Outputs, now: Outputs) -> float:
 
 
 def coarsest(model: nn.Module) -> float:
-    """By how much 1 is rounded in the coarsest dtype of a model's parameters."""
+    """The machine epsilon of the coarsest dtype among a model's parameters."""
     return max((torch.finfo(each.dtype).eps for each in model.parameters() if each.is_floating_point()), default=0.0)
 
 
 def _logits(interpreter: DeepLift, given: dict[str, Any]) -> list[float] | None:
-    """The logits of a batch of one; models that draw at random draw alike each time."""
+    """The logits of a batch of one; random numbers are drawn from fixed seeds."""
     features = read_features(interpreter.model, given, use_embeddings=True)
     devices = {torch.device(interpreter.model.device)} if interpreter.model.device.type == "cuda" else set()
     draws = RandomState(devices)

@@ -1,7 +1,7 @@
-"""The tables of a part, from batches in any order.
+"""The two tables of a part, made from the columns of its batches.
 
-Rows come sample by sample in the dataset's order, and within a sample feature by feature in the model's, step by step
-and slot by slot. They do not depend on how the part was cut into batches.
+Rows are ordered by sample in the dataset's order, by feature in the model's order, by step and by slot. They do not
+depend on how the part was cut into batches.
 """
 
 import threading
@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from deeplift_fast.cohort.rows import (
-    FeatureRows,
+from deeplift_fast.cohort.columns import (
+    FeatureColumns,
     check_names,
     check_shape,
-    feature_rows,
+    feature_columns,
     floats,
     labels_of,
     names_of,
@@ -31,7 +31,7 @@ _NO_TEXT = -1
 
 
 class Texts:
-    """What the code of a row says, for all features of a model; made once for a run.
+    """The texts of the column `code` for all features of a model; made once for a run.
 
     Args:
         model: the PyHealth model.
@@ -39,6 +39,8 @@ class Texts:
     """
 
     def __init__(self, model: Any, dimensions: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.model = model
+        self.dimensions = dimensions or {}
         self._adding = threading.Lock()
         self._texts: list[str] = []
         self._array = pa.array([], pa.string())
@@ -50,11 +52,11 @@ class Texts:
                 vocabulary = {int(index): str(text) for text, index in getattr(processor, "code_vocab", {}).items()}
                 size = 1 + max(vocabulary, default=-1)
                 self._add(key, [vocabulary.get(index, str(index)) for index in range(size)])
-            elif (names := names_of(processor, (dimensions or {}).get(key))) is not None:
+            elif (names := names_of(processor, self.dimensions.get(key))) is not None:
                 self._add(key, list(names))
 
-    def numbers(self, key: str, rows: FeatureRows) -> np.ndarray:
-        """The text of each row as a number for :meth:`dictionary`, int32; -1 where there is none."""
+    def numbers(self, key: str, rows: FeatureColumns) -> np.ndarray:
+        """The text of each row as a number for :meth:`dictionary`, int32; -1 for no text."""
         which = rows.slot if rows.token is None else rows.token
         known = self._by_index.get(key)
         if known is None and rows.token is None:
@@ -63,12 +65,12 @@ class Texts:
         with self._adding:  # parts may be attributed side by side
             known = self._by_index.get(key)
             have = 0 if known is None else len(known)
-            if highest >= have:  # tokens that the vocabulary lacks are written as numbers
+            if highest >= have:  # tokens outside the vocabulary are written as numbers
                 self._add(key, [str(index) for index in range(have, highest + 1)])
             return self._by_index[key][which]
 
     def dictionary(self, which: np.ndarray) -> pa.DictionaryArray:
-        """Dictionary-encoded strings of numbers that :meth:`numbers` gave; only those used are in the dictionary."""
+        """Dictionary-encoded strings for numbers of :meth:`numbers`; the dictionary holds only the used ones."""
         if len(self._array) < len(self._texts):
             self._array = pa.array(self._texts, pa.string())
         counts = np.bincount(which + 1, minlength=len(self._array) + 1)  # -1 comes first
@@ -91,52 +93,44 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class BatchRows:
-    """What a batch adds to its part's tables.
+class BatchColumns:
+    """The columns that a batch adds to the tables of its part.
 
     Attributes:
         numbers: numbers of the samples, int64 `[batch]`.
-        columns: the float32 columns of `samples` and `target`, `[batch]` each; `None` where there is none.
-        features: rows by feature key; their `sample` is a place in `numbers`.
-        codes: by feature key, what :meth:`Texts.numbers` says.
+        columns: `target` and the float32 columns of `samples`, `[batch]` each; `None` for a missing one.
+        features: by feature key, the columns of `attributions`; their `sample` is a place in `numbers`.
+        codes: by feature key, the result of :meth:`Texts.numbers`.
     """
 
     numbers: np.ndarray
     columns: dict[str, np.ndarray | None]
-    features: dict[str, FeatureRows]
+    features: dict[str, FeatureColumns]
     codes: dict[str, np.ndarray]
 
 
-def rows_of(
-    model: Any,
-    batch: Mapping[str, Any],
-    found: Attribution,
-    which: np.ndarray,
-    probability: Tensor | None,
-    texts: Texts,
-    dimensions: Mapping[str, Sequence[str]] | None,
-) -> BatchRows:
-    """What a batch adds to its part's tables.
+def columns_of(
+    texts: Texts, batch: Mapping[str, Any], found: Attribution, which: np.ndarray, probability: Tensor | None
+) -> BatchColumns:
+    """The columns that a batch adds to the tables of its part.
 
     Args:
-        model: the PyHealth model explained.
+        texts: the texts of the explained model.
         batch: the batch, on the model's device.
-        found: what `DeepLift.explain` gave for it.
+        found: the result of `DeepLift.explain` for it.
         which: numbers of its samples, int64 `[batch]`.
         probability: predicted probability of the target, floating point `[batch]`; `None` for regression.
-        texts: of the model and `dimensions`.
-        dimensions: by feature key, the names of a continuous feature's dimensions.
 
     Raises:
-        ValueError: if the contributions' shape is not that of the feature's value, the number of names is not that of
-            its dimensions, or the batch does not fit the model.
+        ValueError: if contributions have another shape than their feature's value, a feature has another number of
+            dimensions than of names, or the batch does not fit the model.
     """
-    features = {}
+    model, features = texts.model, {}
     for key, feature in read_features(model, batch, use_embeddings=True).items():
         processor = model.dataset.input_processors[key]
         check_shape(f"contributions[{key!r}]", found.contributions[key], feature)
-        check_names(feature, processor, (dimensions or {}).get(key))
-        features[key] = feature_rows(feature, processor, found.contributions[key], _recorded(feature, processor))
+        check_names(feature, processor, texts.dimensions.get(key))
+        features[key] = feature_columns(feature, processor, found.contributions[key], _recorded(feature, processor))
     codes = {key: texts.numbers(key, rows) for key, rows in features.items()}
     columns = {
         "target": numbers(found.target),
@@ -146,11 +140,11 @@ def rows_of(
         "label": labels_of(model, batch, found.target),
         "convergence_delta": numbers(found.convergence_delta),
     }
-    return BatchRows(which, columns, features, codes)
+    return BatchColumns(which, columns, features, codes)
 
 
 def part_tables(
-    batches: Sequence[BatchRows],
+    batches: Sequence[BatchColumns],
     begin: int,
     identifiers: Mapping[str, Sequence[str | None]],
     keys: Sequence[str],
@@ -159,11 +153,11 @@ def part_tables(
     """The tables `samples` and `attributions` of a part.
 
     Args:
-        batches: what its batches add, in any order; a sample is in one of them at most.
+        batches: the columns of its batches, in any order; each sample is in at most one.
         begin: number of the part's first sample.
         identifiers: by name, one text or `None` per sample of the part, attributed or not.
         keys: the model's features, in order.
-        texts: as for `rows_of`.
+        texts: as for `columns_of`.
     """
     every = np.concatenate([np.empty(0, np.int64), *(each.numbers for each in batches)])
     order = np.argsort(every, kind="stable")
@@ -171,23 +165,18 @@ def part_tables(
     columns: dict[str, Any] = {"sample": every[order]}
     columns |= {name: _chosen(column, every[order] - begin) for name, column in names.items()}
     for name in ("target", "output", "baseline_output", "probability", "label", "convergence_delta"):
-        found = [each.columns[name] for each in batches]
-        if name == "target":
-            columns[name] = np.concatenate([np.empty(0, np.int64), *(each for each in found if each is not None)])[
-                order
-            ]
-        else:
-            each_known = [
-                np.full(len(batch.numbers), np.nan, np.float32) if column is None else column
-                for batch, column in zip(batches, found, strict=True)
-            ]
-            columns[name] = floats(np.concatenate([np.empty(0, np.float32), *each_known])[order], len(order))
+        known = [
+            np.full(len(batch.numbers), np.nan, np.float32) if (column := batch.columns[name]) is None else column
+            for batch in batches
+        ]
+        found = np.concatenate([np.empty(0, np.int64 if name == "target" else np.float32), *known])[order]
+        columns[name] = found if name == "target" else floats(found, len(order))
     count = max((len(given) for given in identifiers.values()), default=int(every.max(initial=begin)) - begin + 1)
     return pa.table(columns, schema=SAMPLES), _attributions(batches, begin, count, names, keys, texts)
 
 
 def _attributions(
-    batches: Sequence[BatchRows],
+    batches: Sequence[BatchColumns],
     begin: int,
     samples: int,
     names: Mapping[str, pa.DictionaryArray],
@@ -233,16 +222,16 @@ def _attributions(
     )
 
 
-def _rows_per_sample(batch: BatchRows, key: str) -> np.ndarray:
-    """How many rows each sample of a batch has of a feature, int64 `[batch]`; they come sample by sample."""
+def _rows_per_sample(batch: BatchColumns, key: str) -> np.ndarray:
+    """Number of rows of each sample of a batch for a feature, int64 `[batch]`."""
     return np.diff(np.searchsorted(batch.features[key].sample, np.arange(len(batch.numbers) + 1, dtype=np.int32)))
 
 
 def _scatter(
-    columns: dict[str, np.ndarray], rows: FeatureRows, codes: np.ndarray, begins: np.ndarray, counts: np.ndarray
+    columns: dict[str, np.ndarray], rows: FeatureColumns, codes: np.ndarray, begins: np.ndarray, counts: np.ndarray
 ) -> None:
-    """Puts the rows of one feature of a batch where they belong; `begins` is where each sample's go."""
-    first = np.cumsum(counts) - counts  # rows come sample by sample
+    """Writes the rows of one feature of a batch into the part's columns, each sample's from its place in `begins`."""
+    first = np.cumsum(counts) - counts  # rows are ordered by sample
     target = np.arange(len(rows.sample)) + np.repeat(begins - first, counts)
     found = {**vars(rows), "code": codes}
     for name, column in columns.items():
@@ -251,12 +240,12 @@ def _scatter(
 
 
 def _chosen(column: pa.DictionaryArray, which: np.ndarray) -> pa.DictionaryArray:
-    """Rows of a dictionary-encoded column, with the dictionary as it is."""
+    """Rows of a dictionary-encoded column, with its whole dictionary."""
     return pa.DictionaryArray.from_arrays(column.indices.take(pa.array(which)), column.dictionary)
 
 
 def _repeated(column: pa.DictionaryArray, counts: np.ndarray) -> pa.DictionaryArray:
-    """The rows of a dictionary-encoded column, each so many times."""
+    """The rows of a dictionary-encoded column, each repeated `counts` times."""
     if column.null_count == len(column):
         return pa.nulls(int(counts.sum()), column.type)
     if column.null_count:
@@ -265,7 +254,7 @@ def _repeated(column: pa.DictionaryArray, counts: np.ndarray) -> pa.DictionaryAr
 
 
 def _recorded(feature: Feature, processor: Any) -> Tensor:
-    """The values to record, NaN where nothing was measured: in the units of the source where the processor can tell."""
+    """The values to record, in the source's units if the processor knows them; NaN where nothing was measured."""
     if feature.is_token:
         return feature.value
     in_units = getattr(processor, "in_units", None)

@@ -1,6 +1,6 @@
-"""Parts on disk: two Parquet files each, then the manifest's word that they are there.
+"""Parts on disk: two Parquet files each, then the entry in the manifest.
 
-Whatever happens in between, a part that the manifest does not name is not there: its files are overwritten or removed.
+A part counts only once the manifest names it. Files of other parts are overwritten or removed.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ from deeplift_fast.cohort.part_tables import part_tables
 from deeplift_fast.cohort.store import TEMPORARY, Store
 
 ROW_GROUP = 1 << 20
-ENCODED_AT_ONCE = 1 << 16  # rows; pyarrow's 1,024 cost half as much again
+ENCODED_AT_ONCE = 1 << 16  # rows; pyarrow's default of 1,024 takes 1.5 times as long
 
 _PART = re.compile(r"part-\d{6,}\.parquet")
 
-# Small integers as they are are as short after compression, and quicker, than their dictionary.
+# Plain small integers are written faster than with a dictionary, and are as short after compression.
 _DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "time", "target")
-_WITH_STATISTICS = ("sample",)  # the others are in no order that would let a reader skip row groups
+_WITH_STATISTICS = ("sample",)  # only the order of this column lets a reader skip row groups
 
 
 def write_files(store: Store, result: PartResult, attributor: Attributor, seconds: float, held: Requirable) -> Part:
@@ -37,30 +37,30 @@ def write_files(store: Store, result: PartResult, attributor: Attributor, second
 
     Args:
         store: the output folder.
-        result: what the part's samples gave.
-        attributor: what attributed them.
-        seconds: time that attribution took.
-        held: the folder's lock: a run that lost it writes nothing.
+        result: the attributed part.
+        attributor: its attributor.
+        seconds: duration of the attribution.
+        held: the folder's lock; a run that lost it writes nothing.
 
     Returns:
-        What the manifest is to say of the part, once it is to be there.
+        The part's entry for the manifest.
 
     Raises:
-        OSError: if they cannot be written.
+        OSError: if the files cannot be written.
         CohortError: if the lock was lost.
     """
-    window = result.window
+    stretch = result.stretch
     keys, texts = attributor.keys, attributor.texts
-    samples, attributions = part_tables(result.rows, window.begin, window.identifiers, keys, texts)
+    samples, attributions = part_tables(result.batches, stretch.begin, stretch.identifiers, keys, texts)
     files = {}
     for folder, table in zip(FOLDERS, (attributions, samples), strict=True):
         content = memoryview(_parquet(table.replace_schema_metadata(attributor.about)))
-        name = file_name(folder, window.part)
+        name = file_name(folder, stretch.part)
         files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         store.write(name, content, held.require)
     return Part(
-        begin=window.begin,
-        end=window.end,
+        begin=stretch.begin,
+        end=stretch.end,
         samples=len(samples),
         failures=len(result.failures),
         rows=len(attributions),
@@ -71,7 +71,7 @@ def write_files(store: Store, result: PartResult, attributor: Attributor, second
 
 
 def remove_leftovers(store: Store, manifest: Manifest) -> None:
-    """Removes what a run that was killed left: files of parts that the manifest does not name, and unfinished files."""
+    """Removes the leftovers of killed runs: unfinished files, and files of parts that the manifest does not name."""
     named = {name for part in manifest.parts.values() for name in part.files}
     for name in set(part_files(store)) - named:
         store.remove(name)
@@ -82,7 +82,7 @@ def remove_leftovers(store: Store, manifest: Manifest) -> None:
 
 
 def part_files(store: Store) -> list[str]:
-    """Names of all files of parts that are there, whoever wrote them; other files are nobody's business."""
+    """Names of all files of parts in the folder, whoever wrote them."""
     return [f"{folder}/{name}" for folder in FOLDERS for name in store.names(folder) if _PART.fullmatch(name)]
 
 
@@ -92,8 +92,8 @@ class Recorder:
     Args:
         store: the output folder.
         manifest: its manifest.
-        failed: failures written before; what others than the manifest's parts left is dropped.
-        held: the folder's lock, which is asked last of all before either is written.
+        failed: failures in the folder; those of parts outside the manifest are dropped.
+        held: the folder's lock, checked immediately before each write.
     """
 
     def __init__(self, store: Store, manifest: Manifest, failed: pa.Table, held: Requirable) -> None:
@@ -106,15 +106,15 @@ class Recorder:
 
         Raises:
             OSError: if it cannot be written.
-            CohortError: if the lock was lost; so do the others.
+            CohortError: if the lock was lost; the other methods raise it too.
         """
         self.manifest.save(self._store, self._held.require)
 
     def add(self, number: int, part: Part, failed: list[failures.Failure]) -> None:
-        """Takes a part whose files are there: from now on it counts.
+        """Takes a part whose files are written; from now on it counts.
 
         Raises:
-            OSError: if the manifest cannot be written; the part does not count then.
+            OSError: if the manifest cannot be written; then the part does not count.
         """
         kept = self._failures
         if number in self.manifest.parts:
@@ -135,9 +135,9 @@ class Recorder:
         self._failures = together
 
     def finish(self, total: int | None, finished: bool) -> None:
-        """Writes what is known at the end, and the failures where there were none.
+        """Settles the folders of parts and writes the final state, with the failures even if there are none.
 
-        Folders of parts are settled here alone: a part that a power failure took is done again, by its checksum.
+        Folders are settled only here: a part that a power failure damages fails its checksum and is done again.
         """
         self._store.settle(*FOLDERS)
         failures.write(self._store, self._failures, self._held.require)
@@ -146,17 +146,17 @@ class Recorder:
 
 
 class Writer:
-    """Writes parts in a thread of its own while the next is attributed; a context manager.
+    """Writes parts in a separate thread while the next is attributed; a context manager.
 
-    At most one part waits while one is written.
+    At most one part waits while another is written.
 
     Args:
-        write: writes a part: takes what its samples gave and the seconds that this took.
+        write: writes a part, given its result and the seconds of its attribution.
     """
 
     def __init__(self, write: Callable[[PartResult, float], None]) -> None:
         self.waited = 0.0
-        """Time that the caller waited for it."""
+        """Seconds that the caller waited for the writer."""
         self._write = write
         self._waiting: queue.Queue[tuple[PartResult, float] | None] = queue.Queue(maxsize=1)
         self._error: BaseException | None = None
@@ -175,7 +175,7 @@ class Writer:
             self._raise()
 
     def put(self, result: PartResult, seconds: float) -> None:
-        """Takes a part; waits while another one waits.
+        """Takes a part; blocks while another part waits.
 
         Raises:
             OSError: if an earlier part could not be written.

@@ -1,4 +1,4 @@
-"""How far a run is: a bar, plain lines, JSON lines, or nothing. Numbers of samples only, never a patient's."""
+"""Progress of a run as a bar, plain lines or JSON lines: counts of samples, never a patient's values."""
 
 import contextlib
 import json
@@ -24,19 +24,19 @@ _BINS = 7200
 
 
 class RunningMedian:
-    """The median of positive numbers to 1 %, in bounded memory: counts by logarithm."""
+    """The median of absolute values to 1 %, in bounded memory: a histogram of logarithms."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(_BINS + 2, np.int64)
         self._edges = np.logspace(*_DECADES, _BINS + 1)
 
     def add(self, values: np.ndarray) -> None:
-        """Counts values; those that are not finite are left out."""
+        """Counts the finite values."""
         finite = np.abs(values[np.isfinite(values)])
         self._counts += np.bincount(np.searchsorted(self._edges, finite), minlength=_BINS + 2)
 
     def median(self) -> float | None:
-        """The median so far; `None` before the first value, 0 where it is below 1e-12."""
+        """The median so far; `None` before the first value, 0 if it is below 1e-12."""
         total = int(self._counts.sum())
         if not total:
             return None
@@ -48,7 +48,7 @@ class RunningMedian:
 
 @contextlib.contextmanager
 def shown_on(file: TextIO) -> Iterator[None]:
-    """Shows progress there rather than on standard error."""
+    """Shows progress on this file instead of standard error."""
     token = _SHOWN_ON.set(file)
     try:
         yield
@@ -61,10 +61,10 @@ class Progress:
 
     Args:
         kind: one of :data:`KINDS`; `"auto"` is a bar on a terminal and lines elsewhere.
-        total: samples to do in all; `None` where only reading tells.
-        done: samples that an earlier run did.
-        failures: samples that it could not attribute.
-        file: where to; if `None` where :func:`shown_on` says, or standard error.
+        total: number of all samples; `None` if it is unknown before the end.
+        done: number of samples in parts of earlier runs.
+        failures: number of those samples that could not be attributed.
+        file: the file to write to; `None` for the file of :func:`shown_on`, or else standard error.
     """
 
     def __init__(
@@ -83,21 +83,21 @@ class Progress:
         if self._kind == "bar":
             options = {"desc": "Attributing", "unit": " samples", "file": self._file, "dynamic_ncols": True}
             self._bar = tqdm(total=self._total, initial=self._done, **options)
-        self._say("start")
+        self._show("start")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> Literal[False]:
         if self._bar is not None:
             self._bar.close()
-        self._say("end" if kind is None else "stopped")
+        self._show("end" if kind is None else "stopped")
         return False
 
     def add(self, samples: int, failures: int, deltas: np.ndarray) -> None:
         """Counts a part.
 
         Args:
-            samples: samples that the part holds.
-            failures: those among them that could not be attributed.
+            samples: number of its samples.
+            failures: number of its samples that could not be attributed.
             deltas: convergence deltas of the others.
         """
         self._done += samples
@@ -108,9 +108,9 @@ class Progress:
             self._bar.set_postfix_str(f"failures {self._failures:,}, median |delta| {_number(median)}", refresh=False)
             self._bar.update(samples)
         elif self._kind == "json" or time.monotonic() - self._said >= EVERY:
-            self._say("part")
+            self._show("part")
 
-    def _say(self, event: str) -> None:
+    def _show(self, event: str) -> None:
         self._said = time.monotonic()
         seconds = self._said - self._started
         rate = (self._done - self._before) / seconds if seconds > 0 else 0.0
@@ -136,15 +136,10 @@ class Progress:
             print(f"Attributing: {line}" + (", stopped" if event == "stopped" else ""), file=self._file, flush=True)
 
 
-def check_kind(kind: Any) -> str:
-    """The kind of progress, checked.
-
-    Raises:
-        CohortError: if it is none of :data:`KINDS`.
-    """
+def check_kind(kind: Any) -> None:
+    """Raise CohortError unless this is one of :data:`KINDS`."""
     if kind not in KINDS:
         raise CohortError(f"progress is {kind!r}; accepted: {', '.join(map(repr, KINDS))}")
-    return str(kind)
 
 
 def _number(value: float | None) -> str:

@@ -1,23 +1,23 @@
-"""Any place that fsspec reaches: object stores, other machines, memory."""
+"""The output folder anywhere that fsspec reaches: object stores, other machines, memory."""
 
 import contextlib
 import secrets
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, override
 
 import fsspec
 
-from deeplift_fast.cohort.store_protocol import FULL, TEMPORARY, require_at_most, sha256_of
+from deeplift_fast.cohort.store_protocol import FULL, TEMPORARY, Store, require_at_most, sha256_of
 from deeplift_fast.errors import CohortError
 
 COPY = ".copy"
-"""What the name of a file's other version ends with."""
+"""Suffix of a file's second version."""
 
 
-class RemoteStore:
-    """A place that fsspec reaches, such as `s3://bucket/folder` or `memory://folder`.
+class RemoteStore(Store):
+    """A folder that fsspec reaches, such as `s3://bucket/folder` or `memory://folder`.
 
-    Who may read is the place's own affair: its buckets and credentials say so.
+    Access rights are those of the bucket or the server.
 
     Args:
         url: the folder's URL.
@@ -32,15 +32,16 @@ class RemoteStore:
             self._files, root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError, OSError) as error:
             raise CohortError(
-                f"out is {url!r}, which fsspec cannot open ({error}); give a local folder, or install what it needs"
+                f"out is {url!r}, which fsspec cannot open ({error}); give a local folder, or install its package"
             ) from error
         self._root = root.rstrip("/")
 
+    @override
     def make(self, *folders: str) -> None:
-        """As :meth:`Store.make`; a bucket, or whatever else comes first in the path, is never made.
+        """The first element of the path, such as a bucket, is never made.
 
-        Object stores have no folders, and some of them take one that is to be made for a bucket. So folders are made
-        only where nothing can be written without.
+        Object stores have no folders, and some would make a bucket instead. So a folder is made only if no file can be
+        written without it.
         """
         for folder in ("", *folders):
             tried = f"{folder}/{TEMPORARY}{secrets.token_hex(8)}".lstrip("/")
@@ -54,85 +55,87 @@ class RemoteStore:
     def _make_folder(self, folder: str) -> None:
         first = self._root.lstrip("/").partition("/")[0]
         path = self._path(folder).rstrip("/")
-        with self._told(folder, "made"):
+        with self._naming_errors(folder, "made"):
             if not self._files.exists(self._root[: self._root.index(first)] + first):
                 raise CohortError(
-                    f"out is {self.shown}, whose {first!r} is not there, or not for you to see; make that bucket or "
+                    f"out is {self.shown}, whose {first!r} is not there, or not visible to you; make that bucket or "
                     "folder yourself, or correct the name: it is not made here"
                 )
             if path.lstrip("/") != first:
                 self._files.makedirs(path, exist_ok=True)
 
+    @override
     def write(self, name: str, data: memoryview | bytes, require: Callable[[], None] | None = None) -> None:
-        """As :meth:`Store.write`."""
         if require is not None:
             require()
-        with self._told(name, "written"):
+        with self._naming_errors(name, "written"):
             self._files.pipe_file(self._path(name), bytes(data))
 
+    @override
     def settle(self, *folders: str) -> None:
-        """Nothing: an object that is there stays there."""
+        """Does nothing: objects outlast a power failure."""
 
+    @override
     def open(self, name: str) -> BinaryIO:
-        """As :meth:`Store.open`."""
-        with self._told(name, "read", (FileNotFoundError,)):
+        with self._naming_errors(name, "read", (FileNotFoundError,)):
             self._files.invalidate_cache()
             file: BinaryIO = self._files.open(self._path(name), "rb")
             return file
 
+    @override
     def read(self, name: str, most: int | None = None) -> bytes | None:
-        """As :meth:`Store.read`."""
         size = self.size(name)
         if size is None:
             return None
         require_at_most(most, size, name, self.shown)
-        with contextlib.suppress(FileNotFoundError), self._told(name, "read", (FileNotFoundError,)):
+        with contextlib.suppress(FileNotFoundError), self._naming_errors(name, "read", (FileNotFoundError,)):
             content: bytes = self._files.cat_file(self._path(name))
             return content
         return None
 
+    @override
     def digest(self, name: str) -> str | None:
-        """As :meth:`Store.digest`."""
         try:
-            with self.open(name) as file, self._told(name, "read", (FileNotFoundError,)):
+            with self.open(name) as file, self._naming_errors(name, "read", (FileNotFoundError,)):
                 return sha256_of(file)
         except FileNotFoundError:
             return None
 
+    @override
     def size(self, name: str) -> int | None:
-        """As :meth:`Store.size`."""
-        with contextlib.suppress(FileNotFoundError), self._told(name, "read", (FileNotFoundError,)):
+        with contextlib.suppress(FileNotFoundError), self._naming_errors(name, "read", (FileNotFoundError,)):
             self._files.invalidate_cache()
             return int(self._files.size(self._path(name)) or 0)
         return None
 
+    @override
     def names(self, folder: str) -> list[str]:
-        """As :meth:`Store.names`."""
         found: list[Any] = []
-        with contextlib.suppress(FileNotFoundError), self._told(folder, "read", (FileNotFoundError,)):
+        with contextlib.suppress(FileNotFoundError), self._naming_errors(folder, "read", (FileNotFoundError,)):
             self._files.invalidate_cache()
             found = self._files.ls(self._path(folder), detail=True)
         return sorted(each["name"].rsplit("/", 1)[-1] for each in found if each["type"] == "file")
 
+    @override
     def remove(self, name: str) -> None:
-        """As :meth:`Store.remove`."""
-        with contextlib.suppress(FileNotFoundError), self._told(name, "removed", (FileNotFoundError,)):
+        with contextlib.suppress(FileNotFoundError), self._naming_errors(name, "removed", (FileNotFoundError,)):
             self._files.rm_file(self._path(name))
 
+    @override
     def replace(
         self, name: str, data: bytes | memoryview, lasting: bool = True, require: Callable[[], None] | None = None
     ) -> None:
-        """As :meth:`Store.replace`: some places show a file while it is written, so a copy of it is written first."""
+        """Writes a copy first, since some places show a file before it is whole."""
         self.write(name + COPY, data, require)
         self.write(name, data, require)
 
+    @override
     def versions(self, name: str, most: int) -> Iterator[bytes | None]:
-        """As :meth:`Store.versions`."""
         yield self.read(name, most)
         yield self.read(name + COPY, most)
 
+    @override
     def remove_versions(self, name: str) -> None:
-        """As :meth:`Store.remove_versions`."""
         self.remove(name + COPY)
         self.remove(name)
 
@@ -140,8 +143,8 @@ class RemoteStore:
         return f"{self._root}/{name}"
 
     @contextlib.contextmanager
-    def _told(self, name: str, done: str, passed: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-        """Says of an error of the place what could not be done, by its kind: its words are another package's."""
+    def _naming_errors(self, name: str, done: str, passed: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+        """Turns an error into a CohortError that names the file and the error's class, without its message."""
         try:
             yield
         except Exception as error:

@@ -1,33 +1,28 @@
-"""`attribute_cohort`: reads, attributes and writes a cohort, part by part."""
+"""`attribute_cohort` reads, attributes and writes a cohort part by part."""
 
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deeplift_fast.cohort import budget as memory
 from deeplift_fast.cohort import failures, lock
 from deeplift_fast.cohort.attributing import Attributor, PartResult, quiet
-from deeplift_fast.cohort.batching import Batch
-from deeplift_fast.cohort.by_index import by_index
-from deeplift_fast.cohort.client import check_client
-from deeplift_fast.cohort.cohort_baseline import fitted
+from deeplift_fast.cohort.budget import CAUTIOUS_STEPS, available, find_budget, most_steps
+from deeplift_fast.cohort.cohort_baseline import by_index, fitted
 from deeplift_fast.cohort.differences import Differences
-from deeplift_fast.cohort.full import told_if_full
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
 from deeplift_fast.cohort.outputs import check_same_outputs, coarsest, outputs_of, run_once
 from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
 from deeplift_fast.cohort.progress import Progress, check_kind
 from deeplift_fast.cohort.reading import BatchSource, DatasetSource, Source, open_source
-from deeplift_fast.cohort.result import Cohort
-from deeplift_fast.cohort.settings import Settings, checked_settings
-from deeplift_fast.cohort.store import Store, open_store
+from deeplift_fast.cohort.samples import Batch, Stretch
+from deeplift_fast.cohort.settings import Settings, check_client, check_worker_timeout, checked_settings
+from deeplift_fast.cohort.store import Store, naming_full, open_store
 from deeplift_fast.cohort.threads import Lanes, lanes_for, threads_for
-from deeplift_fast.cohort.windows import Window
 from deeplift_fast.errors import CohortError, NoWorkersError, is_reader_death
 from deeplift_fast.pyhealth.interpreter import DeepLift
 
@@ -35,7 +30,34 @@ if TYPE_CHECKING:
     from deeplift_fast.cohort.distribute import Done
 
 MEASURED_WITH = 16
-"""Samples with which memory is measured."""
+"""Number of samples for measuring memory."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A fully attributed cohort.
+
+    Attributes:
+        out: the output folder or URL.
+        samples: number of attributed samples, including those of earlier runs in the folder.
+        failures: number of samples that could not be attributed; `failures.parquet` has the reasons.
+        parts: number of parts.
+        seconds: duration of this run.
+        reading: seconds that attribution waited for samples. On a cluster, this and the next two are sums over workers.
+        attribution: seconds in the interpreter, divided by the number of parts that are attributed side by side.
+        writing: seconds that attribution waited for tables to be written.
+        budget: padded steps per batch; 0 if there was no part.
+    """
+
+    out: str
+    samples: int
+    failures: int
+    parts: int
+    seconds: float
+    reading: float
+    attribution: float
+    writing: float
+    budget: int
 
 
 def attribute_cohort(
@@ -61,48 +83,48 @@ def attribute_cohort(
 
     `out` gets `attributions/part-*.parquet` and `samples/part-*.parquet` (columns: `deeplift_fast.cohort.tables`),
     `failures.parquet` (sample int64, part int32, reason string) and `manifest.json` (`deeplift_fast.cohort.manifest`).
-    A part is there once the manifest names it. The same call goes on where an earlier one stopped, however it stopped,
-    and the rows are those of a run that was never stopped.
+    A part counts once the manifest names it. The same call continues a stopped run, whatever stopped it, and the rows
+    are those of an uninterrupted run.
 
     Args:
         interpreter: the `DeepLift` of a PyHealth model; batches go to the model's device.
         dataset: a PyHealth `SampleDataset` (on disk or in memory), any dataset of processed samples with `len` and
-            integer indices, a `DataLoader`, or an iterable of batches or of processed samples. A loader that gives a
-            PyHealth dataset in order stands for the dataset; other batches are taken as they come.
-        out: the output folder, made where it is missing, or a URL that fsspec knows, whose bucket must be there; `~`
-            is the home folder.
-        baseline: what samples are compared with; `None` for the interpreter's own. As for `DeepLift.attribute`, but for
+            integer indices, a `DataLoader`, or an iterable of batches or of processed samples. A loader that yields a
+            PyHealth dataset in order stands for the dataset; other batches are read in order.
+        out: the output folder, which is created if it is missing, or a URL that fsspec knows and whose bucket exists;
+            `~` is the home folder.
+        baseline: the baseline of every sample; `None` for the interpreter's own. As for `DeepLift.attribute`, except
             tensors of a batch's shape: a name (`"removed"`, `"unk"`, or `"typical"`, which is fitted on a part of
             `dataset`; see `deeplift_fast.baselines.typical`), an object from `deeplift_fast.baselines`, by feature key
             a name, a number, a tensor of one step's shape or an embedding, or a sequence of these.
         target_class_idx: the class to explain; `None` for the predicted one.
-        budget: padded steps (samples times the longest sequence) per batch; `None` to find it under `memory`. It is
-            halved where memory runs out.
-        memory: bytes that attribution may use on the model's device; `None` for a quarter of what is free on a CPU,
+        budget: padded steps (samples times the longest sequence) per batch; `None` to measure it under `memory`. It is
+            halved when memory runs out.
+        memory: bytes that attribution may use on the model's device; `None` for a quarter of the free memory on a CPU,
             half on a GPU.
-        part_samples: samples per part. Memory holds the one being attributed, two being written, and those read ahead.
-        read_ahead: processes that read ahead; `None` to choose; 0 for none.
-        limit: how many of the first samples to attribute; `None` for all.
+        part_samples: samples per part. Memory holds the part being attributed, two being written, and those read ahead.
+        read_ahead: number of processes that read ahead; `None` for the default; 0 for none.
+        limit: number of first samples to attribute; `None` for all.
         force: whether to start over.
-        shared: whether others may read the output, as the umask says; it is for its owner alone otherwise.
+        shared: whether others may read the output, as the umask allows; otherwise only its owner may.
         dimensions: by feature key, the names of a continuous feature's dimensions.
         progress: `"bar"`, `"lines"`, `"json"` or `"none"`, on standard error; `"auto"` for a bar on a terminal and
             lines elsewhere.
         client: a `dask.distributed.Client` whose workers attribute the parts; they must reach the dataset and `out`.
-        worker_timeout: seconds that the run waits while the client has no worker at work, before it gives up.
+        worker_timeout: seconds without a worker at work after which the run gives up.
 
     Returns:
         A :class:`Cohort`.
 
     Raises:
-        CohortError: for what the user must put right: an argument, another run's folder, a folder where another run is
-            writing, a full disk. What was written is kept.
-        ValueError, TypeError: for a target that the model does not have.
+        CohortError: for an invalid argument, a folder of another run, a folder in which another run is writing, or a
+            full disk. Finished parts are kept.
+        ValueError, TypeError: if the model does not have the target.
     """
     started = time.perf_counter()
     check_kind(progress)
     check_client(client)
-    _check_timeout(worker_timeout)
+    check_worker_timeout(worker_timeout)
     counts = {"budget": budget, "memory": memory, "read_ahead": read_ahead, "limit": limit}
     settings = checked_settings(
         interpreter, baseline, target_class_idx, dimensions, force, part_samples=part_samples, **counts
@@ -111,9 +133,9 @@ def attribute_cohort(
     if settings.baseline.is_unfitted:
         samples = by_index(source, dataset)
         settings = replace(settings, baseline=fitted(settings.baseline, interpreter, samples, settings.dimensions))
-    interpreter._warn_of_untrained(settings.baseline.given)  # here, rather than on each worker
+    interpreter._warn_of_untrained(settings.baseline.given)  # once, not on each worker
     store = open_store(out, shared)
-    with told_if_full(store.shown, lambda: "what was written there before is kept"):
+    with naming_full(store.shown, lambda: "what was written there before is kept"):
         _make(store)
         with lock.held(store) as held:
             run = _Run(interpreter, source, store, settings, held)
@@ -130,18 +152,12 @@ class _Run:
         self, interpreter: DeepLift, source: Source, store: Store, settings: Settings, held: lock.Lock
     ) -> None:
         self.source, self.store, self.settings, self.held = source, store, settings, held
-        self.attributor = Attributor(interpreter, settings.baseline, settings.target, settings.dimensions)
+        self.attributor = Attributor(interpreter, settings)
         self.reading = self.attribution = self.writing = 0.0
         identity = identity_of(
-            interpreter,
-            source.identity(),
-            settings.target,
-            settings.baseline.name,
-            settings.part_samples,
-            settings.dimensions,
-            lambda: run_once(interpreter.model, source.looked_at()),
+            interpreter, source.identity(), settings, lambda: run_once(interpreter.model, source.examples())
         )
-        self._identity = json.loads(json.dumps(identity))  # as it will be read back
+        self._identity = json.loads(json.dumps(identity))  # as a later run reads it
         self._recorder: Recorder
 
     @property
@@ -150,16 +166,16 @@ class _Run:
         return self._recorder.manifest
 
     def begin(self) -> None:
-        """Goes on with the folder's manifest, or makes a new one."""
+        """Continues the folder's manifest, or makes a new one."""
         found = None if self.settings.force else load(self.store)
         if found is None:
             self._refuse_foreign()
             found = Manifest(self._identity, self.attributor.model.device.type)
         check_same(found, self._identity, self.store.shown, self.source.read_once)
-        outputs = outputs_of(self.attributor.interpreter, self.source.looked_at())
+        outputs = outputs_of(self.attributor.interpreter, self.source.examples())
         check_same_outputs(found.outputs, outputs, self.store.shown, coarsest(self.attributor.model))
         found.outputs = outputs if found.outputs is None else found.outputs
-        self.held.require()  # identity and outputs may have taken long, and what is read may be mended
+        self.held.require()  # identity and outputs may have taken long, and reading may repair a file
         failed = failures.read(self.store)
         of_part = failures.counted(failed)
         found.parts = {
@@ -169,7 +185,7 @@ class _Run:
         }
         found.device = self.attributor.model.device.type
         found.limit, found.total, found.finished = self.settings.limit, self.source.total, False
-        if found.total is not None:  # what is there stays there, though a lower limit is asked for
+        if found.total is not None:  # a lower limit removes no part
             found.total = max(found.total, found.end())
         if self.settings.budget is not None:
             found.budget = self.settings.budget
@@ -180,21 +196,21 @@ class _Run:
         self.attributor.proven = found.samples() > 0
 
     def _refuse_foreign(self) -> None:
-        """Parts that no manifest speaks of are not this cohort's to remove."""
+        """Raise unless parts in the folder have a manifest: the run must not remove those of others."""
         foreign = part_files(self.store)
         if foreign and not self.settings.force:
             raise CohortError(
                 f"out is {self.store.shown}, which holds {foreign[0]} but no manifest.json; choose another folder, or "
-                "start over with force, which removes what is there"
+                "start over with force, which removes all parts there"
             )
 
     def done_before(self) -> tuple[int, int]:
-        """Samples in parts that are done, and those among them that could not be attributed."""
+        """Number of samples in finished parts, and of failures among them."""
         done = [part for number, part in self.manifest.parts.items() if not self.wanted(number)]
         return sum(part.end - part.begin for part in done), sum(part.failures for part in done)
 
     def wanted(self, part: int) -> bool:
-        """Whether a part is still to do: it is not there, or was cut short by a limit."""
+        """Whether a part is still to do: it is missing, or a limit cut it short."""
         done = self.manifest.parts.get(part)
         if done is None:
             return True
@@ -204,9 +220,9 @@ class _Run:
         return done.end < min(begin + self.settings.part_samples, self.source.total)
 
     def all_parts(self, shown: Progress, client: Any, worker_timeout: float) -> None:
-        """Attributes what is to do, here or on a cluster."""
+        """Attributes all parts that are still to do, here or on a cluster."""
         try:
-            with quiet(), told_if_full(self.store.shown, self.kept):
+            with quiet(), naming_full(self.store.shown, self.kept):
                 if client is None:
                     self._here(shown)
                 else:
@@ -216,8 +232,8 @@ class _Run:
             if not is_reader_death(error):
                 raise
             raise CohortError(
-                "a reading process died, perhaps for lack of memory; what is written is kept: run the same again to go "
-                "on, with read_ahead=0 if it dies again"
+                "a reading process died, perhaps for lack of memory; finished parts are kept: run the same again to "
+                "continue, with read_ahead=0 if it dies again"
             ) from error
         finally:
             self._differences.warn()
@@ -234,7 +250,7 @@ class _Run:
         wanted = [part for part in range(-(-(source.total or 0) // size)) if self.wanted(part)]
         if not wanted:
             return
-        budget = self.manifest.budget or self.budget(source.window(wanted[0], size))
+        budget = self.manifest.budget or self.budget(source.stretch(wanted[0], size))
         work = work_for(self.attributor, source.dataset, self.settings, self.store, self.held.token)
         try:
             for done in parts_on(client, work, iter(wanted), budget, worker_timeout):
@@ -242,10 +258,10 @@ class _Run:
         except NoWorkersError:
             raise CohortError(
                 f"client has had no worker at work for {worker_timeout:g} s (worker_timeout): all are retired, dead, "
-                f"or paused for lack of memory; {self.kept()}: start workers and run the same again to go on"
+                f"or paused for lack of memory; {self.kept()}: start workers and run the same again to continue"
             ) from None
         self.held.require()
-        remove_leftovers(self.store, self.manifest)  # of workers that died
+        remove_leftovers(self.store, self.manifest)  # of dead workers
 
     def _take(self, done: "Done", shown: Progress) -> None:
         """Takes a part that a worker wrote."""
@@ -257,7 +273,7 @@ class _Run:
         self.record(done.number, done.part, done.failures, done.deltas, shown)
 
     def _require_reached(self, files: Iterable[str]) -> None:
-        """Files of a worker whose `out` is another place than this process's would be lost."""
+        """Raise unless this process finds the files of a worker: the same `out` may be another place there."""
         missing = [name for name in files if self.store.size(name) is None]
         if missing:
             raise CohortError(
@@ -266,86 +282,79 @@ class _Run:
             )
 
     def _here(self, shown: Progress) -> None:
-        windows = self.source.windows(self.wanted, self.settings.part_samples, self.settings.read_ahead)
-        count = (
-            1
-            if isinstance(self.source, BatchSource)
-            else lanes_for(self.attributor.model, self.attributor.interpreter.fuse)
-        )
+        stretches = self.source.stretches(self.wanted, self.settings.part_samples, self.settings.read_ahead)
+        is_by_batch = isinstance(self.source, BatchSource)
+        count = 1 if is_by_batch else lanes_for(self.attributor.model, self.attributor.interpreter.fuse)
         with (
             threads_for(count),
             Writer(lambda result, seconds: self._write(result, seconds, shown)) as writer,
             Lanes(count) as lanes,
         ):
-            read = self._timed(windows, lanes)
-            wanted = ((window, self.budget(window, count)) for window in read if not self._have(window))
+            read = self._timed(stretches, lanes)
+            wanted = ((stretch, self.budget(stretch, count)) for stretch in read if not self._have(stretch))
             for result, seconds in lanes.each(self._part, wanted):
                 self.attribution += seconds / count
                 self.manifest.budget = min(self.manifest.budget or result.budget, result.budget)
                 writer.put(result, seconds)
         self.writing = writer.waited
 
-    def _part(self, given: tuple[Window, int]) -> tuple[PartResult, float]:
-        """A part, and the seconds that it took."""
+    def _part(self, given: tuple[Stretch, int]) -> tuple[PartResult, float]:
+        """Attributes a part; returns its result and the seconds that this took."""
         began = time.perf_counter()
         return self.attributor.part(*given), time.perf_counter() - began
 
-    def _have(self, window: Window) -> bool:
-        """Whether a part is there to its end, which for batches as they come only reading tells."""
-        done = self.manifest.parts.get(window.part)
-        return done is not None and done.end >= window.end
+    def _have(self, stretch: Stretch) -> bool:
+        """Whether a part is finished to its end, which a source of batches knows only after reading."""
+        done = self.manifest.parts.get(stretch.part)
+        return done is not None and done.end >= stretch.end
 
-    def _timed(self, windows: Iterator[Window], lanes: Lanes) -> Iterator[Window]:
+    def _timed(self, stretches: Iterator[Stretch], lanes: Lanes) -> Iterator[Stretch]:
         while True:
             began = time.perf_counter()
-            window = next(windows, None)
+            stretch = next(stretches, None)
             self.reading += lanes.idle() * (time.perf_counter() - began)
-            if window is None:
+            if stretch is None:
                 return
-            yield window
+            yield stretch
 
-    def budget(self, window: Window, lanes: int = 1) -> int:
-        """Padded steps per batch: as given, as found before, or as memory allows, measured with a part's samples."""
+    def budget(self, stretch: Stretch, lanes: int = 1) -> int:
+        """Padded steps per batch: given, found before, or measured with the samples of a part."""
         if self.manifest.budget is None:
-            self.manifest.budget = self._found_budget(window, lanes)
+            self.manifest.budget = self._found_budget(stretch, lanes)
         return self.manifest.budget
 
-    def _found_budget(self, window: Window, lanes: int) -> int:
+    def _found_budget(self, stretch: Stretch, lanes: int) -> int:
         device = self.attributor.model.device
-        most = memory.MOST_STEPS.get(device.type, memory.MOST_STEPS["cpu"])
-        if all(group.as_it_came for group in window.groups):
-            return most  # batches stay as they come
-        batch = self.attributor.attributable(window, MEASURED_WITH)
+        if all(group.is_loaded for group in stretch.groups):
+            return most_steps(device)  # a loader's batches are not cut
+        batch = self.attributor.attributable(stretch, MEASURED_WITH)
         if batch is None:
-            return memory.CAUTIOUS_STEPS
+            return CAUTIOUS_STEPS
 
         def attribute(count: int) -> int:
             return self.attributor.explain(Batch(batch.group, batch.which[:count]))
 
-        allowed = (self.settings.memory or memory.available(device)) // lanes
-        return memory.find_budget(attribute, allowed, device, len(batch.which))
+        allowed = (self.settings.memory or available(device)) // lanes
+        return find_budget(attribute, allowed, device, len(batch.which))
 
     def _write(self, result: PartResult, seconds: float, shown: Progress) -> None:
         part = write_files(self.store, result, self.attributor, seconds, self.held)
-        deltas = [rows.columns["convergence_delta"] for rows in result.rows]
-        self.record(
-            result.window.part, part, result.failures, np.concatenate([np.empty(0, np.float32), *deltas]), shown
-        )
+        self.record(result.stretch.part, part, result.failures, result.deltas, shown)
 
     def record(self, number: int, part: Any, failed: list, deltas: np.ndarray, shown: Progress) -> None:
-        """Takes a part whose files are there, and shows it."""
+        """Takes a part whose files are written, and shows the progress."""
         self._differences.add(self.attributor.interpreter.prediction_difference)
         self._recorder.add(number, part, failed)
         shown.add(part.end - part.begin, part.failures, deltas)
 
     def kept(self) -> str:
-        """How much is there, as errors say it."""
+        """The finished parts, for errors."""
         of = "" if self.manifest.total is None else f" of {self.manifest.total:,}"
         kept = sum(part.end - part.begin for part in self.manifest.parts.values())
         return f"{kept:,}{of} samples in {len(self.manifest.parts)} part(s) are kept"
 
     def cohort(self, out: str, seconds: float) -> Cohort:
-        """What there is to say at the end."""
+        """The result of the run."""
         return Cohort(
             out=out,
             samples=self.manifest.samples(),
@@ -357,11 +366,6 @@ class _Run:
             writing=self.writing,
             budget=self.manifest.budget or 0,
         )
-
-
-def _check_timeout(seconds: Any) -> None:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise CohortError(f"worker_timeout is {seconds!r}; accepted: a number of seconds above 0")
 
 
 def _make(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""What a run is asked for, checked."""
+"""The arguments of a run, checked."""
 
 import operator
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from deeplift_fast.pyhealth.interpreter import DeepLift
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments of `attribute_cohort` that say what is done and how.
+    """The checked arguments of `attribute_cohort`.
 
     Attributes:
-        baseline: what samples are compared with.
-        target: the logit explained; `None` for the predicted class.
-        budget: padded steps per batch; `None` to find it.
-        memory: bytes that attribution may use; `None` for a share of what is free.
+        baseline: the baseline of every sample.
+        target: index of the explained logit; `None` for the predicted class.
+        budget: padded steps per batch; `None` to measure it.
+        memory: bytes that attribution may use; `None` for a share of the free memory.
         part_samples: samples per part.
-        read_ahead: reading processes; `None` to choose.
-        limit: how many of the first samples; `None` for all.
+        read_ahead: number of reading processes; `None` for the default.
+        limit: number of first samples to attribute; `None` for all.
         force: whether to start over.
         dimensions: by feature key, the names of a continuous feature's dimensions.
     """
@@ -39,28 +39,16 @@ class Settings:
 
 
 def checked_settings(
-    interpreter: Any,
-    baseline: Any,
-    target: Any,
-    dimensions: Any,
-    force: bool,
-    part_samples: Any,
-    **counts: Any,
+    interpreter: Any, baseline: Any, target: Any, dimensions: Any, force: bool, part_samples: Any, **counts: Any
 ) -> Settings:
     """The settings of a run.
 
-    Args:
-        interpreter: the `DeepLift`.
-        baseline: as for `attribute_cohort`.
-        target: its `target_class_idx`.
-        dimensions: as for `attribute_cohort`.
-        force: as for `attribute_cohort`.
-        part_samples: as for `attribute_cohort`.
-        **counts: `budget`, `memory`, `read_ahead` and `limit`.
+    Arguments are those of `attribute_cohort`. `target` is its `target_class_idx`; `counts` are its `budget`, `memory`,
+    `read_ahead` and `limit`.
 
     Raises:
-        CohortError: for an argument that does not fit; the message names it.
-        ValueError, TypeError: for a target that the model does not have.
+        CohortError: if an argument is invalid; the message names it.
+        ValueError, TypeError: if the model does not have the target.
     """
     if not isinstance(interpreter, DeepLift):
         raise CohortError(f"interpreter is a {type(interpreter).__name__}; accepted: a deeplift_fast.DeepLift")
@@ -98,3 +86,28 @@ def _checked_dimensions(
     if unknown:
         raise CohortError(f"dimensions has the key(s) {unknown}; accepted: {list(model.feature_keys)}")
     return None if dimensions is None else {key: [str(name) for name in names] for key, names in dimensions.items()}
+
+
+def check_client(client: Any) -> None:
+    """Raise CohortError unless this is `None`, or an open synchronous Dask client and Dask is installed."""
+    if client is None:
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise CohortError(f'client is given, which needs {error.name}: pip install "deeplift_fast[dask]"') from error
+    if not isinstance(client, Client):
+        raise CohortError(
+            f"client is a {type(client).__name__}; accepted: None, or a dask.distributed.Client, such as "
+            "Client(cluster) or Client('tcp://scheduler:8786')"
+        )
+    if client.asynchronous:
+        raise CohortError("client is asynchronous; accepted: a synchronous one, as Client(…) makes it by default")
+    if client.status in ("closing", "closed"):
+        raise CohortError("client is closed; make a new one, and close it after the run")
+
+
+def check_worker_timeout(seconds: Any) -> None:
+    """Raise CohortError unless this is a number of seconds above 0."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise CohortError(f"worker_timeout is {seconds!r}; accepted: a number of seconds above 0")

@@ -1,4 +1,4 @@
-"""What a run needs of the place where a cohort's files go, and what both kinds of places share."""
+"""The interface of an output folder, and helpers that its implementations share."""
 
 import errno
 import hashlib
@@ -8,78 +8,78 @@ from typing import BinaryIO, Protocol
 from deeplift_fast.errors import CohortError
 
 TEMPORARY = ".tmp-"
-"""What the names of files begin with that are not whole yet."""
+"""Prefix of the names of unfinished files."""
 
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-"""Errors of a disk, a quota or a file limit that is exhausted."""
+"""Error numbers of a full disk, quota or file limit."""
 
 _AT_ONCE = 1 << 20
 
 
 class Store(Protocol):
-    """Files by their name under one folder, `/` between folder and file."""
+    """Files by their name under one folder; `/` separates an inner folder from its file."""
 
     shown: str
-    """The folder, as messages name it."""
+    """The folder's name in messages."""
 
     def make(self, *folders: str) -> None:
-        """Makes the folder, and folders in it, where they are missing."""
+        """Makes the folder, and folders in it, if they are missing."""
 
     def write(self, name: str, data: memoryview | bytes, require: Callable[[], None] | None = None) -> None:
-        """Makes a file appear, whole, in place of what it replaces.
+        """Writes a whole file, or replaces one.
 
         Args:
             name: the file.
-            data: what it is to hold.
-            require: called last of all before it appears; if this raises, nothing changes.
+            data: its content.
+            require: called immediately before the file appears; if it raises, nothing changes.
 
         Raises:
-            OSError: if there is no room; what was there is there still.
-            CohortError: if it cannot be written for another reason; the same holds.
+            OSError: if there is no room; an old file stays.
+            CohortError: if the file cannot be written for another reason; an old file stays.
         """
 
     def settle(self, *folders: str) -> None:
-        """Makes files that appeared in folders outlast a power failure; their content does already.
+        """Makes the names of new files outlast a power failure; their content does already.
 
         Args:
-            folders: under the root; `""` for the root itself.
+            folders: the files' folders, under the root; `""` for the root itself.
         """
 
     def open(self, name: str) -> BinaryIO:
         """Opens a file for reading; the caller closes it.
 
         Raises:
-            FileNotFoundError: if there is none.
+            FileNotFoundError: if it is missing.
             CohortError: if it cannot be read, or is no file.
         """
 
     def read(self, name: str, most: int | None = None) -> bytes | None:
-        """What a file holds; `None` where there is none.
+        """The content of a file; `None` if it is missing.
 
         Args:
             name: the file.
-            most: bytes that it may have; `None` for any number.
+            most: largest accepted number of bytes; `None` for any.
 
         Raises:
             CohortError: if it cannot be read, or is larger.
         """
 
     def digest(self, name: str) -> str | None:
-        """SHA-256 of what a file holds, in hexadecimal; `None` where there is none.
+        """SHA-256 of a file's content, in hexadecimal; `None` if it is missing.
 
         Raises:
             CohortError: if it cannot be read.
         """
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; `None` where there is none.
+        """Number of bytes of a file; `None` if it is missing.
 
         Raises:
             CohortError: if it is no file.
         """
 
     def names(self, folder: str) -> list[str]:
-        """Names of the files in a folder under the root, sorted, without the folder; none where it is missing.
+        """Sorted names of the files in a folder under the root, without the folder; empty if it is missing.
 
         Args:
             folder: the folder; `""` for the root itself.
@@ -91,12 +91,12 @@ class Store(Protocol):
     def replace(
         self, name: str, data: bytes | memoryview, lasting: bool = True, require: Callable[[], None] | None = None
     ) -> None:
-        """As :meth:`write`, for a file that nothing else could stand in for: whenever this ends, one version is whole.
+        """Writes a file that must never be lost: whenever this ends, one version of it is whole.
 
         Args:
             name: the file.
-            data: what it is to hold.
-            lasting: whether that must outlast a power failure.
+            data: its content.
+            lasting: whether the content must outlast a power failure.
             require: as for :meth:`write`.
 
         Raises:
@@ -104,14 +104,13 @@ class Store(Protocol):
         """
 
     def versions(self, name: str, most: int) -> Iterator[bytes | None]:
-        """What a file holds that :meth:`replace` wrote, then its other version, if this place has such.
+        """The content of a file that :meth:`replace` wrote, then that of its second version, if this place has one.
 
-        Either is `None` where it is not there. The file may be cut short where its writing was; then the other version
-        is whole.
+        A missing version is `None`. If the file was cut short while it was written, the second version is whole.
 
         Args:
             name: the file.
-            most: bytes that each may have.
+            most: largest accepted number of bytes of each.
 
         Raises:
             CohortError: as :meth:`read` does.
@@ -122,15 +121,15 @@ class Store(Protocol):
 
 
 def require_at_most(most: int | None, size: int, name: str, shown: str) -> None:
-    """Raise CohortError if a file has more bytes than it may have; `None` allows any number."""
+    """Raise CohortError if a file has more than `most` bytes; `None` allows any number."""
     if most is not None and size > most:
         raise CohortError(
-            f"out is {shown}, where {name} has {size:,} bytes; accepted: at most {most:,}: it is not what a run wrote"
+            f"out is {shown}, where {name} has {size:,} bytes; accepted: at most {most:,}: no run wrote it"
         )
 
 
 def sha256_of(file: BinaryIO) -> str:
-    """SHA-256 of what is left of a file, in hexadecimal; memory holds a piece of it."""
+    """SHA-256 of the rest of a file, in hexadecimal; read piece by piece."""
     hasher = hashlib.sha256()
     while piece := file.read(_AT_ONCE):
         hasher.update(piece)

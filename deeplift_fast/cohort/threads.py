@@ -1,4 +1,4 @@
-"""How PyTorch's threads are shared out while a cohort is attributed, read and written."""
+"""Divides PyTorch's threads between parts of a cohort that are attributed side by side."""
 
 import contextlib
 from collections import deque
@@ -12,21 +12,22 @@ from torch import nn
 from deeplift_fast.pyhealth.fused.recognise import family
 
 HEAVY = 1 << 20
-"""Weights outside embeddings from which on every thread works on the same batch."""
+"""Number of weights outside embeddings from which on all threads work on the same batch."""
 
 MOST_LANES = 4
-"""Parts that are attributed at once, at most: each is held in memory."""
+"""Most parts that are attributed at once; memory holds each."""
 
 
 def lanes_for(model: Any, fuse: bool) -> int:
-    """How many parts of a cohort are attributed at once.
+    """The number of parts of a cohort that are attributed at once.
 
-    PyTorch's threads wait for each other after every operation, and small models are made of many. Parts side by side,
-    each with threads of its own, do not wait. Only models with fused layers in eval mode: others may draw at random.
+    PyTorch's threads wait for each other after every operation, and small models consist of many short operations.
+    Parts side by side, each with its own threads, do not wait. Models without fused layers, and models in training, may
+    draw at random: their parts follow one another.
 
     Args:
-        model: the model that is explained.
-        fuse: whether its fused layers may be used.
+        model: the explained model.
+        fuse: whether fused layers may be used.
     """
     modules: list[nn.Module] = list(model.modules())
     embedded = {id(p) for each in modules if isinstance(each, nn.Embedding) for p in each.parameters()}
@@ -38,9 +39,9 @@ def lanes_for(model: Any, fuse: bool) -> int:
 
 @contextlib.contextmanager
 def threads_for(lanes: int) -> Iterator[None]:
-    """Divides PyTorch's threads by the parts that are attributed at once.
+    """Divides PyTorch's threads by the number of parts that are attributed at once.
 
-    What decides is the model alone, since the last bits of a sum may depend on the number of threads.
+    That number depends on the model alone, since the last bits of a sum may depend on the number of threads.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before // lanes))
@@ -51,10 +52,10 @@ def threads_for(lanes: int) -> Iterator[None]:
 
 
 class Lanes:
-    """Calls side by side, whose results come in the order of what was given; a context manager.
+    """Runs calls side by side and yields their results in order; a context manager.
 
     Args:
-        count: how many at once; 1 calls on the caller's own thread.
+        count: number of calls at once; 1 for the caller's own thread.
     """
 
     def __init__(self, count: int) -> None:
@@ -70,13 +71,13 @@ class Lanes:
             self._pool.shutdown(cancel_futures=True)
 
     def idle(self) -> float:
-        """The share of lanes that have nothing to do."""
+        """The share of idle lanes."""
         return max(0.0, 1 - sum(not each.done() for each in self._waiting) / self.count)
 
     def each[Given, Made](self, call: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:
-        """`call` of everything given; as many as there are lanes, and one more, are held at a time.
+        """Yields `call(item)` for each item; one item more than there are lanes is held at a time.
 
-        What was given before an error of `given` is still called and comes before the error.
+        If `given` raises, the results of earlier items come before the error.
         """
         if self._pool is None:
             yield from map(call, given)

@@ -1,4 +1,4 @@
-"""Two streams → multipliers → contributions and convergence delta, for any module or callable."""
+"""Attribution of any module or callable: two streams, multipliers, contributions and convergence delta."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,32 +11,32 @@ from torch import Tensor, nn
 from deeplift_fast.core import baselines as tensor_baselines
 from deeplift_fast.core.completeness import is_incomplete, rescale, warn_if_incomplete, warn_if_not_finite
 from deeplift_fast.core.intercept import check_model
+from deeplift_fast.core.isolation import warn_if_training
 from deeplift_fast.core.options import DELTA_TOL, RULES, Options
 from deeplift_fast.core.result import Attribution
 from deeplift_fast.core.segments import run_in_batches
 from deeplift_fast.core.streams import Streams, Values, own_modules
 from deeplift_fast.core.targets import Target
-from deeplift_fast.core.training_mode import warn_if_training
 from deeplift_fast.errors import InterceptionWarning, warn
 from deeplift_fast.rules.ruleset import RuleSet
 
-MIXING_TOL = 1e-4  # a convergence delta beyond this part makes one ask whether the model mixes samples
+MIXING_TOL = 1e-4  # part of f(x) - f(x0); a larger convergence delta starts the check for a model that mixes samples
 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 Baselines = Tensor | Real | Sequence[Tensor | Real | None] | Mapping[str, Tensor | Real | None] | None
 
 _DEFAULT = Options()
-__all__ = ["Attribution", "Context", "attribute", "attributed", "explain"]
+__all__ = ["Attribution", "attribute"]
 
 
 @dataclass(frozen=True)
 class Context:
-    """The parts of a model's call that stay the same whatever its inputs are.
+    """The parts of a model's call that do not depend on its inputs.
 
     Attributes:
         forward_args: further arguments of the model, by position (after the inputs) or by name.
-        modules: the modules that run inside the model; `None` for those of a module or of its method.
-        rule_set: the rules, in place of those that the options name.
+        modules: the modules that run inside the model; `None` if the model is a module or a module's method.
+        rule_set: replaces the rule set that the options name.
     """
 
     forward_args: Sequence[Any] | Mapping[str, Any] = ()
@@ -62,46 +62,51 @@ def attribute(
 ) -> Attribution:
     """DeepLIFT contributions of a batch's inputs to a model's output.
 
-    Shrikumar et al. 2017, "Learning Important Features Through Propagating Activation Differences". `"rescale"`: the
-    Rescale rule (eq. 13) for ReLU, Sigmoid and Tanh wherever the model calls them, and ordinary gradients elsewhere;
-    then scaled per sample so that contributions sum to `f(x) − f(x0)` (eq. 1). `"complete"`: an exact secant Jacobian
-    for every operation, so that they sum to it with nothing scaled.
+    Shrikumar et al. 2017, "Learning Important Features Through Propagating Activation Differences". `"rescale"` uses
+    the Rescale rule (eq. 13) for ReLU, Sigmoid and Tanh and ordinary gradients elsewhere. It then scales each sample's
+    contributions so that they sum to `f(x) − f(x0)` (eq. 1). `"complete"` uses an exact secant Jacobian for every
+    operation, so that contributions reach this sum without scaling.
 
-    Neither the model nor the process is changed: parameters, buffers, `.grad`, hooks, attributes, training flag and
-    random generators are as before, also after an exception. In training mode both streams see the same draws.
+    Parameters, buffers, `.grad`, hooks, attributes, training flags and random generators stay unchanged, also after an
+    exception. In training mode both streams see the same draws.
 
     Args:
         model: a module, or a callable on the inputs.
         inputs: floating-point tensors `[batch, …]`: one, a sequence (positional), or a mapping (by name).
-        baselines: what inputs are compared with, in the same structure: `None` for zeros, a number, or a tensor of
-            the input's shape or of one sample's.
-        target: which output to explain: `None` for the largest at the input, an int (negative ones count from the end),
+        baselines: the inputs' baselines, in the same structure: `None` for zeros, a number, or a tensor of the shape of
+            the input or of one sample.
+        target: the output to explain: `None` for the largest at the input, an int (negative ones count from the end),
             a tuple of ints for outputs of more than two dimensions, one of these per sample (an integer tensor
             `[batch]`, or a list), or a callable from the model's output to `[batch]`.
         forward_args: further arguments of the model: a sequence (after the positional inputs) or a mapping (by name).
         rules: `"rescale"`, `"complete"`, or `"pyhealth"` for PyHealth 2.1's arithmetic.
-        steps: into how many equal segments the straight line from baseline to input is cut; their contributions add
-            up. DeepLIFT at 1; integrated gradients (Sundararajan et al. 2017) as it grows. Costs `steps + 1` forward
-            passes.
-        segments_at_once: how many of them go through the model as rows of one batch: fewer, larger passes, two for
-            each such batch. The model must not mix the rows of a batch; `forward_args` with a row per sample follow.
-        delta_tol: under `"complete"`, which part of `f(x) − f(x0)` a convergence delta may have without a warning.
-        modules: the modules that run inside a callable, so that their state is kept; a module, or a method of one,
-            is found by itself.
+        steps: number of equal segments of the straight line from baseline to input; their contributions add up. One
+            step is DeepLIFT; many approach integrated gradients (Sundararajan et al. 2017). They cost `steps + 1`
+            forward passes.
+        segments_at_once: number of segments that go through the model as rows of one batch. Each such batch costs two
+            forward passes. The model must not mix rows; `forward_args` with one row per sample are repeated.
+        delta_tol: under `"complete"`, the part of `f(x) − f(x0)` that a convergence delta may reach without a warning.
+        modules: the modules that run inside a callable, so that their state is protected. A module, or the module of a
+            method, needs no mention.
 
     Returns:
         An :class:`Attribution`.
 
     Raises:
         ValueError, TypeError: for arguments that do not fit; the message names them.
-        InterceptionError: if the model takes different paths at the input and at the baseline (not under `"complete"`,
-            which attributes what differs by its gradient, and says so in the report), or if no gradient leads from the
-            output to any input.
+        InterceptionError: if no gradient leads from the output to any input, or the model takes different paths at the
+            input and at the baseline. Under `"complete"` the second is no error: operations without a partner keep
+            their gradient, and the report names them.
 
     Warns:
-        ConvergenceWarning: if samples were scaled by a negative or a very large factor, or, under `"complete"`, a
-            convergence delta passes `delta_tol`; if the model's output is NaN or inf for samples.
+        ConvergenceWarning: if the scale of a sample is negative or very large; if a convergence delta passes
+            `delta_tol` under `"complete"`; if an output is NaN or inf.
         TrainingModeWarning: if stochastic modules are in training mode.
+
+    Example:
+        >>> found = attribute(torch.nn.Linear(2, 1), torch.ones(3, 2), target=0, rules="complete")
+        >>> found.contributions.shape
+        torch.Size([3, 2])
     """
     options = Options(rules, steps, delta_tol, segments_at_once)
     return attributed(model, inputs, baselines, target, options, Context(forward_args, modules))
@@ -115,7 +120,7 @@ def attributed(
     options: Options,
     context: Context = _NO_CONTEXT,
 ) -> Attribution:
-    """As :func:`attribute`, with its options in one object."""
+    """As :func:`attribute`, with its options in one object, and the further parts of the call in another."""
     found = replace(explain(model, inputs, baselines, target, options, context), multipliers=None)
     if options.complete or not len(found.output):
         return found
@@ -132,7 +137,7 @@ def explain(
     options: Options = _DEFAULT,
     context: Context = _NO_CONTEXT,
 ) -> Attribution:
-    """As :func:`attributed`, with nothing scaled under any rule set, and with the multipliers."""
+    """As :func:`attributed`, but never scaled, and with the multipliers."""
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; accepted: a torch.nn.Module or a callable")
     modules = own_modules(model) if context.modules is None else tuple(context.modules)
@@ -162,7 +167,7 @@ def explain(
 def _run(
     streams: Streams, xs: Mapping[Hashable, Tensor], x0s: Mapping[Hashable, Tensor], options: Options
 ) -> Attribution:
-    """The attribution by name; warns of outputs that are not finite and of contributions that are not complete."""
+    """The attribution by name, with warnings about its outputs and its completeness."""
     if options.segments_at_once > 1 and options.steps > 1:
         found = run_in_batches(streams, xs, x0s, options.segments_at_once)
     else:
@@ -177,14 +182,14 @@ def _run(
 
 
 def _mixes(streams: Streams, xs: Values, found: Attribution) -> bool:
-    """Whether the model mixes the samples of a batch; looked into only where samples are incomplete."""
+    """Whether the model mixes the samples of a batch; checked only if some sample is incomplete."""
     delta = found.convergence_delta
     incomplete = is_incomplete(delta, found.output, found.baseline_output, MIXING_TOL) & delta.isfinite()
     if not incomplete.any() or not streams.mixes_samples(xs):
         return False
     warn(
-        f"the model mixes the samples of a batch: each of the {len(delta)} is attributed by itself, moving from its "
-        "baseline while the others stay as they are, in as many runs; smaller batches are faster.",
+        f"the model mixes the samples of a batch, so each of the {len(delta)} samples has a run of its own, in which "
+        "only this sample moves from its baseline; smaller batches are faster.",
         InterceptionWarning,
     )
     return True
@@ -256,7 +261,7 @@ def _empty(inputs: Inputs, xs: Mapping[Hashable, Tensor], target: Target) -> Att
 
 
 def _by_name(values: Any) -> dict[Hashable, Tensor]:
-    """Tensors in the structure of the inputs, by name or by position."""
+    """Tensors by name or by position; the inverse of :func:`_like`."""
     if isinstance(values, Tensor):
         return {0: values}
     return dict(values) if isinstance(values, Mapping) else dict(enumerate(values))

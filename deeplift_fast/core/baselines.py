@@ -1,4 +1,4 @@
-"""What an input is compared with."""
+"""Baselines of a module's inputs, and the check for finite values."""
 
 import math
 from collections.abc import Hashable
@@ -15,13 +15,16 @@ def resolve(name: Hashable, x: Tensor, baseline: Tensor | Real | None) -> Tensor
     """A baseline with the shape, dtype and device of the input.
 
     Args:
-        name: what error messages call the input.
+        name: the input's name in error messages.
         x: the input, `[batch, …]`, floating point.
-        baseline: `None` for zeros, a number, or a tensor of the shape of `x`, or of one sample (`[…]` or `[1, …]`), of
-            its dtype or of integers.
+        baseline: `None` for zeros, a number, or a tensor of the dtype of `x` or of integers. Its shape is that of `x`
+            or of one sample, `[…]` or `[1, …]`.
+
+    Returns:
+        The baseline, `[batch, …]`.
 
     Raises:
-        ArgumentTypeError: if it is none of these, or its dtype is another floating-point one than that of `x`.
+        ArgumentTypeError: if it is none of these, or its floating-point dtype differs from that of `x`.
         ArgumentValueError: if its shape or device does not fit.
         ValueError: if it holds NaN or inf.
     """
@@ -49,13 +52,13 @@ def resolve(name: Hashable, x: Tensor, baseline: Tensor | Real | None) -> Tensor
 
 
 def require_finite(what: str, values: Tensor, questions: Questions = NOW) -> None:
-    """Raise `ValueError`, with their number, if a tensor holds NaN or inf; `what` names it.
+    """Raise `ValueError` if a tensor, called `what` in the message, holds NaN or inf.
 
-    The error comes with the answer to `questions`.
+    The error is raised as soon as `questions` is answered.
     """
     if not values.is_floating_point() or values.device.type == "meta":
         return
-    # One sum is much cheaper than looking at each; it can overflow where nothing is wrong, so only it decides "fine".
+    # One sum is much cheaper than a check of each value. It can overflow, so only a finite sum settles the question.
     total = values.detach().sum()
     questions.ask([total], lambda found: None if math.isfinite(found[0]) else _require_each_finite(what, values))
 

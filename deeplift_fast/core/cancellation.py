@@ -1,4 +1,4 @@
-"""How far contributions cancel: `Σ|c| / |f(x) − f(x0)|`, sample by sample."""
+"""Cancellation of contributions: `Σ|c| / |f(x) − f(x0)|` of each sample."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 class Cancellation:
-    """Of a batch's contributions, `Σ|c| / |f(x) − f(x0)|` for each sample.
+    """The ratio `Σ|c| / |f(x) − f(x0)|` of each sample of a batch.
 
-    Nothing is computed, and no GPU waited for, until a figure is asked for.
+    The first use of a figure computes it; until then no GPU is waited for.
 
     Args:
-        contributions: `[batch, …]` each; of several inputs or features those of a sample are taken together.
+        contributions: `[batch, …]` each, one per input or feature; a sample's sum runs over all of them.
         output: `f(x)`, `[batch]`.
         baseline_output: `f(x0)`, `[batch]`.
     """
@@ -27,8 +27,8 @@ class Cancellation:
     def ratios(self) -> Tensor:
         """The ratio of each sample, float64 `[batch]`, on the CPU.
 
-        It is infinite where contributions sum to no change, and NaN where there are none, where the output is NaN, or
-        where contributions were written to since they were made.
+        A ratio is infinite if the output does not change. It is NaN if the sample has no contributions, if its output
+        is NaN, or if the contributions were overwritten after the attribution.
         """
         found = self.settled()
         change = found._output.detach().double() - found._baseline_output.detach().double()
@@ -45,7 +45,7 @@ class Cancellation:
         return self._quantile(0.9)
 
     def settled(self) -> "Cancellation":
-        """The same without the contributions: only their absolute sums are kept, `[batch]`."""
+        """A copy that holds absolute sums, `[batch]`, in place of the contributions."""
         sizes, *others = map(_size, self._contributions)
         for each in others:
             sizes = sizes + each
@@ -56,12 +56,12 @@ class Cancellation:
     def __str__(self) -> str:
         return (
             f"cancellation, Σ|c| / |f(x) - f(x0)|: median {self.median:.3g}, 90th percentile {self.p90:.3g}\n"
-            "Far above 1, large contributions of both signs cancel in the sum, and a single one says little; it is "
-            "also large wherever f(x) - f(x0) is near 0."
+            "Far above 1, large contributions of both signs cancel in the sum, and a single one says little. The ratio "
+            "is also large if f(x) - f(x0) is near 0."
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        kept = self.settled()  # versions are those of this process's tensors
+        kept = self.settled()  # another process has no use for the versions
         return Cancellation, (kept._contributions, kept._output, kept._baseline_output)
 
     def _quantile(self, share: float) -> float:
@@ -78,7 +78,7 @@ class Cancellation:
 
 
 def joined(parts: Sequence[Cancellation]) -> Cancellation:
-    """One of several batches, one after the other."""
+    """The cancellation of several batches, one after the other."""
     settled = [part.settled() for part in parts]
     return Cancellation(
         (torch.cat([part._contributions[0] for part in settled]),),
@@ -88,7 +88,7 @@ def joined(parts: Sequence[Cancellation]) -> Cancellation:
 
 
 def _size(contributions: Tensor) -> Tensor:
-    """`Σ|c|` of each sample; in float32 for half types, whose range it may leave."""
+    """`Σ|c|` of each sample; in float32 for half types, which may not hold it."""
     each = contributions.detach()
     each = each.float() if each.dtype in (torch.float16, torch.bfloat16) else each
     return torch.linalg.vector_norm(each, 1, tuple(range(1, each.dim()))) if each.dim() > 1 else each.abs()

@@ -1,4 +1,4 @@
-"""Summation to delta: what is missing from the contributions, and the rescaling that hides it."""
+"""Summation to delta: the convergence delta, and the rescaling that hides it."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -49,33 +49,29 @@ def totals(contributions: Mapping[Any, Tensor]) -> Tensor:
 
 
 def is_incomplete(delta: Tensor, output: Tensor, baseline_output: Tensor, tolerance: float) -> Tensor:
-    """Which samples' convergence delta is more than rounding and passes a part of their difference in output.
+    """Find the samples whose convergence delta is too large to be rounding or within the tolerance.
 
     Args:
         delta: the convergence delta, `[batch]`.
         output: `f(x)`, `[batch]`.
         baseline_output: `f(x0)`, `[batch]`.
-        tolerance: the part.
+        tolerance: the accepted part of `f(x) − f(x0)`.
 
     Returns:
-        bool, `[batch]`; a delta that is NaN counts.
+        bool, `[batch]`; true for a delta that is NaN.
     """
     return ~is_within(delta, output, baseline_output, tolerance)
 
 
 def warn_if_incomplete(delta: Tensor, output: Tensor, baseline_output: Tensor, tolerance: float) -> None:
-    """Warn of samples that are incomplete; arguments as :func:`is_incomplete`.
-
-    Warns:
-        ConvergenceWarning: naming their number and the largest convergence delta.
-    """
-    finite = output.isfinite() & baseline_output.isfinite()  # of the others, warn_if_not_finite warns
+    """Issue a ConvergenceWarning about incomplete samples; arguments as :func:`is_incomplete`."""
+    finite = output.isfinite() & baseline_output.isfinite()  # warn_if_not_finite reports the other samples
     count = int((is_incomplete(delta, output, baseline_output, tolerance) & finite).sum())
     warn_of_missed(count, delta.where(finite, 0.0), tolerance)
 
 
 def warn_of_missed(count: int, delta: Tensor, tolerance: float) -> None:
-    """Warn of `count` incomplete samples, if there are any, as :func:`warn_if_incomplete`."""
+    """Issue the warning of :func:`warn_if_incomplete` unless `count`, the number of incomplete samples, is 0."""
     if count:
         warn(
             f"{count} of {len(delta)} samples: contributions miss f(x) - f(x0) by more than {tolerance:.3g} of it (by "
@@ -85,17 +81,13 @@ def warn_of_missed(count: int, delta: Tensor, tolerance: float) -> None:
 
 
 def warn_if_not_finite(output: Tensor, baseline_output: Tensor) -> None:
-    """Warn of samples whose outputs hold NaN or inf; arguments as :func:`is_incomplete`.
-
-    Warns:
-        ConvergenceWarning: naming their number at the input and at the baseline.
-    """
+    """Issue a ConvergenceWarning about outputs that are NaN or inf; arguments as :func:`is_incomplete`."""
     bad, bad0 = (int((~each.isfinite()).sum()) for each in (output, baseline_output))
     if bad or bad0:
         warn(
             f"the model's output is not finite (NaN or inf) for {bad} of {len(output)} samples at the input and for "
-            f"{bad0} at the baseline: their contributions mean nothing. An empty record, a mean over nothing or an "
-            "overflow inside the model does this; look at what the model itself says for these samples.",
+            f"{bad0} at the baseline: their contributions mean nothing. Causes are an empty record, a mean over "
+            "nothing or an overflow inside the model; check the model's own output for these samples.",
             ConvergenceWarning,
         )
 
@@ -135,8 +127,13 @@ def scaled_by(factor: Tensor, contributions: Tensor) -> Tensor:
 
 
 def warn_of_factors(fine: Tensor, difference: Tensor) -> None:
-    """Warn of samples whose factor is not `fine`, bool `[batch]`; `difference` is `f(x) − f(x0)`, float64 `[batch]`."""
-    # A difference at the level of rounding has no sign to get wrong.
+    """Issue a ConvergenceWarning about factors that are not fine.
+
+    Args:
+        fine: whether each sample's factor may be trusted, bool `[batch]`.
+        difference: `f(x) − f(x0)`, float64 `[batch]`.
+    """
+    # The sign of a difference at the level of rounding means nothing.
     count = int(((difference.abs() > 1e-6) & ~fine).sum())
     if count:
         warn(

@@ -1,15 +1,8 @@
-"""Whether a device is there."""
+"""The check that PyTorch can compute on a device."""
 
 
 def check_device(device: str) -> None:
-    """Raise unless PyTorch can compute on a device here.
-
-    Args:
-        device: as the option `--device` gives it.
-
-    Raises:
-        ValueError: naming the device and what to use.
-    """
+    """Raise `ValueError` unless PyTorch can compute on a device, as the option `--device` names it."""
     import torch
 
     try:

@@ -1,4 +1,4 @@
-"""What the rules did during a call, and which operations its convergence delta comes from."""
+"""The report of a call: the operations met, their rules, and their parts of the convergence delta."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,15 +25,14 @@ class Row:
 
     Attributes:
         operation: its name, as in `torch`.
-        rule: `"linear"`, `"secant"`, `"midpoint"`, `"log-mean"`, `"winner"`, `"quadrature"`, or one that is not
-            complete:
-            `"gradient"` (the operation chooses or jumps, or masks or values without a gradient differ between the
-            streams), `"gradient, no partner"` (the model took another path at the baseline),
-            `"gradient, options differ"` (a number does), `"own backward"` (a custom autograd function).
-        count: how often it was met.
-        delta: what it adds to the sum of the convergence deltas of the batch, in units of the output; NaN where several
-            operations share a figure that cannot be split.
-        share: `delta` as a part of that sum; NaN where the sum is no more than rounding.
+        rule: `"linear"`, `"secant"`, `"midpoint"`, `"quotient"`, `"log-mean"`, `"winner"` or `"quadrature"`. Rules that
+            are not complete: `"gradient"` (the operation chooses or jumps, or masks or values without a gradient differ
+            between the streams), `"gradient, no partner"` (the model took another path at the baseline),
+            `"gradient, options differ"` (a number differs), `"own backward"` (a custom autograd function).
+        count: number of calls.
+        delta: its part of the batch's summed convergence deltas, in units of the output; NaN if several operations
+            share one figure.
+        share: `delta` divided by that sum; NaN if the sum is no more than rounding.
     """
 
     operation: str
@@ -45,15 +44,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`deeplift_fast.attribute` met in one call.
+    """The operations that :func:`deeplift_fast.attribute` met in one call.
 
     Attributes:
-        rows: the operations, those that cost completeness first.
+        rows: the operations; the largest parts of the convergence delta come first.
         delta: the sum of the convergence deltas over the batch.
-        rounding: how much of it may be rounding.
-        baseline: what inputs were compared with, in words.
-        cancellation: how far the contributions that were handed out (under `"rescale"` and `"pyhealth"` the scaled
-            ones) cancel; `None` of an empty batch.
+        rounding: the part of `delta` that may be rounding.
+        baseline: a description of the baseline.
+        cancellation: that of the returned contributions; `None` for an empty batch.
     """
 
     rows: tuple[Row, ...]
@@ -85,14 +83,20 @@ class Report:
         return "\n".join(lines if self.cancellation is None else [*lines, str(self.cancellation)])
 
     def of(self, contributions: Iterable[Tensor], output: Tensor, baseline_output: Tensor) -> "Report":
-        """The same with the cancellation of these contributions, which are not copied: see :meth:`settled`.
+        """A copy with the cancellation of these contributions, which it holds until :meth:`settled`.
 
-        Arguments as for :class:`deeplift_fast.core.cancellation.Cancellation`.
+        Args:
+            contributions: as for :class:`deeplift_fast.core.cancellation.Cancellation`.
+            output: `f(x)`, `[batch]`.
+            baseline_output: `f(x0)`, `[batch]`.
+
+        Returns:
+            The report.
         """
         return replace(self, cancellation=Cancellation(contributions, output, baseline_output))
 
     def settled(self) -> "Report":
-        """The same without the contributions themselves, for one who keeps the report and not them."""
+        """A copy that holds no contributions, for code that keeps only the report."""
         return self if self.cancellation is None else replace(self, cancellation=self.cancellation.settled())
 
 
@@ -121,7 +125,7 @@ def _percent(share: float) -> str:
 
 
 class Tally:
-    """Counts operations and rules, and adds up what they miss of completeness."""
+    """Counts of operations and rules, and sums of their parts of the convergence delta."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -133,24 +137,24 @@ class Tally:
         self._missed.clear()
 
     def counts(self) -> Counter[tuple[str, str]]:
-        """How often each operation was met so far under each rule."""
+        """A copy of the counts, by operation and rule."""
         return self._counts.copy()
 
     def count_again_from(self, counts: Counter[tuple[str, str]]) -> None:
-        """Forget which operations were met since :meth:`counts` gave these."""
+        """Go back to earlier `counts`."""
         self._counts = counts.copy()
 
     def count(self, operation: str, rule: str) -> None:
-        """An operation was met."""
+        """Count one call of an operation."""
         self._counts[operation, rule] += 1
 
     def note(self, operation: str, rule: str, missed: Tensor) -> None:
-        """What one call of an operation misses: `Σ m·Δx − Σ g·Δy`, a scalar."""
+        """Add the part of one call: `Σ m·Δx − Σ g·Δy`, a scalar tensor."""
         key = operation, rule
         self._missed[key] = self._missed[key] + missed if key in self._missed else missed
 
     def add(self, other: "Tally") -> None:
-        """Take in another's counts and sums."""
+        """Add another tally's counts and sums."""
         self._counts.update(other._counts)
         for key, missed in other._missed.items():
             self.note(*key, missed)
@@ -170,16 +174,11 @@ class Tally:
             found.extend(next_ for next_, _ in node.next_functions)
 
     def report(self, delta: Tensor, change: Tensor) -> Report:
-        """The report.
-
-        Args:
-            delta: the convergence delta, `[batch]`.
-            change: `f(x) − f(x0)`, `[batch]`.
-        """
+        """The report, from the convergence delta and `f(x) − f(x0)`, `[batch]` each."""
         return self.report_of(*(float(figure) for figure in figures(delta, change)))
 
     def report_of(self, total: float, rounding: float) -> Report:
-        """The report, from its :func:`figures`."""
+        """The report, from the sum of the convergence deltas and its rounding."""
         known = {key: float(missed) for key, missed in self._missed.items()}
         rest = total - sum(value for value in known.values() if value == value)
         unknown = [key for key in self._counts if key not in known and key[1] in _UNKNOWN]

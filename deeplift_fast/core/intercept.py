@@ -1,7 +1,7 @@
-"""Routes a model's calls to rules while it runs, wherever it makes them; the model itself is not touched.
+"""Routes the calls of a running model to rules, without a change to the model.
 
-Two streams, in two passes of one thread-local `TorchFunctionMode`: the first keeps each call's arguments in the order
-of the calls; the second meets the same calls in the same order and puts rules, fed with both streams, in their place.
+The two streams are two passes under a thread-local `TorchFunctionMode`. The first pass keeps the arguments of each
+call. The second pass meets the same calls in the same order, and runs rules on the arguments of both streams instead.
 """
 
 import difflib
@@ -21,10 +21,10 @@ from deeplift_fast.rules.ruleset import Meeting, RuleSet
 
 
 class IsolatedPass(TorchFunctionMode):
-    """Runs a model as it is, with its own state kept apart.
+    """Runs a model without rules, on stand-ins for its own state.
 
     Args:
-        state: stand-ins for what must not change.
+        state: stand-ins for tensors that must not change.
     """
 
     def __init__(self, state: ShadowState) -> None:
@@ -32,19 +32,15 @@ class IsolatedPass(TorchFunctionMode):
         self._state = state
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run `func`, or what stands in for it; see :class:`torch.overrides.TorchFunctionMode`."""
+        """Run `func` on stand-ins; see :class:`torch.overrides.TorchFunctionMode`."""
         args, kwargs = self._state.substitute(func, args, kwargs or {})
         return func(*args, **kwargs)
 
 
 class _Record:
-    """A call's arguments in the stream that ran first."""
+    """A call's arguments in the first stream."""
 
     __slots__ = ("arguments", "name", "shapes", "versions")
 
@@ -53,7 +49,7 @@ class _Record:
         self.name = meeting.name
         self.shapes = _shapes(arguments)
         if meeting.linear and not _is_chosen(arguments):
-            # Its gradient is exact whatever its tensors hold, unless one that has none differs.
+            # Its gradient is exact for any values, unless a tensor without a gradient differs between the streams.
             arguments = Arguments((), {}, [t.detach() for t in _others(meeting)], arguments.choices)
         elif copy or meeting.in_place or any(t.is_inference() for t in arguments.floats):
             arguments = _changed(arguments, lambda t: t.detach().clone())
@@ -63,7 +59,7 @@ class _Record:
         self.versions = [None if t.is_inference() else t._version for t in _tensors(arguments)]
 
     def intact(self) -> bool:
-        """Whether nothing was written to since."""
+        """Whether no argument was overwritten since."""
         now = (None if t.is_inference() else t._version for t in _tensors(self.arguments))
         return all(a == b for a, b in zip(self.versions, now, strict=True))
 
@@ -75,7 +71,7 @@ class _Record:
 
 
 def _others(meeting: Meeting) -> list[Tensor]:
-    """The tensors of a linear operation that could differ between the streams and have no gradient to show for it."""
+    """The tensors of a linear operation that may differ between the streams without a gradient."""
     floats = meeting.arguments.floats
     return floats[1:] if meeting.in_place else floats if len(floats) > 1 else []
 
@@ -98,10 +94,10 @@ def _changed(arguments: Arguments, change: Callable[[Tensor], Tensor]) -> Argume
 
 
 class Records:
-    """What a pass kept of each call, in order.
+    """The calls of a pass, in order.
 
     Args:
-        copy: whether to keep copies, for a model that writes to a call's arguments after it.
+        copy: whether to keep copies, for a model that overwrites arguments after a call.
     """
 
     def __init__(self, copy: bool = False) -> None:
@@ -115,14 +111,14 @@ class Records:
         self._calls.append(_Record(meeting, self.copy))
 
     def intact(self) -> bool:
-        """Whether no argument was written to after it was kept."""
+        """Whether no kept argument was overwritten."""
         return all(record is None or record.intact() for record in self._calls)
 
     def partner(self, meeting: Meeting) -> Arguments | None:
-        """The arguments of the next call's partner, which is then forgotten; `None` if it has none.
+        """Take the arguments of the next call's partner; `None` if it has none.
 
         Raises:
-            Diverged: if the next call is another one, and :meth:`align` has not paired the two streams.
+            Diverged: if the next record is of another operation or shape, and :meth:`align` was not called.
         """
         position = self._position
         self._position += 1
@@ -136,7 +132,7 @@ class Records:
             raise Diverged(
                 position, f"{meeting.name} of shape {shapes}", record.describe() if record else "no activation"
             )
-        self._calls[position] = None  # frees the memory: nothing asks for it again
+        self._calls[position] = None  # no later call needs this record
         return record.arguments
 
     def finish(self) -> None:
@@ -146,7 +142,7 @@ class Records:
             raise Diverged(self._position, "no activation", record.describe() if record else "no activation")
 
     def align(self, other: "Records") -> None:
-        """Pair these calls with those of the other stream, of which some have no partner."""
+        """Pair these calls with those of the other stream; calls in one stream alone stay without a partner."""
         ours = [record.signature() if record else None for record in self._calls]
         theirs = [record.signature() if record else None for record in other._calls]
         blocks = difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks()
@@ -155,7 +151,7 @@ class Records:
 
 
 class Draws:
-    """Random results that depend on data: the first run's, for every run."""
+    """Random results that depend on data; every run uses those of the first."""
 
     def __init__(self) -> None:
         self.found: list[Any] = []
@@ -167,7 +163,7 @@ class Draws:
         self._position = 0
 
     def take(self, drawn: Any) -> Any:
-        """What to go on with, in place of what this run drew."""
+        """Keep a result of the first run, or replace this run's by it."""
         if not self.replaying:
             self.found.append(drawn.detach().clone())
             return drawn
@@ -177,14 +173,14 @@ class Draws:
 
 
 class Pass(IsolatedPass):
-    """Runs the model at one point: keeps its calls, or puts rules in their place, or both.
+    """Runs the model at one point, keeps its calls, and puts rules in their place.
 
     Args:
-        rules: which operations count.
-        state: stand-ins for what must not change.
-        keep: filled with the calls of this pass.
-        partners: the calls of the other stream; used up by this pass.
-        tally: counts what the rules did.
+        rules: the rule set.
+        state: stand-ins for tensors that must not change.
+        keep: filled with the calls of this pass; `None` keeps none.
+        partners: the calls of the other stream, which this pass uses up; `None` uses no rules.
+        tally: counts operations and rules.
         draws: the random results that all runs share.
 
     Raises:
@@ -208,13 +204,9 @@ class Pass(IsolatedPass):
         self._tally = tally or Tally()
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run `func`, or what stands in for it; see :class:`torch.overrides.TorchFunctionMode`."""
+        """Run `func` or its rule; see :class:`torch.overrides.TorchFunctionMode`."""
         args, kwargs = self._state.substitute(func, args, kwargs or {})
         meeting = self._rules.meet(func, args, kwargs)
         if meeting is None or kwargs.get("out") is not None:
@@ -228,9 +220,7 @@ class Pass(IsolatedPass):
                 found = self._draws.take(func(*args, **kwargs))
             return args[0].copy_(found) if meeting.in_place else found
         _require_plain(meeting)
-        other = None
-        if self._partners is not None:
-            other = self._partners.partner(meeting)
+        other = None if self._partners is None else self._partners.partner(meeting)
         if self._keep is not None:
             self._keep.keep(meeting)
         if self._partners is None or not torch.is_grad_enabled():
@@ -246,12 +236,12 @@ class Pass(IsolatedPass):
         kwargs: dict[str, Any],
     ) -> Any:
         floats = meeting.arguments.floats
-        # A leaf that needs a gradient is a parameter: the inputs are no leaves.
+        # A leaf that needs a gradient is a parameter. The attributed inputs are clones, so no leaves.
         moved = [index for index, tensor in enumerate(floats) if tensor.requires_grad and not tensor.is_leaf]
         if not moved:
             if not any(tensor.requires_grad for tensor in floats):
                 return func(*args, **kwargs)
-            with torch.no_grad():  # what is made of parameters alone differs in nothing
+            with torch.no_grad():  # a result of parameters alone is the same in both streams
                 return func(*args, **kwargs)
         if other is None:
             self._tally.count(meeting.name, UNPAIRED)
@@ -279,7 +269,7 @@ class Pass(IsolatedPass):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """A linear operation of which no more was kept than tells whether something else differs."""
+        """Run a linear operation whose record holds only the tensors that may differ without a gradient."""
         ours, name = meeting.arguments, meeting.name
         if still(_others(meeting), other.floats) and same_choices(ours.choices, other.choices):
             self._tally.count(name, "linear")
@@ -303,20 +293,23 @@ def _require_plain(meeting: Meeting) -> None:
             kind = "sparse or nested"
         if kind:
             raise InterceptionError(
-                f"{meeting.name} is called on a {kind} tensor (torch.func transforms, sparse and nested tensors cannot "
-                "be looked into); write this part of the model with plain dense tensors"
+                f"{meeting.name} is called on a {kind} tensor; accepted: plain dense tensors, without torch.func "
+                "transforms. Write this part of the model with them"
             )
 
 
 def check_model(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None:
-    """Refuse, or warn of, parts of a model whose activations cannot be met.
+    """Find parts of a model whose operations cannot be intercepted.
 
     Args:
-        model: what is called.
+        model: the module or callable.
         modules: the modules that run inside it.
 
     Raises:
         InterceptionError: for uninitialised lazy modules and for `DataParallel` over several devices.
+
+    Warns:
+        InterceptionWarning: for scripted code.
     """
     scripted: list[Any] = [model.name] if isinstance(model, torch.jit.ScriptFunction) else []
     for root in modules:
@@ -336,7 +329,7 @@ def check_model(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None
             scripted.extend(f"{name}.{key}" if name else key for key in functions)
     if scripted:
         warn(
-            f"scripted code cannot be looked into and is attributed by its gradient: {', '.join(scripted)}; "
-            "pass the modules that it was made from",
+            f"scripted code cannot be intercepted and is attributed by its gradient: {', '.join(scripted)}; "
+            "pass the original modules instead",
             InterceptionWarning,
         )

@@ -1,7 +1,7 @@
 """Keeps a call's side effects away from the user's model and from the process.
 
-What a forward pass may change (tensors written in place, attributes set on modules, random number generators,
-compiled code) is redirected or put back, so that both streams start alike and nothing is left behind.
+A forward pass may write to tensors, set attributes of modules and draw random numbers. Such changes go to copies or
+are undone, so that both streams start from the same state and the model ends in it.
 """
 
 import collections
@@ -18,11 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload, OpOverloadPacket
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils import _pytree as pytree
 
-from deeplift_fast.core.training_mode import stochastic_modules
+from deeplift_fast.errors import TrainingModeWarning, warn
 
-# Calls that write to running statistics in training mode, and where the flag for it stands.
+# Calls that write to running statistics in training mode, and the position of the flag for it.
 _STATISTICS = {"batch_norm", "instance_norm", "native_batch_norm"}
 _TRAINING = 5
 _RENORMALISING = {"embedding", "embedding_bag"}
@@ -30,14 +33,15 @@ _MAX_NORM = 3
 
 
 class Kept:
-    """What must not change: tensors, and modules with their parameters, buffers and other tensor attributes.
+    """Tensors that must not change.
 
     Args:
-        kept: those modules and tensors; of modules that are isolated already, what was found then is taken.
+        kept: tensors, and modules with their parameters, buffers and other tensor attributes. For a module that is
+            isolated already, these are its tensors from before.
     """
 
     def __init__(self, kept: Iterable[nn.Module | Tensor]) -> None:
-        self._tensors: list[Tensor] = []  # alive, so that no other tensor gets their addresses
+        self._tensors: list[Tensor] = []  # held, so that no other tensor gets their addresses
         for entry in kept:
             known = _in_use.get(id(entry))
             self._tensors.extend(known[0].tensors if known else _tensors(entry))
@@ -48,12 +52,11 @@ class Kept:
 class ShadowState:
     """Stand-ins for the user's own tensors that a pass writes to.
 
-    The first write to a kept tensor (or to a view of one) copies its storage; from then on every call of the pass
-    reads and writes the copy, gradients included. A pass that writes to none pays for the look-up of a name. Tensors
-    made in inference mode are copied at once: autograd would not take them.
+    The first write to a kept tensor, or to a view of one, copies its storage. Later calls of the pass read and write
+    the copy, gradients included. Tensors made in inference mode are copied at once, since autograd refuses them.
 
     Args:
-        kept: what must not change.
+        kept: the tensors that must not change.
     """
 
     def __init__(self, kept: Kept) -> None:
@@ -66,7 +69,7 @@ class ShadowState:
     def substitute(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments to call `func` with: written tensors replaced by their copies."""
+        """The arguments of a call, with copies in the place of written tensors."""
         if self._owned and _writes(func, args, kwargs):
             self._copy_owned(pytree.tree_leaves((args, kwargs)))
         if self._copies:
@@ -89,12 +92,12 @@ class ShadowState:
             return tensor
         size, stride, offset = tensor.size(), tensor.stride(), tensor.storage_offset()
         if tensor.dtype == copy.dtype:
-            with torch.enable_grad():  # a view made without it may not be written to with gradients later
+            with torch.enable_grad():  # autograd refuses later writes to a view that was made without it
                 view = copy.as_strided(size, stride, offset)
         else:
             view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
             view.set_(copy.untyped_storage(), offset, size, stride)
-        self._stand_ins[id(tensor)] = (tensor, view)  # alive, so that no other tensor gets its id
+        self._stand_ins[id(tensor)] = (tensor, view)  # held, so that no other tensor gets its id
         return view
 
 
@@ -147,11 +150,7 @@ _CONTAINERS = (dict, list, set, collections.deque)
 
 
 class _Attributes:
-    """What the attributes of a module and of those inside it were: the objects, and what containers among them held.
-
-    Attributes:
-        tensors: those among them.
-    """
+    """The attributes of a module and of its submodules, with the contents of containers and all `tensors`."""
 
     def __init__(self, root: nn.Module) -> None:
         self.tensors = _tensors(root)
@@ -170,13 +169,13 @@ class _Attributes:
             if container or saved:
                 _restore(container, saved)
         with torch.no_grad():
-            for buffer, value in self._scripted:  # a pass cannot see what scripted code writes to
+            for buffer, value in self._scripted:  # a pass does not see the writes of scripted code
                 if not torch.equal(buffer, value):
                     buffer.copy_(value)
 
 
 def _restore(container: Any, saved: Any) -> None:
-    # Copies are compared: other threads that are inside the model may write at the same time.
+    # Copies are compared, since other threads may run the model at the same time.
     if isinstance(container, dict):
         if _same(list(container), list(saved)) and _same(list(container.values()), list(saved.values())):
             return
@@ -197,17 +196,17 @@ def _same(current: list[Any], saved: list[Any]) -> bool:
 
 @contextlib.contextmanager
 def isolated(modules: Iterable[nn.Module], devices: Iterable[torch.device]) -> Iterator[Callable[[], None]]:
-    """Puts back, at the end, what a model's calls leave on its modules and in the random number generators.
+    """Restores the attributes of modules and the random number generators at the end.
 
-    Compiled code runs as written meanwhile. Threads may be in here at once: they share what the first of them found,
-    and the last one puts it back. Models with stochastic modules draw from the process's generators: one at a time.
+    Meanwhile compiled code runs eagerly. Several threads may be inside: they share the state that the first one saved,
+    and the last one restores it. Models with stochastic modules run one at a time, since they share generators.
 
     Args:
-        modules: the modules whose attributes count.
-        devices: CUDA devices whose generators count.
+        modules: the modules to restore.
+        devices: CUDA devices whose generators are restored.
 
     Yields:
-        a function that puts everything back early.
+        A function that restores everything early.
     """
     modules, devices = list(modules), sorted(devices, key=str)
     with contextlib.ExitStack() as stack:
@@ -232,7 +231,7 @@ _in_use: dict[Hashable, tuple[Any, int]] = {}
 
 @contextlib.contextmanager
 def _shared(key: Hashable, find: Callable[[], Any]) -> Iterator[Any]:
-    """What the first of overlapping calls found; the end of the last restores it."""
+    """The state that the first of overlapping calls saved; the last call restores it."""
     with _lock:
         state, users = _in_use.get(key) or (find(), 0)
         _in_use[key] = state, users + 1
@@ -248,16 +247,12 @@ def _shared(key: Hashable, find: Callable[[], Any]) -> Iterator[Any]:
 
 
 class RandomState:
-    """The state of every generator that a model may draw from: torch (CPU and the given devices), numpy, random.
-
-    Args:
-        devices: CUDA devices whose generators count.
-    """
+    """The state of torch's generators (CPU and the given CUDA devices), of numpy's and of Python's."""
 
     def __init__(self, devices: Iterable[torch.device]) -> None:
         self._devices = list(devices)
         self._python = random.getstate()
-        self._numpy = np.random.get_state()  # noqa: NPY002 - the legacy generator is the one that models draw from
+        self._numpy = np.random.get_state()  # noqa: NPY002 - models draw from the legacy generator
         self._cpu = torch.get_rng_state()
         self._cuda = [torch.cuda.get_rng_state(device) for device in self._devices]
 
@@ -271,7 +266,7 @@ class RandomState:
 
 
 class _EagerStance:
-    """Runs what was compiled by `torch.compile` as written: interception cannot look into compiled code."""
+    """Runs compiled code eagerly, since its operations cannot be intercepted."""
 
     def __init__(self) -> None:
         self._stance: Any = None
@@ -282,3 +277,47 @@ class _EagerStance:
     def restore(self) -> None:
         if self._stance is not None:
             self._stance.__exit__(None, None, None)
+
+
+def warn_if_training(models: Iterable[nn.Module]) -> None:
+    """Issue a TrainingModeWarning that names the stochastic modules in training mode."""
+    for model in models:
+        named = stochastic_modules(model)
+        if named:
+            warn(
+                f"{type(model).__name__} is in training mode; stochastic modules: {', '.join(named)}. Both streams see "
+                "the same random draws and no statistics are updated, but the attributions are those of one draw. "
+                "Call model.eval() first.",
+                TrainingModeWarning,
+            )
+
+
+def warn_if_harmlessly_training(model: nn.Module) -> None:
+    """Issue a TrainingModeWarning about a model in training mode without known stochastic modules."""
+    if model.training and not stochastic_modules(model):
+        warn(
+            f"{type(model).__name__} is in training mode; none of its modules is known to be stochastic. Call "
+            "model.eval() first to be sure.",
+            TrainingModeWarning,
+        )
+
+
+def stochastic_modules(model: nn.Module) -> list[str]:
+    """Name the modules in training mode whose output is random or depends on the batch, as `name (type)`."""
+    return [
+        f"{name or 'the model'} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if module.training and _varies(module)
+    ]
+
+
+def _varies(module: nn.Module) -> bool:
+    if isinstance(module, _DropoutNd):
+        return module.p > 0
+    if isinstance(module, nn.RNNBase):
+        return module.dropout > 0 and module.num_layers > 1
+    if isinstance(module, nn.MultiheadAttention):
+        return module.dropout > 0
+    if isinstance(module, _InstanceNorm):
+        return module.track_running_stats
+    return isinstance(module, nn.RReLU | nn.FractionalMaxPool2d | nn.FractionalMaxPool3d | _BatchNorm)

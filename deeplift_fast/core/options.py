@@ -1,4 +1,4 @@
-"""How an attribution is made: rule set, steps, tolerance. One object that checks itself."""
+"""Options of an attribution: rule set, steps, tolerance."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,18 +18,17 @@ DELTA_TOL = 0.01
 
 @dataclass(frozen=True)
 class Options:
-    """How an attribution is made.
+    """Options of an attribution; see :func:`deeplift_fast.attribute`.
 
     Attributes:
         rules: `"rescale"`, `"complete"` or `"pyhealth"`.
-        steps: into how many equal segments the line from baseline to input is cut.
+        steps: number of equal segments of the line from baseline to input.
         delta_tol: under `"complete"`, the part of `f(x) − f(x0)` that a convergence delta may reach without a warning.
-        segments_at_once: how many segments go through the model as rows of one batch.
+        segments_at_once: number of segments that go through the model as rows of one batch.
 
     Raises:
-        ValueError: for an unknown name, fewer than one step (in all or at once), several with `"pyhealth"`, or a
-            negative tolerance.
-        TypeError: for steps other than an int, or a tolerance other than a number.
+        ValueError: for an unknown name, a number below 1, several steps with `"pyhealth"`, or a negative tolerance.
+        TypeError: if steps are no ints, or the tolerance is no number.
 
     Example:
         >>> Options(rules="complete", steps=4)
@@ -44,13 +43,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.rules not in tuple(RULES):
             raise ValueError(f"rules is {self.rules!r}; accepted: {', '.join(repr(name) for name in RULES)}")
-        for name, value in (("steps", self.steps), ("segments_at_once", self.segments_at_once)):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} is {value!r}; accepted: an int of 1 or more")
-            if value < 1:
-                raise ValueError(f"{name} is {value}; accepted: 1 or more")
+        require_positive("steps", self.steps)
+        require_positive("segments_at_once", self.segments_at_once)
         if self.steps > 1 and self.rules == "pyhealth":
-            raise ValueError(f'steps is {self.steps}; rules="pyhealth" has one step only, as PyHealth')
+            raise ValueError(f'steps is {self.steps}; accepted with rules="pyhealth": 1')
         if isinstance(self.delta_tol, bool) or not isinstance(self.delta_tol, Real):
             raise TypeError(f"delta_tol is {self.delta_tol!r}; accepted: a number, 0 or more")
         if not float(self.delta_tol) >= 0:
@@ -58,5 +54,13 @@ class Options:
 
     @property
     def complete(self) -> bool:
-        """Whether every operation has a rule of its own, and nothing is rescaled."""
+        """Whether every operation has a rule and nothing is rescaled."""
         return self.rules == "complete"
+
+
+def require_positive(name: str, value: int) -> None:
+    """Raise `TypeError` or `ValueError` unless the argument called `name` is an int of 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r}; accepted: an int of 1 or more")
+    if value < 1:
+        raise ValueError(f"{name} is {value}; accepted: 1 or more")

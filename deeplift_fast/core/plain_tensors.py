@@ -1,11 +1,11 @@
-"""Tensors that attribution can compute with: dense, in memory, of a dtype that has arithmetic."""
+"""The check that a tensor is plain: dense, with numbers, of a dtype that has arithmetic."""
 
 import torch
 from torch import Tensor
 
 
 def require_plain(what: str, tensor: Tensor) -> None:
-    """Raise if a tensor is not plain; `what` names it.
+    """Raise unless a tensor, called `what` in the message, is plain.
 
     Raises:
         TypeError: for nested, sparse, quantized, conjugated, negated or 8-bit floating-point tensors.
@@ -19,7 +19,7 @@ def require_plain(what: str, tensor: Tensor) -> None:
 
 
 def _unusual(tensor: Tensor) -> tuple[str, str]:
-    """What a tensor is, and what to call; two empty texts where it is plain."""
+    """The kind of an unusual tensor, and the call that makes a plain one of it; empty texts for a plain tensor."""
     if tensor.is_nested:
         return "a nested tensor", "torch.nested.to_padded_tensor(tensor, 0)"
     if tensor.layout is not torch.strided:

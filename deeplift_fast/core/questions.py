@@ -1,7 +1,7 @@
-"""Questions to the numbers in a batch: answered at once on a CPU, together in one read-back on a GPU.
+"""Questions about the numbers in a batch: answered at once on a CPU, together in one read-back on a GPU.
 
-A read-back waits for the GPU. So checks of the batch, warnings and the report's figures are put off to one of them,
-which comes before any result is given out.
+A read-back waits for the GPU. One read-back before the result serves the checks of the batch, the warnings and the
+report.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,24 +14,24 @@ Then = Callable[[list[float]], None]
 
 
 class Questions(Protocol):
-    """Takes questions to tensors, and what is to be done with the answers.
+    """Collects questions about tensors, and functions that take the answers.
 
     Attributes:
-        static: whether answers come later, so that shapes and paths may depend on the batch's shapes alone.
+        static: whether answers come later. Shapes and paths then depend on the batch's shapes alone.
     """
 
     static: bool
 
     def ask(self, numbers: Sequence[Tensor], then: Then) -> None:
-        """Have `then` called with the values of `numbers`, one after the other; it raises where they are wrong."""
+        """Call `then` with the values of all `numbers` in one list, now or at :meth:`fetch`; it may raise."""
         ...
 
     def fetch(self) -> None:
-        """Answer what is open, in the order in which it was asked."""
+        """Answer the open questions, in their order."""
         ...
 
     def within(self, tokens: Tensor, size: int) -> Tensor:
-        """Contiguous int64 tokens that a table of `size` rows can be indexed by."""
+        """The tokens as contiguous int64 indices into `size` embeddings."""
         ...
 
 
@@ -50,14 +50,14 @@ class Now(Questions):
 
     @override
     def within(self, tokens: Tensor, size: int) -> Tensor:
-        return tokens.long().contiguous()  # they were checked
+        return tokens.long().contiguous()  # the checks of the batch were answered before
 
 
 class Later(Questions):
     """Collects questions until the next :meth:`fetch`.
 
     Attributes:
-        open: numbers on one device, and what takes their values.
+        open: numbers on one device, and the functions that take their values.
     """
 
     static = True
@@ -80,14 +80,14 @@ class Later(Questions):
 
     @override
     def within(self, tokens: Tensor, size: int) -> Tensor:
-        return tokens.long().contiguous().clamp(0, size - 1)  # tokens outside are found at the next read-back
+        return tokens.long().contiguous().clamp(0, size - 1)  # the next read-back reports tokens outside
 
 
 NOW = Now()
 
 
 def on_host(numbers: Sequence[Tensor]) -> list[Tensor]:
-    """The same on the CPU, `[n]` each: read back as bytes, which are put together by one launch whatever they mean."""
+    """Copy tensors to the CPU in one transfer, `[n]` each; joined as bytes, they may differ in dtype."""
     flat = [each.detach().reshape(-1) for each in numbers]
     read = torch.cat([each.view(torch.uint8) for each in flat]).cpu().split([each.nbytes for each in flat])
     return [part.clone().view(each.dtype) for part, each in zip(read, flat, strict=True)]

@@ -17,20 +17,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Attribution:
-    """The contributions of a batch, and the outputs that they account for.
+    """The contributions of a batch, and the outputs that they explain.
 
     Attributes:
-        contributions: the contributions, in the structure, shapes and dtypes of the inputs, in units of the output.
+        contributions: in the structure, shapes and dtypes of the inputs, in units of the output.
         convergence_delta: `[batch]`, `Σ contributions − (f(x) − f(x0))` *before* any rescaling.
         output: `[batch]`, `f(x)` at the target.
         baseline_output: `[batch]`, `f(x0)` at the target.
-        target: int64 `[batch]`, or `[batch, k]` for outputs of more than two dimensions; `None` where the target is
-            a callable or the output has no class dimension.
-        report: each operation met, its rule, how often, and its part of the convergence delta; under `"rescale"` and
-            `"pyhealth"` only the operations with rules are listed, and the rest is one row. Also how far the
-            contributions cancel.
-        baseline: what inputs were compared with, in words.
-        multipliers: in the structure of the inputs, over several steps their mean; `None` where they are not kept.
+        target: int64 `[batch]`, or `[batch, k]` for outputs of more than two dimensions; `None` if the target is a
+            callable or the output has no class dimension.
+        report: each operation met, with its rule, its count and its part of the convergence delta; also the
+            cancellation. Under `"rescale"` and `"pyhealth"` operations without a rule share one row.
+        baseline: a description of the baseline.
+        multipliers: in the structure of the inputs; their mean over several steps. `None` if they are not kept.
         source: the PyHealth model and the batch, which `DeepLift.explain` keeps for the names in tables and figures;
             `None` for other models. A pickle does not hold it.
     """

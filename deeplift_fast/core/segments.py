@@ -8,19 +8,22 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.core.result import Attribution
-from deeplift_fast.core.streams import Streams, Values, found_at
+from deeplift_fast.core.streams import Streams, Values, found_at, point_at
 
 
 def run_in_batches(streams: Streams, xs: Values, x0s: Values, at_once: int) -> Attribution:
-    """What :meth:`Streams.run` finds, with up to `at_once` segments in each pass of the model.
+    """Run as :meth:`Streams.run`, with up to `at_once` segments in each pass of the model.
 
-    Two forward passes for each batch of segments: more arithmetic than segment after segment, in fewer calls.
+    Each batch of segments costs two forward passes. The model must not mix the rows of a batch.
 
     Args:
-        streams: the model and the number of steps; it must not mix the rows of a batch.
+        streams: the model and the number of steps.
         xs: the inputs.
         x0s: the baselines.
         at_once: most segments in one batch.
+
+    Returns:
+        The attribution, by name or position.
     """
     steps, batch = streams.steps, streams.batch
     target = streams.settled_target(xs)
@@ -28,7 +31,7 @@ def run_in_batches(streams: Streams, xs: Values, x0s: Values, at_once: int) -> A
     parts: list[Attribution] = []
     for start in range(0, steps, at_once):
         count = min(at_once, steps - start)
-        ends = [{name: _points(xs[name], x0s[name], start + i, count, steps) for name in xs} for i in (0, 1)]
+        ends = [_points(xs, x0s, [k / steps for k in range(start + i, start + i + count)]) for i in (0, 1)]
         part = replace(
             streams,
             forward_args=repeated(streams.forward_args, batch, count),
@@ -49,17 +52,14 @@ def run_in_batches(streams: Streams, xs: Values, x0s: Values, at_once: int) -> A
     return found_at(means, contributions, outputs, shown)
 
 
-def _points(x: Tensor, x0: Tensor, first: int, count: int, steps: int) -> Tensor:
+def _points(xs: Values, x0s: Values, positions: list[float]) -> Values:
     with torch.no_grad():
-        return torch.cat([_on_line(x, x0, k, steps) for k in range(first, first + count)])
-
-
-def _on_line(x: Tensor, x0: Tensor, k: int, steps: int) -> Tensor:
-    return x if k == steps else x0 if k == 0 else torch.lerp(x0, x, k / steps)
+        points = [point_at(xs, x0s, position) for position in positions]
+        return {name: torch.cat([point[name] for point in points]) for name in xs}
 
 
 def repeated(values: Any, batch: int, count: int) -> Any:
-    """The same structure with everything that has a row per sample repeated `count` times."""
+    """The same structure; tensors and lists with one row per sample are repeated `count` times."""
     if count == 1:
         return values
     if isinstance(values, Tensor):

@@ -1,4 +1,4 @@
-"""Runs a model at the baseline, at the input and between them, and multiplies back from one to the next."""
+"""Runs a model at the baseline, at the input and between them, and propagates multipliers back."""
 
 import contextlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -24,18 +24,18 @@ Values = Mapping[Hashable, Tensor]
 
 
 class _Overwritten(Exception):
-    """The model wrote to what a rule needs later."""
+    """The model overwrote a tensor that a rule needs later."""
 
 
 @dataclass
 class Streams:
-    """A model and all that stays the same from one of its runs to the next.
+    """A model, and everything that all of its runs share.
 
     Attributes:
-        model: what is called.
+        model: the module or callable.
         forward_args: its further arguments.
         by_name: whether inputs are passed by name.
-        target: which output is explained.
+        target: the output to explain.
         batch: the number of samples.
         rules: the rule set.
         modules: the modules that run inside the model.
@@ -59,13 +59,15 @@ class Streams:
     _only: int | None = field(init=False, default=None)
 
     def run(self, xs: Values, x0s: Values) -> Attribution:
-        """Contributions of the inputs to the output at the target, by name or position, with their multipliers.
-
-        Its target is int64 `[batch, k]`, or `None` for a callable target; its report is empty, see `tally`.
+        """Run both streams.
 
         Args:
             xs: the inputs, by name or position.
             x0s: the baselines.
+
+        Returns:
+            The attribution with its multipliers, by name or position. Its target is int64 `[batch, k]`, or `None` for
+            a callable; its report is empty, see `tally`.
         """
         devices = {x.device for x in xs.values() if x.is_cuda}
         tensors = [leaf for leaf in pytree.tree_leaves(self.forward_args) if isinstance(leaf, Tensor)]
@@ -80,14 +82,14 @@ class Streams:
                 return self._walk(xs, x0s)
 
     def settled_target(self, xs: Values) -> Target:
-        """The target, with the largest output at the input where it is `None`."""
+        """The target; `None` becomes the largest output at the input."""
         if self.target is not None:
             return targets.listed(self.target) if isinstance(self.target, list) else self.target
         found = targets.indices(self._plain(xs), None)
         return None if found is None or found.shape[1] == 0 else found
 
     def output(self, xs: Values) -> Tensor:
-        """The output at the target, `[batch]`, from a plain run that leaves nothing behind."""
+        """The output at the target, `[batch]`, from a run without rules and side effects."""
         output = self._plain(xs)
         return targets.select(output, targets.indices(output, self.target))
 
@@ -97,10 +99,7 @@ class Streams:
             return self._call(_detached(xs), Pass(RescaleRules(), ShadowState(Kept(self.modules))))
 
     def run_one_by_one(self, xs: Values, x0s: Values) -> Attribution:
-        """As :meth:`run`, for a model that mixes samples: each moves from its baseline while the others stay.
-
-        `baseline_output` of a sample is the model's with that sample alone at its baseline.
-        """
+        """Run as :meth:`run`, with one sample at a time at its baseline, for a model that mixes samples."""
         found: list[Attribution] = []
         for index in range(self.batch):
             self._only = index
@@ -131,11 +130,11 @@ class Streams:
         return False
 
     def _walk(self, xs: Values, x0s: Values) -> Attribution:
-        """n + 1 runs for n segments: with several, from the input down, so that the first run settles the target."""
+        """Make n + 1 runs for n segments; several segments start at the input, so that the first run has the target."""
         n = self.steps
         positions = [0.0, 1.0] if n == 1 else [k / n for k in range(n, -1, -1)]
         tally = Tally()
-        before = _point(xs, x0s, positions[0])
+        before = point_at(xs, x0s, positions[0])
         output, records = self._first(before, xs)
         ends, target = {positions[0]: output}, None
         if positions[0] == 1:
@@ -145,7 +144,7 @@ class Streams:
         for position in positions[1:]:
             self._rewind()
             last = position == positions[-1]
-            point = _point(xs, x0s, position)
+            point = point_at(xs, x0s, position)
             leaves = {name: value.detach().requires_grad_() for name, value in point.items()}
             output, records = self._meet(leaves, before, records, tally, keep=not last)
             _check_shapes(output, ends[positions[0]], position)
@@ -166,7 +165,7 @@ class Streams:
         return found_at(means, contributions, (at_input, at_baseline), target)
 
     def _first(self, point: Values, xs: Values) -> tuple[Tensor, Records]:
-        """As :meth:`_record`, for the first run; what is drawn from data is drawn at the input."""
+        """Record the first run; draws that depend on data are made at the input."""
         self._draws = Draws()
         output, records = self._record(point)
         if self._draws.found and point is not xs:
@@ -187,13 +186,13 @@ class Streams:
                 output = self._call(point, Pass(self.rules, ShadowState(self._kept), keep=records, draws=self._draws))
             if copy or self._copy or records.intact():
                 break
-            self._rewind()  # the model wrote to a call's arguments later on: once more, with copies
+            self._rewind()  # the model overwrote an argument: once more, with copies
         return output, records
 
     def _meet(
         self, leaves: Values, before: Values, records: Records, tally: Tally, keep: bool
     ) -> tuple[Tensor, Records]:
-        """The model's output at a point, with rules against the point before; and its calls, to go on from."""
+        """The model's output at a point, with rules against the point before, and its calls."""
         counts = tally.counts()
         try:
             return self._with_rules(leaves, records, tally, keep)
@@ -220,11 +219,12 @@ class Streams:
         return output, kept
 
     def _call(self, values: Values, run: Pass) -> Tensor:
-        # Clones: the model may write to its inputs, and a leaf may not be written to.
+        # The model may write to its inputs, but autograd refuses writes to leaves: it gets clones.
         tensors = {name: value.clone() for name, value in values.items()}
         args: list[Any] = [] if self.by_name else list(tensors.values())
         kwargs: dict[Any, Any] = dict(tensors) if self.by_name else {}
-        further = pytree.tree_map_only(Tensor, _without_inference, self.forward_args)  # containers anew: it may pop
+        # New containers, since the model may take entries out of them.
+        further = pytree.tree_map_only(Tensor, _without_inference, self.forward_args)
         if isinstance(further, Mapping):
             kwargs.update(further)
         else:
@@ -251,7 +251,7 @@ class Streams:
 
 
 def own_modules(model: Callable[..., Any]) -> tuple[nn.Module, ...]:
-    """The module that a model is, or whose method it is; none for another callable."""
+    """The model itself if it is a module, or the module whose method it is; empty for other callables."""
     owner = model if isinstance(model, nn.Module) else getattr(model, "__self__", None)
     return (owner,) if isinstance(owner, nn.Module) else ()
 
@@ -262,13 +262,13 @@ def found_at(
     outputs: tuple[Tensor, Tensor],
     target: Tensor | None,
 ) -> Attribution:
-    """An attribution with its convergence delta; `outputs` are those at the input and at the baseline, `[batch]`."""
+    """Make an attribution with its convergence delta; `outputs` are `f(x)` and `f(x0)`, `[batch]` each."""
     delta = convergence_delta(contributions, *outputs)
     return Attribution(contributions, delta, *outputs, target, multipliers=multipliers)
 
 
 def _joined(found: list[Attribution]) -> Attribution:
-    """Row i of the i-th."""
+    """Sample i of the i-th attribution, for each i."""
 
     def rows(values: list[Tensor]) -> Tensor:
         return torch.stack([value[i] for i, value in enumerate(values)])
@@ -281,7 +281,8 @@ def _joined(found: list[Attribution]) -> Attribution:
     )
 
 
-def _point(xs: Values, x0s: Values, position: float) -> Values:
+def point_at(xs: Values, x0s: Values, position: float) -> Values:
+    """The point at a position from 0 (baseline) to 1 (input) of the straight line between them."""
     if position in (0.0, 1.0):
         return xs if position else x0s
     return {name: torch.lerp(x0s[name], x, position) for name, x in xs.items()}
@@ -309,14 +310,14 @@ def _detached(xs: Values) -> dict[Hashable, Tensor]:
 
 
 def _without_inference(tensor: Tensor) -> Tensor:
-    """A tensor that autograd may save, where one made in inference mode is given."""
+    """A copy of a tensor from inference mode, which autograd refuses; other tensors stay."""
     return tensor.clone() if tensor.is_inference() else tensor
 
 
 _NO_PATH = (
     "the output does not depend on the inputs through PyTorch's operations: no gradient leads from it back to any of "
-    "them. What computes elsewhere (trees, NumPy), under torch.no_grad(), in quantized layers or in integers cannot be "
-    "attributed; if only the first part of a model does, attribute the rest to what that part gives"
+    "them. Code outside of PyTorch (trees, NumPy), under torch.no_grad(), in quantized layers or in integers cannot be "
+    "attributed. If only the first part of the model is such code, attribute the rest to the output of that part"
 )
 _CHECKPOINTING = (
     "attribution cannot run through activation checkpointing or other saved-tensor hooks; switch them off, in the "
@@ -326,7 +327,7 @@ _CHECKPOINTING = (
 
 @contextlib.contextmanager
 def _no_checkpointing() -> Iterator[None]:
-    """A checkpointed segment runs again in the backward pass, where the baseline's records are gone: refuse it."""
+    """Refuse checkpointed layers: they run again in the backward pass, after the baseline's records are used up."""
     try:
         with torch.autograd.graph.disable_saved_tensors_hooks(_CHECKPOINTING):
             yield
@@ -338,14 +339,14 @@ def _no_checkpointing() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_tensors_of_inference() -> Iterator[None]:
-    """Those of the model's modules have stand-ins; what it holds elsewhere or makes as it runs has none: refuse it."""
+    """Refuse tensors of inference mode that the model makes, or holds outside of its modules: they have no stand-in."""
     try:
         yield
     except RuntimeError as error:
         if "Inference tensors cannot be saved" in str(error):
             raise InterceptionError(
                 "model computes with a tensor that was made under torch.inference_mode(), which has no gradients; "
-                "accepted: parameters and buffers of the model's modules, inputs and forward_args made so. Clone any "
-                "other one outside of torch.inference_mode(), or make it under torch.no_grad()"
+                "accepted: such parameters, buffers, inputs and forward_args. Clone other tensors outside of "
+                "torch.inference_mode(), or make them under torch.no_grad()"
             ) from error
         raise

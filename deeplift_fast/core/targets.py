@@ -1,4 +1,4 @@
-"""Which number of a model's output is explained, for each sample."""
+"""Targets: the number of a model's output that is explained, for each sample."""
 
 import operator
 from collections.abc import Callable
@@ -17,16 +17,16 @@ def reduce(output: Any, target: Target, batch: int) -> Tensor:
     """The model's output as a tensor that :func:`indices` can index; a callable target is applied here.
 
     Args:
-        output: what the model returned.
+        output: the model's output.
         target: as in :func:`deeplift_fast.core.attribution.attribute`.
         batch: the number of samples.
 
     Returns:
-        `[batch, …]`, or `[batch]` where the target is a callable.
+        `[batch, …]`, or `[batch]` for a callable target.
 
     Raises:
         TypeError: if the output is no floating-point tensor.
-        ValueError: if its first dimension is not the batch, or a callable returned other than `[batch]`.
+        ValueError: if its first dimension is not the batch, or a callable returned another shape than `[batch]`.
     """
     if callable(target):
         chosen = target(output)
@@ -39,8 +39,8 @@ def reduce(output: Any, target: Target, batch: int) -> Tensor:
     if not isinstance(output, Tensor) or not output.is_floating_point():
         shown = output.dtype if isinstance(output, Tensor) else type(output).__name__
         raise TypeError(
-            f"the model returned {shown}; a floating-point tensor is needed, or a callable target that takes one out "
-            "of the output, as target=lambda output: output['logit'][:, 0]"
+            f"the model returned {shown}; accepted: a floating-point tensor, or a callable target that selects one, as "
+            "target=lambda output: output['logit'][:, 0]"
         )
     if output.dim() == 0 or output.shape[0] != batch:
         raise ValueError(
@@ -51,6 +51,10 @@ def reduce(output: Any, target: Target, batch: int) -> Tensor:
 
 def indices(output: Tensor, target: Target) -> Tensor | None:
     """The position of each sample's target in `output`, `[batch, …]`; negative indices count from the end.
+
+    Args:
+        output: the result of :func:`reduce`.
+        target: as in :func:`deeplift_fast.core.attribution.attribute`.
 
     Returns:
         int64 `[batch, k]` for an output of `k + 1` dimensions, or `None` for a callable target.
@@ -92,12 +96,12 @@ def indices(output: Tensor, target: Target) -> Tensor | None:
 
 
 def class_target(model: Any, given: int | None, name: str = "target_class_idx") -> int | None:
-    """The logit that a class of a PyHealth model stands for.
+    """The logit of a class of a PyHealth model.
 
     Args:
-        model: the model; one whose dataset does not say how many logits there are takes any class from 0 on.
-        given: the class; below 0 counts from the last one, as in Python; `None` for each sample's predicted one.
-        name: what the user knows `given` as.
+        model: the model. If its dataset does not give the number of logits, any class from 0 on is accepted.
+        given: the class; negative ones count from the end; `None` is each sample's predicted class.
+        name: the argument's name in error messages.
 
     Returns:
         The logit's index: 0 for both classes of a model with a single logit; `None` for `None`.
@@ -110,20 +114,20 @@ def class_target(model: Any, given: int | None, name: str = "target_class_idx") 
         return None
     index = _as_index(given)
     if index is None:
-        raise TypeError(f"{name} is {given!r}; accepted: an int, or none at all for the predicted class")
+        raise TypeError(f"{name} is {given!r}; accepted: an int, or leave it out for the predicted class")
     said = getattr(getattr(model, "dataset", None), "output_processors", None) is not None
     size = int(model.get_output_size()) if said else None
-    classes = 2 if size == 1 else size  # one logit is asked for as class 0 or 1 alike
+    classes = 2 if size == 1 else size  # a single logit serves classes 0 and 1
     if index < 0 and classes is not None:
         index += classes
     if index < 0 or (classes is not None and index >= classes):
         accepted = "0 and up" if classes is None else f"{-classes} to {classes - 1}"
-        raise ValueError(f"{name} is {given}; accepted: {accepted}, or none at all for the predicted class")
+        raise ValueError(f"{name} is {given}; accepted: {accepted}, or leave it out for the predicted class")
     return 0 if size == 1 else index
 
 
 def listed(target: list[Any]) -> Tensor:
-    """One target per sample as a tensor: from ints, or from tuples of as many ints each."""
+    """A list with one target per sample, ints or tuples of equal length, as a tensor."""
     rows = [each if isinstance(each, tuple | list) else (each,) for each in target]
     if not rows or len({len(row) for row in rows}) > 1 or not all(_is_index(each) for row in rows for each in row):
         raise ArgumentTypeError(
@@ -134,7 +138,7 @@ def listed(target: list[Any]) -> Tensor:
 
 
 def _as_index(value: Any) -> int | None:
-    """What Python takes as an index, one number in a tensor too, but no bool."""
+    """An int, or anything that Python accepts as an index, except a bool."""
     try:
         return None if isinstance(value, bool) else operator.index(value)
     except TypeError:

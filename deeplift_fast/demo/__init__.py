@@ -1,1 +1,1 @@
-"""The main job: a hospital, a model of mortality, and what moved its predictions."""
+"""The main job: a hospital, a model of mortality, and the contributions to its predictions."""

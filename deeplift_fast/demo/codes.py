@@ -1,8 +1,8 @@
 """Codes of the synthetic hospital: ICD-10-CM diagnoses, ICD-10-PCS procedures and laboratory items.
 
-They are data, in `codes.csv` and `lab_items.csv`. Codes are written as MIMIC-IV writes them, without dots; titles are
-the official ones of the 2024 release. Laboratory items are those of
-:attr:`MortalityPredictionStageNetMIMIC4.LAB_CATEGORIES` with the labels MIMIC-IV gives them.
+They are read from `codes.csv` and `lab_items.csv`. Codes have no dots, as in MIMIC-IV; titles are the official ones of
+the 2024 release. Laboratory items are those of :attr:`MortalityPredictionStageNetMIMIC4.LAB_CATEGORIES`, with
+MIMIC-IV's labels.
 """
 
 import csv
@@ -12,7 +12,7 @@ from importlib.resources import files
 
 @dataclass(frozen=True)
 class LabItem:
-    """One row of ``d_labitems``, and how the synthetic hospital draws its values.
+    """One row of ``d_labitems``, and the distribution of its values in the synthetic hospital.
 
     Attributes:
         itemid: MIMIC-IV's item id.
@@ -42,7 +42,7 @@ class LabItem:
 
 
 def _rows(name: str) -> list[dict[str, str]]:
-    """The rows of a file beside this one, by the names in its first line."""
+    """The rows of a CSV file beside this one."""
     return list(csv.DictReader(files("deeplift_fast.demo").joinpath(name).read_text(encoding="utf-8").splitlines()))
 
 
@@ -60,4 +60,4 @@ LAB_ITEMS = tuple(
     LabItem(**{name: LabItem.__annotations__[name](text) for name, text in row.items()})
     for row in _rows("lab_items.csv")
 )
-"""What the laboratory measures."""
+"""The items that the laboratory measures."""

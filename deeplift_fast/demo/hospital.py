@@ -1,12 +1,12 @@
 """Writes a synthetic hospital in the file layout of MIMIC-IV, with a planted cause of death.
 
-Every patient carries chronic conditions that are coded again and again, and draws blood throughout each stay. Whether
-the last stay ends in death depends on what `PLANTED` names, through a logistic model: diagnoses coded at an
-*earlier* stay, the level of some laboratory values at the *last* stay, and a few pairwise interactions. Those are what
-PyHealth's ``MortalityPredictionStageNetMIMIC4`` sees, so an attribution method can be judged by how it ranks them.
+Patients have chronic conditions, which are coded again at later stays, and blood draws throughout each stay. `PLANTED`
+is a logistic model of death at the last stay. Its terms are diagnoses coded at an *earlier* stay, levels of laboratory
+values at the *last* stay, and a few pairwise interactions. PyHealth's ``MortalityPredictionStageNetMIMIC4`` reads the
+same diagnoses and values, so the ranks of the terms measure an attribution method.
 
-Patients are drawn in chunks, each from its own seed, and written as they are drawn: memory does not grow with their
-number, a seed always gives the same bytes, and a smaller hospital is the beginning of a larger one.
+Patients are drawn and written in chunks, each with its own seed. Memory does not grow with their number, the same seed
+gives the same bytes, and a smaller hospital is the start of a larger one.
 """
 
 import csv
@@ -31,10 +31,9 @@ CHUNK = 500
 """Patients drawn at a time."""
 
 ANALYTES: tuple[str, ...] = tuple(dict.fromkeys(item.analyte for item in LAB_ITEMS))
-"""What the laboratory measures: PyHealth's lab categories, several items each."""
+"""PyHealth's lab categories; the laboratory measures several items of each."""
 
-
-# Share of patients who carry a diagnosis: the usual ones, then the planted ones, then all others.
+# Shares of patients who carry a diagnosis: common, planted and other ones.
 _COMMON = {
     "I10": 0.34,
     "E785": 0.28,
@@ -59,7 +58,7 @@ _COMMON = {
 }
 _PLANTED_SHARE = 0.13
 _OTHER_SHARE = 0.012
-_CODED_AGAIN = 0.85  # how often a stay records a condition its patient carries
+_CODED_AGAIN = 0.85  # share of a patient's conditions that a stay records
 
 _STAYS = np.array([0.04, 0.34, 0.25, 0.15, 0.10, 0.06, 0.04, 0.02])  # share of patients with 1, 2, … stays
 _HOUR = 3600
@@ -123,15 +122,10 @@ def _csv_writer(path: Path, schema: pa.Schema) -> Iterator[pa_csv.CSVWriter]:
 
 
 def _write_dictionaries(hosp: Path) -> None:
+    icd = ["icd_code", "icd_version", "long_title"]
     tables: dict[str, tuple[list[str], list[list[object]]]] = {
-        "d_icd_diagnoses": (
-            ["icd_code", "icd_version", "long_title"],
-            [[c, 10, t] for c, t in DIAGNOSES.items()],
-        ),
-        "d_icd_procedures": (
-            ["icd_code", "icd_version", "long_title"],
-            [[c, 10, t] for c, t in PROCEDURES.items()],
-        ),
+        "d_icd_diagnoses": (icd, [[c, 10, t] for c, t in DIAGNOSES.items()]),
+        "d_icd_procedures": (icd, [[c, 10, t] for c, t in PROCEDURES.items()]),
         "d_labitems": (
             ["itemid", "label", "fluid", "category"],
             [[item.itemid, item.label, "Blood", item.category] for item in LAB_ITEMS],
@@ -146,7 +140,7 @@ def _write_dictionaries(hosp: Path) -> None:
 
 def _draw_chunk(seed: int, chunk: int, wanted: int) -> dict[str, pa.Table]:
     """The event tables of the first ``wanted`` patients of a chunk, by path under the hospital's root."""
-    # The whole chunk is drawn even if part of it is wanted: a smaller hospital is the start of a larger one.
+    # A chunk is always drawn whole, so that a smaller hospital is the start of a larger one.
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(chunk,)))
     subject = 10_000_000 + chunk * CHUNK + np.arange(CHUNK)
     stays = _draw_stays(rng, chunk)
@@ -186,7 +180,7 @@ def _draw_stays(rng: np.random.Generator, chunk: int) -> _Stays:
 
 
 def _draw_diagnoses(rng: np.random.Generator, stays: _Stays) -> np.ndarray:
-    """Which codes of ``DIAGNOSES`` each stay records: bool, [stays, codes]; at least one each."""
+    """Whether each stay records each code of ``DIAGNOSES``: bool, [stays, codes]; at least one code per stay."""
     planted = set(PLANTED.codes) | {name for pair in PLANTED.interactions for name in pair}
     share = np.array([_COMMON.get(c, _PLANTED_SHARE if c in planted else _OTHER_SHARE) for c in DIAGNOSES])
     carried = rng.random((CHUNK, len(share))) < share
@@ -272,7 +266,7 @@ def _admissions(rng: np.random.Generator, subject: np.ndarray, stays: _Stays, di
 
 
 def _later(time: np.ndarray | np.datetime64, seconds: np.ndarray | int) -> np.ndarray:
-    """Times (datetime64[s]) so many whole seconds later."""
+    """Times (datetime64[s]) after whole seconds."""
     return time + np.asarray(seconds).astype("timedelta64[s]")
 
 
@@ -284,7 +278,7 @@ def _numbered(groups: np.ndarray) -> np.ndarray:
 
 def _diagnoses_icd(rng: np.random.Generator, subject: np.ndarray, stays: _Stays, diagnoses: np.ndarray) -> pa.Table:
     stay, code = diagnoses.nonzero()
-    order = np.lexsort((rng.random(len(stay)), stay))  # the order of codes within a stay carries no meaning
+    order = np.lexsort((rng.random(len(stay)), stay))  # codes within a stay are in random order
     stay, code = stay[order], code[order]
     return pa.table(
         {
@@ -361,14 +355,8 @@ def _labevents(rng: np.random.Generator, chunk: int, subject: np.ndarray, stays:
 
 def _icustays(rng: np.random.Generator, subject: np.ndarray, stays: _Stays) -> pa.Table:
     (stay,) = (rng.random(len(stays.patient)) < 0.3).nonzero()
-    unit = rng.choice(
-        [
-            "Medical Intensive Care Unit (MICU)",
-            "Surgical Intensive Care Unit (SICU)",
-            "Coronary Care Unit (CCU)",
-        ],
-        len(stay),
-    )
+    units = ["Medical Intensive Care Unit (MICU)", "Surgical Intensive Care Unit (SICU)", "Coronary Care Unit (CCU)"]
+    unit = rng.choice(units, len(stay))
     seconds = (stays.length[stay] * rng.uniform(0.2, 0.9, len(stay))).astype(np.int64)
     return pa.table(
         {

@@ -1,4 +1,4 @@
-"""The main job: load or write a hospital, train, attribute every sample, write the tables, report."""
+"""The main job: loads or writes a hospital, trains a model, attributes every sample, and prints a report."""
 
 import shutil
 import sys
@@ -24,23 +24,23 @@ MIN_PATIENTS = 20
 
 SOME_FAILED = 3
 
-# An earlier release wrote one file where a folder is now.
+# An earlier release wrote one file instead of the folder.
 _OUT = (("attributions", "attributions.parquet"), "a result of this job", "--out")
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the user asked for.
+    """The options of the command.
 
     Attributes:
-        out: folder to write; it must not exist, unless `force`.
-        mimic_root: folder of a MIMIC-IV release to use in place of a synthetic hospital.
+        out: output folder; it must not exist, unless `force`.
+        mimic_root: folder of a MIMIC-IV release; `None` for a synthetic hospital.
         rules: rule set of the interpreter.
         patients: size of the synthetic hospital.
         seed: seed of the hospital, the split and the model.
         device: a PyTorch device.
         force: whether to replace an earlier result at `out`.
-        baseline: what patients are compared with, by name; `None` for `"typical"`, or `"unk"` under `"pyhealth"`.
+        baseline: name of the baseline; `None` for `"typical"`, or `"unk"` under `"pyhealth"`.
     """
 
     out: Path = Path("deeplift-demo")
@@ -54,31 +54,30 @@ class DemoOptions:
 
     @property
     def baseline_name(self) -> str:
-        """The name in force."""
+        """The name of the baseline, with the default filled in."""
         return self.baseline or ("unk" if self.rules == "pyhealth" else "typical")
 
 
 def run(options: DemoOptions, settings: "Settings | None" = None) -> int:
     """Runs the job and prints its report.
 
-    All is written to a folder beside `options.out`, which takes its place at the end, or is removed if anything fails.
+    The job writes to a temporary folder beside `options.out`. The folder is renamed at the end, and removed on failure.
 
     Args:
-        options: what the user asked for.
+        options: the options.
         settings: sizes of the model and its training; `None` for the defaults.
 
     Returns:
-        0, or 3 where samples could not be attributed; the report says how many.
+        0, or 3 if samples could not be attributed; the report has their number.
 
     Raises:
-        DemoError: for anything that the user must put right.
-        NotImplementedError: for a rule set that is not there yet.
+        DemoError: if an option is not accepted, or a file cannot be read or written.
     """
     started = time.perf_counter()
     options = _with_home(options)
     _check(options)
     with private(), replaced(options.out, options.force, *_OUT) as folder:
-        # Imported late: PyHealth takes seconds, which a wrong option should not cost.
+        # Imported after the checks of options, because importing PyHealth takes seconds.
         from deeplift_fast.demo.model import Settings
 
         report, failures = _run_in(folder, options, settings or Settings())
@@ -90,13 +89,13 @@ def run(options: DemoOptions, settings: "Settings | None" = None) -> int:
 
 
 def _with_home(options: DemoOptions) -> DemoOptions:
-    """Options whose folders may begin with `~`."""
+    """Options with `~` in folders replaced by the home folder."""
     mimic = None if options.mimic_root is None else expanded(options.mimic_root, "--mimic-root")
     return replace(options, out=expanded(options.out, "--out"), mimic_root=mimic)
 
 
 def _check(options: DemoOptions) -> None:
-    """Raise for what can be seen to be wrong before any work is done."""
+    """Checks the options before any work is done."""
     from deeplift_fast.cohort.cohort_baseline import check_name
     from deeplift_fast.core.devices import check_device
     from deeplift_fast.core.options import Options
@@ -118,7 +117,7 @@ def _check(options: DemoOptions) -> None:
 
 
 def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> tuple[str, int]:
-    """Does all the work in `folder`; returns the report and how many samples could not be attributed."""
+    """Does all the work in `folder`; returns the report and the number of failed samples."""
     from deeplift_fast import DeepLift
     from deeplift_fast.demo.hospital import write_hospital
     from deeplift_fast.demo.model import one_thread, train_stagenet
@@ -137,8 +136,7 @@ def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> tuple[s
     with one_thread():
         _say("Training a StageNet")
         model = train_stagenet(samples, settings, options.seed, options.device)
-        baseline = _baseline(samples, options)
-        interpreter = DeepLift(model, rules=options.rules, baseline=baseline)
+        interpreter = DeepLift(model, rules=options.rules, baseline=_baseline(samples, options))
         _say("Attributing every sample")
         failures = _attribute(interpreter, samples, folder)
         _say("Timing against PyHealth's DeepLift")
@@ -147,10 +145,7 @@ def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> tuple[s
     where = f"a synthetic hospital of {options.patients:,} patients" if planted else str(options.mimic_root)
     facts = Facts(
         title=f'DeepLIFT, rules="{options.rules}", on {where} (seed {options.seed}, {options.device})',
-        rules=options.rules,
-        baseline=baseline,
         held_out=samples.held_out,
-        failures=failures,
         speed=speed,
         mimic=mimic,
         planted=planted,
@@ -160,12 +155,12 @@ def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> tuple[s
 
 
 def _say(stage: str) -> None:
-    """Tells on standard error, where the progress bars are, what comes next."""
+    """Prints the next stage on standard error, beside the progress bars."""
     print(f"{stage} …", file=sys.stderr, flush=True)
 
 
 def _baseline(samples: "Samples", options: DemoOptions) -> "str | Baseline":
-    """What patients are compared with: a name, or fitted on the training part."""
+    """The baseline: a name, or fitted on the training part."""
     if options.baseline_name != "typical":
         return options.baseline_name
     from deeplift_fast.baselines import typical
@@ -180,7 +175,7 @@ def _lab_names() -> dict[str, list[str]]:
 
 
 def _attribute(interpreter: Any, samples: "Samples", folder: Path) -> int:
-    """Writes the tables of all samples; returns how many could not be attributed."""
+    """Writes the tables of all samples; returns the number of failed samples."""
     from deeplift_fast import ConvergenceWarning
     from deeplift_fast.cohort import attribute_cohort
 

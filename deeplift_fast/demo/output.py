@@ -1,4 +1,4 @@
-"""Output folders that appear whole or not at all."""
+"""Output folders that are complete or absent."""
 
 import contextlib
 import os
@@ -12,17 +12,17 @@ _OLD = "old"
 
 
 def check_out(out: Path, force: bool, marks: Sequence[str], what: str, option: str) -> None:
-    """Raise if something at `out` would be lost that the user may not want to lose.
+    """Checks that `out` is free, or that `force` is set and `out` is an earlier result or empty.
 
     Args:
-        out: where a result is to go.
+        out: output folder.
         force: whether an earlier result may be replaced.
-        marks: paths under it, one of which an earlier result has.
-        what: what a result is called.
-        option: how the command line names `out`.
+        marks: relative paths; an earlier result has at least one of them.
+        what: name of a result, for messages.
+        option: name of `out` on the command line.
 
     Raises:
-        DemoError: if `out` exists and `force` is not given, or it is no result.
+        DemoError: if `out` exists and may not be replaced.
     """
     if not out.exists():
         return
@@ -34,7 +34,7 @@ def check_out(out: Path, force: bool, marks: Sequence[str], what: str, option: s
 
 @contextlib.contextmanager
 def private() -> Iterator[None]:
-    """Files and folders that only the user may read: they may hold patient data."""
+    """Makes new files and folders readable by the user only, because they may hold patient data."""
     before = os.umask(0o077)
     try:
         yield
@@ -44,19 +44,14 @@ def private() -> Iterator[None]:
 
 @contextlib.contextmanager
 def replaced(out: Path, force: bool, marks: Sequence[str], what: str, option: str) -> Iterator[Path]:
-    """A folder that takes the place of `out` on success and is removed on failure.
+    """A folder that replaces `out` on success and is removed on failure.
 
-    It is in a temporary folder beside `out`. Those that killed runs left there are removed first.
+    It is in a temporary folder beside `out`. Temporary folders of killed runs are removed first.
 
-    Args:
-        out: as in `check_out`, as the others are.
-        force: alike.
-        marks: alike.
-        what: alike.
-        option: alike.
+    Arguments as for :func:`check_out`.
 
     Raises:
-        DemoError: as `check_out` does, or if nothing can be written there.
+        DemoError: as :func:`check_out`, or if the parent of `out` cannot be written to.
     """
     with contextlib.ExitStack() as until:
         try:
@@ -76,6 +71,6 @@ def replaced(out: Path, force: bool, marks: Sequence[str], what: str, option: st
 
 
 def _put_back(left: Path, out: Path) -> None:
-    """The earlier result, where a run was killed after it moved that away and before it put its own there."""
+    """Restores an earlier result that a killed run had moved away and not yet replaced."""
     if (left / _OLD).is_dir() and not out.exists():
         (left / _OLD).rename(out)

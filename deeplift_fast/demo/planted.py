@@ -1,11 +1,11 @@
-"""What the deaths of the synthetic hospital follow from."""
+"""The planted causes of death of the synthetic hospital."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Planted:
-    """What decides whether a patient dies, as terms of a logistic model.
+    """A logistic model of death.
 
     Attributes:
         codes: ICD-10-CM code to its weight; the term is 1 where an earlier stay carries the code.
@@ -20,9 +20,9 @@ class Planted:
     intercept: float
 
     def weight(self, name: str) -> float:
-        """What a code or a lab category does on average: its own weight, and those of its pairs with another code.
+        """Average weight of a code or lab category: its own and those of its pairs with a code; 0.0 if not planted.
 
-        A lab level is 0 on average, so a pair with one adds nothing; what is not planted weighs 0.0.
+        A lab level is 0 on average, so pairs with a lab add nothing.
         """
         alone = self.codes.get(name, 0.0) + self.labs.get(name, 0.0)
         pairs = (w for pair, w in self.interactions.items() if name in pair and not set(pair) & set(self.labs))

@@ -1,9 +1,9 @@
-"""Feature processors that put StageNet's inputs on scales it can learn from.
+"""Feature processors that scale StageNet's inputs.
 
-PyHealth's own processors hand StageNet raw hours and raw laboratory values. Those saturate its gates from the first
-step (a sodium of 140 beside a potassium of 4, intervals of thousands of hours), so a small model learns next to
-nothing from them. These two subclasses count time in days and laboratory values in spreads from a typical value. A
-value that was never measured is 0, so the model is given a typical one in its place.
+PyHealth's own processors pass raw hours and raw laboratory values to StageNet. These saturate its gates (a sodium of
+140 beside a potassium of 4, intervals of thousands of hours), so a small model learns almost nothing. These two
+subclasses give times in days, and laboratory values as differences from a typical value in units of its spread. A
+missing value is 0, the typical value.
 """
 
 from collections.abc import Iterable
@@ -30,16 +30,16 @@ TYPICAL: dict[str, tuple[float, float]] = {
 }
 """Typical value and spread of each lab category among adult inpatients, in MIMIC-IV's units.
 
-Constants, so that nothing is learnt from the patients to test on; between the steps that laboratories report in, so
-that no measured value is exactly 0 afterwards, which StageNet takes for padding.
+They are constants, so that the scaling learns nothing from test patients. Typical values lie between the values that
+laboratories report, so that no scaled value is exactly 0, which StageNet takes for padding.
 """
 
 
 class DailyCodes(StageNetProcessor):
     """:class:`StageNetProcessor` with times in days and a vocabulary in sorted order.
 
-    PyHealth's vocabulary follows the order of the codes in its event cache, which differs from build to build; sorted,
-    the same data always give the same indices.
+    PyHealth's vocabulary has the order of its event cache, which differs between builds. Sorted, the same data always
+    give the same indices.
     """
 
     code_vocab: dict[Any, int]
@@ -70,9 +70,9 @@ class DailyCodes(StageNetProcessor):
 
 
 class StandardLabs(StageNetTensorProcessor):
-    """:class:`StageNetTensorProcessor` with times in days and values in spreads from the typical value.
+    """:class:`StageNetTensorProcessor` with times in days and values scaled by `TYPICAL`.
 
-    A value never measured so far is 0, the typical one, where PyHealth's processor puts a raw 0.
+    A value that was not yet measured is 0, the typical value; PyHealth's processor gives a raw 0.
     """
 
     def __init__(self) -> None:
@@ -81,13 +81,13 @@ class StandardLabs(StageNetTensorProcessor):
         self.center, self.spread = typical.T
 
     def fit(self, samples: Iterable[dict[str, Any]], field: str) -> None:
-        """Learns nothing but the number of dimensions.
+        """Sets the number of dimensions.
 
         Args:
-            samples: not looked at.
+            samples: Not used.
             field: Key of the feature.
         """
-        # The base class looks at the type of the first number, which may be a missing one: show it a full vector.
+        # The base class reads the type of the first number, which may be missing, so it gets a full vector.
         super().fit([{field: ([0.0], [self.center.tolist()])}], field)
 
     def process(self, value: tuple[list | None, list]) -> tuple[torch.Tensor | None, torch.Tensor]:
@@ -97,7 +97,7 @@ class StandardLabs(StageNetTensorProcessor):
             value: Hours since admission, one per step, and the vector of each step.
 
         Returns:
-            Days (float32, [steps]) and standardised values (float32, [steps, dimensions]), gaps filled forward.
+            Days (float32, [steps]) and scaled values (float32, [steps, dimensions]), gaps filled forward.
         """
         hours, values = value
         standard = (np.array(values, dtype=np.float64) - self.center) / self.spread
@@ -105,10 +105,10 @@ class StandardLabs(StageNetTensorProcessor):
         return (None if times is None else times / HOURS_PER_DAY), tensor
 
     def in_units(self, values: torch.Tensor) -> torch.Tensor:
-        """Standardised values in the units of the source; NaN where nothing was measured yet.
+        """Scaled values in the units of the source; NaN where nothing was measured yet.
 
         Args:
-            values: float32, [..., dimensions], as :meth:`process` gives them.
+            values: float32, [..., dimensions], from :meth:`process`.
 
         Returns:
             float32, of the same shape.

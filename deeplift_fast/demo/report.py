@@ -1,4 +1,4 @@
-"""What the main job prints: aggregates of its two tables, never one patient's data."""
+"""The report of the main job: aggregates of its two tables, never one patient's data."""
 
 import io
 from collections.abc import Sequence
@@ -12,13 +12,12 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
-from deeplift_fast.baselines import Baseline
 from deeplift_fast.demo.planted import Planted
 from deeplift_fast.demo.speed import Speed
 from deeplift_fast.errors import SummaryError
-from deeplift_fast.report.completeness import COLUMNS, LARGEST_FACTOR, TOLERANCE, Completeness, misscaled
+from deeplift_fast.report.completeness import COLUMNS, LARGEST_FACTOR, TOLERANCE, misscaled
 from deeplift_fast.report.folder import CohortFolder
-from deeplift_fast.report.grouping import EVERYONE
+from deeplift_fast.report.grouping import EVERYONE, Cut
 from deeplift_fast.report.show import MIN_SAMPLES, Column, table
 from deeplift_fast.report.summary import Summary, summarise
 
@@ -28,25 +27,19 @@ WIDTH = 100
 
 @dataclass(frozen=True)
 class Facts:
-    """What the report needs beside the two files.
+    """Contents of the report beside the cohort's summary.
 
     Attributes:
-        title: what was attributed, in one line.
-        rules: the rule set.
-        baseline: what patients were compared with: a name, or what was fitted.
+        title: one line on the method and the data.
         held_out: numbers of the held-out samples, int64.
-        failures: how many samples could not be attributed.
-        speed: how fast the interpreters were.
+        speed: speed of both interpreters.
         mimic: folder of the MIMIC-IV release, for the titles of codes.
-        planted: what the hospital's deaths follow from; `None` for a real one.
-        shown_at: where the user will find the files.
+        planted: planted causes of death of a synthetic hospital; `None` for a real one.
+        shown_at: final path of the files.
     """
 
     title: str
-    rules: str
-    baseline: str | Baseline
     held_out: np.ndarray
-    failures: int
     speed: Speed
     mimic: Path
     planted: Planted | None
@@ -55,7 +48,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class WellScaled:
-    """Leaves out the samples whose rescaling misleads: a :class:`deeplift_fast.report.grouping.Cut`."""
+    """Leaves out samples whose rescaling misleads: a :class:`deeplift_fast.report.grouping.Cut`."""
 
     name: str = "scaling"
     groups: tuple[str, ...] = ("well scaled",)
@@ -70,46 +63,42 @@ def write_report(folder: Path, facts: Facts) -> str:
     """The report of a folder that `attribute_cohort` wrote, as text.
 
     Args:
-        folder: where the two tables are.
-        facts: what they do not say.
+        folder: folder of the two tables.
+        facts: further contents.
     """
-    summary = _summary(folder, facts.mimic)
-    codes, labs = ranked(summary, facts.rules)
+    try:
+        summary = summarise(folder, [WellScaled()], facts.mimic)
+    except SummaryError:  # a release without dictionaries gives no titles
+        summary = summarise(folder, [WellScaled()])
+    codes, labs = ranked(summary, WellScaled() if summary.rules != "complete" else EVERYONE)
     sections = [
         [facts.title],
-        _baseline_lines(summary.baseline, facts.baseline),
-        _model_lines(CohortFolder(folder), facts.held_out),
-        _completeness_lines(summary.completeness, facts),
-        _code_lines(codes, summary.described, facts),
+        _baseline_lines(summary.baseline),
+        _model_lines(folder, facts.held_out),
+        _completeness_lines(summary),
+        _code_lines(codes, summary, facts.planted),
         _lab_lines(labs, facts.planted),
     ]
     if facts.planted is not None:
-        of_all = None if facts.rules == "complete" else planted_areas(*ranked(summary), facts.planted)
-        sections.append(_planted_lines(codes, planted_areas(codes, labs, facts.planted), of_all, facts.planted))
+        areas = [planted_areas(codes, labs, facts.planted)]
+        if summary.rules != "complete":
+            areas.append(planted_areas(*ranked(summary), facts.planted))
+        sections.append(_planted_lines(codes, areas, facts.planted))
     sections += [_speed_lines(facts.speed), _file_lines(folder, facts.shown_at)]
     return "\n\n".join("\n".join(lines) for lines in sections)
 
 
-def _summary(folder: Path, mimic: Path) -> Summary:
-    """The summary of the folder; without titles of codes where the release has no dictionaries."""
-    try:
-        return summarise(folder, [WellScaled()], mimic)
-    except SummaryError:
-        return summarise(folder, [WellScaled()])
-
-
-def ranked(summary: Summary, rules: str = "complete") -> tuple[pd.DataFrame, pd.DataFrame]:
+def ranked(summary: Summary, cut: Cut = EVERYONE) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The codes by mean attribution and the labs by mean absolute attribution, the largest first.
 
     Args:
-        summary: of the cohort, in which `WellScaled` is a grouping.
-        rules: under other rule sets than `"complete"`, samples whose rescaling misleads are left out.
+        summary: summary of the cohort, with `cut` among its groupings.
+        cut: grouping whose first group is ranked.
 
     Returns:
-        Rows of the summary's table, with the column `rank`, counted from 1. Codes and labs that fewer than
-        `MIN_SAMPLES` samples carry are left out.
+        Rows of the summary's table, with the column `rank`, counted from 1. Codes and labs of fewer than `MIN_SAMPLES`
+        samples are left out.
     """
-    cut = EVERYONE if rules == "complete" else WellScaled()
     found = []
     for kind, sort in (("code", "mean"), ("value", "mean_abs")):
         rows = summary.top(kind, cut.name, cut.groups[0], len(summary.table), sort, MIN_SAMPLES)
@@ -118,28 +107,27 @@ def ranked(summary: Summary, rules: str = "complete") -> tuple[pd.DataFrame, pd.
 
 
 def planted_areas(codes: pd.DataFrame, labs: pd.DataFrame, planted: Planted) -> tuple[float | None, ...]:
-    """How well the attributions tell what is planted from what is not.
+    """AUROCs of the attributions as scores of the planted causes.
 
     Args:
-        codes: as `ranked` gives them.
-        labs: as `ranked` gives them.
-        planted: what the deaths follow from.
+        codes: codes, from `ranked`.
+        labs: labs, from `ranked`.
+        planted: planted causes of death.
 
     Returns:
-        AUROC of risk codes against codes without effect by mean attribution, of protective ones likewise by its
-        negative, and of planted labs against the others by mean absolute attribution; `None` where undefined.
+        AUROC of risk codes against codes without effect by mean attribution; of protective codes against codes without
+        effect by its negative; of planted labs against the others by mean absolute attribution. `None` if undefined.
     """
     weight = codes["code"].map(planted.weight).to_numpy(dtype=np.float64)
     score = codes["mean"].to_numpy()
     return (
-        area_under_roc(weight[weight >= 0] > 0, score[weight >= 0]),
-        area_under_roc(weight[weight <= 0] < 0, -score[weight <= 0]),
-        area_under_roc(labs["code"].map(planted.weight).to_numpy(dtype=np.float64) != 0, labs["mean_abs"].to_numpy()),
+        _area_under_roc(weight[weight >= 0] > 0, score[weight >= 0]),
+        _area_under_roc(weight[weight <= 0] < 0, -score[weight <= 0]),
+        _area_under_roc(labs["code"].map(planted.weight).to_numpy(dtype=np.float64) != 0, labs["mean_abs"].to_numpy()),
     )
 
 
-def area_under_roc(positive: np.ndarray, score: np.ndarray) -> float | None:
-    """AUROC of a score, or `None` where all are positive or none is."""
+def _area_under_roc(positive: np.ndarray, score: np.ndarray) -> float | None:
     return float(roc_auc_score(positive, score)) if len(set(positive.tolist())) == 2 else None
 
 
@@ -147,63 +135,63 @@ def _number(value: float | None) -> str:
     return "not defined: one class" if value is None else f"{value:.3f}"
 
 
-def _model_lines(cohort: CohortFolder, held_out: np.ndarray) -> list[str]:
-    columns = ("sample", "label", "probability")
+def _model_lines(folder: Path, held_out: np.ndarray) -> list[str]:
+    cohort, columns = CohortFolder(folder), ("sample", "label", "probability")
     samples = pa.concat_tables([cohort.samples(part, columns) for part in cohort.parts]).to_pandas()
     test = samples[samples["sample"].isin(held_out)]
-    area = area_under_roc(test["label"].to_numpy(), test["probability"].to_numpy())
+    area = _area_under_roc(test["label"].to_numpy(), test["probability"].to_numpy())
     return [
         "Model",
-        f"  StageNet on {len(samples):,} samples, of which {samples['label'].mean():.1%} died",
+        f"  StageNet on {len(samples):,} samples; {samples['label'].mean():.1%} died",
         f"  AUROC on {len(test):,} held-out samples: {_number(area)}",
     ]
 
 
-def _baseline_lines(name: str, baseline: str | Baseline) -> list[str]:
-    """What contributions are relative to, in sentences."""
-    if baseline == "unk":
+def _baseline_lines(name: str) -> list[str]:
+    if name == "unk":
         return [
             f"Baseline: {name}",
-            "  Every code is compared with the unknown code, every lab value with 0.01 (0 is a typical value).",
+            "  Each code is compared with the unknown code, each lab value with 0.01 (0 is a typical value).",
             "  Training never touches the unknown code's embedding: drawn again, it gives other contributions.",
         ]
     labs = "are 0, as if never measured (0 is a typical value)"
-    if isinstance(baseline, Baseline):
+    if name.startswith("typical"):
         labs = "stand at their medians over the patients of the training part"
     return [
         f"Baseline: {name}",
-        "  Contributions say what moves the logit away from that of the same record, visits and times, in",
-        "  which all codes are removed, as if none had been recorded, and",
+        "  Contributions explain the difference to the logit of the same record, visits and times, in which",
+        "  all codes are removed, as if none had been recorded, and",
         f"  measured lab values {labs}.",
     ]
 
 
-def _completeness_lines(found: Completeness, facts: Facts) -> list[str]:
+def _completeness_lines(summary: Summary) -> list[str]:
+    found = summary.completeness
     share = f"  {found.complete:.1%} of samples are complete to {TOLERANCE:.0%}; "
     lines = ["Completeness"]
-    if facts.rules == "complete":
+    if summary.rules == "complete":
         lines.append(f'{share}rules="complete" scales nothing')
     else:
         lines += [
-            f'{share}rules="{facts.rules}" then scales each until it is',
+            f'{share}rules="{summary.rules}" then scales each until it is',
             f"  {found.misscaled:.1%} were scaled by a negative factor or by more than {LARGEST_FACTOR:g}; the ranks "
             "leave them out",
         ]
-    if facts.failures:
-        lines.append(f"  {facts.failures:,} sample(s) could not be attributed; failures.parquet says why")
+    if failures := sum(found.failures.values()):
+        lines.append(f"  {failures:,} sample(s) could not be attributed; failures.parquet says why")
     return lines
 
 
-def _code_lines(codes: pd.DataFrame, described: bool, facts: Facts) -> list[str]:
+def _code_lines(codes: pd.DataFrame, summary: Summary, planted: Planted | None) -> list[str]:
     if codes.empty:
         return ["Codes", f"  none is carried by {MIN_SAMPLES} samples or more: nothing to rank"]
-    against = "the unknown code" if facts.baseline == "unk" else "their removal"
+    against = "the unknown code" if summary.baseline == "unk" else "their removal"
     lines = [
         f"Codes, by mean attribution in logits, against {against}",
         f"(the first {min(TOP, len(codes))} of {len(codes)} that {MIN_SAMPLES} samples or more carry)",
-        *_table(codes.head(TOP), ["code", "mean", "samples"], facts.planted, described),
+        *_table(codes.head(TOP), ["code", "mean", "samples"], planted, summary.described),
     ]
-    if not described:
+    if not summary.described:
         lines.append("  (no titles: d_icd_diagnoses and d_icd_procedures were not found)")
     return lines
 
@@ -215,13 +203,12 @@ def _lab_lines(labs: pd.DataFrame, planted: Planted | None) -> list[str]:
     return [heading, *_table(labs, ["code", "mean |a|", "mean"], planted)]
 
 
-def _planted_lines(
-    codes: pd.DataFrame, areas: Sequence[float | None], of_all: Sequence[float | None] | None, planted: Planted
-) -> list[str]:
+def _planted_lines(codes: pd.DataFrame, areas: Sequence[Sequence[float | None]], planted: Planted) -> list[str]:
+    """Lines on the planted causes; `areas` holds those of the ranks and, where samples are left out, of all samples."""
     names = ("risk codes above codes without effect", "protective codes below those", "planted labs above the others")
-    lines = ["What the deaths follow from, and how it ranks"]
-    for place, (name, area) in enumerate(zip(names, areas, strict=True)):
-        everyone = "" if of_all is None else f"  (no sample left out: {_number(of_all[place])})"
+    lines = ["Planted causes of death, and their ranks"]
+    for name, area, *of_all in zip(names, *areas, strict=True):
+        everyone = f"  (no sample left out: {_number(of_all[0])})" if of_all else ""
         lines.append(f"  {name + ':':40} AUROC {_number(area)}{everyone}")
     known = codes[codes["code"].map(planted.weight) != 0]
     lines += _table(known, ["code", "mean", "samples"], planted, described=True)
@@ -230,7 +217,7 @@ def _planted_lines(
 
 
 def _table(rows: pd.DataFrame, columns: list[str], planted: Planted | None, described: bool = False) -> list[str]:
-    """Lines of a table, with the weights that were planted, if any: a real hospital has none."""
+    """Lines of a table, with the planted weights of a synthetic hospital."""
     names = ["rank", *columns, *(["planted"] if planted is not None else []), *(["description"] if described else [])]
     weights = {code: planted.weight(code) if planted is not None else 0.0 for code in rows["code"]}
     more: dict[str, Column] = {
@@ -247,12 +234,12 @@ def _speed_lines(speed: Speed) -> list[str]:
         f"Speed ({speed.where})",
         f"  {speed.ours:,.0f} samples/s; PyHealth's DeepLift {speed.theirs:,.0f} samples/s on the same "
         f"{speed.samples:,} samples ({speed.ours / speed.theirs:.1f} times)",
-        "  (PyHealth's with rules and a baseline of its own)",
+        "  (PyHealth's with its own rules and baseline)",
     ]
 
 
 def _file_lines(folder: Path, shown_at: Path) -> list[str]:
-    lines = []
+    lines = ["Files (times in days, lab values in the laboratory's units)"]
     for name in ("samples", "attributions"):
         files = sorted((folder / name).glob("part-*.parquet"))
         rows = sum(pq.read_metadata(file).num_rows for file in files)
@@ -260,4 +247,4 @@ def _file_lines(folder: Path, shown_at: Path) -> list[str]:
     lines.append(f"  {shown_at / 'report.txt'}")
     if (folder / "hospital").is_dir():
         lines.append(f"  {shown_at / 'hospital'}")
-    return ["Files (times in days, lab values in the laboratory's units)", *lines]
+    return lines

@@ -16,10 +16,10 @@ from deeplift_fast.report.titles import find_table, table_candidates
 
 EHR_TABLES = ("diagnoses_icd", "procedures_icd", "labevents")
 SPLIT_RATIOS = (0.7, 0.1, 0.2)
-"""Shares of patients to train on, to choose the epoch on, and to test on."""
+"""Shares of patients in the training, validation and test parts."""
 
 BYTES_PER_WORKER = 32 << 20
-"""Size of the gzipped lab table that is worth one more process."""
+"""Bytes of the gzipped lab table per further process."""
 
 _NEEDED = (
     "hosp/patients",
@@ -36,14 +36,14 @@ _NEEDED = (
 class Samples:
     """Samples of `MortalityPredictionStageNetMIMIC4`, split by patient.
 
-    The processors saw the codes of every part, so that every code is explained by its name, and nothing else.
+    The vocabulary comes from all parts, so that every code has a name.
 
     Attributes:
         everything: PyHealth `SampleDataset` of all samples.
-        held_out: numbers of the samples held out, int64.
-        train: PyHealth `SampleDataset` to fit on.
-        validation: the one to choose the epoch on; may be empty.
-        test: the one held out.
+        held_out: numbers of the held-out samples, int64.
+        train: PyHealth `SampleDataset` to train on.
+        validation: PyHealth `SampleDataset` to choose the epoch on; may be empty.
+        test: PyHealth `SampleDataset` of the held-out samples.
     """
 
     everything: Any
@@ -53,15 +53,15 @@ class Samples:
     test: Any
 
     def parts(self) -> tuple[Any, ...]:
-        """The three parts that are not empty, the training part first."""
+        """The parts that are not empty, the training part first."""
         return tuple(part for part in (self.train, self.validation, self.test) if len(part))
 
 
 def check_tables(root: Path) -> None:
-    """Raise unless every table that the task reads is there.
+    """Checks that every table of the task is present.
 
     Raises:
-        DemoError: naming each missing table and the paths tried.
+        DemoError: with each missing table and its possible paths.
     """
     missing = [name for name in _NEEDED if find_table(root, name) is None]
     if missing:
@@ -78,14 +78,14 @@ def load_samples(root: Path, cache: Path, seed: int) -> Samples:
 
     Args:
         root: folder of a MIMIC-IV release.
-        cache: folder for PyHealth's caches of the tables, which are copies of patient data.
+        cache: folder for PyHealth's caches, which contain patient data.
         seed: seed of the split by patient.
 
     Raises:
         DemoError: if tables are missing, or too few patients can be used.
     """
     check_tables(root)
-    with _quiet_pyhealth():
+    with quiet_pyhealth():
         from pyhealth.datasets import MIMIC4Dataset, PatientSplit
         from pyhealth.tasks import MortalityPredictionStageNetMIMIC4
 
@@ -110,7 +110,7 @@ def load_samples(root: Path, cache: Path, seed: int) -> Samples:
 
 
 def _workers(root: Path) -> int:
-    """Processes for PyHealth: each takes half a minute to start, so a small hospital is read by one."""
+    """Number of PyHealth's processes; each takes half a minute to start, so a small hospital needs one."""
     labs = find_table(root, "hosp/labevents")
     assert labs is not None  # check_tables has seen it
     return min(os.cpu_count() or 1, 1 + labs.stat().st_size // BYTES_PER_WORKER)
@@ -124,8 +124,8 @@ def _too_few(root: Path) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_pyhealth() -> Iterator[None]:
-    """Keeps standard output, which is the report's, free of PyHealth's progress and notes."""
+def quiet_pyhealth() -> Iterator[None]:
+    """Sends PyHealth's progress to standard error and drops its notes: standard output is for the report."""
     os.environ.setdefault("LITDATA_DISABLE_VERSION_CHECK", "1")
     logger = logging.getLogger("pyhealth")
     with contextlib.redirect_stdout(sys.stderr):

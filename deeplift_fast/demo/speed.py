@@ -1,4 +1,4 @@
-"""Two interpreters timed on the same batches."""
+"""Times two interpreters on the same batches."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -8,20 +8,20 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from deeplift_fast.demo.model import to_device
+from deeplift_fast.cohort.attributing import to_device
 
 Attribute = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Samples per second of two interpreters.
+    """Speeds of two interpreters.
 
     Attributes:
-        samples: samples that both attributed.
-        ours: samples per second.
-        theirs: samples per second.
-        where: what both ran on.
+        samples: number of timed samples.
+        ours: samples per second of the first.
+        theirs: samples per second of the second.
+        where: device of both.
     """
 
     samples: int
@@ -38,23 +38,23 @@ def compare_speed(
     most_samples: int,
     most_seconds: float,
 ) -> Speed:
-    """Times two interpreters on the same batches, taken in turn.
+    """Times two interpreters in turn on the same batches.
 
-    Where more than one batch is timed, the first one does not count: it pays for loading code.
+    The first batch also loads code. It counts only if it is the only one.
 
     Args:
-        ours: called with a batch as keyword arguments.
-        theirs: the other one, called alike.
-        loader: yields batches of equal size, the last one perhaps smaller; it must yield one at least.
-        device: where the batches go.
-        most_samples: samples after which no further batch is taken.
-        most_seconds: time after which no further batch is taken.
+        ours: first interpreter, called with a batch as keyword arguments.
+        theirs: second interpreter, called in the same way.
+        loader: yields at least one batch; all have the same size, except the last, which may be smaller.
+        device: device of the batches.
+        most_samples: number of samples after which timing stops.
+        most_seconds: seconds after which timing stops.
     """
     rounds: list[tuple[int, float, float]] = []  # samples, our seconds, their seconds
     with tqdm(total=most_samples, desc="Timing", unit=" samples", delay=1) as bar:
         for batch in loader:
-            moved = to_device(batch, device)
-            # Who goes first changes from batch to batch: the second one finds the batch in the cache.
+            moved = to_device(batch, torch.device(device))
+            # The order alternates, because the second one finds the batch in the processor's cache.
             order = (ours, theirs) if len(rounds) % 2 else (theirs, ours)
             seconds = {attribute: _timed(attribute, moved) for attribute in order}
             rounds.append((len(batch["patient_id"]), seconds[ours], seconds[theirs]))
@@ -71,7 +71,7 @@ def compare_speed(
 
 
 def _timed(attribute: Attribute, batch: Mapping[str, Any]) -> float:
-    """Seconds of one call, with what the device still has to do."""
+    """Seconds of one call, until the device has finished."""
     _finish()
     start = time.perf_counter()
     attribute(**batch)

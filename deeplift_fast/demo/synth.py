@@ -11,7 +11,7 @@ _OUT = (("hosp/labevents.csv.gz",), "a hospital", "DIR")
 
 
 def write_new_hospital(folder: Path, patients: int, seed: int, force: bool = False) -> None:
-    """Writes a hospital to a folder of its own, which appears when it is whole.
+    """Writes a hospital to a new folder, which appears once it is complete.
 
     Args:
         folder: must not exist, unless `force`.
@@ -20,7 +20,7 @@ def write_new_hospital(folder: Path, patients: int, seed: int, force: bool = Fal
         force: whether a hospital at `folder` is replaced.
 
     Raises:
-        DemoError: for anything that the user must put right.
+        DemoError: if an argument is not accepted, or the folder cannot be written.
     """
     if patients < 1:
         raise DemoError(f"--patients is {patients}; accepted: 1 or more")

@@ -1,26 +1,19 @@
-"""Numbers in, numbers out: the arithmetic of the rules, with one implementation per backend.
+"""The arithmetic of the rules, with one implementation per backend.
 
 `ops.<op>` is a function for each op of `specs.py`, with the signature of its naive implementation. It checks its
-arguments, then PyTorch's dispatcher picks the implementation. `specs.py` has the shapes and dtypes that ops take.
+arguments against the shapes and dtypes in `specs.py`, then PyTorch's dispatcher picks the implementation.
 
-On CUDA no number of an index is checked, since that would wait for the device: one that lies outside reads or writes
-beside its tensor.
+On CUDA the numbers of an index are not checked, since a check would wait for the device. An index outside of its tensor
+reads or writes other memory.
 
-Raw calls of `torch.ops.deeplift_fast` are checked too: on the CPU the kernels raise `RuntimeError`, and plain torch the
-errors below, where a shape, a dtype or a number that they index by would lead out of memory.
+Raw calls of `torch.ops.deeplift_fast` skip these checks, but kernels on the CPU raise `RuntimeError`, and plain torch
+its own errors, for every shape, dtype or index that would lead outside of a tensor.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from deeplift_fast.errors import BackendWarning
-from deeplift_fast.ops.registry import (
-    FUNCTIONS,
-    SCHEMAS,
-    Backend,
-    backend_for,
-    backends,
-    release_memory,
-)
+from deeplift_fast.ops.registry import FUNCTIONS, SCHEMAS, Backend, backend_for, backends, release_memory
 from deeplift_fast.ops.specs import NAMESPACE, SPECS
 
 __all__ = ["NAMESPACE", "SCHEMAS", "Backend", "BackendWarning", "backend_for", "backends", "release_memory", *SPECS]

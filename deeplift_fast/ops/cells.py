@@ -1,4 +1,4 @@
-"""Recurrent cells in numbers, and how the layers of `lockstep` share rows."""
+"""Numbers of gates, coefficients and lanes of recurrent cells, and the rows of `lockstep`'s layers."""
 
 from collections.abc import Sequence
 
@@ -11,17 +11,17 @@ SLOPES = {
     "rnn_tanh": ("secant", "derivative"),
     "rnn_relu": ("secant", "derivative"),
 }
-# Of the layer, of its input and of its state.
+# Gates of the layer, of its input and of its state.
 GATES = {"stagenet": (4, 4, 4), "lstm": (4, 4, 4), "gru": (4, 3, 3), "rnn_tanh": (1, 1, 1), "rnn_relu": (1, 1, 1)}
-COEFFICIENTS = {"stagenet": 8, "lstm": 6, "gru": 5, "rnn_tanh": 1, "rnn_relu": 1}  # that the way back needs, by unit
-LANES = {torch.float32: 16, torch.float64: 8}  # units of a panel, as the CPU's kernels want them
+COEFFICIENTS = {"stagenet": 8, "lstm": 6, "gru": 5, "rnn_tanh": 1, "rnn_relu": 1}  # per unit, for the backward op
+LANES = {torch.float32: 16, torch.float64: 8}  # units of a panel of the CPU's kernels
 
 
 def going_at(step: int, steps: Sequence[int]) -> int:
-    """How many layers of :func:`deeplift_fast.ops.lockstep` have a step."""
+    """The number of layers of :func:`deeplift_fast.ops.lockstep` that have a step."""
     return sum(step < each for each in steps)
 
 
 def rows_per_sample(steps: Sequence[int]) -> int:
-    """Of :func:`deeplift_fast.ops.lockstep`: each layer but the last has as many rows as the first."""
+    """The rows per sample in :func:`deeplift_fast.ops.lockstep`: all layers but the last are as long as the first."""
     return (len(steps) - 1) * steps[0] + steps[-1]

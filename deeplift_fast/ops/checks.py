@@ -1,4 +1,4 @@
-"""What follows from an op's line in `specs.py`: checks of shapes and dtypes, its fake kernel, schema and documentation.
+"""Checks of shapes and dtypes, fake kernels, schemas and documentation, all from an op's line in `specs.py`.
 
 Lines are read once. A check then compares one tuple for each tensor.
 """
@@ -22,7 +22,7 @@ Sizes = Mapping[str, Any]
 
 
 def computed(dtype: torch.dtype) -> torch.dtype:
-    """What an op computes in: float32 for the half types."""
+    """The dtype that an op computes in: float32 for the half types."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -31,13 +31,13 @@ class TensorSpec:
     """A tensor of an op.
 
     Attributes:
-        name: of the argument; that of a result may be empty.
+        name: the argument's name; it may be empty for a result.
         dtype: its letter in `specs.py`.
-        dims: as they are written there.
-        rank: how many of them there are, apart from `...`.
-        more: whether there may be more, as `...` says.
-        shape: from the sizes by name to the tensor's shape.
-        any_strides: whether it may have any on the CPU.
+        dims: its dimensions in `specs.py`.
+        rank: the number of dimensions without `...`.
+        more: whether it may have more dimensions, as `...` says.
+        shape: a function from sizes by name to the tensor's shape.
+        any_strides: whether the CPU accepts any strides.
         anywhere: whether it may be on another device than the others.
         written: whether the op writes to it.
     """
@@ -70,7 +70,7 @@ class TensorSpec:
 
 
 def _shape(dims: tuple[str, ...]) -> Callable[[Sizes], tuple[int, ...]]:
-    """Of `rows 2*levels` the function `lambda d: (d['rows'], 2*d['levels'],)`."""
+    """The function `lambda d: (d['rows'], 2*d['levels'],)` for the dimensions `rows 2*levels`."""
     if dims == ("...",):
         return lambda d: d["..."]
     named = (re.sub(r"\b[a-z_]\w*\b(?!\()", r"d['\g<0>']", dim) if dim != "..." else "*d['...']" for dim in dims)
@@ -79,18 +79,18 @@ def _shape(dims: tuple[str, ...]) -> Callable[[Sizes], tuple[int, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class OpSpec:
-    """An op's line, read.
+    """An op's line.
 
     Attributes:
-        name: of the op.
+        name: the op's name.
         arguments: the names of all arguments, in order.
-        tensors: those that are tensors, by position.
-        choices: those that are one of several texts, by position: name and texts.
-        numbers: the other arguments, which are sizes too, by name: position.
-        bound: dimensions by name: position of a tensor that has the size, and in its shape (`None`: all of it).
-        first: position of the tensor whose dtype and device others have.
-        on_cpu: its dtypes on the CPU.
-        results: its results.
+        tensors: the tensors among them, as position and spec.
+        choices: the arguments that take one of several texts, as position, name and texts.
+        numbers: the other arguments, as name and position; they count as sizes.
+        bound: dimensions, as name, position of a tensor that has the size, and place in its shape (`None`: all of it).
+        first: the position of the tensor that sets dtype and device.
+        on_cpu: the dtypes of that tensor on the CPU.
+        results: the results.
     """
 
     name: str
@@ -127,7 +127,7 @@ class OpSpec:
 
 
 OPS = {name: OpSpec.of(name, line) for name, line in specs.SPECS.items()}
-# For each dtype of an op, that of each letter.
+# The dtype of each letter, for each dtype of an op.
 _DTYPES = {
     dtype: {"f": dtype, "h": dtype, "w": computed(dtype), "d": torch.float64, "i": torch.int64, "b": torch.bool}
     for dtype in FLOATS
@@ -138,16 +138,16 @@ def check(op: OpSpec, given: Sequence[Any], fake: bool = False) -> dict[str, Any
     """Raise unless an op's arguments have the shapes, dtypes, devices and strides of its line.
 
     Args:
-        op: which.
+        op: the op's line.
         given: all arguments, in order.
-        fake: whether the tensors stand for others. Sizes that nobody knows yet then fit, and strides may change.
+        fake: whether the tensors are fake ones, whose unknown sizes fit and whose strides do not matter.
 
     Returns:
         The size of each dimension, by name.
 
     Raises:
-        TypeError: for an argument that is no tensor, and for dtypes.
-        ValueError: for texts, shapes, devices and strides.
+        TypeError: if an argument is no tensor, or has another dtype.
+        ValueError: if a text, shape, device or stride is not accepted.
     """
     for at, name, texts in op.choices:
         if given[at] not in texts:
@@ -192,7 +192,7 @@ def _shapes(op: OpSpec, given: Sequence[Any]) -> dict[int, torch.Size]:
 
 
 def _unlike(shape: Sequence[Any], accepted: Sequence[Any]) -> bool:
-    from torch.fx.experimental.symbolic_shapes import guard_or_false  # it brings SymPy
+    from torch.fx.experimental.symbolic_shapes import guard_or_false  # imported late: it loads SymPy
 
     return len(shape) != len(accepted) or any(guard_or_false(a != b) for a, b in zip(shape, accepted, strict=True))
 
@@ -222,7 +222,7 @@ def _refuse_dtype(op: OpSpec, spec: TensorSpec, tensor: Tensor, accepted: torch.
 
 
 def fake(op: OpSpec) -> Callable[..., Any]:
-    """The op's kernel for tensors without numbers: its results have their shapes and dtypes."""
+    """The op's kernel for fake tensors: its results have shapes and dtypes alone."""
 
     def kernel(*given: Any) -> Any:
         sizes, first = check(op, given, fake=True), given[op.first]
@@ -254,7 +254,7 @@ def schema(op: OpSpec, function: Callable[..., Any]) -> str:
         raise ValueError(f"{op.name} returns {results}; its line has {len(op.results)} result(s)")
     for letter, name in zip("abc", written, strict=False):
         arguments = arguments.replace(f"(a{op.arguments.index(name)}!)", f"({letter}!)")
-    arguments = re.sub(r"=[^,)]+", "", arguments)  # defaults are the function's alone
+    arguments = re.sub(r"=[^,)]+", "", arguments)  # the schema has no defaults
     made = ", ".join(f"Tensor {spec.name}".rstrip() for spec in op.results)
     return f"{arguments} -> {made}" if len(op.results) == 1 else f"{arguments} -> ({made})"
 

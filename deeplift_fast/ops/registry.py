@@ -1,7 +1,7 @@
-"""Registers every op and its implementations with PyTorch's dispatcher, and knows which are there.
+"""The registry: every op and its implementations, registered with PyTorch's dispatcher.
 
-The naive implementation is the composite default, the C++ library takes the CPU key and Triton the CUDA key, so
-the dispatcher chooses the backend by the tensors' device.
+The naive implementation is the composite default, the C++ library takes the CPU key and Triton the CUDA key. So the
+dispatcher chooses the backend by the tensors' device.
 """
 
 import functools
@@ -29,8 +29,8 @@ class Backend:
 
     Attributes:
         name: `"naive"`, `"C++"` or `"Triton"`.
-        device: the device type it serves, or `"any"`.
-        missing: why it is not there, or `None`.
+        device: the device type that it serves, or `"any"`.
+        missing: the reason why it is missing, or `None`.
     """
 
     name: str
@@ -48,7 +48,14 @@ def backends() -> list[Backend]:
 
 
 def backend_for(op: str, device: str) -> str:
-    """The name of the backend that the dispatcher picks for `op` (a name in `SCHEMAS`) on a device type.
+    """The backend that the dispatcher picks.
+
+    Args:
+        op: a name in `SCHEMAS`.
+        device: a device type, such as `"cpu"`.
+
+    Returns:
+        The backend's name.
 
     Raises:
         KeyError: if there is no such op.
@@ -64,12 +71,12 @@ def backend_for(op: str, device: str) -> str:
 
 
 def overload(op: str) -> Any:
-    """What calls an op (a name in `SCHEMAS`) through the dispatcher."""
+    """The operator of an op, a name in `SCHEMAS`, in PyTorch's dispatcher."""
     return getattr(getattr(torch.ops, NAMESPACE), op).default
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The op that a naive implementation stands for: its arguments are checked, then the dispatcher is called."""
+    """The public function of an op: it checks the arguments, then calls the dispatcher."""
     op, run = OPS[function.__name__], overload(function.__name__)
     values = VALUES.get(op.name)
     names, defaults = op.arguments, function.__defaults__ or ()
@@ -94,12 +101,16 @@ def _in_order(
         return args + defaults[len(defaults) - left :]
     known, values = names[len(args) :], dict(zip(reversed(names), reversed(defaults), strict=False)) | named
     if left < 0 or any(name not in known for name in named) or any(name not in values for name in known):
-        raise TypeError(f"{op}() got {len(args)} arguments by place and {list(named)} by name; it takes {names}")
+        raise TypeError(f"{op}() got {len(args)} arguments by position and {list(named)} by name; accepted: {names}")
     return args + tuple(values[name] for name in known)
 
 
 def release_memory() -> int:
-    """Give the memory that the C++ kernels keep for results, up to 512 MiB, back to the system; its bytes."""
+    """Give the memory that the C++ kernels keep for results, up to 512 MiB, back to the system.
+
+    Returns:
+        The number of bytes.
+    """
     if _backends["C++"].missing is not None:
         return 0
     return int(importlib.import_module("deeplift_fast._C").release_memory())
@@ -110,7 +121,7 @@ def _load_cpp() -> None:
     try:
         importlib.import_module("deeplift_fast._C")
     except ImportError as error:
-        missing = f"the C++ library is not there ({error}); install a C++20 compiler and reinstall deeplift_fast"
+        missing = f"the C++ library is missing ({error}); install a C++20 compiler and reinstall deeplift_fast"
         warnings.warn(f"deeplift_fast runs on plain torch on the CPU: {missing}", BackendWarning, stacklevel=2)
     _backends["C++"] = Backend("C++", "cpu", missing)
 
@@ -126,12 +137,8 @@ def _register_triton() -> None:
 
 
 def _triton_kernel(op: str) -> Callable[..., Any]:
-    """Imports the launcher at its first call: importing Triton takes a while, and only CUDA needs it."""
-
-    def launch(*args: Any) -> Any:
-        return _launcher(op)(*args)
-
-    return launch
+    """A kernel that imports its launcher at the first call, since the import of Triton is slow."""
+    return lambda *args: _launcher(op)(*args)
 
 
 def _launcher(op: str) -> Callable[..., Any]:
@@ -139,7 +146,7 @@ def _launcher(op: str) -> Callable[..., Any]:
 
 
 def _below_autograd(name: str) -> Callable[..., Any]:
-    """Results carry no gradient: an op claims no derivative, the rules above it do."""
+    """A kernel for the autograd key whose results carry no gradient, since the rules above it define gradients."""
     op = overload(name)
 
     def kernel(*args: Any) -> Any:
@@ -150,7 +157,7 @@ def _below_autograd(name: str) -> Callable[..., Any]:
 
 
 def _guarded(name: str) -> Callable[..., Any]:
-    """The naive implementation, which checks its arguments: raw calls of `torch.ops` have not been checked."""
+    """The naive implementation with checks of its arguments, for raw calls of `torch.ops`."""
     op, function, values = OPS[name], naive.FUNCTIONS[name], VALUES.get(name)
 
     def kernel(*given: Any) -> Any:

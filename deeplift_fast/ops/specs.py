@@ -1,47 +1,47 @@
 """One line per op: the dimensions and dtypes of its arguments and results.
 
-`checks.py` makes the checks of shapes and dtypes from a line, the kernel for tensors without numbers, the op's schema
-and its documentation.
+`checks.py` makes the checks of shapes and dtypes, the fake kernel, the schema and the documentation from a line.
 
-- `x:f[rows size]` is a tensor. A name of a dimension is one number wherever it stands. It may be that of an argument
-  (`levels`). `[2*levels]` is computed from others; `...` is any dimensions, the same ones wherever it stands.
-- `function=relu|tanh` is a text, one of these. A bare name is another argument.
-- `coefficients!` is written to.
+- `x:f[rows size]` is a tensor. A dimension's name is the same number at each place, and may be an argument's name
+  (`levels`). `[2*levels]` is computed from other sizes. `...` is any number of dimensions, the same at each place.
+- `function=relu|tanh` takes one of these texts. A bare name is another argument.
+- The op writes to `coefficients!`.
 
 Dtypes:
 
 | letter | dtype |
 |---|---|
-| `f` | that of the first such tensor: float32 or float64; on other devices than the CPU float16 and bfloat16 too |
-| `h` | likewise, with float16 and bfloat16 on the CPU too |
-| `w` | in which an op of that dtype computes: float32 for the half types |
+| `f` | the dtype of the first such tensor: float32 or float64, and on other devices than the CPU float16 or bfloat16 |
+| `h` | the same, with float16 and bfloat16 also on the CPU |
+| `w` | the dtype that the op computes in: float32 for the half types |
 | `d`, `i`, `b` | float64, int64, bool |
 
-A tensor is contiguous on the CPU, unless `~` follows its dtype; another device takes any strides. It is on the device
-of the first `f` or `h`, unless `@` follows. A result with `~` has the strides of an elementwise result of that tensor.
+A tensor on the CPU is contiguous, unless `~` follows its dtype; other devices accept any strides. All tensors are on
+the device of the first `f` or `h`, except those with `@`. A result with `~` has the strides of an elementwise result of
+that first tensor.
 """
 
 NAMESPACE = "deeplift_fast"
-SAMPLES_AT_ONCE = 1024  # whose sums a program of `convergence` on CUDA takes
+SAMPLES_AT_ONCE = 1024  # of one program of `convergence` on CUDA
 
 
 def stem_of(op: str) -> str:
-    """The name of the files that implement an op: a backward stands beside its forward."""
+    """The name of the files that implement an op; a backward op shares its forward's file."""
     return op.removesuffix("_backward")
 
 
 def parts(size: int, wide: int) -> int:
-    """How many pieces of a width hold `size`."""
+    """The number of pieces, `wide` each, that hold `size`."""
     return -(-size // (wide or 1))
 
 
 def padded(size: int, wide: int) -> int:
-    """`size`, rounded up to whole pieces of a width."""
+    """`size`, rounded up to a multiple of `wide`."""
     return parts(size, wide) * wide
 
 
 def sums(batch: int, on_cuda: bool) -> int:
-    """Parts of a batch that `convergence` sums up apart."""
+    """The number of parts of a batch that `convergence` sums separately."""
     return parts(batch, SAMPLES_AT_ONCE) if on_cuda else 1
 
 

@@ -1,8 +1,8 @@
-"""Checks of what shapes do not say: numbers that memory is sized by or read at, and cells' sizes.
+"""Checks of numbers: those that set a size or an index, and the sizes of cells.
 
-`VALUES` has one check for each op that needs one. It gets the sizes that `checks.check` found, then the op's arguments,
-and raises `ValueError`, or `IndexError` for a dimension. Numbers on another device than the CPU are not looked at: the
-device would have to be waited for.
+`VALUES` has one check for each op that needs one. It gets the sizes from `checks.check`, then the op's arguments, and
+raises `ValueError`, or `IndexError` for a dimension. Tensors on other devices than the CPU are not checked, since a
+check would wait for the device.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ Sizes = Mapping[str, Any]
 
 
 def require_within(what: str, index: Tensor, size: int) -> None:
-    """Raise `IndexError` unless every number of `index` is one of 0 to `size − 1`; indexing itself takes −1."""
+    """Raise `IndexError` unless every number of `index` is within 0 to `size − 1`; PyTorch would accept −1."""
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < size:
         raise IndexError(f"{what} holds numbers outside 0 to {size - 1}")
 
@@ -52,7 +52,7 @@ def _require_baselines(where: Tensor, counts: Tensor, counts0: Tensor) -> None:
             f"recurrent: where has shape {tuple(where.shape)}; accepted: ({samples},), the samples at the first step"
         )
     if samples and where.is_cpu:
-        # A sample's baseline lasts as long as the sample: the largest index among a step's samples is in its rows.
+        # A sample's baseline is at least as long: at each step, all samples name one of the step's baselines.
         furthest = where.cummax(0).values[counts - 1]
         if bool((furthest >= counts0).any()) or int(where.min()) < 0:
             raise ValueError("recurrent: where names a baseline that is shorter than the sample")
@@ -64,8 +64,8 @@ def _recurrent_backward(sizes: Sizes, m_h: Tensor, *rest: Any) -> None:
     units, panels, wide_u, wide_h = (sizes[name] for name in ("units", "panels", "wide_u", "wide_h"))
     if not panels or units % panels or inputs < 0 or (levels and units % levels):
         raise ValueError(
-            f"{op}: {units} units have {panels} panels, levels is {levels} and inputs {inputs}; accepted: panels and "
-            "levels that divide the units, and 0 or more inputs"
+            f"{op}: {units} units have {panels} panels, levels is {levels} and inputs is {inputs}; accepted: panels "
+            "and levels that divide the units, and 0 or more inputs"
         )
     lanes, (_, from_input, from_state) = units // panels, GATES[cell]
     _require_lanes(op, m_h, lanes)
@@ -85,7 +85,7 @@ def _require_levels(op: str, levels: int, cell: str) -> None:
 def _require_lanes(op: str, tensor: Tensor, lanes: int) -> None:
     if tensor.is_cpu and lanes != LANES[tensor.dtype]:
         raise ValueError(
-            f"{op}: weights have panels of {lanes} units; accepted on the CPU: {LANES[tensor.dtype]} in {tensor.dtype}"
+            f"{op}: weights have panels of {lanes} units; accepted on the CPU: {LANES[tensor.dtype]} for {tensor.dtype}"
         )
 
 
@@ -116,7 +116,8 @@ def _lockstep_backward(sizes: Sizes, *given: Any) -> None:
     _require_layers("lockstep_backward", sizes, steps)
     if sizes["rows"] % rows_per_sample(steps):
         raise ValueError(
-            f"lockstep_backward: m_h has {sizes['rows']} rows; accepted: as many for each sample, for steps {steps}"
+            f"lockstep_backward: m_h has {sizes['rows']} rows; accepted: a multiple of {rows_per_sample(steps)}, for "
+            f"steps {steps}"
         )
 
 
@@ -125,7 +126,7 @@ def _require_layers(op: str, sizes: Sizes, steps: Sequence[int]) -> None:
     if levels < 1 or units % levels or columns < 4 * units + 2 * levels:
         raise ValueError(f"{op}: {columns} columns and {units} units do not fit {levels} levels")
     if len(steps) != layers or not layers or list(steps) != sorted(steps, reverse=True) or steps[-1] < 1:
-        raise ValueError(f"{op}: steps is {list(steps)}; accepted: 1 or more of each of {layers} layers, falling")
+        raise ValueError(f"{op}: steps is {list(steps)}; accepted: {layers} falling numbers, one per layer, from 1 on")
 
 
 def _stage_window(sizes: Sizes, *given: Any, op: str = "stage_window") -> None:
@@ -149,25 +150,19 @@ def _convergence(sizes: Sizes, totals: Tensor, *rest: Any) -> None:
         raise ValueError(f"convergence: totals has shape {tuple(totals.shape)}; accepted: {shape} or more features")
 
 
-def _log_mean_softmax(sizes: Sizes, z: Tensor, *rest: Any) -> None:
+def _log_mean_softmax(sizes: Sizes, z: Tensor, *rest: Any, op: str = "log_mean_softmax", name: str = "z") -> None:
     if not -max(z.dim(), 1) <= sizes["dim"] < max(z.dim(), 1):
-        raise IndexError(f"log_mean_softmax: dim is {sizes['dim']}; z has {z.dim()} dimensions")
+        raise IndexError(f"{op}: dim is {sizes['dim']}; {name} has {z.dim()} dimensions")
 
 
 def _log_mean_softmax_backward(sizes: Sizes, g: Tensor, *rest: Any) -> None:
-    if not -max(g.dim(), 1) <= sizes["dim"] < max(g.dim(), 1):
-        raise IndexError(f"log_mean_softmax_backward: dim is {sizes['dim']}; g has {g.dim()} dimensions")
+    _log_mean_softmax(sizes, g, op="log_mean_softmax_backward", name="g")
 
 
 VALUES: dict[str, Callable[..., None]] = {
-    "recurrent": _recurrent,
-    "recurrent_backward": _recurrent_backward,
-    "lockstep": _lockstep,
-    "lockstep_backward": _lockstep_backward,
-    "stage_window": _stage_window,
-    "stage_window_backward": _stage_window_backward,
-    "attention": _attention,
-    "convergence": _convergence,
-    "log_mean_softmax": _log_mean_softmax,
-    "log_mean_softmax_backward": _log_mean_softmax_backward,
-}
+    check.__name__[1:]: check
+    for check in (
+        _recurrent, _recurrent_backward, _lockstep, _lockstep_backward, _stage_window, _stage_window_backward,
+        _attention, _convergence, _log_mean_softmax, _log_mean_softmax_backward,
+    )
+}  # fmt: skip

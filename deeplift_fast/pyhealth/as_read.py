@@ -1,4 +1,4 @@
-"""A batch as a PyHealth model reads it: the steps that it takes, their shape, and the mask of those that are real."""
+"""A batch as a PyHealth model reads it: its steps, their shape, and the mask of real steps."""
 
 import functools
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def as_read(model: Any, features: Mapping[str, Feature], rules: str) -> dict[str
 def baselines_as_read(
     model: Any, features: Mapping[str, Feature], baselines: Mapping[str, BaselineValue]
 ) -> dict[str, BaselineValue]:
-    """The baselines of :func:`as_read`'s features, which are given here as they came."""
+    """The baselines in the shapes of :func:`as_read`; `features` and `baselines` are in the shapes as given."""
     found = dict(baselines)
     for key, feature in features.items():
         if (longest := _longest(model, feature)) is not None:
@@ -51,24 +51,24 @@ def baselines_as_read(
 
 
 def as_given(contributions: Mapping[str, Tensor], features: Mapping[str, Feature]) -> dict[str, Tensor]:
-    """Contributions to what the model reads, in the shapes of the features as they came; 0 to what it does not read."""
+    """Contributions in the shapes of the features as given; steps that the model does not read have 0."""
     return {key: _as_given(each, features[key].value) for key, each in contributions.items()}
 
 
 def with_masks(
     model: Any, features: Mapping[str, Feature], rules: str, dtype: torch.dtype = torch.int32
 ) -> dict[str, Feature]:
-    """The features with the mask of what is real, where their schema has none.
+    """The features, each with a mask of real positions if its schema has none.
 
-    `"pyhealth"` has PyHealth's mask. Else it is what the model takes for real where a sample stands alone: there a
-    step of zeros before a real one counts, and of a record with nothing in it position 0. (PyHealth's Transformer marks
-    it so; StageAttentionNet then looks at all positions alike, and alone there is one; a continuous step is embedded
-    with a bias, so it is never empty.) An MLP averages over no token at all there.
+    Under `"pyhealth"` the mask is PyHealth's. Else it is the model's own mask for the sample alone, where a step of
+    zeros before a real step is real. In an empty record, position 0 is real for a Transformer, which marks it; for
+    StageAttentionNet, which attends to all positions equally and alone has one; and for a continuous feature, whose
+    embedding has a bias and so is never 0. StageNet reads position 0 in any case. An MLP averages over no token.
     """
     if rules == "pyhealth":
         return {key: feature.with_derived_mask(True, dtype) for key, feature in features.items()}
     firsts = isinstance(model, Transformer | StageAttentionNet)
-    anyway = isinstance(model, StageNet)  # it reads position 0 where no step is real
+    anyway = isinstance(model, StageNet)  # without a real step it reads position 0
     return {
         key: feature.with_derived_mask(False, dtype, firsts or not (feature.is_token or anyway))
         for key, feature in features.items()
@@ -76,7 +76,7 @@ def with_masks(
 
 
 def _longest(model: Any, feature: Feature) -> int | None:
-    """How many steps the model takes of a feature that has more; `None` where it takes all."""
+    """The number of steps that the model reads, if the feature has more; else `None`."""
     if not isinstance(model, Transformer) or not (feature.is_token or feature.in_steps):
         return None
     longest: int = model.max_seq_len
@@ -84,23 +84,23 @@ def _longest(model: Any, feature: Feature) -> int | None:
 
 
 def _is_flattened(model: Any, feature: Feature) -> bool:
-    """Whether the model takes nested tokens as one sequence."""
+    """Whether the model reads nested tokens as one sequence."""
     return isinstance(model, MLP) and feature.is_token and feature.value.dim() == 3 and feature.mask is None
 
 
 def _unknown_to_pyhealth(model: Any, feature: Feature) -> str:
-    """Why PyHealth's DeepLift fails on a feature; empty where it does not."""
+    """The reason why PyHealth's DeepLift fails on a feature; empty if it does not fail."""
     if (longest := _longest(model, feature)) is not None:
         return f"it has more than max_seq_len ({longest}) steps"
     if _is_flattened(model, feature):
         return "its tokens are nested"
     if isinstance(model, Transformer) and not feature.is_token and feature.value.dim() == 2 and feature.mask is None:
-        return "it has no steps, and the mask of its single values does not fit the one step that the model makes of it"
+        return "it has no steps, and the mask of its values does not fit the single step that the model makes of them"
     return ""
 
 
 def flattens(model: Any, features: Mapping[str, Feature]) -> bool:
-    """Whether the model flattens tokens in `forward` alone: nested ones with a mask of their own, or deeper ones."""
+    """Whether the model flattens nested tokens, which it does in `forward` only."""
     return isinstance(model, MLP) and any(each.is_token and each.value.dim() > 2 for each in features.values())
 
 

@@ -1,4 +1,4 @@
-"""Medians and means of a feature's dimensions, patient by patient, in memory that one patient's record bounds."""
+"""Medians and means of a feature's dimensions, patient by patient; only one patient's record is in memory."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -7,20 +7,20 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 Values = tuple[np.ndarray, np.ndarray]
-"""Values, float64 `[n, dimensions]`, and which of them were measured, bool."""
+"""Values, float64 `[n, dimensions]`, and whether each was measured, bool."""
 
 Result = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Centre and spread, float64 `[dimensions]`, NaN where nothing was measured; and the number of patients, int64."""
+"""Centre and spread, float64 `[dimensions]`, NaN without measurements; and the number of patients, int64."""
 
 
 class Statistic(ABC):
-    """Sums up one feature. Where samples differ in their number of dimensions, the most frequent number counts."""
+    """A statistic of one feature. If samples differ in the number of dimensions, the most frequent number counts."""
 
     def __init__(self) -> None:
         self._samples: Counter[int] = Counter()
 
     def add(self, samples: Iterable[Values | None]) -> None:
-        """Take the samples of one patient; `None` for one that has no values."""
+        """Add the samples of one patient; `None` is a sample without values."""
         by_width: dict[int, list[Values]] = {}
         for each in samples:
             width = 0 if each is None else each[0].shape[1]
@@ -33,11 +33,11 @@ class Statistic(ABC):
 
     @property
     def left_out(self) -> int:
-        """How many samples had no values, or another number of dimensions."""
+        """The number of samples without values, or with another number of dimensions."""
         return self._samples.total() - self._samples[self._width()]
 
     def result(self) -> Result:
-        """What was found; arrays of length 0 where no sample had values."""
+        """The statistic; arrays of length 0 if no sample had values."""
         width = self._width()
         return self._result(width) if width else (np.empty(0), np.empty(0), np.empty(0, np.int64))
 
@@ -46,15 +46,15 @@ class Statistic(ABC):
 
     @abstractmethod
     def _add(self, width: int, values: np.ndarray, measured: np.ndarray) -> None:
-        """Take what a patient's samples of one width hold."""
+        """Add a patient's samples of one width."""
 
     @abstractmethod
     def _result(self, width: int) -> Result:
-        """As :meth:`result`, of one width."""
+        """As :meth:`result`, for one width."""
 
 
 class MedianOfPatients(Statistic):
-    """The median over patients of each patient's median, and the distance of the quartiles of these."""
+    """The median of patients' medians, and the distance between their quartiles."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class MeanOfValues(Statistic):
         divisor = np.maximum(more, 1)
         their_mean = np.where(measured, values, 0).sum(0) / divisor
         their_squares = (np.where(measured, values - their_mean, 0) ** 2).sum(0)
-        # Chan, Golub, LeVeque 1983: sums of squares about each part's own mean, put together without cancellation.
+        # Chan, Golub, LeVeque 1983: sums of squares about the mean of each part, added without cancellation.
         total = np.maximum(count + more, 1)
         apart = their_mean - mean
         self._sums[width] = (
@@ -104,9 +104,9 @@ class MeanOfValues(Statistic):
 
 
 def medians(values: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """The median of each column of `[n, columns]`, over what was measured; NaN where nothing was.
+    """The median of the measured values in each column of `[n, columns]`; NaN for a column without any.
 
-    Of an even number, the mean of the middle two.
+    For an even number of values it is the mean of the middle two.
     """
     if not len(values):
         return np.full(values.shape[1], np.nan)

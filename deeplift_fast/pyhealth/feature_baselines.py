@@ -1,4 +1,4 @@
-"""What one feature of a batch is compared with: unknown, removed, a number, an embedding, or a tensor as given."""
+"""Baselines of one feature: unknown, removed, a number, an embedding, or a given tensor."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deeplift_fast.pyhealth.features import PAD, Feature, default_baseline
 
-FAINT = 2.0**-100  # so much of a removed token or value is left: a model that tests for 0 still finds it there
+FAINT = 2.0**-100  # the remaining part of a removed token or value: not 0, so tests against 0 in a model stay
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class BaselineValue:
 
     Attributes:
         value: token indices or continuous values, in the shape of the feature's value.
-        removed: which tokens are removed, bool, of that shape; `value` holds padding there. `None` for none.
-        embedding: what stands in place of a token's embedding, `[dim]` or `[*value.shape, dim]`; `None` for nothing.
-        embedded: which tokens it stands for, bool, of the value's shape; `value` holds the input's tokens there.
-        keeps_mask: whether masks and lengths are those of the input, whatever a model reads them off.
+        removed: the removed tokens, bool, of that shape; `value` holds padding there. `None` for none.
+        embedding: the embedding in place of a token's own, `[dim]` or `[*value.shape, dim]`; `None` for none.
+        embedded: the tokens with that embedding, bool, of the value's shape; `value` holds the input's tokens there.
+        keeps_mask: whether every mask and length that a model reads from the numbers is that of the input.
     """
 
     value: Tensor
@@ -36,7 +36,7 @@ class BaselineValue:
         return self.mapped(lambda each: each[samples])
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> "BaselineValue":
-        """The baseline with each tensor that has a position for each of the value's changed alike."""
+        """The baseline with `change` applied to each tensor that has the value's positions."""
         removed, embedded, embedding = self.removed, self.embedded, self.embedding
         return replace(
             self,
@@ -47,10 +47,10 @@ class BaselineValue:
         )
 
     def only(self, where: Tensor, feature: Feature) -> "BaselineValue":
-        """The same for some tokens or values, and the input for the others.
+        """The baseline at some positions, and the input at the others.
 
         Args:
-            where: which are put at the baseline, bool, of the value's shape.
+            where: the positions at the baseline, bool, of the value's shape.
             feature: the input.
         """
         return replace(
@@ -64,9 +64,9 @@ class BaselineValue:
         """The embeddings at the baseline.
 
         Args:
-            of_input: the embeddings of the input's tokens, `[*value.shape, dim]`, `value.shape` where a model takes
-                indices as numbers, or of fewer dimensions where its embedding pools the last ones.
-            of_value: those of `value`.
+            of_input: the embeddings of the input's tokens, `[*value.shape, dim]`; `value.shape` if the model takes
+                indices as numbers, and fewer dimensions if its embedding pools the last ones.
+            of_value: the embeddings of `value`, likewise.
         """
         found = of_value
         if self.removed is not None:
@@ -77,17 +77,17 @@ class BaselineValue:
 
 
 def _spread(where: Tensor, numbers: Tensor) -> Tensor:
-    """A mask of tokens as one of their numbers; tokens that are pooled count together."""
+    """A mask of tokens, broadcastable to their numbers; pooled tokens share one entry."""
     while where.dim() > numbers.dim() - 1 and where.shape != numbers.shape:
         where = where.any(-1)
     return where if where.shape == numbers.shape else where.unsqueeze(-1)
 
 
 class FeatureBaseline(Protocol):
-    """What a feature is compared with, in batches of any shape.
+    """The baseline of a feature, for batches of any shape.
 
     Attributes:
-        name: what `repr`, reports and manifests call it.
+        name: the name in `repr`, reports and manifests.
     """
 
     @property
@@ -105,34 +105,34 @@ class Unknown:
     """PyHealth's baseline: the unknown code, and 0.01 for continuous values; padding stays padding.
 
     Attributes:
-        everywhere: whether padding gets them too, as in PyHealth's `DeepLift`.
+        everywhere: whether padding changes too, as in PyHealth's `DeepLift`.
     """
 
     everywhere: bool = False
     name = "unk"
 
     def of(self, feature: Feature) -> BaselineValue:
-        """See :class:`FeatureBaseline`."""
+        """The baseline of a batch's feature."""
         return BaselineValue(default_baseline(feature, self.everywhere))
 
 
 @dataclass(frozen=True)
 class Removed:
-    """Each real token as if it were not there, each value as if it had never been recorded (PyHealth's 0).
+    """The absence of each real token, and of each recorded value (PyHealth's 0).
 
     Masks and lengths are those of the real record in both streams. A token's embedding, or a value, is multiplied by
-    2⁻¹⁰⁰: nothing of it is left, and every test against 0 that a model makes has the same result as at the input.
-    Where the padding row of the embedding is not 0, the token's embedding moves to that row.
+    2⁻¹⁰⁰: nothing of it remains, and a model's tests against 0 have the same results as at the input. If the padding
+    row of the embedding is not 0, the token's embedding moves to that row.
     """
 
     name = "removed"
 
     def of(self, feature: Feature) -> BaselineValue:
-        """See :class:`FeatureBaseline`."""
+        """The baseline of a batch's feature."""
         value = feature.value
         if not feature.is_token:
             return BaselineValue(torch.where(feature.real(), value * FAINT, value), keeps_mask=True)
-        if feature.mask is None:  # every token but padding is real
+        if feature.mask is None:  # all tokens except padding are real
             return BaselineValue(torch.full_like(value, PAD), feature.filled, keeps_mask=True)
         real = feature.real()
         return BaselineValue(torch.where(real, PAD, value), real, keeps_mask=True)
@@ -144,14 +144,14 @@ class Everywhere:
 
     Attributes:
         step: a token index or a value, or `[size]` for a continuous feature of `size` dimensions.
-        name: what it is called.
+        name: the name of the baseline.
     """
 
     step: Tensor
     name: str
 
     def of(self, feature: Feature) -> BaselineValue:
-        """See :class:`FeatureBaseline`."""
+        """The baseline of a batch's feature."""
         value = feature.value
         step = self.step.to(value.device, value.dtype)
         return BaselineValue(torch.where(feature.real(), step.expand(value.shape), value))
@@ -159,7 +159,7 @@ class Everywhere:
 
 @dataclass(frozen=True)
 class Given:
-    """A tensor that is used as it is.
+    """A tensor, used unchanged.
 
     Attributes:
         value: in the shape of the feature's value.
@@ -169,40 +169,46 @@ class Given:
     name = "tensor"
 
     def of(self, feature: Feature) -> BaselineValue:
-        """See :class:`FeatureBaseline`."""
+        """The baseline of a batch's feature."""
         return BaselineValue(self.value)
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """An embedding that stands in place of each real token's; padding stays padding.
+    """One embedding in place of each real token's; padding stays padding.
 
     Attributes:
         embedding: `[dim]`, or `[*value.shape, dim]` for one batch.
-        name: what it is called.
+        name: the name of the baseline.
     """
 
     embedding: Tensor
     name: str = "embedding"
 
     def of(self, feature: Feature) -> BaselineValue:
-        """See :class:`FeatureBaseline`."""
+        """The baseline of a batch's feature."""
         embedding = self.embedding.to(feature.value.device)
         return BaselineValue(feature.value, embedding=embedding, embedded=feature.real(), keeps_mask=True)
 
 
 class Baseline(ABC):
-    """A baseline of every feature, in batches of any shape; `deeplift_fast.baselines` has those that are fitted."""
+    """A baseline of every feature, for batches of any shape; `deeplift_fast.baselines` fits such baselines."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What `repr`, reports and manifests call it; two that differ in a number have different names."""
+        """The name in `repr`, reports and manifests; baselines with different numbers have different names."""
 
     @abstractmethod
     def feature(self, key: str) -> FeatureBaseline:
-        """What a feature is compared with.
+        """The baseline of a feature.
+
+        Args:
+            key: the feature's key.
+
+        Returns:
+            The baseline.
 
         Raises:
-            ValueError: for a feature that it does not know.
+            ValueError: for an unknown feature.
         """

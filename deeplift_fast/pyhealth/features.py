@@ -1,7 +1,4 @@
-"""Reads a PyHealth batch: which tensor of each feature is the value, which positions are real, and whether it is fit.
-
-Everything is checked here, before the model runs.
-"""
+"""Reads and checks a PyHealth batch, before the model runs: the value of each feature and its real positions."""
 
 import functools
 from collections.abc import Mapping
@@ -28,14 +25,14 @@ class Feature:
 
     Attributes:
         key: its name in the model's `feature_keys`.
-        parts: what the model takes, in the order of the processor's schema, and perhaps a mask: tensors, `None` where
-            there is none, or other things that the model makes sense of.
-        position: where in `parts` the value stands.
-        mask: the mask that came with the batch, `[batch, …]`, or `None`.
+        parts: the arguments for the model in the order of the processor's schema, with an optional mask at the end:
+            tensors, `None`, or other objects that the model accepts.
+        position: the position of the value in `parts`.
+        mask: the mask of the batch, `[batch, …]`, or `None`.
         is_token: whether the value holds token indices.
-        kind: of the processor: `"tensor"`, `"multi_hot"`, or `"other"`.
-        flags: which values were measured, as the batch says, bool, of the value's shape; `None` where it does not say.
-        time_position: where in `parts` the times of the steps stand, or `None`.
+        kind: the kind of processor: `"tensor"`, `"multi_hot"`, or `"other"`.
+        flags: which values were measured, bool, of the value's shape; `None` if the batch does not say.
+        time_position: the position of the steps' times in `parts`, or `None`.
     """
 
     key: str
@@ -55,20 +52,20 @@ class Feature:
 
     @property
     def in_steps(self) -> bool:
-        """Whether a step holds several values, which are real or padding together."""
+        """Whether a step holds several values, all of them real or all of them padding."""
         return not self.is_token and self.value.dim() >= 3
 
     @functools.cached_property
     def filled(self) -> Tensor:
-        """Which steps or positions hold a value, bool: `[batch, …]`, without the last dimension if `in_steps`."""
+        """Whether a step or position holds a value, bool: `[batch, …]`, without the last dimension if `in_steps`."""
         return self.value.any(-1) if self.in_steps else self.value != PAD
 
     @functools.cached_property
     def steps(self) -> Tensor:
-        """Which steps or positions are no padding, by what they hold: bool, of the shape of `filled`.
+        """Whether a step or position is real, by its content: bool, of the shape of `filled`.
 
-        A step of continuous values is padding only if it and every later one of its sample hold nothing: no value, and
-        no time. An hour in the middle of a stay in which nothing was recorded is a step.
+        A step of continuous values is padding only if neither it nor a later step of the sample holds a value or a
+        time. An hour without records in the middle of a stay is real.
         """
         if not self.in_steps:
             return self.filled
@@ -78,17 +75,17 @@ class Feature:
         return _until_last(held, -1)
 
     def real(self) -> Tensor:
-        """Which positions belong to the sample: bool, of the value's shape; the others are padding."""
+        """Whether a position is real, not padding: bool, of the value's shape."""
         value, in_steps = self.value, self.in_steps
         filled = self.steps.unsqueeze(-1) if in_steps else self.filled
         if self.mask is None:
             return filled.expand(value.shape)
         mask = self.mask.bool().reshape(*self.mask.shape, *[1] * (value.dim() - self.mask.dim()))
-        coarse = self.mask.dim() < value.dim() - in_steps  # a mask of visits says nothing of the codes within
+        coarse = self.mask.dim() < value.dim() - in_steps  # a mask of visits does not mark padded codes
         return (mask & filled if coarse else mask).expand(value.shape)
 
     def with_value(self, value: Tensor) -> tuple[Any, ...]:
-        """What the model takes, with another value."""
+        """`parts` with another value."""
         return (*self.parts[: self.position], value, *self.parts[self.position + 1 :])
 
     def at(self, samples: Tensor | slice) -> "Feature":
@@ -103,10 +100,10 @@ class Feature:
         """The feature with a mask appended where the schema has none.
 
         Args:
-            as_pyhealth: whether the mask is the one that PyHealth's DeepLift derives: a step of zeros is padding
-                wherever it stands, and so is a true 0.0 of a `[batch, n]` continuous value.
-            dtype: of the mask; int32 is PyHealth's.
-            keeps_first: whether position 0 of a record with nothing in it counts as real.
+            as_pyhealth: whether to derive the mask as PyHealth's DeepLift: every step of zeros is padding, and so is a
+                true 0.0 in a continuous value of shape `[batch, n]`.
+            dtype: the dtype of the mask; PyHealth's is int32.
+            keeps_first: whether position 0 of an empty record is real.
         """
         value = self.value
         if self.mask is not None or (not self.is_token and value.dim() < 3 and not as_pyhealth):
@@ -119,7 +116,7 @@ class Feature:
 
 
 def _until_last(held: Tensor, dim: int) -> Tensor:
-    """Whether a position or a later one along a dimension holds something, bool."""
+    """Whether a position or a later one along the dimension is true, bool."""
     return held.flip(dim).cumsum(dim).flip(dim) > 0
 
 
@@ -130,16 +127,16 @@ def read_features(
 
     Args:
         model: a PyHealth model, with `feature_keys` and `dataset.input_processors`.
-        batch: what PyHealth's loader yields; keys that are no features (labels, identifiers) are ignored, but for
-            `K_measured`, which says of a continuous feature `K` which values were measured
+        batch: a batch from PyHealth's loader. Keys other than features (labels, identifiers) are ignored, except
+            `K_measured`, which marks the measured values of a continuous feature `K`
             (:func:`deeplift_fast.pyhealth.measured_flags.read_flags`).
-        use_embeddings: whether tokens will be embedded; without, no feature may hold tokens.
-        questions: takes the check for NaN and inf.
+        use_embeddings: whether tokens are embedded; if not, no feature may hold tokens.
+        questions: takes the checks for NaN and inf.
 
     Raises:
-        ValueError: for a missing feature, a wrong number of tensors, NaN or inf, another device than the model's, batch
-            sizes that differ, a dimension of length 0, or times or a mask that do not fit the value's shape.
-        TypeError: for something other than tensors, or a wrong dtype.
+        ValueError: for a missing feature, a wrong number of tensors, NaN or inf, another device than the model's,
+            different batch sizes, a dimension of length 0, or times or a mask that do not fit the value's shape.
+        TypeError: for a part that is not a tensor, or a wrong dtype.
     """
     keys = list(model.feature_keys)
     missing = [key for key in keys if key not in batch]
@@ -193,9 +190,9 @@ def _read(key: str, given: Any, processor: Any) -> Feature:
 
 
 def kind_of(processor: type) -> Kind:
-    """What a processor class gives: see :class:`Feature`."""
+    """The kind of a processor class, for :class:`Feature`."""
     from pyhealth.processors import NestedMultiHotProcessor, TensorProcessor
-    from pyhealth.processors.label_processor import MultiLabelProcessor  # a multi_hot processor is one
+    from pyhealth.processors.label_processor import MultiLabelProcessor  # a subclass of it is multi_hot too
 
     if issubclass(processor, MultiLabelProcessor | NestedMultiHotProcessor):
         return "multi_hot"
@@ -228,8 +225,8 @@ def _check_tensors(feature: Feature, device: torch.device, questions: Questions)
         require_finite(f"feature {feature.key!r}", part, questions)
     if batch[0] and feature.value.numel() == 0:
         raise ValueError(
-            f"feature {feature.key!r} has shape {tuple(feature.value.shape)}: an empty sequence has nothing to "
-            "attribute to; pad it to one step"
+            f"feature {feature.key!r} has shape {tuple(feature.value.shape)}, an empty sequence; accepted: one step or "
+            "more; pad it to one step"
         )
     if feature.mask is not None and feature.value.shape[: feature.mask.dim()] != feature.mask.shape:
         raise ValueError(
@@ -252,7 +249,7 @@ def _check_value(feature: Feature, use_embeddings: bool) -> None:
 
 
 def require_known_dtype(feature: Feature, model: Any) -> None:
-    """Raise `TypeError` for 16-bit values that no embedding layer takes, of a model without such a parameter."""
+    """Raise `TypeError` for 16-bit values without an embedding layer, if the model has no parameter of that dtype."""
     dtype = feature.value.dtype
     if not dtype.is_floating_point or dtype.itemsize != 2 or torch.is_autocast_enabled(feature.value.device.type):
         return
@@ -264,10 +261,10 @@ def require_known_dtype(feature: Feature, model: Any) -> None:
 
 
 def measured(feature: Feature) -> Tensor:
-    """Which values of a feature were measured: bool, of the value's shape; padding never was.
+    """Which values of a feature were measured: bool, of the value's shape; `False` at padding.
 
-    As the batch says, where it carries `K_measured`; else what is not 0, but for `tensor` features, where 0 is a value
-    as any other. Of tokens: which are real.
+    `K_measured` decides if the batch has it. Else values other than 0 were measured; in `tensor` features, 0 too.
+    Tokens were measured if they are real.
     """
     if feature.is_token:
         return feature.real()
@@ -280,9 +277,9 @@ def measured(feature: Feature) -> Tensor:
 
 
 def _steps(feature: Feature) -> Tensor:
-    """Which values of a continuous feature belong to a step that is no padding, bool, to be broadcast to the value.
+    """Whether a step of a continuous feature is real, bool, broadcastable to the value.
 
-    Padding is what the mask says; without a mask see :attr:`Feature.steps`.
+    The mask decides; without one, :attr:`Feature.steps`.
     """
     value, mask = feature.value, feature.mask
     if mask is not None:
@@ -296,12 +293,12 @@ def _steps(feature: Feature) -> Tensor:
 
 
 def check_embeddable(what: str, values: Tensor, layer: Any, questions: Questions = NOW) -> None:
-    """Raise if an embedding layer cannot take these values; only `nn.Embedding` and `nn.Linear` are looked into.
+    """Raise if an embedding layer cannot take these values; only `nn.Embedding` and `nn.Linear` are checked.
 
     Args:
-        what: what error messages call the values.
+        what: the name of the values in error messages.
         values: token indices or continuous values, `[batch, …]`.
-        layer: the module that will embed them, or `None`.
+        layer: the module that embeds them, or `None`.
         questions: takes the check of token indices.
 
     Raises:
@@ -331,13 +328,13 @@ def _require_tokens(what: str, size: int, bounds: list[int]) -> None:
 
 
 def default_baseline(feature: Feature, everywhere: bool) -> Tensor:
-    """Tokens become UNK and continuous values 0.01, as in PyHealth; padding stays padding unless `everywhere`.
+    """UNK for tokens and 0.01 for continuous values, as in PyHealth; padding stays padding unless `everywhere`.
 
     Returns:
         The shape and dtype of the feature's value.
     """
     value = feature.value
     if feature.is_token and feature.mask is None and not everywhere:
-        return feature.filled.to(value.dtype)  # as below: UNK is 1, and PAD 0
+        return feature.filled.to(value.dtype)  # the same as below, because UNK is 1 and PAD 0
     neutral = UNK if feature.is_token else NEUTRAL
     return torch.full_like(value, neutral) if everywhere else torch.where(feature.real(), neutral, value)

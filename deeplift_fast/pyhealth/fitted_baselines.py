@@ -1,4 +1,4 @@
-"""Baselines whose numbers come from a dataset: what they hold, how they are shown, and what they make of a batch."""
+"""Baselines with numbers from a dataset: their values, their table, and the baseline of a batch."""
 
 import functools
 import hashlib
@@ -10,25 +10,25 @@ import torch
 from deeplift_fast.pyhealth.feature_baselines import FAINT, Baseline, BaselineValue, Embedded, FeatureBaseline, Removed
 from deeplift_fast.pyhealth.features import Feature, measured
 
-_DIGITS = 12  # of a digest
+_DIGITS = 12  # length of a digest
 
 
 @dataclass(frozen=True)
 class FittedValues:
     """One number for each dimension of a continuous feature.
 
-    It stands where something was measured, or the model is given a value (a gap that a processor filled). A value that
-    was never measured keeps its 0 in both streams. Where a dimension was never measured in the fitted part, or its
-    number is 0, a value is removed instead: times 2⁻¹⁰⁰, so that a mask read off it stays that of the input.
+    It replaces measured values, and values that a processor filled into a gap. A value that was never measured keeps
+    its 0 in both streams. If the number is 0, or the fitted part has no measurement of the dimension, the value is
+    removed instead: times 2⁻¹⁰⁰, so that masks from the values stay those of the input.
 
     Attributes:
-        key: the feature's.
+        key: the key of the feature.
         statistic: `"typical"` or `"mean"`.
-        centre: one number for each dimension; `None` for one that was never measured.
-        spread: likewise: the distance of the quartiles of patients' medians (`"typical"`), or the standard deviation
-            of the measured values (`"mean"`).
-        patients: how many patients had the dimension measured.
-        dimensions: names of the dimensions; `None` where nobody named them.
+        centre: one number for each dimension; `None` without measurements.
+        spread: likewise: the distance between the quartiles of patients' medians (`"typical"`), or the standard
+            deviation of the measured values (`"mean"`).
+        patients: the number of patients with a measurement of each dimension.
+        dimensions: the names of the dimensions; `None` if they have none.
     """
 
     key: str
@@ -40,21 +40,21 @@ class FittedValues:
 
     @property
     def name(self) -> str:
-        """See :class:`deeplift_fast.pyhealth.feature_baselines.FeatureBaseline`."""
+        """The statistic and a digest of its numbers."""
         return f"{self.statistic} {_digest(self.centre)}"
 
     def of(self, feature: Feature) -> BaselineValue:
-        """See :class:`deeplift_fast.pyhealth.feature_baselines.FeatureBaseline`.
+        """The baseline of a batch's feature.
 
         Raises:
-            ValueError: for tokens, or a feature of another number of dimensions.
+            ValueError: for tokens, or a feature with another number of dimensions.
         """
         self._check(feature)
         value = feature.value
         centre = value.new_tensor([number or 0.0 for number in self.centre])
         given = measured(feature) | ((value != 0) & feature.real())
         if feature.in_steps:
-            given = given & feature.real()  # a step that holds nothing stays so
+            given = given & feature.real()  # an empty step stays empty
         fitted = torch.where(centre != 0, centre.expand(value.shape), value * FAINT)
         return BaselineValue(torch.where(given, fitted, value), keeps_mask=True)
 
@@ -70,11 +70,11 @@ class FittedValues:
             )
 
     def names(self) -> tuple[str, ...]:
-        """A name for each dimension: its number where it has no other."""
+        """The names of the dimensions; their numbers if they have none."""
         return self.dimensions or tuple(map(str, range(len(self.centre))))
 
     def never_measured(self) -> list[str]:
-        """The dimensions that were never measured in the fitted part."""
+        """The dimensions without measurements in the fitted part."""
         return [name for name, number in zip(self.names(), self.centre, strict=True) if number is None]
 
 
@@ -83,8 +83,8 @@ class FittedEmbedding:
     """One embedding for every token of a feature.
 
     Attributes:
-        key: the feature's.
-        embedding: its numbers.
+        key: the key of the feature.
+        embedding: the numbers of the embedding.
     """
 
     key: str
@@ -92,7 +92,7 @@ class FittedEmbedding:
 
     @property
     def name(self) -> str:
-        """What the feature's baseline is called."""
+        """The name of the feature's baseline."""
         return f"mean embedding {_digest(self.embedding)}"
 
 
@@ -101,15 +101,15 @@ Fits = Removed | FittedValues | FittedEmbedding
 
 @dataclass(frozen=True, repr=False)
 class FittedBaseline(Baseline):
-    """What :func:`deeplift_fast.baselines.typical` and :func:`deeplift_fast.baselines.mean` give.
+    """The result of :func:`deeplift_fast.baselines.typical` and :func:`deeplift_fast.baselines.mean`.
 
-    It prints as a table, pickles, and equals another one of the same numbers.
+    It prints as a table, can be pickled, and equals another one with the same numbers.
 
     Attributes:
         statistic: `"typical"` or `"mean"`.
-        fits: by feature key, what was found.
-        samples: how many samples it was fitted on.
-        patients: how many patients they are of.
+        fits: the baseline of each feature, with its key.
+        samples: the number of fitted samples.
+        patients: the number of their patients.
     """
 
     statistic: str
@@ -123,7 +123,7 @@ class FittedBaseline(Baseline):
         return f"{self.statistic} {_digest(tuple((key, _numbers(fit)) for key, fit in self.fits))}"
 
     def feature(self, key: str) -> FeatureBaseline:
-        """See :class:`deeplift_fast.pyhealth.feature_baselines.Baseline`."""
+        """The baseline of a feature; see :class:`deeplift_fast.pyhealth.feature_baselines.Baseline`."""
         found = dict(self.fits).get(key)
         if found is None:
             raise ValueError(
@@ -171,10 +171,10 @@ def _shown(number: float | None) -> str:
 
 
 def _numbers(fit: Fits) -> object:
-    """What a digest depends on."""
+    """The numbers in a digest."""
     return fit.name if isinstance(fit, Removed) else fit.centre if isinstance(fit, FittedValues) else fit.embedding
 
 
 def _digest(numbers: object) -> str:
-    """Of nested tuples of numbers and texts: Python writes a float so that it reads back to the same bits."""
+    """The digest of nested tuples of numbers and texts; Python writes each float exactly."""
     return hashlib.sha256(repr(numbers).encode()).hexdigest()[:_DIGITS]

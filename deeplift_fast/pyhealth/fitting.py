@@ -1,4 +1,4 @@
-"""The samples that a baseline is fitted on: a seeded part of a dataset, read patient by patient."""
+"""The samples for fitting a baseline: a seeded part of a dataset, read patient by patient."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ class FittedPart:
 
     Attributes:
         dataset: the samples, by index.
-        numbers: indices of those chosen, int64, ascending.
-        processors: PyHealth's, by feature key.
+        numbers: the indices of the chosen samples, int64, ascending.
+        processors: PyHealth's processors, by feature key.
     """
 
     dataset: Any
@@ -34,7 +34,7 @@ class FittedPart:
     processors: Mapping[str, Any]
 
     def patients(self) -> list[list[int]]:
-        """The samples of each patient; a sample that names no patient counts as one of its own."""
+        """The samples of each patient; a sample without a patient counts as a patient of its own."""
         found: dict[Any, list[int]] = {}
         for number in map(int, self.numbers):
             name = self.sample(number).get("patient_id")
@@ -46,7 +46,7 @@ class FittedPart:
         """One sample.
 
         Raises:
-            TypeError: if it is no mapping by field.
+            TypeError: if it is not a mapping.
         """
         sample = self.dataset[number]
         if not isinstance(sample, Mapping):
@@ -59,13 +59,13 @@ def fitted_part(dataset: Any, samples: Any, seed: Any, processors: Mapping[str, 
 
     Args:
         dataset: see :data:`ACCEPTED`.
-        samples: most samples to take.
-        seed: of the choice.
-        processors: by feature key; `None` for those of the dataset.
+        samples: the largest number of samples.
+        seed: the seed of the choice.
+        processors: by feature key; `None` for the dataset's own.
 
     Raises:
-        TypeError: for a dataset without length or index, and for other than integers.
-        ValueError: for an empty dataset, one without processors, fewer than one sample, or a negative seed.
+        TypeError: for a dataset without length or index, or a number that is not an integer.
+        ValueError: for an empty dataset, a dataset without processors, fewer than one sample, or a negative seed.
     """
     for name, value, least in (("samples", samples, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, Integral):
@@ -98,7 +98,7 @@ def _length(dataset: Any) -> int:
 
 
 def _processors(dataset: Any) -> Mapping[str, Any] | None:
-    """Those of a dataset, or of the one that it is a part of."""
+    """The processors of a dataset, or of the dataset that it is a subset of."""
     while dataset is not None:
         found = getattr(dataset, "input_processors", None)
         if found is not None:
@@ -108,7 +108,7 @@ def _processors(dataset: Any) -> Mapping[str, Any] | None:
 
 
 def value_of(sample: Mapping[str, Any], key: str, processor: Any) -> Tensor | None:
-    """The value tensor of a sample's feature; `None` where it has none."""
+    """The value tensor of a sample's feature, or `None`."""
     schema = tuple(processor.schema())
     given = sample.get(key)
     parts = (given,) if isinstance(given, Tensor) else given
@@ -119,17 +119,17 @@ def value_of(sample: Mapping[str, Any], key: str, processor: Any) -> Tensor | No
 
 
 def values_of(sample: Mapping[str, Any], number: int, key: str, processor: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    """A continuous feature of a sample, dimension by dimension.
+    """The values of a continuous feature of a sample, by dimension.
 
     Args:
-        sample: a processed sample: no step of it is padding.
+        sample: a processed sample, without padding.
         number: its number, for messages.
-        key: the feature's.
-        processor: the feature's.
+        key: the key of the feature.
+        processor: the processor of the feature.
 
     Returns:
-        The values, float64 `[n, dimensions]`, and which of them were measured and are finite, bool; `None` where the
-        sample has no such values.
+        The values, float64 `[n, dimensions]`, and whether each was measured and is finite, bool; `None` if the sample
+        has no such values.
 
     Raises:
         TypeError, ValueError: for a `K_measured` that does not fit; the message names it.

@@ -1,6 +1,7 @@
-"""A batch's attribution operation by operation, through a model's own code: the route of every PyHealth model."""
+"""The generic route: any PyHealth model, operation by operation, through its own code."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,18 +12,20 @@ from deeplift_fast.core import attribution
 from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.core.intercept import IsolatedPass
 from deeplift_fast.core.isolation import Kept, ShadowState, isolated
-from deeplift_fast.core.options import Options
-from deeplift_fast.pyhealth import as_read
+from deeplift_fast.core.questions import Questions
+from deeplift_fast.pyhealth import as_read, predictions
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
-from deeplift_fast.pyhealth.features import Feature
+from deeplift_fast.pyhealth.features import Feature, read_features
 from deeplift_fast.pyhealth.points import FromEmbedding, FromTokens, Point
+from deeplift_fast.pyhealth.predictions import PredictionDifference
+from deeplift_fast.pyhealth.request import Batch, Request
 from deeplift_fast.pyhealth.token_uses import Alone, TokenUses
 
 Values = Mapping[str, BaselineValue]
 
 
 class GenericRoute:
-    """How one interpreter runs its model.
+    """Runs the model of one interpreter.
 
     Args:
         model: a PyHealth model.
@@ -36,11 +39,17 @@ class GenericRoute:
         self._rules = rules
         self._token_uses = TokenUses()
 
+    def read(self, given: Mapping[str, Any], questions: Questions) -> Batch:
+        """A batch from PyHealth's loader, read and checked; `questions` takes the checks of its numbers."""
+        features = read_features(self.model, given, self._use_embeddings, questions)
+        read = as_read.as_read(self.model, features, self._rules)
+        return Batch(given, features, read, self.point(read, given), questions)
+
     def point(self, features: Mapping[str, Feature], batch: Mapping[str, Any]) -> Point:
-        """Where attribution enters the model.
+        """The entry of attribution in the model.
 
         Raises:
-            ValueError: if the model's embeddings are needed and it has none, or other ones than are known here.
+            ValueError: if embeddings are needed, and the model has none or an unknown kind of them.
         """
         if not isinstance(self.model, Interpretable) or as_read.flattens(self.model, features):
             return FromTokens(self.model, batch, [key for key, feature in features.items() if feature.is_token])
@@ -53,7 +62,7 @@ class GenericRoute:
         return FromEmbedding(self.model, embed)
 
     def own_logits(self, features: Mapping[str, Feature], batch: Mapping[str, Any], count: int) -> Tensor:
-        """The model's own logits of the first samples."""
+        """The model's own logits of the first `count` samples, `[count, classes]`."""
         read = as_read.as_read(self.model, features, self._rules)
         few = {key: feature.at(slice(0, count)) for key, feature in read.items()}
         given = {**batch, **{key: few[key].parts for key in few}}
@@ -70,61 +79,64 @@ class GenericRoute:
             with IsolatedPass(ShadowState(Kept([self.model]))):
                 return point.logits(inputs, {**values, **numbers})
 
-    def run(
-        self,
-        features: Mapping[str, Feature],
-        baselines: Values,
-        target: int | None,
-        point: Point,
-        options: Options,
-    ) -> Attribution:
-        """The attribution of a batch to one baseline.
-
-        Args:
-            features: the batch, as the model reads it.
-            baselines: by feature key.
-            target: the class, or `None` for the predicted one.
-            point: where attribution enters the model.
-            options: rules, steps and tolerance.
-        """
+    def run(self, request: Request, batch: Batch, baselines: Values) -> Attribution:
+        """The attribution of a batch to one baseline, by feature key."""
+        point, features = batch.point, batch.read
         inputs = as_read.with_masks(self.model, features, self._rules)
         tokens = {key: feature.value for key, feature in features.items() if feature.is_token}
-        values = {key: feature.value for key, feature in features.items()}
-        values0 = {key: baseline.value for key, baseline in baselines.items()}
-        devices = {value.device for value in values.values() if value.is_cuda}
+        devices = {feature.value.device for feature in features.values() if feature.value.is_cuda}
         with isolated([self.model], devices) as rewind:
             alone = self.alone(rewind)
             if isinstance(point, FromTokens) and tokens:
                 point = self._token_uses.entered(point, inputs, alone)
                 _check_widths(point, baselines)
-            at_input = self._numbers(point, tokens, rewind)
-            at_baseline = self._numbers(point, {key: values0[key] for key in tokens}, rewind)
-            with torch.no_grad():
-                faded = {key: baselines[key].numbers(at_input[key], at_baseline[key]) for key in tokens}
-            xs, x0s = {**values, **at_input}, {**values0, **faded}
-            if self._rules == "pyhealth":
-                xs = {key: x0s[key] + (x - x0s[key]) for key, x in xs.items()}  # PyHealth rounds its input so
+            xs, x0s = self._ends(point, features, baselines, rewind)
             if point.settles:
                 alone(lambda: point.settle(inputs, xs))
             if isinstance(point, FromTokens):
                 self._token_uses.check(point, inputs, alone)
             found = attribution.attributed(
-                lambda **given: _for_target(point.logits(inputs, given), target),
+                lambda **given: _for_target(point.logits(inputs, given), request.target),
                 xs,
                 x0s,
-                target,
-                options,
+                request.target,
+                request.options,
                 attribution.Context(modules=(self.model,)),
             )
         contributions = {key: self._shaped(found.contributions[key], feature) for key, feature in features.items()}
-        index = found.target if found.target is not None else torch.zeros_like(found.output, dtype=torch.int64)
+        target = found.target if found.target is not None else torch.zeros_like(found.output, dtype=torch.int64)
         report = found.report.of(contributions.values(), found.output, found.baseline_output)
-        return Attribution(
-            contributions, found.convergence_delta, found.output, found.baseline_output, index, report
-        )  # fmt: skip
+        return replace(found, contributions=contributions, target=target, report=report)
+
+    def _ends(
+        self, point: Point, features: Mapping[str, Feature], baselines: Values, rewind: Callable[[], None]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The continuous values and the tokens' numbers at the input and at the baseline."""
+        xs = {key: feature.value for key, feature in features.items()}
+        x0s = {key: baseline.value for key, baseline in baselines.items()}
+        tokens = [key for key, feature in features.items() if feature.is_token]
+        at_input = self._numbers(point, {key: xs[key] for key in tokens}, rewind)
+        at_baseline = self._numbers(point, {key: x0s[key] for key in tokens}, rewind)
+        with torch.no_grad():
+            x0s |= {key: baselines[key].numbers(at_input[key], at_baseline[key]) for key in tokens}
+        xs |= at_input
+        if self._rules == "pyhealth":
+            xs = {key: x0s[key] + (x - x0s[key]) for key, x in xs.items()}  # the rounding of PyHealth's input
+        return xs, x0s
+
+    def difference(self, features: Mapping[str, Feature]) -> PredictionDifference:
+        """The difference between the explained logits of a batch and those of `model(**batch)`."""
+        explained = self.own_logits(features, {}, len(next(iter(features.values())).value))
+        given = {key: each.parts if len(each.parts) > 1 else each.value for key, each in features.items()}
+        values = {key: each.value for key, each in features.items()}
+        with isolated([self.model], set()) as rewind:
+            alone = self.alone(rewind)
+            return predictions.difference(
+                self.model, explained, lambda: alone(lambda: FromTokens(self.model, given, []).plain(features, values))
+            )
 
     def alone(self, rewind: Callable[[], None]) -> Alone:
-        """Runs a function of the model with its state kept apart; what is drawn is put back."""
+        """A runner of functions that keeps the model's state apart and restores the random generators afterwards."""
 
         def alone(run: Callable[[], Any]) -> Any:
             with torch.inference_mode(False), torch.no_grad():
@@ -136,12 +148,12 @@ class GenericRoute:
         return alone
 
     def _numbers(self, point: Point, tokens: dict[str, Tensor], rewind: Callable[[], None]) -> dict[str, Tensor]:
-        """Token embeddings; what was drawn is put back, so that both streams are embedded alike."""
+        """The numbers of tokens, such as embeddings; both streams see the same random draws."""
         found: dict[str, Tensor] = self.alone(rewind)(lambda: point.numbers(tokens))
         return found
 
     def _shaped(self, contributions: Tensor, feature: Feature) -> Tensor:
-        """Contributions in the value's shape: summed over the embedding; a pooled step is shared by its tokens."""
+        """Contributions in the value's shape: the sum over an embedding; the tokens of a pooled step share equally."""
         shape = feature.value.shape
         if feature.is_token and contributions.shape != shape:
             contributions = contributions.sum(-1)
@@ -156,7 +168,7 @@ class GenericRoute:
 
 
 def _check_widths(point: FromTokens, baselines: Values) -> None:
-    """Raise where one embedding is to stand for those of several tables."""
+    """Raise where one embedding would replace the embeddings of several tables."""
     for key, widths in point.widths().items():
         if baselines[key].embedding is not None and len(widths) > 1:
             raise ValueError(
@@ -166,6 +178,6 @@ def _check_widths(point: FromTokens, baselines: Values) -> None:
 
 
 def _for_target(output: Tensor, target: int | None) -> Tensor:
-    """Logits of which one stands for every class, if there is only one."""
+    """Logits that have the target's column, where the model's single logit stands for every class."""
     single = output.dim() == 2 and output.shape[1] == 1
     return output.expand(-1, target + 1) if single and target is not None and target > 0 else output

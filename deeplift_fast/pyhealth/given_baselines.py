@@ -1,4 +1,4 @@
-"""From what a user gives as `baseline=` to what each feature of a batch is compared with."""
+"""From a user's `baseline=` to the baseline of each feature of a batch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ from deeplift_fast.core.plain_tensors import require_plain
 from deeplift_fast.core.questions import Questions
 from deeplift_fast.pyhealth.feature_baselines import (
     Baseline,
+    BaselineValue,
     Embedded,
     Everywhere,
     FeatureBaseline,
@@ -20,27 +21,36 @@ from deeplift_fast.pyhealth.feature_baselines import (
     Removed,
     Unknown,
 )
-from deeplift_fast.pyhealth.features import Feature
+from deeplift_fast.pyhealth.features import Feature, check_embeddable, require_known_dtype
+from deeplift_fast.pyhealth.request import Batch
 
+OneBaseline = None | str | Mapping[str, Any] | Baseline  # a mapping has a name, number or tensor by feature key
+Baselines = OneBaseline | Sequence[OneBaseline]
 NAMES: dict[str, FeatureBaseline] = {"unk": Unknown(), "removed": Removed()}
 ACCEPTED = (
     "None, a name ('unk', 'removed'), a dict of feature key to name, number or tensor, an object from "
     "deeplift_fast.baselines, or a sequence of these"
 )
 _AS_PYHEALTH = "None, 'unk', or a dict with one tensor per feature key"
+UNTRAINED = (
+    "no baseline was given, so each code is compared with the unknown code (UNK). Training never changes UNK's "
+    "embedding, because PyHealth's vocabulary holds every code of the dataset: another random draw of it would flip "
+    'the sign of a third of the contributions; pass baseline="removed" to compare with the absence of the code, or '
+    'baseline="unk" to keep UNK'
+)
 TYPICAL = (
-    "'typical' is fitted on a dataset, which is not known here; accepted: deeplift_fast.baselines.typical(dataset), "
-    "with the dataset that the model was trained on"
+    "'typical' needs a dataset to be fitted on; accepted: deeplift_fast.baselines.typical(dataset), with the dataset "
+    "that the model was trained on"
 )
 
 
 def default_name(rules: str) -> str:
-    """The baseline of a rule set where none is given."""
+    """The default baseline of a rule set."""
     return "removed" if rules == "complete" else "unk"
 
 
 def shown(given: Any, rules: str) -> str:
-    """A user's baseline in words; `None` for the rule set's own."""
+    """A user's baseline in words; `None` is the default of the rule set."""
     if given is None:
         return default_name(rules)
     if isinstance(given, str | Real):
@@ -54,23 +64,41 @@ def shown(given: Any, rules: str) -> str:
     return f"mean over {'; '.join(shown(each, rules) for each in given)}"
 
 
+def is_untrained(model: Any, rules: str) -> bool:
+    """Whether the default baseline replaces tokens of the model by UNK, without the user's choice."""
+    processors = model.dataset.input_processors
+    return rules == "rescale" and any(processors[key].is_token() for key in model.feature_keys)
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The baselines of a call.
 
     Attributes:
-        each: what each feature is compared with, one mapping for every baseline.
-        several: whether results are given for each of several.
-        name: what they are called.
+        each: the baseline of each feature, one mapping per baseline.
+        several: whether the user gave several baselines.
+        name: their name in reports.
     """
 
     each: tuple[Mapping[str, FeatureBaseline], ...]
     several: bool
     name: str
 
+    def values(
+        self, features: Mapping[str, Feature], only: Mapping[str, Tensor] | None
+    ) -> list[Mapping[str, BaselineValue]]:
+        """The features at each baseline; with masks from :func:`masks`, at these positions only."""
+        found: list[Mapping[str, BaselineValue]] = []
+        for each in self.each:
+            values = {key: each[key].of(feature) for key, feature in features.items()}
+            if only is not None:
+                values = {key: value.only(only[key], features[key]) for key, value in values.items()}
+            found.append(values)
+        return found
+
 
 def check(given: Any, rules: str, keys: Sequence[str]) -> None:
-    """Raise for what can be seen to be wrong without a batch.
+    """Raise for errors that show without a batch.
 
     Args:
         given: a user's baseline.
@@ -78,8 +106,8 @@ def check(given: Any, rules: str, keys: Sequence[str]) -> None:
         keys: the model's features.
 
     Raises:
-        ValueError: for an unknown name, key or feature, an empty sequence, or what `"pyhealth"` does not take.
-        TypeError: for anything else that is no baseline.
+        ValueError: for an unknown name, key or feature, an empty sequence, or a form that `"pyhealth"` does not accept.
+        TypeError: for any other object.
     """
     if given is None:
         return
@@ -156,8 +184,8 @@ class Parser:
         """The baselines of a call.
 
         Args:
-            given: what the call is given; `None` for the default.
-            default: what holds where the call gives nothing, in the same forms; `None` for the rule set's own.
+            given: the baseline of the call; `None` for the default.
+            default: the interpreter's baseline, in the same forms; `None` for the default of the rule set.
 
         Raises:
             ValueError, TypeError: for a baseline that does not fit; the message names the feature.
@@ -188,7 +216,7 @@ class Parser:
         return Chosen(each, default.several or count is not None, _name_of(named, set(self.features), default.name))
 
     def _stacked(self, given: Mapping[str, Any]) -> int | None:
-        """How many baselines the leading dimension of every tensor holds; `None` where there is no such dimension."""
+        """The number of baselines in the leading dimension of every tensor; `None` without such a dimension."""
         for key, value in given.items():
             feature = self.features[key]
             embedding = feature.is_token and isinstance(value, Tensor) and value.is_floating_point()
@@ -217,7 +245,7 @@ class Parser:
 
     def _fitted(self, key: str, given: Baseline) -> FeatureBaseline:
         found = given.feature(key)
-        if isinstance(found, Embedded):  # it may be of another model
+        if isinstance(found, Embedded):  # it may come from another model
             return replace(self._embedding(self.features[key], found.embedding), name=found.name)
         return found
 
@@ -244,8 +272,8 @@ class Parser:
         width = getattr(layer, "embedding_dim", None)
         if layer is None or width is None:
             raise ValueError(
-                f"{what} is an embedding of shape {tuple(given.shape)}; {feature.key!r} has no embedding layer: "
-                "accepted are a name, or integer token indices"
+                f"{what} is an embedding of shape {tuple(given.shape)}, and {feature.key!r} has no embedding layer; "
+                "accepted: a name, or integer token indices"
             )
         full = (*feature.value.shape, width)
         if given.shape not in ((width,), full):
@@ -286,16 +314,33 @@ def _name_of(rows: Sequence[Mapping[str, FeatureBaseline]], keys: set[str], defa
     return "; ".join([*(f"{key}: {name}" for key, name in names.items()), *rest]) + count
 
 
+def check_layers(model: Any, batch: Batch, chosen: Chosen) -> None:
+    """Raise `ValueError` or `TypeError` where the model cannot embed a feature or its baseline."""
+    for key, feature in batch.features.items():
+        if key not in batch.layers:
+            require_known_dtype(feature, model)
+            continue
+        layer = batch.layers[key]
+        check_embeddable(f"feature {key!r}", feature.value, layer, batch.questions)
+        what = f"baseline of feature {key!r}"
+        for each in chosen.each:
+            given = each[key]
+            if isinstance(given, Given):
+                check_embeddable(what, given.value, layer, batch.questions)
+            elif isinstance(given, Everywhere) and feature.is_token:
+                check_embeddable(what, given.step, layer)
+
+
 def masks(given: Any, features: Mapping[str, Feature]) -> dict[str, Tensor] | None:
-    """Which tokens and values are put at the baseline, checked: bool, by feature key; `None` for all.
+    """The positions that move to the baseline, checked: bool, by feature key; `None` for all.
 
     Args:
-        given: a mapping of feature key to bool mask of the value's shape; features that it lacks stay at the input.
+        given: a mapping of feature key to bool mask of the value's shape; missing features stay at the input.
         features: the batch.
 
     Raises:
         ValueError: for an unknown key or another shape.
-        TypeError: for anything but a mapping of bool tensors.
+        TypeError: for any other object than a mapping of bool tensors.
     """
     if given is None:
         return None

@@ -1,4 +1,4 @@
-"""`K_measured` of a batch: which values of the continuous feature `K` were measured, as the samples say."""
+"""`K_measured` of a batch: flags of the measured values of a continuous feature `K`."""
 
 from typing import Any
 
@@ -10,22 +10,22 @@ from deeplift_fast.core.questions import NOW, Questions
 
 
 def flags_key(key: str) -> str:
-    """Where a batch says which values of a feature were measured."""
+    """The key of a feature's flags in a batch."""
     return f"{key}_measured"
 
 
 def read_flags(name: str, given: Any, value: Tensor, questions: Questions = NOW) -> Tensor:
-    """Which values were measured, checked: bool, of the value's shape and on its device.
+    """The flags of measured values, checked: bool, of the value's shape and on its device.
 
     Args:
         name: the key in the batch.
-        given: a bool tensor of the value's shape, padded as the value is; or, as PyHealth's collate leaves what is no
-            tensor, a list of one bool array or tensor per sample, `[steps, …]`, of as many steps as the sample has.
+        given: a bool tensor of the value's shape, padded as the value; or a list with a bool array or tensor per
+            sample, `[steps, …]`, without padding, as PyHealth's collate leaves other objects than tensors.
         value: the feature's value, `[batch, …]`.
         questions: takes the check that no sample is longer than its flags.
 
     Raises:
-        TypeError: for other than bool.
+        TypeError: for any dtype or object other than bool arrays.
         ValueError: for another shape.
     """
     accepted = f"accepted: bool of the value's shape, {tuple(value.shape)}, or a list of one bool array per sample"
@@ -52,14 +52,14 @@ def read_flags(name: str, given: Any, value: Tensor, questions: Questions = NOW)
 
 
 def _array(name: str, place: int, given: Any, padded: tuple[int, ...], accepted: str) -> Tensor:
-    """One sample's flags, `[steps, …]`; `padded` is the shape that the batch gives the sample."""
+    """The flags of one sample, `[steps, …]`; `padded` is the shape of its value in the batch."""
     what = f"{name} of sample {place} of the batch"
     try:
         array = torch.as_tensor(given if isinstance(given, Tensor) else np.asarray(given), device="cpu")
     except (TypeError, ValueError):
-        raise TypeError(f"{what} is a {type(given).__name__} that is no array; {accepted}") from None
+        raise TypeError(f"{what} is a {type(given).__name__}, which is not an array; {accepted}") from None
     if array.numel() == 0 and array.dim() == 1:
-        return torch.zeros(0, *padded[1:], dtype=torch.bool, device="cpu")  # an empty list says nothing of its dtype
+        return torch.zeros(0, *padded[1:], dtype=torch.bool, device="cpu")  # an empty list has no dtype
     _require_bool(what, str(array.dtype).removeprefix("torch."), accepted)
     if array.dim() != len(padded) or array.shape[1:] != padded[1:] or array.shape[:1] > padded[:1]:
         raise ValueError(f"{what} has shape {tuple(array.shape)}, its padded value {padded}; {accepted}")
@@ -72,7 +72,7 @@ def _require_bool(what: str, dtype: str, accepted: str) -> None:
 
 
 def _require_all_steps(name: str, value: Tensor, lengths: Tensor, accepted: str, questions: Questions) -> None:
-    """Raise where a step after a sample's flags holds something."""
+    """Raise if a step without flags holds a value."""
     beyond = torch.arange(value.shape[1], device=value.device) >= lengths[:, None]
     missing = (beyond & (value.flatten(2).any(-1) if value.dim() > 2 else value != 0)).sum()
 

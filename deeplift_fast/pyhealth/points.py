@@ -1,26 +1,29 @@
-"""Where attribution starts in a PyHealth model: at its token embeddings and raw continuous values."""
+"""The entry of attribution in a PyHealth model: its token embeddings and continuous values."""
 
 import contextlib
 import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, override
 
 import torch
-from pyhealth.models import GRASP
-from torch import Tensor
+from pyhealth.interpret.api import Interpretable
+from pyhealth.models import GPT2, GRASP, HALO, MedLink, TorchvisionModel
+from torch import Tensor, nn
 
 from deeplift_fast.core.segments import repeated
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.shared_choices import SharedChoices
 from deeplift_fast.pyhealth.token_leaves import TokenLeaves, TokenPoint, TokenTables, apart, token_point
 
+_WITHOUT_LOGITS = (TorchvisionModel, GPT2, HALO, MedLink)
+
 
 class Point(Protocol):
-    """How a model is entered."""
+    """An entry of a model."""
 
     def numbers(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What a batch's tokens become, by feature key."""
+        """The numbers of a batch's tokens, such as their embeddings, by feature key."""
         ...
 
     def layers(self) -> Mapping[str, Any]:
@@ -29,7 +32,7 @@ class Point(Protocol):
 
     @property
     def settles(self) -> bool:
-        """Whether later runs must know how the model chose at the input: :meth:`settle` comes first then."""
+        """Whether :meth:`settle` must run first, because later runs repeat the model's choices at the input."""
         ...
 
     def settle(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> None:
@@ -42,14 +45,14 @@ class Point(Protocol):
 
 
 def _parts(feature: Feature, value: Tensor) -> tuple[Any, ...]:
-    """What the model takes for a value of as many rows as the batch, or of several times as many."""
+    """The model's arguments for a value with as many rows as the batch, or with a multiple of them."""
     size = feature.value.shape[0]
     given: tuple[Any, ...] = repeated(feature.with_value(value), size, value.shape[0] // size)
     return (*given[: feature.position], value, *given[feature.position + 1 :])
 
 
 def _logit(model: Any, output: Any) -> Tensor:
-    """The logits among what a model returned."""
+    """The logits in the output of a model."""
     found = output.get("logit") if isinstance(output, Mapping) else None
     if not isinstance(found, Tensor):
         shown = sorted(map(str, output)) if isinstance(output, Mapping) else type(output).__name__
@@ -57,15 +60,33 @@ def _logit(model: Any, output: Any) -> Tensor:
     return found
 
 
+def check_model(model: Any, rules: str) -> None:
+    """Raise `ValueError` unless a PyHealth interpreter can explain the model under a rule set."""
+    name, interpretable = type(model).__name__, isinstance(model, Interpretable)
+    has_keys = isinstance(model, nn.Module) and hasattr(model, "feature_keys")
+    if not interpretable and not (has_keys and hasattr(getattr(model, "dataset", None), "input_processors")):
+        raise ValueError(
+            f"model is a {name}; accepted: a PyHealth model, with feature_keys and a dataset (for other modules: "
+            "deeplift_fast.attribute, deeplift_fast.captum.DeepLift)"
+        )
+    if isinstance(model, _WITHOUT_LOGITS):
+        raise ValueError(without_logits(name, "its forward pass returns no logits of classes"))
+    if rules == "pyhealth" and not interpretable:
+        raise ValueError(
+            f'rules is "pyhealth" and model a {name}, which PyHealth\'s DeepLift does not take, because it is not '
+            'Interpretable; accepted for it: "rescale", "complete"'
+        )
+
+
 def without_logits(name: str, reason: str) -> str:
-    """What to say of a model whose logits a PyHealth interpreter cannot reach."""
+    """The error text for a model without logits that a PyHealth interpreter can reach."""
     return (
         f"model is a {name}: {reason}; explain the module inside it that computes the logits: "
         "deeplift_fast.attribute(model.model, inputs, target=…)"
     )
 
 
-class FromEmbedding:
+class FromEmbedding(Point):
     """Through `forward_from_embedding`, as PyHealth's interpreters do.
 
     Args:
@@ -77,25 +98,26 @@ class FromEmbedding:
         self._model = model
         self._embed = embed
 
+    @override
     def numbers(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See :class:`Point`."""
         embedded = self._embed(dict(tokens)) if tokens else {}
         return {key: embedded[key] for key in tokens}
 
+    @override
     def layers(self) -> Mapping[str, Any]:
-        """See :class:`Point`."""
         return dict(getattr(self._embed, "embedding_layers", {}).items())
 
     @property
+    @override
     def settles(self) -> bool:
-        """See :class:`Point`."""
         return False
 
+    @override
     def settle(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> None:
-        """See :class:`Point`."""
+        pass
 
+    @override
     def logits(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> Tensor:
-        """See :class:`Point`."""
         if self._embed is None:
             run = self._model.forward
         else:
@@ -107,13 +129,13 @@ class FromEmbedding:
         return _logit(self._model, run(**parts))
 
 
-class FromTokens:
+class FromTokens(Point):
     """Through `forward` on the real tokens, with numbers in place of their embeddings.
 
     Args:
         model: any PyHealth model.
-        batch: what its loader yields; all of it is passed on, and labels that it lacks as zeros: they do not move the
-            logits, and some models ask for them.
+        batch: a batch from its loader; the model gets all of it, and zeros for missing labels. Some models require
+            labels, which do not change the logits.
         tokens: the keys of the token features.
     """
 
@@ -121,31 +143,31 @@ class FromTokens:
         self._model = model
         self._batch = batch
         self._points: dict[str, TokenPoint] = {key: token_point(model, key) for key in tokens}
-        self._choices = SharedChoices() if isinstance(model, GRASP) else None  # it clusters the batch in every pass
+        self._choices = SharedChoices() if isinstance(model, GRASP) else None  # GRASP clusters the batch in every pass
 
+    @override
     def numbers(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See :class:`Point`."""
         dtype = next((p.dtype for p in self._model.parameters() if p.is_floating_point()), torch.get_default_dtype())
         return {key: self._points[key].numbers(value, dtype) for key, value in tokens.items()}
 
+    @override
     def layers(self) -> Mapping[str, Any]:
-        """See :class:`Point`."""
         own = getattr(getattr(self._model, "embedding_model", None), "embedding_layers", {})
         return {**dict(own), **{key: point.layer for key, point in self._points.items() if point.layer is not None}}
 
     @property
+    @override
     def settles(self) -> bool:
-        """See :class:`Point`."""
         return self._choices is not None
 
+    @override
     def settle(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> None:
-        """See :class:`Point`."""
         self.logits(features, values)
         if self._choices is not None:
             self._choices.settle()
 
+    @override
     def logits(self, features: Mapping[str, Feature], values: Mapping[str, Tensor]) -> Tensor:
-        """See :class:`Point`."""
         size = next(iter(features.values())).value.shape[0]
         count = next(iter(values.values())).shape[0] // size
         tokens = apart({key: repeated(features[key].value, size, count) for key in self._points})
@@ -155,13 +177,13 @@ class FromTokens:
         return logit
 
     def plain(self, features: Mapping[str, Feature], tokens: Mapping[str, Tensor]) -> Tensor:
-        """The model's logits for other tokens, by feature key, with nothing in place of their embeddings."""
+        """The model's logits for these tokens, by feature key, with its own embeddings."""
         inputs = self._given_tokens(features, tokens)
         values = {key: feature.value for key, feature in features.items() if not feature.is_token}
         return self._run(features, values, contextlib.nullcontext(), inputs)
 
     def tables(self, features: Mapping[str, Feature]) -> dict[str, list[Tensor]]:
-        """The weights of the tables that embed each feature's tokens, as a run of the model shows."""
+        """The weights of the tables that embed each feature's tokens, found by a run of the model."""
         tokens = apart({key: features[key].value for key in self._points})
         used = TokenTables(list(self._points.values()), tokens)
         choices, self._choices = self._choices, None  # nothing is settled yet
@@ -173,7 +195,7 @@ class FromTokens:
         return used.found
 
     def with_tables(self, tables: Mapping[str, tuple[Tensor, ...]]) -> "FromTokens":
-        """The same, where these tables too embed tokens, by feature key."""
+        """The same entry with further tables, by feature key."""
         found = copy.copy(self)
         found._points = {key: token_point(self._model, key, tables.get(key, ())) for key in self._points}
         return found
@@ -183,7 +205,7 @@ class FromTokens:
         return [*self._model.parameters(), *self._model.buffers()]
 
     def widths(self) -> dict[str, list[int]]:
-        """How wide each table's embeddings are, by token feature."""
+        """The widths of the embedding tables, by token feature."""
         return {key: [weight.shape[-1] for weight in point.tables] for key, point in self._points.items()}
 
     def _run(
@@ -193,7 +215,7 @@ class FromTokens:
         mode: AbstractContextManager[Any],
         tokens: Mapping[str, Any] | None = None,
     ) -> Tensor:
-        """The model's logits for continuous values, in a mode, perhaps with other tokens."""
+        """The model's logits for continuous values, under a mode, optionally with other tokens."""
         size = next(iter(features.values())).value.shape[0]
         count = next(iter(values.values())).shape[0] // size if values else 1
         batch = repeated({**self._labels(size), **self._batch}, size, count)
@@ -210,7 +232,7 @@ class FromTokens:
         return {key: self._given(key, features[key], value) for key, value in tokens.items()}
 
     def _given(self, key: str, feature: Feature, value: Tensor) -> Any:
-        """What the batch holds for a feature, with another value."""
+        """The batch's entry of a feature, with another value."""
         given, parts = self._batch[key], _parts(feature, value)
         return value if isinstance(given, Tensor) else type(given)(parts[: len(given)])
 

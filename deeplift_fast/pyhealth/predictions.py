@@ -1,4 +1,4 @@
-"""Whether a model says of a batch what is explained: padding that it takes for real changes its logits."""
+"""Compares the explained logits with a model's own logits of a batch; padding that a model reads changes these."""
 
 import math
 import threading
@@ -12,21 +12,21 @@ from torch import Tensor
 from deeplift_fast.errors import PredictionWarning, warn
 from deeplift_fast.pyhealth.features import Feature
 
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}  # as the fused layers' agreement with the model
-_COARSE = 1e-2  # of shorter dtypes, and of a GPU's float32, which may round to TF32
-_lock = threading.Lock()  # not an interpreter's own, which could then not be pickled
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}  # as in the check of fused layers
+_COARSE = 1e-2  # for shorter dtypes, and for float32 on a GPU, which may round to TF32
+_lock = threading.Lock()  # shared, because an interpreter with a lock of its own could not be pickled
 
 
 @dataclass(frozen=True)
 class PredictionDifference:
-    """How far what the model says of a batch is from what is explained.
+    """The difference between the explained logits of a batch and the model's own.
 
     Attributes:
-        samples: how many were compared.
-        differing: of how many of them a logit differs.
-        logit: the largest difference in a logit; NaN if one of the two is not finite.
+        samples: the number of compared samples.
+        differing: the number of samples with another logit.
+        logit: the largest difference in a logit; NaN if a logit is not finite.
         probability: the largest difference in a probability; `None` for regression.
-        failure: how `model(**batch)` failed; empty where it did not.
+        failure: the error of `model(**batch)`; empty without one.
     """
 
     samples: int
@@ -37,13 +37,13 @@ class PredictionDifference:
 
     @property
     def is_to_tell(self) -> bool:
-        """Whether a sample differs, or nothing could be compared."""
+        """Whether a sample differs, or the comparison failed."""
         return self.differing > 0 or bool(self.failure)
 
     def or_larger(self, other: "PredictionDifference") -> "PredictionDifference":
-        """Both as one: the comparison with the larger difference in logit, and the larger one in probability.
+        """The comparison with the larger difference in logit, with the larger probability difference of both.
 
-        What is not finite is larger than any number, and a failed comparison smaller.
+        A difference that is not finite is the largest, and a failed comparison the smallest.
         """
         larger, _ = sorted((self, other), key=_size, reverse=True)
         probabilities = [each.probability for each in (self, other) if each.probability is not None]
@@ -51,29 +51,29 @@ class PredictionDifference:
         return replace(larger, probability=max(probabilities, default=None), failure=failure)
 
     def warn(self) -> None:
-        """Issue a :class:`deeplift_fast.PredictionWarning` if a sample differs, or nothing could be compared."""
+        """Issue a :class:`deeplift_fast.PredictionWarning` if a sample differs, or the comparison failed."""
         if self.failure:
             warn(
-                f"model(**batch) fails ({self.failure}), so what is explained, which enters at "
-                "forward_from_embedding, could not be compared with what the model says of this batch",
+                f"model(**batch) fails ({self.failure}), so its logits could not be compared with the explained ones, "
+                "which enter at forward_from_embedding",
                 PredictionWarning,
             )
         if not self.differing:
             return
         probability = "" if self.probability is None else f" and {self.probability:.3g} in probability"
         warn(
-            f"of {self.differing} of {self.samples} samples the model says something else in this batch than what is "
-            f"explained, by up to {self.logit:.3g} in logit{probability}: model(**batch) takes padded steps for real, "
-            "or masks a code whose embedding is 0, or does more than its forward_from_embedding. What is explained is "
-            "what it says of each patient alone; docs/models.md says which models do so",
+            f"for {self.differing} of {self.samples} samples the model's logits in this batch differ from the "
+            f"explained ones, by up to {self.logit:.3g} in logit{probability}: model(**batch) reads padded steps as "
+            "real, or masks a code whose embedding is 0, or does more than its forward_from_embedding. The explanation "
+            "is of the model's logits for each patient alone; docs/models.md names the models that differ",
             PredictionWarning,
         )
 
 
 class Comparison:
-    """What the comparisons of one interpreter found: of its first batch, and of the first with padding in it.
+    """The comparisons of one interpreter: its first batch, and its first batch with padding.
 
-    Threads that share the interpreter may ask at once: each of the two batches is compared by one of them.
+    Threads may share the interpreter; one of them compares each of the two batches.
     """
 
     def __init__(self) -> None:
@@ -83,19 +83,21 @@ class Comparison:
         """Whether no further batch is compared."""
         self._begun = self._warned = False
 
-    def wants(self, features: Mapping[str, Feature]) -> bool:
-        """Whether this batch is to be compared, which the caller then does."""
+    def wants(self, model: Any, features: Mapping[str, Feature]) -> bool:
+        """Whether the caller must compare this batch; never for a model in training mode."""
+        if self.done or any(module.training for module in model.modules()):
+            return False
         padded = is_padded(features)
         with _lock:
             if self.done or (self._begun and not padded):
                 return False
             self._begun = True
-            # On a GPU the question whether a batch is padded waits, so it is asked once.
+            # On a GPU the check for padding waits for a read-back, so only one batch is compared.
             self.done = padded or next(iter(features.values())).value.is_cuda
             return True
 
     def take(self, found: PredictionDifference) -> None:
-        """Keep what a comparison found, and warn of it unless it was warned before."""
+        """Keep the result of a comparison; the first difference gives a warning."""
         with _lock:
             self.found = found if self.found is None else self.found.or_larger(found)
             is_news = found.is_to_tell and not self._warned
@@ -108,13 +110,13 @@ def difference(model: Any, explained: Tensor, run: Callable[[], Tensor]) -> Pred
     """Compare two sets of logits, `[batch, classes]`.
 
     Args:
-        model: tells how logits become probabilities.
-        explained: those that are explained.
-        run: gives those of `model(**batch)`.
+        model: its `mode` says how logits become probabilities.
+        explained: the explained logits.
+        run: returns the logits of `model(**batch)`.
     """
     try:
         own = run()
-    except Exception as error:  # the model is the user's: what is explained holds all the same
+    except Exception as error:  # the user's model may raise anything; the explanation stays valid
         return PredictionDifference(0, 0, math.nan, None, f"{type(error).__name__}: {error}")
     with torch.no_grad():
         alike = (own == explained) | (own.isnan() & explained.isnan())

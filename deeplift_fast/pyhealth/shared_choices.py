@@ -12,10 +12,9 @@ _EXTREMES = frozenset((torch.max, Tensor.max, torch.min, Tensor.min))
 
 
 class SharedChoices(TorchFunctionMode):
-    """Keeps which element is the largest or smallest, call by call, in the first run, and goes by that in later ones.
+    """Records the index of each maximum and minimum in the first run, and repeats it in later runs.
 
-    The clusters of k-means and the class of a hard Gumbel softmax are then those of the input's batch everywhere, as
-    random draws are.
+    Then all runs share the clusters of k-means and the class of a hard Gumbel softmax, as they share random draws.
     """
 
     def __init__(self) -> None:
@@ -29,13 +28,13 @@ class SharedChoices(TorchFunctionMode):
         self._position = 0
 
     def settle(self) -> None:
-        """From here on, go by what was found."""
+        """Repeat the recorded choices from here on."""
         self._settled = True
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run `func`, with the shared choice; see :class:`torch.overrides.TorchFunctionMode`."""
+        """Run `func` with the shared choice; see :class:`torch.overrides.TorchFunctionMode`."""
         found = func(*args, **(kwargs or {}))
         if func in _INDICES:
             return self._shared(found)

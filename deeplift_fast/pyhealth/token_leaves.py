@@ -1,7 +1,7 @@
-"""The point of attribution in a PyHealth model that has no `forward_from_embedding`: its embedding layers' output.
+"""The entry of attribution in a PyHealth model without `forward_from_embedding`: the output of its embedding layers.
 
-The model runs on the real tokens, so that its masks and lengths are those of the input in both streams; where it embeds
-them, or converts them to floating point, it gets what is attributed instead.
+The model runs on the real tokens, so that its masks and lengths are those of the input in both streams. Where it embeds
+the tokens, or converts them to floating point, it gets the attributed numbers instead.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,11 +21,11 @@ _COPIES = _CONVERSIONS | {Tensor.long, Tensor.int, Tensor.clone, torch.clone, Te
 
 @dataclass(frozen=True)
 class TokenPoint:
-    """Where a token feature becomes numbers.
+    """The place where a token feature becomes numbers.
 
     Attributes:
-        key: the feature's.
-        layer: the embedding layer, or `None` where the model takes the indices themselves as numbers.
+        key: the key of the feature.
+        layer: the embedding layer, or `None` if the model takes the indices themselves as numbers.
         further: the weights of other tables that embed the same tokens, `[vocabulary, dim]` each.
     """
 
@@ -39,7 +39,7 @@ class TokenPoint:
         return [*([] if self.layer is None else [self.layer.weight]), *self.further]
 
     def numbers(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
-        """What the tokens become: `[*tokens.shape, dim of all tables together]`, or `tokens.shape` without a table."""
+        """The tokens' numbers: `[*tokens.shape, dims of all tables]`, or `tokens.shape` without a table."""
         if not self.tables:
             return tokens.to(dtype)
         own = [] if self.layer is None else [self.layer(tokens)]
@@ -47,7 +47,7 @@ class TokenPoint:
         return found[0] if len(found) == 1 else torch.cat(found, -1)
 
     def of_table(self, numbers: Tensor, weight: Tensor) -> Tensor:
-        """The part of :meth:`numbers` that one table gives."""
+        """The part of :meth:`numbers` from one table."""
         tables = self.tables
         if len(tables) == 1:
             return numbers
@@ -56,15 +56,15 @@ class TokenPoint:
 
 
 def token_point(model: Any, key: str, further: tuple[Tensor, ...] = ()) -> TokenPoint:
-    """Where `model` turns the tokens of feature `key` into numbers.
+    """The place where `model` turns the tokens of a feature into numbers.
 
     Args:
         model: a PyHealth model; its `embedding_model`, or a dict of modules by feature key, holds the layer.
-        key: the feature's.
+        key: the key of the feature.
         further: the weights of other tables that embed the same tokens.
 
     Raises:
-        ValueError: if the layer is other than an `nn.Embedding`.
+        ValueError: if the layer is not an `nn.Embedding`.
     """
     layers = getattr(getattr(model, "embedding_model", None), "embedding_layers", {})
     tables = [layers, *(child for child in model.children() if isinstance(child, nn.ModuleDict))]
@@ -83,21 +83,21 @@ class _TokenMode(TorchFunctionMode):
     """Follows each feature's tokens through the model.
 
     Args:
-        points: where each token feature becomes numbers.
-        tokens: the indices that the model is given, by feature key.
+        points: the place of each token feature.
+        tokens: the indices that the model gets, by feature key.
     """
 
     def __init__(self, points: list[TokenPoint], tokens: Mapping[str, Tensor]) -> None:
         super().__init__()
         self._points = {point.key: point for point in points}
         self._tokens = tokens
-        # Also copies that the model makes: kept, so that nothing else gets their memory.
+        # The model's copies are added. They are kept alive, so that no other tensor gets their memory.
         self._held = [(tokens[key], key) for key in self._points]
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run `func`, or answer it; see :class:`torch.overrides.TorchFunctionMode`."""
+        """Run `func`, or return the attributed numbers; see :class:`torch.overrides.TorchFunctionMode`."""
         kwargs = kwargs or {}
         if func is F.embedding:
             tokens = args[0] if args else kwargs["input"]
@@ -111,7 +111,7 @@ class _TokenMode(TorchFunctionMode):
         return found
 
     def _of(self, tokens: Tensor) -> list[str]:
-        """The features whose tokens these are, by their memory."""
+        """The features with these tokens, compared by memory."""
         return list(dict.fromkeys(key for held, key in self._held if _shares(tokens, held)))
 
     def _embedding(self, tokens: Tensor, weight: Tensor, run: Callable[[], Tensor]) -> Tensor:
@@ -122,7 +122,7 @@ class _TokenMode(TorchFunctionMode):
 
 
 class TokenTables(_TokenMode):
-    """Notes which tables embed which feature's tokens, while the model runs as it is.
+    """Records the tables that embed each feature's tokens, while the model runs unchanged.
 
     Attributes:
         found: the tables' weights by feature key.
@@ -143,15 +143,15 @@ class TokenTables(_TokenMode):
 
 
 class TokenLeaves(_TokenMode):
-    """Answers the model's embedding of its tokens with given numbers.
+    """Replaces the model's embeddings of its tokens by given numbers.
 
-    Two features may hold equal tokens: they are told apart by their memory, and copies of it; where that does not
-    tell, by what is not answered yet.
+    Two features may hold equal tokens. Their memory, or that of their copies, tells them apart; otherwise a feature
+    without an answer so far comes first.
 
     Args:
-        points: where each token feature becomes numbers.
-        tokens: the indices that the model is given, by feature key.
-        numbers: what it gets for them.
+        points: the place of each token feature.
+        tokens: the indices that the model gets, by feature key.
+        numbers: the numbers in place of the embeddings.
     """
 
     def __init__(self, points: list[TokenPoint], tokens: Mapping[str, Tensor], numbers: Mapping[str, Tensor]) -> None:
@@ -176,7 +176,7 @@ class TokenLeaves(_TokenMode):
         return found if key is None else self._numbers[key].reshape(tokens.shape).to(found.dtype)
 
     def _chosen(self, tokens: Tensor, ours: list[str], use: int) -> str | None:
-        """Which of these features the tokens are of; `use` tells one table from another."""
+        """The feature among `ours` with these tokens; `use` identifies the table."""
         known = self._of(tokens)
         keys = [key for key in ours if key in known]
         if not known:
@@ -188,13 +188,13 @@ class TokenLeaves(_TokenMode):
         return key
 
     def _refuse(self, tokens: Tensor, ours: list[str]) -> None:
-        """Raise `InterceptionError` for tokens that look like a feature's and are not."""
+        """Raise `InterceptionError` for an embedding that has no given numbers and may be of a feature."""
         known = self._of(tokens)
         if known:
             raise InterceptionError(
                 f"the model embeds feature {known[0]!r} with a table that it has not used before, or that it makes "
-                "in its forward pass; accepted are tables that are parameters or buffers of the model, the same in "
-                "every pass; else implement forward_from_embedding (pyhealth.interpret.api.Interpretable) for it"
+                "in its forward pass; accepted: parameters or buffers of the model, the same in every pass; else "
+                "implement forward_from_embedding (pyhealth.interpret.api.Interpretable) for it"
             )
         if ours:
             raise InterceptionError(
@@ -204,7 +204,7 @@ class TokenLeaves(_TokenMode):
             )
 
     def finish(self) -> None:
-        """Raise `InterceptionError` if the model made no numbers of a token feature that are known here."""
+        """Raise `InterceptionError` if the model did not embed a token feature in a known way."""
         unused = sorted(self._points.keys() - {key for key, _ in self._answered})
         if unused:
             raise InterceptionError(
@@ -214,7 +214,7 @@ class TokenLeaves(_TokenMode):
 
 
 def apart(tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each feature's tokens in memory of their own, so that two features of one tensor can be told apart."""
+    """Each feature's tokens in separate memory, which tells features of one tensor apart."""
     found: dict[str, Tensor] = {}
     for key, value in tokens.items():
         found[key] = value.clone() if any(_shares(value, other) for other in found.values()) else value
@@ -226,12 +226,12 @@ def _among(weight: Tensor, tables: list[Tensor]) -> bool:
 
 
 def _shares(a: Tensor, b: Tensor) -> bool:
-    """Whether these are the same tokens in the same memory, perhaps in another shape."""
+    """Whether these are the same tokens in the same memory, in any shape."""
     if a.numel() != b.numel() or a.dtype != b.dtype or a.data_ptr() != b.data_ptr():
         return False
     return (a.is_contiguous() and b.is_contiguous()) or (a.shape == b.shape and a.stride() == b.stride())
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    """Whether these are tokens of one value, perhaps in another shape."""
+    """Whether these are equal tokens, in any shape."""
     return a.numel() == b.numel() and torch.equal(a.reshape(-1).long(), b.reshape(-1).long())

@@ -1,4 +1,4 @@
-"""What a PyHealth model does with its tokens, found out once: which tables embed them, and whether that is all."""
+"""The uses of tokens in a PyHealth model, checked once: the tables that embed them, and any other use."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,15 +10,15 @@ from deeplift_fast.errors import InterceptionError
 from deeplift_fast.pyhealth.features import PAD, UNK, Feature
 from deeplift_fast.pyhealth.points import FromTokens
 
-# Both passes compute the same from the same numbers: only the order of a GPU's sums may differ.
+# Both passes have the same numbers; on a GPU the order of sums may differ.
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
-_COARSE = 1e-2  # of shorter dtypes
+_COARSE = 1e-2  # for shorter dtypes
 
-Alone = Callable[[Callable[[], Any]], Any]  # runs a function with the model's state, and what was drawn, put back
+Alone = Callable[[Callable[[], Any]], Any]  # runs a function, then restores the model's state and random generators
 
 
 class TokenUses:
-    """What was found out about one model; a table in another's place is looked for anew."""
+    """The uses found in one model; new parameters or buffers start a new search."""
 
     def __init__(self) -> None:
         self._parameters: list[int] = []
@@ -26,15 +26,15 @@ class TokenUses:
         self._checked: set[str] = set()
 
     def entered(self, point: FromTokens, features: Mapping[str, Feature], alone: Alone) -> FromTokens:
-        """The point with every table of the model that embeds a feature's tokens.
+        """The entry with every table of the model that embeds a feature's tokens.
 
         Args:
-            point: where attribution starts.
+            point: the entry of attribution.
             features: a batch.
             alone: see :data:`Alone`.
 
         Raises:
-            InterceptionError: if a table is no parameter or buffer of the model.
+            InterceptionError: if a table is neither a parameter nor a buffer of the model.
         """
         held = point.state()
         ids = [id(tensor) for tensor in held]
@@ -43,8 +43,8 @@ class TokenUses:
             for key, weights in found.items():
                 if any(all(weight is not each for each in held) for weight in weights):
                     raise InterceptionError(
-                        f"the model embeds feature {key!r} with a table that it makes in its forward pass; accepted "
-                        "are tables that are parameters or buffers of the model; else implement forward_from_embedding "
+                        f"the model embeds feature {key!r} with a table that it makes in its forward pass; accepted: "
+                        "parameters or buffers of the model; else implement forward_from_embedding "
                         "(pyhealth.interpret.api.Interpretable) for it"
                     )
             self._tables = {key: tuple(weights) for key, weights in found.items()}
@@ -52,13 +52,13 @@ class TokenUses:
         return point.with_tables(self._tables)
 
     def check(self, point: FromTokens, features: Mapping[str, Feature], alone: Alone) -> None:
-        """Require that a feature's tokens reach the logits through their embeddings alone.
+        """Require that a feature's tokens reach the logits through their embeddings only.
 
-        With unknown codes as tokens the model must say the same as with the real tokens, the unknown codes' embeddings
-        in their place. Features of which each batch so far held unknown codes alone are looked at in a later one.
+        Unknown codes as tokens must give the same logits as the real tokens with the embeddings of unknown codes. A
+        feature with unknown codes only is checked in a later batch.
 
         Raises:
-            InterceptionError: if it does not; the message names the features.
+            InterceptionError: if the logits differ; the message names the features.
         """
         values = {key: feature.value for key, feature in features.items()}
         unknown = {key: _unknown(values[key]) for key, each in features.items() if each.is_token}
@@ -76,9 +76,9 @@ class TokenUses:
         if differ(told):
             named = [key for key in sorted(told) if len(told) == 1 or differ({key})] or sorted(told)
             raise InterceptionError(
-                f"the model uses the tokens of feature(s) {', '.join(map(repr, named))} besides embedding them (with "
-                "unknown codes as tokens its logits are others than with the embeddings of unknown codes alone), so "
-                "contributions to the embeddings would miss a part; implement forward_from_embedding "
+                f"the model uses the tokens of feature(s) {', '.join(map(repr, named))} besides embedding them "
+                "(unknown codes as tokens give other logits than the embeddings of unknown codes), so contributions to "
+                "embeddings would be incomplete; implement forward_from_embedding "
                 "(pyhealth.interpret.api.Interpretable) for it, or embed the tokens with nn.Embedding wherever they "
                 "are used"
             )

@@ -1,4 +1,4 @@
-"""What a cohort's tables say, computed by streaming over their parts."""
+"""Summarises a cohort's tables, part by part."""
 
 from deeplift_fast.errors import SummaryError
 from deeplift_fast.report.grouping import Grouping

@@ -10,13 +10,13 @@ import pyarrow as pa
 from deeplift_fast.report.folder import CohortFolder
 
 TOLERANCE = 0.01
-"""Share of the change in output that a complete sample's contributions may miss."""
+"""The largest |convergence delta| of a complete sample, as a share of its change in output."""
 
 LARGEST_FACTOR = 10.0
-"""A larger rescaling factor than this misleads."""
+"""A rescaling factor above this misleads."""
 
 COLUMNS = ("output", "baseline_output", "convergence_delta")
-"""Columns of `samples` that totals are made of."""
+"""The columns of `samples` that `Totals` and `misscaled` read."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,20 @@ class Completeness:
     """Totals over samples.
 
     Attributes:
-        samples: number of samples attributed.
-        complete: share of them whose |convergence delta| is at most `TOLERANCE` of |output − baseline output|.
+        samples: number of attributed samples.
+        complete: share of samples whose |convergence delta| is at most `TOLERANCE` of |output − baseline output|.
         median_delta: median of |convergence delta|, in logits.
-        max_delta: the largest.
-        misscaled: share of them whose rescaling turns signs or exceeds `LARGEST_FACTOR`, where rules rescale.
-        failures: number of samples that could not be attributed, by reason.
-        parts: number of parts finished.
-        parts_in_all: number of parts of the finished cohort; `None` if nobody knows.
-        median_cancellation: median of `Σ|attribution| / |output − baseline output|`, infinite where half of the samples
+        max_delta: largest |convergence delta|, in logits.
+        misscaled: share of samples whose rescaling factor is negative or exceeds `LARGEST_FACTOR`; it matters where the
+            rule set rescales.
+        failures: number of failed samples, by reason.
+        parts: number of finished parts.
+        parts_in_all: number of parts of the finished cohort; `None` if unknown.
+        median_cancellation: median of `Σ|attribution| / |output − baseline output|`; infinite where half of the samples
             have no change in output; see :func:`cancellation`.
-        p90_cancellation: its 90th percentile.
+        p90_cancellation: 90th percentile of the same ratio.
 
-    Shares, medians, percentile and maximum are NaN where there is no sample.
+    Shares, medians, percentile and maximum are NaN without samples.
     """
 
     samples: int
@@ -52,27 +53,27 @@ class Completeness:
 
 
 def misscaled(output: np.ndarray, baseline_output: np.ndarray, convergence_delta: np.ndarray) -> np.ndarray:
-    """Which samples were rescaled by a negative factor or by one beyond `LARGEST_FACTOR`: their signs mislead.
+    """Whether a negative rescaling factor, or one above `LARGEST_FACTOR`, makes a sample's contributions mislead.
 
     Args:
-        output: floating point `[samples]`, as all three are.
-        baseline_output: alike.
-        convergence_delta: alike, before any rescaling.
+        output: model output, floating point `[samples]`.
+        baseline_output: output at the baseline, of the same shape and dtype.
+        convergence_delta: convergence delta before rescaling, of the same shape and dtype.
 
     Returns:
         bool `[samples]`.
     """
     change = output.astype(np.float64) - baseline_output
     raw = change + convergence_delta
-    # change / raw is the factor; written without a division, which may be by 0.
+    # The factor is change / raw; raw may be 0, so nothing is divided.
     return (change * raw < 0) | (np.abs(change) > LARGEST_FACTOR * np.abs(raw))
 
 
 class Totals:
-    """Totals that grow part by part.
+    """Totals over samples, added up part by part.
 
     Args:
-        folder: the cohort, whose failures are read.
+        folder: the cohort; its failures are read here.
 
     Raises:
         SummaryError: if `failures.parquet` is missing or damaged.
@@ -81,29 +82,29 @@ class Totals:
     def __init__(self, folder: CohortFolder) -> None:
         self._failures = folder.failures()
         self._parts, self._parts_in_all = len(folder.parts), folder.expected
-        self._samples = self._within = self._bent = 0
+        self._samples = self._within = self._misscaled = 0
         self._largest = 0.0
 
     def add(self, samples: pa.Table) -> np.ndarray:
-        """Adds a part's samples, with the columns `COLUMNS`; returns |convergence delta| of each, float32."""
+        """Adds a part's samples, which have the columns `COLUMNS`; returns their |convergence delta|, float32."""
         output, baseline, delta = (samples[name].to_numpy() for name in COLUMNS)
         change = np.abs(output.astype(np.float64) - baseline)
         sizes = np.abs(delta)
         self._samples += len(delta)
         self._within += int((sizes <= TOLERANCE * change).sum())
-        self._bent += int(misscaled(output, baseline, delta).sum())
+        self._misscaled += int(misscaled(output, baseline, delta).sum())
         self._largest = max(self._largest, float(sizes.max(initial=0.0)))
         return sizes.astype(np.float32, copy=False)
 
     def found(self, median_delta: float, median_cancellation: float, p90_cancellation: float) -> Completeness:
-        """The totals, with quantiles that were found elsewhere."""
-        nothing, count = math.nan, self._samples
+        """The totals, with the quantiles that :func:`quantiles` found."""
+        count = self._samples
         return Completeness(
             samples=count,
-            complete=self._within / count if count else nothing,
+            complete=self._within / count if count else math.nan,
             median_delta=median_delta,
-            max_delta=self._largest if count else nothing,
-            misscaled=self._bent / count if count else nothing,
+            max_delta=self._largest if count else math.nan,
+            misscaled=self._misscaled / count if count else math.nan,
             failures=self._failures,
             parts=self._parts,
             parts_in_all=self._parts_in_all,
@@ -113,13 +114,13 @@ class Totals:
 
 
 def cancellation(samples: pa.Table, sizes: np.ndarray) -> np.ndarray:
-    """How far each sample's contributions cancel: `Σ|attribution| / |output − baseline output|`, float32.
+    """The cancellation of each sample's contributions: `Σ|attribution| / |output − baseline output|`, float32.
 
-    A sample in which nothing changed and nothing was attributed has no ratio and is left out.
+    Samples where both numbers are 0 have no ratio and are left out.
 
     Args:
         samples: `output` and `baseline_output` of a part's samples.
-        sizes: `Σ|attribution|` of each, `[samples]`.
+        sizes: `Σ|attribution|` of each sample, `[samples]`.
     """
     change = samples["output"].to_numpy().astype(np.float64) - samples["baseline_output"].to_numpy()
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -128,13 +129,14 @@ def cancellation(samples: pa.Table, sizes: np.ndarray) -> np.ndarray:
 
 
 def quantiles(file: BinaryIO, *shares: float) -> list[float]:
-    """The quantiles at `shares` of the numbers in a file; NaN if there are none.
+    """The quantiles at `shares` of the numbers in a file; NaN if the file is empty.
 
-    They are interpolated linearly, as NumPy's, but between two infinite numbers lies an infinite one, not NaN.
+    Quantiles are interpolated linearly, as by NumPy, except that the middle of two infinite numbers is infinite, not
+    NaN.
 
     Args:
-        file: float32 numbers, which are sorted where they lie, so that memory need not hold them all.
-        shares: which quantiles, each in [0, 1].
+        file: float32 numbers. They are sorted within the file, so that memory need not hold them all.
+        shares: positions of the quantiles, each in [0, 1].
     """
     file.flush()
     if not file.tell():

@@ -38,22 +38,20 @@ SCHEMA = pa.schema(
         "baseline": pa.string(),
     }
 )
-"""Columns of the table, every row of it: rows of few samples too. `baseline`, what the cohort's contributions are
-relative to, is the same in each."""
+"""Columns of the written table. `baseline`, the reference of the cohort's contributions, is the same in each row."""
 
 OWN = {"attributions", "samples", "manifest.json", "failures.parquet", ".lock"}
-"""What a run keeps in its folder: no summary goes there."""
-
+"""Names in a cohort's folder that belong to the run. No summary is written there."""
 
 ROOT = 0
-"""The user whose links may lead anywhere: the system's own."""
+"""The number of the user root, whose links are followed."""
 
 
 def write_csv(summary: Summary, path: Path) -> None:
-    """Writes the table as CSV, null as an empty field; texts through :func:`deeplift_fast.support.printable.cell`.
+    """Writes the table as CSV, null as an empty field and texts through :func:`deeplift_fast.support.printable.cell`.
 
     Raises:
-        SummaryError: if it cannot be written, or is one of the cohort's own files.
+        SummaryError: if the path cannot be written, or belongs to the cohort.
     """
     _written(summary, path, lambda file: pa_csv.write_csv(_cells(_arrow(summary)), file))
 
@@ -62,7 +60,7 @@ def write_parquet(summary: Summary, path: Path) -> None:
     """Writes the table as Parquet.
 
     Raises:
-        SummaryError: if it cannot be written, or is one of the cohort's own files.
+        SummaryError: if the path cannot be written, or belongs to the cohort.
     """
     _written(
         summary, path, lambda file: pq.write_table(_arrow(summary), file, compression="zstd", write_page_checksum=True)
@@ -70,14 +68,17 @@ def write_parquet(summary: Summary, path: Path) -> None:
 
 
 def write_json(summary: Summary, path: Path) -> None:
-    """Writes everything as JSON: the fields of a `Summary`, but for `described`; `table` is a list of rows.
+    """Writes the fields of a `Summary`, except `described`, as JSON; `table` becomes a list of rows.
 
-    What is no finite number is null.
+    Infinite numbers and NaN become null.
 
     Raises:
-        SummaryError: if it cannot be written, or is one of the cohort's own files.
+        SummaryError: if the path cannot be written, or belongs to the cohort.
     """
-    completeness = {k: None if _is_not_finite(v) else v for k, v in asdict(summary.completeness).items()}
+    completeness = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in asdict(summary.completeness).items()
+    }
     content = {
         "out": summary.out,
         "rules": summary.rules,
@@ -95,10 +96,6 @@ def _arrow(summary: Summary) -> pa.Table:
     return pa.Table.from_pandas(summary.table.assign(baseline=summary.baseline), schema=SCHEMA, preserve_index=False)
 
 
-def _is_not_finite(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
-
-
 def _cells(table: pa.Table) -> pa.Table:
     """A table whose texts are safe to open in a spreadsheet."""
     for place, field in enumerate(table.schema):
@@ -109,7 +106,7 @@ def _cells(table: pa.Table) -> pa.Table:
 
 
 def _is_the_cohorts(out: str, path: Path) -> bool:
-    """Whether `path` is what the run itself wrote or will write into its folder."""
+    """Whether `path` is among the run's own files in the cohort's folder."""
     store = open_store(out)
     if not isinstance(store, LocalStore):
         return False
@@ -118,34 +115,25 @@ def _is_the_cohorts(out: str, path: Path) -> bool:
 
 
 def _written(summary: Summary, given: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Write beside a path and rename, so that a reader never meets half a file; what is no file is written to itself.
+    """Writes a temporary file and renames it, so that readers never see half a file; devices and pipes are written to.
 
-    For the owner alone: rows of few samples are nearly one patient's data.
+    The file is readable by its owner alone: a row of few samples is nearly one patient's data.
     """
     try:
         path = expanded(given, "path")
         if _is_the_cohorts(summary.out, path):
             raise SummaryError(
-                f"{path} belongs to the cohort that is summed up; nothing was written to it; give another path"
+                f"{path} belongs to the cohort that is summarised; nothing was written to it; give another path"
             )
         if path.exists() and (path.is_symlink() or not path.is_file()):  # such as /dev/stdout, a pipe, or a folder
-            _require_own_link(path)
+            if path.is_symlink() and path.lstat().st_uid not in (ROOT, os.geteuid()):
+                raise SummaryError(f"{path} is a link of another user, which is not followed; give another path")
             with path.open("wb") as file:
                 write(file)
         else:
-            _replaced(path, write)
+            with temporary_file(path.parent) as (beside, file):
+                write(file)
+                file.flush()
+                beside.replace(path)
     except OSError as error:
         raise SummaryError(f"{given} cannot be written ({error.strerror}); give another path") from error
-
-
-def _require_own_link(path: Path) -> None:
-    """A link that another user planted leads to a file that is not meant."""
-    if path.is_symlink() and path.lstat().st_uid not in (ROOT, os.geteuid()):
-        raise SummaryError(f"{path} is a link of another user, which is not followed; give another path")
-
-
-def _replaced(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    with temporary_file(path.parent) as (beside, file):
-        write(file)
-        file.flush()
-        beside.replace(path)

@@ -1,4 +1,4 @@
-"""The output folder of a cohort, read while it grows: only parts that its manifest names are looked at."""
+"""Reads the output folder of a finished or running cohort: the parts that its manifest names."""
 
 import contextlib
 import hashlib
@@ -14,30 +14,25 @@ from deeplift_fast.cohort.failures import MOST_BYTES as MOST_FAILURES
 from deeplift_fast.cohort.failures import NAME as FAILURES
 from deeplift_fast.cohort.manifest import NAME as MANIFEST
 from deeplift_fast.cohort.manifest import Manifest, check_total, read
-from deeplift_fast.cohort.manifest_content import (
-    file_name,
-    is_count,
-    quoted,
-)
-from deeplift_fast.cohort.store import open_store
+from deeplift_fast.cohort.manifest_content import file_name, is_count, quoted
+from deeplift_fast.cohort.store import open_store, whole_version
 from deeplift_fast.cohort.tables import BASELINE, RULES
-from deeplift_fast.cohort.versions import whole_version
 from deeplift_fast.errors import CohortError, SummaryError
 
 BATCH_ROWS = 1 << 17
-"""Attribution rows held at a time."""
+"""The number of attribution rows that are read at a time."""
 
 
 class CohortFolder:
-    """What a finished or a running cohort has written.
+    """The finished parts of a cohort.
 
-    The manifest is read once: parts that are finished later do not show.
+    The manifest is read once, so parts that are finished later are absent.
 
     Args:
         out: the folder, a path in which `~` is the home folder, or an fsspec URL.
 
     Raises:
-        SummaryError: if there is no manifest, or it is not one.
+        SummaryError: if the manifest is missing or cannot be read.
     """
 
     def __init__(self, out: str | Path) -> None:
@@ -59,50 +54,50 @@ class CohortFolder:
 
     @property
     def baseline(self) -> str:
-        """What its contributions are relative to."""
+        """The reference of the contributions."""
         return str(self.manifest.identity.get("baseline", "unknown"))
 
     @property
     def prediction_difference(self) -> dict[str, Any] | None:
-        """How far what the model says is from what is explained, as the manifest has it."""
+        """The difference between the model's own output and the explained output, as in the manifest."""
         return self.manifest.prediction_difference
 
     @property
     def expected(self) -> int | None:
-        """How many parts the finished cohort will have; `None` while nobody knows (a stream of batches)."""
+        """The number of parts of the finished cohort; `None` while unknown, as for an iterable of batches."""
         total = self.manifest.total
         return None if total is None else -(-total // int(self.manifest.identity["part_samples"]))
 
     def samples(self, part: int, columns: Sequence[str]) -> pa.Table:
-        """Columns of a part's samples; the file is read and its checksum verified each time.
+        """Columns of a part's samples; each call reads the file and verifies its checksum.
 
         Raises:
             SummaryError: if the file is missing or damaged.
         """
         name = file_name("samples", part)
         content = self._content(name, part)
-        with self._telling(name):
+        with self._reading(name):
             file = _file(content, columns)
-        self._require_told(name, part, file)
-        with self._telling(name):
+        self._check_against_manifest(name, part, file)
+        with self._reading(name):
             return file.read(list(columns))
 
     def attributions(self, part: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Columns of a part's attributions, `BATCH_ROWS` rows at a time; memory holds the file as it is, compressed.
+        """Columns of a part's attributions, `BATCH_ROWS` rows at a time; the compressed file is held in memory.
 
         Raises:
             SummaryError: if the file is missing or damaged.
         """
         name = file_name("attributions", part)
         content = self._content(name, part)
-        with self._telling(name):
+        with self._reading(name):
             yield from _file(content, columns).iter_batches(BATCH_ROWS, columns=list(columns))
 
     def failures(self) -> dict[str, int]:
-        """How many samples of the finished parts failed, by reason.
+        """The number of failed samples in the finished parts, by reason.
 
         Raises:
-            SummaryError: if the file is missing or damaged: it holds other numbers of failures than the manifest has.
+            SummaryError: if the file is missing or damaged, or its numbers of failures differ from the manifest's.
         """
         try:
             table = whole_version(self._store, FAILURES, MOST_FAILURES, _failures)
@@ -123,15 +118,15 @@ class CohortFolder:
         return {row["values"]: row["counts"] for row in sorted(found, key=lambda row: -row["counts"])}
 
     def is_current(self) -> bool:
-        """Whether the manifest says the same of these parts: a run may have begun anew, or gone beyond a limit."""
+        """Whether the manifest still has the same entries for these parts; a later run may replace them."""
         try:
             now = self._read_manifest().parts
         except SummaryError:
             return False
         return all(now.get(number) == part for number, part in self.manifest.parts.items())
 
-    def _require_told(self, name: str, part: int, file: pq.ParquetFile) -> None:
-        """Raise unless the manifest says of a part what its samples' file does."""
+    def _check_against_manifest(self, name: str, part: int, file: pq.ParquetFile) -> None:
+        """Checks that the manifest agrees with the samples' file of a part."""
         metadata = file.schema_arrow.metadata or {}
         pairs = [
             (metadata[key.encode()].decode(errors="replace"), said)
@@ -147,13 +142,13 @@ class CohortFolder:
                 )
 
     def _content(self, name: str, part: int) -> bytes:
-        """What a file of a part holds, which is what the manifest says that was written."""
+        """The bytes of a part's file, with the size and checksum in the manifest."""
         about = self.manifest.parts[part].files.get(name)
         if about is None:
             raise self._missing(name, f"and {MANIFEST} does not name it, though it names part {part}")
         try:
             if about["bytes"] != self._store.size(name):
-                self._store.open(name).close()  # raises where there is none
+                self._store.open(name).close()  # raises if the file is missing
                 raise self._damaged(name)
             with self._store.open(name) as file:
                 content = file.read()
@@ -166,8 +161,8 @@ class CohortFolder:
         return content
 
     @contextlib.contextmanager
-    def _telling(self, name: str) -> Iterator[None]:
-        """Errors of reading a table as what they are: a damaged file."""
+    def _reading(self, name: str) -> Iterator[None]:
+        """Reports errors of reading a table as a damaged file."""
         try:
             yield
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
@@ -195,23 +190,19 @@ class CohortFolder:
 
     def _missing(self, name: str, why: str) -> SummaryError:
         return SummaryError(
-            f"{self._store.shown}/{name} is missing, {why}; run the cohort again with the same command: it writes what "
-            "is missing"
+            f"{self._store.shown}/{name} is missing, {why}; run the cohort again with the same command: it writes "
+            "missing files"
         )
 
     def _damaged(self, name: str) -> SummaryError:
         return SummaryError(
             f"{self._store.shown}/{name} is damaged: it is not what was written; run the cohort again with the same "
-            "command: it writes damaged parts anew"
+            "command: it writes damaged parts again"
         )
 
 
 def _file(content: bytes, columns: Sequence[str]) -> pq.ParquetFile:
-    """A Parquet file with these columns, whose pages are as they were written.
-
-    Raises:
-        KeyError: if it lacks one.
-    """
+    """A Parquet file with these columns; raises KeyError if one is missing."""
     file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
     for name in columns:
         if name not in file.schema_arrow.names:
@@ -220,11 +211,7 @@ def _file(content: bytes, columns: Sequence[str]) -> pq.ParquetFile:
 
 
 def _failures(content: bytes) -> pa.Table:
-    """The part and reason of each failure.
-
-    Raises:
-        ValueError: if the file is damaged.
-    """
+    """The part and reason of each failure; raises ValueError if the file is damaged."""
     try:
         table = _file(content, ("part", "reason")).read(["part", "reason"])
         return table.cast(pa.schema({"part": pa.int32(), "reason": pa.string()}))
@@ -233,7 +220,7 @@ def _failures(content: bytes) -> pa.Table:
 
 
 def _check(manifest: Manifest) -> None:
-    """Raise ValueError unless the identity has what a report names."""
+    """Raises ValueError unless the manifest has the entries that a summary needs."""
     if not is_count(manifest.identity.get("part_samples"), 1):
         raise ValueError(f"part_samples is {quoted(manifest.identity.get('part_samples'))}")
     interpreter = manifest.identity.get("interpreter")

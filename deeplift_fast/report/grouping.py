@@ -1,4 +1,4 @@
-"""Groups of samples: everyone, those with the same label, those with the same entry in a column of a CSV file."""
+"""Groups of samples: all of them, by label, or by a column of a CSV file."""
 
 import os
 from collections.abc import Mapping
@@ -17,24 +17,21 @@ from deeplift_fast.support.home import expanded
 from deeplift_fast.support.printable import printable
 
 MOST_GROUPS = 50
-"""Groups of one column: more of them are hardly groups, and each costs memory."""
+"""The largest number of groups of one column; each group costs memory."""
 
 UNLISTED = "(not in the file)"
 EMPTY = "(empty)"
 
-# The keys of samples, and how data sets name them; the finer one first.
-_KEYS = {
-    "visit_id": IDENTIFIERS["visit_id"],
-    "patient_id": (*IDENTIFIERS["patient_id"], "subject_id"),
-}
+# Columns of `samples` that identify a sample, and their names in data sets; visits are finer than patients.
+_KEYS = {"visit_id": IDENTIFIERS["visit_id"], "patient_id": (*IDENTIFIERS["patient_id"], "subject_id")}
 
 
 class Cut(Protocol):
-    """What cuts samples into groups."""
+    """Divides samples into groups."""
 
     @property
     def name(self) -> str:
-        """What the groups differ in."""
+        """Name of the property by which groups differ."""
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -42,27 +39,28 @@ class Cut(Protocol):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of `samples` that decide."""
+        """Columns of `samples` that :meth:`assign` reads."""
 
     def assign(self, samples: pa.Table) -> np.ndarray:
-        """The group of each sample: int64 `[samples]`, an index into `groups`; −1 for a sample in none of them."""
+        """The group of each sample: int64 `[samples]`, an index into `groups`; −1 for a sample in no group."""
 
 
 def _same_groups(found: Mapping[str, np.ndarray], members: pd.Series) -> bool:
-    """Whether samples are in the same groups, whichever of their columns is looked up."""
+    """Whether every column assigns each sample to the same group."""
     first, *others = (np.where(place < 0, -1, members.to_numpy()[place]) for place in found.values())
     return all(np.array_equal(first, other) for other in others)
 
 
 @dataclass(eq=False)
 class Grouping:
-    """Groups by a column of a CSV file, or everyone.
+    """Groups by a column of a CSV file, or one group of all samples.
 
     Attributes:
-        name: what the groups differ in, such as the column's name.
-        keys: columns of `samples` of which one decides, that of which more are listed; none where all are one group.
+        name: name of the property by which groups differ, such as the column's name.
+        keys: columns of `samples` that the file's identifiers may match; the column with more matches decides. Empty
+            for one group of all samples.
         groups: names of the groups.
-        members: which identifier is in which group, int64; `None` where all are one group.
+        members: group of each identifier, int64 with identifiers as index; `None` for one group of all samples.
     """
 
     name: str
@@ -82,7 +80,10 @@ class Grouping:
             samples: rows of `samples`, with the columns `keys`.
 
         Returns:
-            int64 `[samples]`, an index into `groups`; −1 for a sample in none of them.
+            int64 `[samples]`, an index into `groups`; −1 for a sample in no group.
+
+        Raises:
+            SummaryError: if two columns match equally many samples but give different groups.
         """
         if self.members is None:
             return np.zeros(len(samples), dtype=np.int64)
@@ -93,8 +94,8 @@ class Grouping:
         if len(self.keys) > 1 and listed[best]:
             if list(listed.values()).count(listed[best]) > 1 and not _same_groups(found, self.members):
                 raise SummaryError(
-                    f"--key: its values are {' and '.join(self.keys)} of equally many samples, in different groups; "
-                    "rename the column of the file to the one of these that it holds, and leave out --key"
+                    f"--key: its values match the {' and the '.join(self.keys)} of equally many samples, in different "
+                    "groups; rename the file's column to the right one of these names, and leave out --key"
                 )
             self.keys = (best,)  # for further parts too
         place = found[best]
@@ -105,23 +106,23 @@ EVERYONE = Grouping("overall", (), ("all",))
 
 
 class ByLabel:
-    """Groups by label, which show as parts are read; none where there are too many to be classes."""
+    """Groups by label, found as parts are read; no group where labels have more than `MOST_GROUPS` values."""
 
     name, columns = "label", ("label",)
 
     def __init__(self) -> None:
         self._places: dict[float, int] = {}
         self.too_many = False
-        """Whether there are more than `MOST_GROUPS`; nobody is in a group from then on."""
+        """Whether labels have more than `MOST_GROUPS` values; later samples are then in no group."""
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """As :attr:`Cut.groups`, in the order in which they were met."""
+        """As :attr:`Cut.groups`, in the order of their first samples."""
         return tuple(f"{label:g}" for label in self._places)
 
     @property
     def ordered(self) -> tuple[str, ...]:
-        """The groups in the order in which they are shown; none where there are too many."""
+        """The groups in the order of the summary; empty where labels have too many values."""
         return () if self.too_many else tuple(f"{label:g}" for label in sorted(self._places))
 
     def assign(self, samples: pa.Table) -> np.ndarray:
@@ -142,12 +143,12 @@ def read_grouping(given: str, key: str | None = None) -> Grouping:
 
     Args:
         given: `FILE:COLUMN`. The file, gzipped or not, has a column `visit_id` (or `hadm_id`, `admission_id`,
-            `record_id`) or `patient_id` (or `subject_id`); where it has both, that of the visit decides.
-        key: another column that names samples, such as `person_id`; `None` to look for the names above. Whether it
-            names visits or patients shows when samples are read: it is what more of them have.
+            `record_id`) or `patient_id` (or `subject_id`); with both, the visit decides.
+        key: another column that identifies samples, such as `person_id`; `None` to look for the names above. It
+            identifies visits or patients, whichever match more samples.
 
     Raises:
-        SummaryError: for what is wrong with the argument or the file. It names no patient.
+        SummaryError: if the argument or the file is not accepted. Messages name no patient.
     """
     path, _, column = given.rpartition(":")
     if not path or not column:
@@ -172,7 +173,7 @@ def read_grouping(given: str, key: str | None = None) -> Grouping:
 
 
 def _read_columns(path: Path, column: str, key: str | None) -> tuple[pa.Table, tuple[str, ...]]:
-    """The columns `key` and `group` of a CSV file as text, and which columns of samples the former may name."""
+    """The columns `key` and `group` of a CSV file as text, and the columns of `samples` that `key` may match."""
     if not os.access(path, os.R_OK) or path.is_dir():
         raise SummaryError(f"--by: {path} is not a file that can be read")
     try:
@@ -186,7 +187,7 @@ def _read_columns(path: Path, column: str, key: str | None) -> tuple[pa.Table, t
             found = [(tuple(_KEYS), key)]
         if not found:
             visits, patients = _KEYS["visit_id"], _KEYS["patient_id"]
-            wanted = ", ".join([*visits[:2], *patients, *visits[2:]])  # MIMIC's first
+            wanted = ", ".join([*visits[:2], *patients, *visits[2:]])  # MIMIC-IV's names first
             raise SummaryError(
                 f"--by: {path} has no column that names samples; accepted: one of {wanted}, or another that --key names"
             )
@@ -198,7 +199,7 @@ def _read_columns(path: Path, column: str, key: str | None) -> tuple[pa.Table, t
         )
         table = pa_csv.read_csv(path, convert_options=types)
     except pa.ArrowInvalid as error:
-        # Arrow's message quotes the line, which may be a patient's.
+        # Arrow's message quotes a line of the file, which may be a patient's data.
         raise SummaryError(f"--by: {path} cannot be read as CSV") from error
     keys, groups = table.column(0), table.column(1 if column != name else 0)
     return pa.table({"key": keys, "group": groups}), columns

@@ -1,4 +1,4 @@
-"""A summary as tables on a terminal: aggregates, never one patient's data."""
+"""Prints a summary as tables of aggregates, never one patient's data."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,13 +13,16 @@ from deeplift_fast.report.summary import Summary
 from deeplift_fast.support.printable import printable
 
 Column = Callable[[Any], str | Text]
-"""What a row, as a named tuple, has in a column."""
+"""Makes the text of one column from a row, a named tuple."""
 
 MIN_SAMPLES = 10
 
-# What lines without a terminal are wide: nothing is cut where the reader is a file or another program.
-_WIDE = 400
+_WIDE = 400  # width without a terminal, so that files and other programs get whole lines
 
+_MEANS = (
+    "means are over attributions, in logits (a code twice in a visit counts twice, a value counts where it was "
+    "measured); intervals are over patients"
+)
 _SORTS = {"mean_abs": "mean |attribution|", "mean": "mean attribution", "count": "count"}
 _KINDS = {"code": "Codes", "value": "Labs and other values"}
 
@@ -30,11 +33,11 @@ def show(
     """Prints a summary.
 
     Args:
-        summary: what to print.
-        console: where to.
-        top: rows of each table.
+        summary: the summary.
+        console: the console to print on.
+        top: number of rows of each table.
         sort: column to sort by: `"mean_abs"`, `"mean"` or `"count"`.
-        min_samples: codes and values that fewer samples carry are not shown.
+        min_samples: smallest number of samples that carry a shown code or value.
     """
     if not console.is_terminal:
         console.width = _WIDE
@@ -54,10 +57,11 @@ def show(
                 continue
             columns = [name for name in COLUMNS if described or name != "description"]
             shown = table(rows, columns)
-            shown.title = Text(_heading(kind, grouping, group, len(rows), sort), style="bold")
+            heading = f"{_place(kind, grouping, group)}: the first {len(rows)} by {_SORTS[sort]}"
+            shown.title = Text(heading, style="bold")
             console.print(shown)
     console.print()
-    for note in _notes(summary):
+    for note in (*summary.notes, _MEANS):
         console.print(Text(f"Note: {printable(note)}."))
 
 
@@ -89,16 +93,16 @@ def _overview(summary: Summary) -> Iterator[Text]:
 
 
 def _difference(found: dict[str, Any] | None) -> str:
-    """How what the model says differs from what is explained; empty where it does not."""
+    """The difference between the model's own output and the explained one; empty without a difference."""
     if found is None or not (found["differing"] or found["failure"]):
         return ""
     if not found["differing"]:
-        return f"fails ({printable(found['failure'])}), so what is explained was not compared with it"
+        return f"fails ({printable(found['failure'])}), so the explained output was not compared with it"
     size = "an output that is not finite" if found["logit"] is None else f"up to {found['logit']:.3g} in logit"
     probability = "" if found["probability"] is None else f" and {found['probability']:.3g} in probability"
     return (
-        f"differs from what is explained by {size}{probability}, for {found['differing']:,} of {found['samples']:,} "
-        "samples compared"
+        f"differs from the explained output by {size}{probability}, for {found['differing']:,} of "
+        f"{found['samples']:,} samples compared"
     )
 
 
@@ -109,27 +113,23 @@ def _parts(found: Completeness) -> str:
     return f"{found.parts:,} of {found.parts_in_all:,}{running}"
 
 
-def _heading(kind: str, grouping: str, group: str, count: int, sort: str) -> str:
-    return f"{_place(kind, grouping, group)}: the first {count} by {_SORTS[sort]}"
-
-
 def _place(kind: str, grouping: str, group: str) -> str:
     return _KINDS[kind] if grouping == "overall" else f"{_KINDS[kind]}, {printable(grouping)} = {printable(group)}"
 
 
 def table(rows: pd.DataFrame, columns: Sequence[str], more: Mapping[str, Column] | None = None) -> Table:
-    """Rows of a summary's table as they are shown.
+    """Rows of a summary's table, ready to print.
 
     Args:
-        rows: some of :attr:`Summary.table`.
-        columns: which columns, by their names in `COLUMNS` or `more`.
-        more: further columns: by name, what a row has there.
+        rows: rows of :attr:`Summary.table`.
+        columns: names of columns, from `COLUMNS` or `more`.
+        more: further columns, by name.
     """
     known = {**COLUMNS, **(more or {})}
     shown = Table(title_justify="left", box=None, pad_edge=False)
     for name in columns:
         left = name in ("feature", "code", "description")
-        # The description is the one column that gives way where a terminal is narrow.
+        # On a narrow terminal only descriptions are cut.
         shown.add_column(name, justify="left" if left else "right", no_wrap=name != "description")
     for row in rows.itertuples(index=False):
         shown.add_row(*(known[name](row) for name in columns))
@@ -156,12 +156,4 @@ COLUMNS: dict[str, Column] = {
     "positive": lambda row: f"{row.share_positive:.0%}",
     "description": _description,
 }
-"""What a row has in each column."""
-
-
-def _notes(summary: Summary) -> Iterator[str]:
-    yield from summary.notes
-    yield (
-        "means are over attributions (a code twice in a visit counts twice, a value counts where it was measured), in "
-        "logits; intervals are over patients"
-    )
+"""The columns, by name."""

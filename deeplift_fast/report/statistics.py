@@ -1,8 +1,8 @@
-"""Attributions summed per code or dimension, per group, in memory that does not grow with samples or patients.
+"""Sums of attributions per group and code or dimension. Their size does not depend on samples or patients.
 
-What is held, per group and code or dimension that occurs in it: a few sums, and a weighted sum and count for each of
-the bootstrap's replicates (1.6 kB at 200 of them). Sums of one part are float64; replicates are added up in float32,
-whose rounding is far below what a bootstrap can tell.
+Each group and code or dimension in it has five sums, and a weighted sum and count for each replicate of the bootstrap
+(1.6 kB for 200 replicates). Sums of one part are float64. Replicates are added in float32, whose rounding error is far
+below the bootstrap's own.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,15 +35,14 @@ COLUMNS = (
 _READ = ("sample", "feature", "slot", "code", "value", "attribution")
 _SUMS = ("count", "samples", "sum", "abs", "positive")
 _MIDDLE = 1 << 39
-# Samples whose bootstrap weights are held at a time: 3 MB at 200 replicates.
-_BLOCK = 4096
+_BLOCK = 4096  # samples whose bootstrap weights are held at a time: 3 MB for 200 replicates
 
 
 class Statistics:
-    """Sums that grow part by part.
+    """Sums, added up part by part.
 
     Args:
-        groupings: how samples are cut into groups; a sample may be in one group of each.
+        groupings: ways to divide samples into groups; a sample is in at most one group of each.
         replicates: replicates of the bootstrap.
         seed: seed of the bootstrap.
     """
@@ -52,7 +51,7 @@ class Statistics:
         self._groupings = tuple(groupings)
         self._replicates = replicates
         self._seed = seed
-        self._names: dict[tuple[str, str, bool], int] = {}  # feature, code, whether rows have a value
+        self._names: dict[tuple[str, str, bool], int] = {}  # feature, code or dimension, whether rows have a value
         self._has_values: dict[str, bool] = {}
         self._targets: dict[int, int] = {}
         self._rows: dict[tuple[int, ...], int] = {}  # grouping, group, target, name → row of the arrays
@@ -76,7 +75,7 @@ class Statistics:
             `Σ|attribution|` of each of its samples, float64 `[samples]`.
 
         Raises:
-            SummaryError: if its attributions are missing, damaged, or do not fit the samples.
+            SummaryError: if its attributions are missing or damaged, or name other samples.
         """
         cells = self._read_cells(folder, part, samples["sample"].to_numpy())
         hashes, target = _patient_hashes(samples), self._target_of(samples)[cells["sample"]]
@@ -87,10 +86,10 @@ class Statistics:
     def table(self) -> pd.DataFrame:
         """One row per group, target and code or dimension: the columns `COLUMNS` and `target`, in no particular order.
 
-        `count` is the number of attributions, of a feature of values that of measured ones; `samples` is the number of
-        samples that carry one; `mean`, `mean_abs` and `share_positive` are over the same attributions; `low` and `high`
-        are the ends of the mean's 95 % interval over patients, NaN where there are too few of them. `kind` is `"code"`
-        or `"value"`.
+        `count` is the number of attributions; in a feature with values, only measured values count. `samples` is the
+        number of samples that have such an attribution. `mean`, `mean_abs` and `share_positive` are over the same
+        attributions. `low` and `high` are the ends of the mean's 95 % interval over patients, NaN for too few patients.
+        `kind` is `"code"` or `"value"`.
         """
         low, high = interval(self._replicate_sums[: len(self._rows)], self._replicate_counts[: len(self._rows)])
         sums = dict(zip(_SUMS, self._sums[: len(self._rows)].T, strict=True))
@@ -112,17 +111,17 @@ class Statistics:
             "low": low,
             "high": high,
         }
-        # Of a feature of values, rows without one are of what was not measured.
+        # In a feature with values, rows without a value were not measured.
         kept = np.array([names[n][2] == self._has_values[names[n][0]] for *_, n in keys], bool)
         return pd.DataFrame(found, columns=[*COLUMNS, "target"])[kept].reset_index(drop=True)
 
     def _read_cells(self, folder: CohortFolder, part: int, known: np.ndarray) -> dict[str, np.ndarray]:
-        """Sums per name and sample of a part: `name` and `sample` (place in `known`), int64, and the sums."""
+        """Sums per name and sample: `name` and `sample` (place in `known`), int64 `[cells]`, and the `_SUMS`."""
         pieces = [self._cells_of(batch, known, part) for batch in folder.attributions(part, _READ)]
         if not pieces:
             return {key: np.zeros(0, np.int64) for key in ("name", "sample", *_SUMS)}
         joined = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
-        # A sample may go on in the next batch of rows.
+        # The rows of one sample may lie in two batches.
         cells, place = np.unique(joined["name"] * len(known) + joined["sample"], return_inverse=True)
         found = {key: np.bincount(place, joined[key], len(cells)) for key in ("count", "sum", "abs", "positive")}
         return {"name": cells // len(known), "sample": cells % len(known), "samples": np.ones(len(cells)), **found}
@@ -148,11 +147,11 @@ class Statistics:
         }
 
     def _name_rows(self, batch: pa.RecordBatch) -> np.ndarray:
-        """The number of each row's feature, code (or dimension where that has no name) and having a value: int64."""
+        """The number of each row's name in `_names`, int64 `[rows]`."""
         feature, features = _encoded(batch["feature"])
         code, codes = _encoded(batch["code"])
         slot = batch["slot"].to_numpy().astype(np.int64)
-        # One number per feature and code, or (negative) unnamed dimension.
+        # One number per code; unnamed dimensions are negative.
         inner = np.where(code < 0, -1 - slot, code)
         measured = batch["value"].is_valid().to_numpy(zero_copy_only=False)
         packed, row = np.unique(((feature << 40) + inner + _MIDDLE) * 2 + measured, return_inverse=True)
@@ -165,7 +164,7 @@ class Statistics:
         return np.array(numbers, dtype=np.int64)[row]
 
     def _target_of(self, samples: pa.Table) -> np.ndarray:
-        """Which target each sample has, int64 `[samples]`; −1 for further ones where there are too many."""
+        """The place of each sample's target in `_targets`, int64 `[samples]`; −1 beyond `MOST_GROUPS` + 1 targets."""
         known, place = np.unique(samples["target"].fill_null(0).to_numpy(), return_inverse=True)
         for target in known.tolist():
             if len(self._targets) <= MOST_GROUPS:
@@ -174,13 +173,13 @@ class Statistics:
 
     @property
     def targets(self) -> int:
-        """How many targets there are; `MOST_GROUPS` + 1 stands for more."""
+        """The number of targets; `MOST_GROUPS` + 1 stands for more too."""
         return len(self._targets)
 
     def _add_grouping(
         self, number: int, group: np.ndarray, target: np.ndarray, cells: dict[str, np.ndarray], hashes: np.ndarray
     ) -> None:
-        """Adds a part's cells to the groups and targets, int64 `[cells]` each, of one grouping."""
+        """Adds a part's cells to the sums of one grouping; `group` and `target` are int64 `[cells]`."""
         inside = (group >= 0) & (target >= 0)
         shape = (int(group.max(initial=0)) + 1, len(self._targets), len(self._names))
         packed = np.ravel_multi_index((group[inside], target[inside], cells["name"][inside]), shape)
@@ -197,7 +196,7 @@ class Statistics:
                 total[rows] += (matrix @ drawn).astype(np.float32)
 
     def _rows_of(self, keys: Iterable[tuple[int, ...]]) -> np.ndarray:
-        """Rows of the arrays, int64; arrays grow where keys are new."""
+        """The row of each key in the arrays, int64; arrays grow for new keys."""
         rows = np.array([self._rows.setdefault(key, len(self._rows)) for key in keys], dtype=np.int64)
         missing = len(self._rows) - len(self._sums)
         if missing > 0:
@@ -210,7 +209,7 @@ class Statistics:
 
 
 def _encoded(column: pa.Array) -> tuple[np.ndarray, list[str]]:
-    """A text column as places in a list of texts, int64, −1 for null; and the texts."""
+    """A text column as int64 places in a list of texts, −1 for null, and that list."""
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     places = column.indices.fill_null(-1).to_numpy().astype(np.int64)
@@ -218,7 +217,7 @@ def _encoded(column: pa.Array) -> tuple[np.ndarray, list[str]]:
 
 
 def _patient_hashes(samples: pa.Table) -> np.ndarray:
-    """A hash of each sample's patient; where samples name none, each is a patient of its own. uint64 `[samples]`."""
+    """A hash of each sample's patient, uint64 `[samples]`; a sample without `patient_id` is its own patient."""
     patients = samples["patient_id"].cast(pa.string()).to_numpy(zero_copy_only=False)
     lone = np.array([f"sample {number}" for number in samples["sample"].to_pylist()], dtype=object)
     return hash_texts(np.where(pd.isna(patients), lone, patients))

@@ -1,4 +1,4 @@
-"""A cohort's summary: how complete it is, and which codes and values moved the output."""
+"""A cohort's summary: its completeness, and the codes and values that moved the output."""
 
 import tempfile
 import time
@@ -19,32 +19,32 @@ from deeplift_fast.report.statistics import Statistics
 from deeplift_fast.report.titles import Titles
 
 SPECIAL = ("<pad>", "<unk>")
-"""Tokens that stand for no code."""
+"""Tokens that are not codes."""
 
 TRIES = 5
-"""Times that a cohort is read where a run writes anew what was read."""
+"""Attempts to read a cohort whose parts a run replaces meanwhile."""
 
 PAUSE = 0.3
-"""Seconds after which a run's manifest should name what it had written."""
+"""Seconds within which a run's manifest should name a part that it replaced."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a cohort's tables say.
+    """The summary of a cohort's tables.
 
     Attributes:
         out: the cohort's folder.
         rules: its rule set.
-        baseline: what its contributions are relative to, as the manifest names it.
-        prediction_difference: how far what the model says is from what is explained, as
-            `deeplift_fast.cohort.differences` describes it; `None` where nothing was compared.
+        baseline: the reference of its contributions, as the manifest names it.
+        prediction_difference: the difference between the model's own output and the explained output, as
+            `deeplift_fast.cohort.differences` describes it; `None` if they were not compared.
         completeness: totals over samples.
-        table: one row per grouping, group, feature and code or dimension; where samples have several targets, each
-            group holds one of them, and the grouping "target" stands for "overall". The columns are
+        table: one row per grouping, group, feature and code or dimension. With several targets, each group has one
+            target, and the grouping "target" replaces "overall". The columns are
             `deeplift_fast.report.statistics.COLUMNS`, then `description` (text or null) and `ambiguous` (bool: several
-            dictionary entries fit).
+            dictionary entries match).
         described: whether dictionaries were given.
-        notes: what the reader should know, one sentence each.
+        notes: notes for the reader, one sentence each.
     """
 
     out: str
@@ -63,9 +63,9 @@ class Summary:
             kind: `"code"` or `"value"`.
             grouping: as in the table.
             group: as in the table.
-            count: how many rows.
+            count: number of rows.
             sort: column to sort by, the largest first: `"mean_abs"`, `"mean"` or `"count"`.
-            min_samples: what fewer samples carry is left out: its mean is noise, and nearly one patient's data.
+            min_samples: smallest number of samples in a row; a mean of fewer is noise, and nearly one patient's data.
         """
         rows = self.table[(self.table["kind"] == kind) & (self.table["grouping"] == grouping)]
         rows = rows[(rows["group"] == group) & (rows["samples"] >= min_samples) & ~rows["code"].isin(SPECIAL)]
@@ -81,20 +81,20 @@ def summarise(
 ) -> Summary:
     """Summarises a finished or a running cohort.
 
-    Reads each finished part once and verifies its checksums: memory holds one part's files as they are, its samples,
-    some rows of its attributions, and sums for each group and code (see `deeplift_fast.report.statistics`). Two
-    numbers of each sample, 8 bytes, go to temporary files.
+    Each finished part is read once, and its checksums are verified. Memory holds one part's files, its samples, a batch
+    of its attributions, and sums for each group and code (see `deeplift_fast.report.statistics`). Temporary files hold
+    two numbers (8 bytes) per sample.
 
     Args:
         out: the cohort's folder, a path or an fsspec URL.
-        by: groupings beside "overall" and "label", such as `deeplift_fast.report.grouping.read_grouping` makes.
+        by: groupings beside "overall" and "label", such as from `deeplift_fast.report.grouping.read_grouping`.
         mimic_root: folder of a MIMIC-IV release whose dictionaries describe the codes.
         replicates: replicates of the bootstrap over patients.
         seed: seed of the bootstrap.
 
     Raises:
-        SummaryError: if the folder is no cohort's, a part is missing or damaged, or no dictionary is found; if a run
-            goes on writing anew what was read.
+        SummaryError: if the folder has no manifest, a part is missing or damaged, no dictionary is found, or a run
+            replaces parts faster than they are read.
     """
     titles = Titles(Path(mimic_root)) if mimic_root is not None else None
     for _ in range(TRIES):
@@ -102,17 +102,17 @@ def summarise(
         try:
             found = _summarised(folder, by, titles, replicates, seed)
         except SummaryError:
-            time.sleep(PAUSE)  # the manifest follows a part that is written anew
+            time.sleep(PAUSE)  # a part is replaced before its entry in the manifest
             if folder.is_current():
                 raise
             continue
         if folder.is_current():
             return found
-    raise SummaryError(f"{out} is being written anew, faster than it is read; try again when the run is further on")
+    raise SummaryError(f"a run replaces parts of {out} faster than they are read; try again later")
 
 
 def _summarised(folder: CohortFolder, by: Sequence[Cut], titles: Titles | None, replicates: int, seed: int) -> Summary:
-    """The summary of a folder, of which parts may change meanwhile."""
+    """The summary of a folder; a run may replace parts meanwhile."""
     totals, labels = Totals(folder), ByLabel()
     groupings: list[Cut] = [EVERYONE, labels, *by]
     statistics = Statistics(groupings, replicates, seed)
@@ -127,10 +127,11 @@ def _summarised(folder: CohortFolder, by: Sequence[Cut], titles: Titles | None, 
     several = table["target"].nunique() > 1
     if statistics.targets > MOST_GROUPS:
         table = table[:0]
-    unmet = _unmet(by, table)
+    groups = {grouping.name: set(table.loc[table["grouping"] == grouping.name, "group"]) for grouping in by}
+    unmatched = [grouping for grouping in by if groups[grouping.name] == {UNLISTED}]
     table = _by_target(table) if several else table.drop(columns="target")
     notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if labels.too_many else []
-    notes += [f"no sample's {' or '.join(grouping.columns)} is in the file of {grouping.name}" for grouping in unmet]
+    notes += [f"no sample's {' or '.join(each.columns)} is in the file of {each.name}" for each in unmatched]
     notes += _target_notes(statistics.targets)
     if titles is not None:
         notes += _describe(table, titles)
@@ -149,7 +150,7 @@ def _summarised(folder: CohortFolder, by: Sequence[Cut], titles: Titles | None, 
 
 
 def _ordered(table: pd.DataFrame, groupings: Sequence[Cut]) -> pd.DataFrame:
-    """Rows by grouping, group and target, and within these the largest mean |attribution| first."""
+    """Sorts rows by grouping, group and target, then by mean |attribution|, the largest first."""
     shown = ((g.name, group) for g in groupings for group in (g.ordered if isinstance(g, ByLabel) else g.groups))
     place = {key: number for number, key in enumerate(shown)}
     known = [key in place for key in zip(table["grouping"], table["group"], strict=True)]
@@ -162,7 +163,7 @@ def _ordered(table: pd.DataFrame, groupings: Sequence[Cut]) -> pd.DataFrame:
 
 
 def _by_target(table: pd.DataFrame) -> pd.DataFrame:
-    """Groups that hold one target each: those of everyone are named by the target alone."""
+    """Adds the target to each group's name; groups of all samples get the target as their name."""
     targets = table["target"].astype(str)
     everyone = table["grouping"] == EVERYONE.name
     group = table["group"].where(everyone, table["group"] + ", target = " + targets).where(~everyone, targets)
@@ -170,25 +171,19 @@ def _by_target(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _target_notes(targets: int) -> list[str]:
-    """What to say of samples that explain different logits."""
+    """Notes on samples that explain different logits."""
     if targets > MOST_GROUPS:
         return [
             f"targets take more than {MOST_GROUPS} values, and attributions to different logits cannot be averaged: "
             "explain one class, with --target"
         ]
     if targets > 1:
-        return [f"samples explain {targets} different targets; each has averages of its own"]
+        return [f"samples explain {targets} different targets; each has its own averages"]
     return []
 
 
-def _unmet(by: Sequence[Cut], table: pd.DataFrame) -> list[Cut]:
-    """The groupings whose file lists none of the samples."""
-    groups = {grouping.name: set(table.loc[table["grouping"] == grouping.name, "group"]) for grouping in by}
-    return [grouping for grouping in by if groups[grouping.name] == {UNLISTED}]
-
-
 def _describe(table: pd.DataFrame, titles: Titles) -> list[str]:
-    """Adds `description` and `ambiguous` to the table; returns what to say of codes without one."""
+    """Adds `description` and `ambiguous` to the table; returns notes on missing and ambiguous descriptions."""
     codes = table[["feature", "code", "kind"]].drop_duplicates()
     found = {(f, c): titles.find(f, c) for f, c in zip(codes["feature"], codes["code"], strict=True)}
     rows = [found[key] for key in zip(table["feature"], table["code"], strict=True)]

@@ -1,8 +1,8 @@
-"""What codes mean, from the dictionaries of a MIMIC-IV release.
+"""Descriptions of codes, from the dictionaries of a MIMIC-IV release.
 
 ICD-9 and ICD-10 share code strings, and so do diagnoses and procedures (0040 is a disease in one dictionary and a
-procedure in another). A token's own text may tell the version (`9_4019`, `ICD10CM_I10`), and its feature's name the
-dictionary (`procedures`); where they do not and several entries fit, all are shown and flagged.
+procedure in another). A token's text may name the version (`9_4019`, `ICD10CM_I10`), and its feature's name the
+dictionary (`procedures`). If several entries still match, all are shown and marked.
 """
 
 import re
@@ -27,11 +27,11 @@ _FEATURES = {
 
 @dataclass(frozen=True)
 class Title:
-    """What a code means.
+    """The description of a code.
 
     Attributes:
-        text: the description; several joined by " / " with their origin.
-        ambiguous: whether several entries fit.
+        text: the description; several are joined by " / ", each with its origin.
+        ambiguous: whether several entries match.
     """
 
     text: str
@@ -54,10 +54,10 @@ class Titles:
     """The dictionaries of a MIMIC-IV release.
 
     Args:
-        root: its folder, which holds `hosp`; dictionaries may be missing, but not all.
+        root: its folder, which holds `hosp` and at least one of its dictionaries.
 
     Raises:
-        SummaryError: if none is there, or one cannot be read.
+        SummaryError: if no dictionary is found, or one cannot be read.
     """
 
     def __init__(self, root: Path) -> None:
@@ -71,7 +71,7 @@ class Titles:
             )
 
     def find(self, feature: str, code: str) -> Title | None:
-        """What a code of a feature means; `None` if no dictionary has it.
+        """The description of a feature's code; `None` if no dictionary has it.
 
         Args:
             feature: key of the feature.
@@ -80,9 +80,9 @@ class Titles:
         version, kind, bare = _split(code)
         entries = self._entries.get(_plain(code), []) if not version else []
         entries = entries or [e for e in self._entries.get(_plain(bare), []) if e.version in (version, 0)]
-        entries = _narrowed(entries, [e for e in entries if kind and e.dictionary == kind])
         hinted = {name for name, pattern in _FEATURES.items() if pattern.search(feature)}
-        entries = _narrowed(entries, [e for e in entries if e.dictionary in hinted])
+        for dictionaries in ({kind}, hinted):
+            entries = [entry for entry in entries if entry.dictionary in dictionaries] or entries
         if not entries:
             return None
         if len({entry.title for entry in entries}) == 1:
@@ -118,22 +118,17 @@ def find_table(root: Path, name: str) -> Path | None:
 
 
 def table_candidates(root: Path, name: str) -> tuple[Path, Path]:
-    """Where the file of a table may be."""
+    """The paths at which a table is looked for."""
     return root / f"{name}.csv.gz", root / f"{name}.csv"
 
 
 def _split(code: str) -> tuple[int, str, str]:
-    """The ICD version that a token's text tells (0: none), the dictionary it tells (or ""), and the code itself."""
+    """The ICD version (0: none) and dictionary ("": none) that a token's text names, and the code itself."""
     match = _VERSION.match(code.strip())
     if match is None:
         return 0, "", code
     kinds = {"CM": "d_icd_diagnoses", "PCS": "d_icd_procedures", "PROC": "d_icd_procedures"}
     return int(match[1]), kinds.get((match[2] or "").upper(), ""), match[3]
-
-
-def _narrowed(entries: list[_Entry], fewer: list[_Entry]) -> list[_Entry]:
-    """The fewer entries, unless none is left."""
-    return fewer or entries
 
 
 def _plain(code: str) -> str:

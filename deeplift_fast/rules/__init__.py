@@ -1,6 +1,6 @@
-"""What stands in for an operation's gradient: autograd Functions over the ops, and which operation gets which."""
+"""The rules, as autograd Functions over the ops, and the choice of a rule for each operation."""
 
-from deeplift_fast.rules.registry import register_rule, unregister_rule
+from deeplift_fast.rules.registered import register_rule, unregister_rule
 from deeplift_fast.rules.secant import SecantRule
 
 __all__ = ["SecantRule", "register_rule", "unregister_rule"]

@@ -1,4 +1,4 @@
-"""Multipliers that average an operation's VJP between the baseline and the input."""
+"""Multipliers as averages of an operation's VJP between the baseline and the input."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ Note = Callable[[Tensor], None]
 
 
 def gauss_legendre(count: int) -> Nodes:
-    """Positions in [0, 1] and weights that sum to 1."""
+    """Gauss-Legendre positions in [0, 1], and weights that sum to 1."""
     points, weights = np.polynomial.legendre.leggauss(count)
     return tuple(((point + 1) / 2, weight / 2) for point, weight in zip(points.tolist(), weights.tolist(), strict=True))
 
@@ -25,17 +25,17 @@ QUADRATURE = gauss_legendre(16)
 
 
 def averaged(call: Call, nodes: Nodes, note: Note | None = None) -> Any:
-    """An operation whose multipliers are its VJP, averaged over points on the straight line from `x0` to `x`.
+    """Run an operation whose multipliers are its VJP, averaged on the straight line from `x0` to `x`.
 
     Args:
         call: the operation in both streams.
         nodes: positions on the line from baseline to input, and weights. The midpoint is complete for operations of
-            degree two, quadrature for smooth ones; the gradient at the input for none but linear ones.
-        note: takes what the operation misses of completeness when the multipliers are known: the sum of
-            `Σ m·Δx − Σ g·Δy`, a float64 scalar tensor.
+            degree two, quadrature for smooth operations, the gradient at the input for linear operations.
+        note: takes the operation's part of the convergence delta once the multipliers are known: `Σ m·Δx − Σ g·Δy`, a
+            float64 scalar tensor.
 
     Returns:
-        What the operation returns.
+        The operation's result.
     """
     shape: list[Any] = []
     found = AveragedRule.apply(call, nodes, note, shape, *call.xs)
@@ -46,11 +46,11 @@ def averaged(call: Call, nodes: Nodes, note: Note | None = None) -> Any:
 
 
 class AveragedRule(torch.autograd.Function):
-    """See :func:`averaged`. It recomputes the operation at each node and keeps no more than its arguments."""
+    """The rule behind :func:`averaged`; it keeps only arguments and runs the operation again at each node."""
 
     @staticmethod
     def forward(ctx: Any, call: Call, nodes: Nodes, note: Note | None, shape: list[Any], *xs: Tensor) -> Any:
-        """The operation at the input; what it returns is kept as a type in `shape`."""
+        """The operation at the input; the type of its result is appended to `shape`."""
         ctx.call, ctx.nodes, ctx.note = call, nodes, note
         ctx.save_for_backward(*xs, *call.x0s)
         ctx.set_materialize_grads(False)
@@ -87,13 +87,13 @@ def _between(xs: Sequence[Tensor], x0s: Sequence[Tensor], position: float) -> li
 
 
 def _on_line(x: Tensor, x0: Tensor, position: float) -> Tensor:
-    # Equal infinities (masked logits in both streams) stay what they are; lerp makes NaN of them.
+    # Equal infinities (masked logits in both streams) must stay; lerp would make NaN of them.
     point = torch.lerp(x0, x.detach(), position)
     return torch.where(x == x0, x0, point) if not point.is_complex() and point.isnan().any() else point
 
 
 def vjp(call: Call, points: list[Tensor], gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-    """The VJP of an operation at `points`, leaves that need a gradient: one tensor for each that it depends on."""
+    """The VJP of an operation at `points`, leaves that need a gradient; `None` where the result does not depend."""
     with torch.enable_grad():
         outputs = call.run(*points)
     outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
@@ -112,7 +112,7 @@ def _missed(
     totals: Sequence[Tensor | None],
     gradients: Sequence[Tensor | None],
 ) -> Tensor:
-    """`Σ m·Δx − Σ g·Δy`; NaN where the outputs cannot be compared."""
+    """`Σ m·Δx − Σ g·Δy`; NaN if shapes differ between the streams."""
     with torch.no_grad():
         ys = _outputs(call.run(*xs))
         y0s = _outputs(call.baseline.run(call.func))

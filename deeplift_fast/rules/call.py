@@ -1,4 +1,4 @@
-"""One call of an operation, as it was met in both streams."""
+"""One call of an operation in both streams."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
@@ -22,26 +22,26 @@ def shared_name(func: Callable[..., Any]) -> str:
 
     Operations of other libraries keep their namespace: `library::name`.
     """
-    if isinstance(func, OpOverload | OpOverloadPacket):
-        qualified = func.name() if isinstance(func, OpOverload) else func._qualified_op_name
-        namespace, _, name = qualified.partition("::")
-        name = name.partition(".")[0]
-        return name.strip("_") if namespace == "aten" else f"{namespace}::{name}"
-    name = (getattr(func, "__name__", None) or str(func)).partition(".")[0]
-    if name in _IN_PLACE_OPERATORS:
-        return name[3:-2]
-    return name.strip("_")
+    namespace, name = _qualified(func)
+    if namespace not in ("", "aten"):
+        return f"{namespace}::{name}"
+    return name[3:-2] if name in _IN_PLACE_OPERATORS else name.strip("_")
 
 
 @functools.cache
 def named_in_place(func: Callable[..., Any]) -> bool:
-    """Whether an operation writes its result to its first argument, by its name."""
-    if isinstance(func, OpOverload | OpOverloadPacket):
-        name = (func.name() if isinstance(func, OpOverload) else func._qualified_op_name).partition("::")[2]
-        name = name.partition(".")[0]
-    else:
-        name = (getattr(func, "__name__", None) or "").partition(".")[0]
+    """Whether an operation writes its result to its first argument, judged by its name."""
+    name = _qualified(func)[1]
     return name in (*_IN_PLACE_OPERATORS, "__setitem__") or (name.endswith("_") and not name.startswith("__"))
+
+
+def _qualified(func: Callable[..., Any]) -> tuple[str, str]:
+    """The namespace, empty for a Python function, and the name without its overload."""
+    if isinstance(func, OpOverload | OpOverloadPacket):
+        qualified = func.name() if isinstance(func, OpOverload) else func._qualified_op_name
+        namespace, _, name = qualified.partition("::")
+        return namespace, name.partition(".")[0]
+    return "", (getattr(func, "__name__", None) or str(func)).partition(".")[0]
 
 
 @functools.cache
@@ -64,7 +64,7 @@ def _with_item(tensor: Tensor, index: Any, value: Any) -> Tensor:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """What stands in a call's arguments, lists, tuples and dicts opened."""
+    """The values in a call's arguments, also those inside lists, tuples and dicts."""
     if isinstance(value, tuple | list):
         for entry in value:
             yield from leaves(entry)
@@ -76,7 +76,7 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def mapped(change: Callable[[Any], Any], value: Any) -> Any:
-    """The same structure with every leaf changed."""
+    """The same structure with `change` of every leaf."""
     if isinstance(value, tuple | list):
         entries = [mapped(change, entry) for entry in value]
         return type(value)(*entries) if hasattr(value, "_fields") else type(value)(entries)
@@ -107,8 +107,8 @@ class Arguments:
     """A call's arguments in one stream.
 
     Attributes:
-        args: by position.
-        kwargs: by name.
+        args: those by position.
+        kwargs: those by name.
         floats: the floating-point tensors among them.
         choices: the rest: masks, indices, numbers and other options.
     """
@@ -129,14 +129,14 @@ class Arguments:
         return Arguments(args, kwargs, floats, choices)
 
     def with_leaves(self, floats: list[Tensor], choices: list[Any]) -> "Arguments":
-        """The same structure, holding others."""
+        """The same structure with other tensors and choices."""
         ours = iter(leaves((self.args, self.kwargs)))
         left = {True: iter(floats), False: iter(choices)}
         args, kwargs = mapped(lambda _: next(left[is_floating(next(ours))]), (self.args, self.kwargs))
         return Arguments(args, kwargs, floats, choices)
 
     def run(self, func: Callable[..., Any], floats: dict[int, Tensor] | None = None) -> Any:
-        """`func` on these arguments, detached, with some of the floating-point tensors replaced (by index)."""
+        """`func` of these arguments, detached; `floats` replaces floating-point tensors by their index."""
         floats = floats or {}
         index = -1
 
@@ -152,9 +152,9 @@ class Arguments:
 
 
 def whole(result: Any, arguments: Iterable[Tensor]) -> Any:
-    """An operation's result, copied where it is a view of memory that no argument holds.
+    """An operation's result, with copies of views into memory that no argument holds.
 
-    The model may write to such a result, but autograd refuses it of a view that was made inside of a `Function`.
+    The model may write to a result, but autograd refuses writes to a view that was made inside of a `Function`.
     """
     held = {tensor.untyped_storage().data_ptr() for tensor in arguments}
 
@@ -197,12 +197,12 @@ class Call:
     """An operation's call at the input, and its partner at the baseline.
 
     Attributes:
-        name: see :func:`shared_name`.
+        name: its :func:`shared_name`.
         func: the operation, not in place.
         actual: its arguments at the input.
         baseline: its arguments at the baseline, detached.
         moved: indices of the floating-point tensors that depend on the attributed inputs.
-        fixed: whether everything else is the same in both streams.
+        fixed: whether all other arguments are the same in both streams.
     """
 
     name: str
@@ -214,7 +214,7 @@ class Call:
 
     @staticmethod
     def of(name: str, func: Callable[..., Any], actual: Arguments, baseline: Arguments, moved: list[int]) -> "Call":
-        """Pair a call with its partner, and find out whether anything else differs."""
+        """Pair a call with its partner, and compare their other arguments."""
         fixed = still(actual.floats, baseline.floats) and same_choices(actual.choices, baseline.choices)
         return Call(name, func, actual, baseline, moved, fixed)
 
@@ -234,7 +234,7 @@ class Call:
         return args[position] if len(args) > position else self.actual.kwargs.get(name, default)
 
     def run(self, *xs: Tensor) -> Any:
-        """The operation on other moved tensors."""
+        """The operation with other moved tensors."""
         return self.actual.run(self.func, dict(zip(self.moved, xs, strict=True)))
 
     def as_it_is(self) -> Any:

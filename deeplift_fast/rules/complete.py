@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from functools import partial
 from operator import index
-from typing import Any
+from typing import Any, override
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deeplift_fast.rules import attention, composed, distances, grouped, norms, recurrent, registry
+from deeplift_fast.rules import attention, composed, distances, grouped, norms, recurrent, registered
 from deeplift_fast.rules import operations as tables
 from deeplift_fast.rules.averaged import GRADIENT, MIDPOINT, QUADRATURE, averaged
 from deeplift_fast.rules.call import Arguments, Call, is_floating, named_in_place, out_of_place, shared_name
@@ -22,7 +22,7 @@ from deeplift_fast.rules.quotient import (
     is_inverse,
     power_is_inverse,
 )
-from deeplift_fast.rules.ruleset import Meeting, Note, draw
+from deeplift_fast.rules.ruleset import Meeting, Note, RuleSet, draw
 from deeplift_fast.rules.secant import SecantRule
 from deeplift_fast.rules.softmax import LogSoftmaxRule, LogSumExpRule, SoftmaxRule
 from deeplift_fast.rules.winner import amax, cumulative_max, max_pool
@@ -43,8 +43,8 @@ _CLAMPS: dict[str, Callable[..., Any]] = {
     "clamp": composed.clamp,
     "clip": composed.clamp,
     "clamp_min": composed.clamp_min,
+    "clamp_max": composed.clamp_max,
 }
-_CLAMPS["clamp_max"] = composed.clamp_max
 POOLS = {
     f"{prefix}max_pool{n}d{suffix}": n
     for prefix in ("", "adaptive_")
@@ -53,52 +53,29 @@ POOLS = {
 }
 
 _WRITTEN_OUT: dict[str, Callable[..., Any]] = {
-    "layer_norm": norms.layer_norm,
-    "rms_norm": norms.rms_norm,
-    "group_norm": norms.group_norm,
-    "native_layer_norm": norms.native_layer_norm,
-    "native_group_norm": norms.native_group_norm,
-    "fused_rms_norm": norms.fused_rms_norm,
     "rdiv": composed.divide_into,
     "rtruediv": composed.divide_into,
-    "softmin": composed.softmin,
-    "glu": composed.glu,
-    "addcdiv": composed.addcdiv,
-    "lerp": composed.lerp,
-    "maximum": composed.maximum,
-    "minimum": composed.minimum,
     "fmax": composed.maximum,
     "fmin": composed.minimum,
-    "aminmax": composed.aminmax,
-    "logaddexp": composed.logaddexp,
-    "gumbel_softmax": composed.gumbel_softmax,
-    "scaled_dot_product_attention": attention.scaled_dot_product_attention,
-    "multi_head_attention_forward": attention.multi_head_attention_forward,
-    "normalize": distances.normalize,
-    "cosine_similarity": distances.cosine_similarity,
-    "pairwise_distance": distances.pairwise_distance,
-    "cdist": distances.cdist,
-    "dist": distances.dist,
     "var": distances.variance,
     "std": distances.standard_deviation,
-    "var_mean": distances.var_mean,
-    "std_mean": distances.std_mean,
-    "lstm": recurrent.lstm,
-    "gru": recurrent.gru,
-    "rnn_tanh": recurrent.rnn_tanh,
-    "rnn_relu": recurrent.rnn_relu,
-    "lstm_cell": recurrent.lstm_cell,
-    "gru_cell": recurrent.gru_cell,
-    "rnn_tanh_cell": recurrent.rnn_tanh_cell,
-    "rnn_relu_cell": recurrent.rnn_relu_cell,
 }
+# Functions that have their operation's name.
+for _module, _names in {
+    attention: "scaled_dot_product_attention multi_head_attention_forward",
+    composed: "softmin glu addcdiv lerp maximum minimum aminmax logaddexp gumbel_softmax",
+    distances: "normalize cosine_similarity pairwise_distance cdist dist var_mean std_mean",
+    norms: "layer_norm rms_norm group_norm native_layer_norm native_group_norm fused_rms_norm",
+    recurrent: "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
+}.items():
+    _WRITTEN_OUT.update((name, getattr(_module, name)) for name in _names.split())
 
 
 def written_out(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any] | None:
-    """What to run in an operation's place, in both streams: smaller operations that have rules."""
-    if name in registry.WRITTEN_OUT:
-        return registry.WRITTEN_OUT[name]
-    if name in registry.KINDS:
+    """The function that runs in an operation's place in both streams, made of operations with rules; or `None`."""
+    if name in registered.WRITTEN_OUT:
+        return registered.WRITTEN_OUT[name]
+    if name in registered.KINDS:
         return None
     if name in tables.LEAVING:
         return getattr(composed, f"to_{name}")
@@ -168,25 +145,25 @@ def _has_class_indices(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 
 def is_plain(name: str, args: tuple[Any, ...]) -> bool:
-    """Whether an operation runs as it is, with nothing to look at: none of its results carries a gradient."""
+    """Whether no result of an operation carries a gradient, so that it needs no rule."""
     return name in tables.PLAIN or (name == "where" and len(args) == 1)
 
 
 def is_linear(name: str) -> bool:
-    """Whether the ordinary gradient is exact when all but the operation's tensors is the same in both streams."""
-    return registry.KINDS.get(name) == "linear" or (name in tables.LINEAR and name not in registry.KINDS)
+    """Whether an operation is linear in its tensors: its gradient is exact if its other arguments do not differ."""
+    return registered.KINDS.get(name) == "linear" or (name in tables.LINEAR and name not in registered.KINDS)
 
 
 _STOPPED = Meeting("detach", written_out=composed.identity)
 
 
-class CompleteRules:
-    """Every operation's secant Jacobian: `Σ m·Δx = Δy` holds for each, and so for the model."""
+class CompleteRules(RuleSet):
+    """The secant Jacobian of every operation: `Σ m·Δx = Δy` holds for each of them, and so for the model."""
 
     complete = True
 
+    @override
     def meet(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meeting | None:
-        """See :class:`deeplift_fast.rules.ruleset.RuleSet`."""
         name = shared_name(func)
         if name in tables.DETACHING or getattr(func, "__self__", None) is Tensor.data:
             return _STOPPED if args[0].requires_grad and not args[0].is_leaf else None
@@ -207,15 +184,15 @@ class CompleteRules:
             return None
         return Meeting(name, in_place, arguments, func, is_linear(name))
 
+    @override
     def apply(self, call: Call, note: Note) -> tuple[Any, str]:
-        """See :class:`deeplift_fast.rules.ruleset.RuleSet`."""
         return apply(call, note)
 
 
 def _without_in_place(
     name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any], bool]:
-    """The arguments of a functional form less its `inplace`, and whether that was set."""
+    """The arguments of a functional form without `inplace`, and its value."""
     position = tables.IN_PLACE_POSITION.get(name, len(args))
     given = kwargs.get("inplace", args[position] if len(args) > position else False)
     kept = {key: value for key, value in kwargs.items() if key != "inplace"}
@@ -223,14 +200,18 @@ def _without_in_place(
 
 
 def apply(call: Call, note: Note) -> tuple[Any, str]:
-    """The operation at the input, with its multipliers attached, and the name of the rule.
+    """Run an operation at the input with the multipliers of its rule.
 
     Args:
         call: the operation in both streams; at least one tensor depends on the attributed inputs.
-        note: takes the operation's and the rule's name, and what it misses of completeness, when that is known.
+        note: takes the names of the operation and of the rule, and their part of the convergence delta, once it is
+            known.
+
+    Returns:
+        The operation's result, and the name of the rule.
     """
     name = call.name
-    kind = registry.KINDS.get(name)
+    kind = registered.KINDS.get(name)
     if not call.fixed:
         return _by_gradient(call, note)
     if kind is None and call.moved == [0] and not call.actual.floats[0].is_complex():
@@ -247,7 +228,7 @@ def apply(call: Call, note: Note) -> tuple[Any, str]:
         return grouped.reduced(call)
     of_one = len(call.moved) == 1 and not call.xs[0].is_complex()
     if kind is None and name in tables.ELEMENTWISE and of_one and name != "prelu":
-        return _elementwise(call), "secant"  # of its second tensor, as an exponent
+        return _elementwise(call), "secant"  # as a function of its second tensor, such as an exponent
     if kind == "elementwise" and call.moved == [0]:
         return _elementwise(call), "secant"
     if kind == "gradient" or (kind is None and name in tables.GRADIENT):
@@ -257,7 +238,7 @@ def apply(call: Call, note: Note) -> tuple[Any, str]:
 
 def _by_gradient(call: Call, note: Note) -> tuple[Any, str]:
     if call.name.startswith("fractional_max_pool"):
-        return call.as_it_is(), "gradient, options differ"  # its regions are random: to run it again is to run another
+        return call.as_it_is(), "gradient, options differ"  # its regions are random: a second run would differ
     return averaged(call, GRADIENT, partial(note, call.name, "gradient")), "gradient"
 
 
@@ -330,7 +311,7 @@ def _elementwise(call: Call) -> Tensor:
     name = call.name
     if name == "pow" and isinstance(exponent, int | float):
         name = _CLOSED_POWERS.get(exponent, name)
-    closed = name in CLOSED and call.name not in registry.KINDS and x.dtype in (torch.float32, torch.float64)
+    closed = name in CLOSED and call.name not in registered.KINDS and x.dtype in (torch.float32, torch.float64)
     if closed and len(floats) == 1:
         return ClosedRule.apply(name, x, x0, inverse)  # type: ignore[no-any-return]
     if len(floats) > 1 and call.name != "prelu":
@@ -340,7 +321,7 @@ def _elementwise(call: Call) -> Tensor:
 
 
 def _exponent(call: Call) -> Any:
-    """Of a power of the moved tensor its exponent, a number or a tensor; else `None`."""
+    """The exponent of a power of the moved tensor, a number or a tensor; `None` for other operations."""
     if call.name not in ("pow", "float_power"):
         return _EXPONENTS.get(call.name)
     exponent = call.argument(1, "exponent")
@@ -348,7 +329,7 @@ def _exponent(call: Call) -> Any:
 
 
 def _dims(dim: Any) -> tuple[int, ...]:
-    """Dimensions from one, in whatever form PyTorch takes an index (NumPy's too), or from several."""
+    """One dimension or several as a tuple of ints, from any type that PyTorch accepts as an index."""
     return tuple(map(index, dim)) if isinstance(dim, tuple | list) else (index(dim),)
 
 

@@ -1,4 +1,4 @@
-"""Operations written out in smaller ones, each of which has a rule: run in both streams in the operation's place."""
+"""Operations written out in smaller ones with rules; both streams run these in the operation's place."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def identity(input: Tensor, *_: Any) -> Tensor:
-    """What `detach` and `.data` are to the model's values: f(x) depends on them as on any other."""
+    """`detach` and `.data` without the detachment, since f(x) depends on such values as on any other."""
     with torch._C.DisableTorchFunction():
         return input.view_as(input)
 
@@ -65,7 +65,7 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: A
 
 
 def takes_maximum(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a call of `F.embedding_bag` takes the largest of each bag, from rows that it does not renormalise."""
+    """Whether a call of `F.embedding_bag` takes the largest of each bag, without renormalising the weight."""
     mode, max_norm = (kwargs.get(key, args[i] if len(args) > i else None) for i, key in ((6, "mode"), (3, "max_norm")))
     return mode == "max" and max_norm is None
 
@@ -85,7 +85,7 @@ def embedding_bag_max(
 
 
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """The largest of `input` and `min`, then the smallest of that and `max`, for bounds that are tensors."""
+    """The smaller of `max` and of the larger of `input` and `min`; bounds may be tensors."""
     if min is not None:
         input = maximum(input, torch.as_tensor(min, dtype=input.dtype, device=input.device))
     if max is not None:
@@ -173,7 +173,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
 
 
 def operands(args: tuple[Any, ...]) -> int:
-    """The number of an einsum's operands; 0 for the form without an equation."""
+    """The number of an einsum's operands; 0 for a call without an equation."""
     if not isinstance(args[0], str):
         return 0
     return len(args[1]) if len(args) == 2 and isinstance(args[1], list | tuple) else len(args) - 1

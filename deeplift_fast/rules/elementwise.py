@@ -8,13 +8,13 @@ from torch import Tensor
 
 from deeplift_fast.rules.call import whole
 
-# Where |Δ| is below this part of 1 + |x|, rounding spoils the quotient more than the midpoint's derivative is off:
-# about the cube root of the dtype's eps.
+# Arguments are close if |Δ| is below this part of 1 + |x|, about the cube root of the dtype's eps. Rounding then makes
+# the quotient less accurate than the midpoint's derivative.
 _NEAR = {torch.float32: 4e-3, torch.float64: 5e-6}
 
 
 class ElementwiseRule(torch.autograd.Function):
-    """`f(x)` whose backward multiplies by `(f(x) − f(x0))/(x − x0)`, or by `f'` half-way where the two are close.
+    """`f(x)` whose backward multiplies by `(f(x) − f(x0))/(x − x0)`, or by `f'` half-way for close arguments.
 
     Shrikumar et al. 2017, eq. 13. The derivative at the midpoint equals the secant slope up to `Δ²f'''/24`.
     """
@@ -30,7 +30,7 @@ class ElementwiseRule(torch.autograd.Function):
             f: the elementwise function.
             x: its argument at the input; real floating point.
             x0: its argument at the baseline, of the same shape and dtype.
-            alone: whether `f` takes elements of any shape: it has no other tensor to broadcast with.
+            alone: whether `f` takes elements of any shape, since no other tensor broadcasts with them.
             inverse: whether the result is an inverse, see :func:`deeplift_fast.rules.quotient.is_inverse`.
         """
         ctx.inverse = inverse
@@ -46,7 +46,7 @@ class ElementwiseRule(torch.autograd.Function):
 
 
 class ClosedRule(torch.autograd.Function):
-    """A function whose secant slope has a closed form that does not cancel: a key of :data:`CLOSED`."""
+    """A function in :data:`CLOSED`, whose secant slope has a closed form without cancellation."""
 
     @staticmethod
     def forward(ctx: Any, name: str, x: Tensor, x0: Tensor, inverse: bool = False) -> Tensor:
@@ -70,12 +70,12 @@ def _of_square(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor) -> Tensor:
 
 def _of_sqrt(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor) -> Tensor:
     total = y + y0
-    return torch.where(total == 0, 0.0, 1 / total)  # no slope where both are 0, and nothing moves
+    return torch.where(total == 0, 0.0, 1 / total)  # both are 0: Δ is 0 too
 
 
 def _of_rsqrt(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor) -> Tensor:
     product = y * y0
-    return -product * (product / (y + y0))  # in this order a large x does not underflow
+    return -product * (product / (y + y0))  # this order does not underflow for a large x
 
 
 def _of_reciprocal(x: Tensor, x0: Tensor, y: Tensor, y0: Tensor) -> Tensor:
@@ -99,15 +99,23 @@ CLOSED: dict[str, tuple[Callable[[Tensor], Tensor], Slope]] = {
 
 
 def secant_slope(f: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, y: Tensor, static: bool = False) -> Tensor:
-    """`(f(x) − f(x0))/(x − x0)`, or `f'` half-way where the two are close; `y` is `f(x)`.
+    """The secant slope of `f`; its derivative half-way for close arguments.
 
-    Both are computed of every element if `static`, so that nothing waits for the numbers.
+    Args:
+        f: the elementwise function.
+        x: its argument at the input; real floating point.
+        x0: its argument at the baseline, of the same shape and dtype.
+        y: `f(x)`.
+        static: whether to compute both for every element, so that nothing waits for the device.
+
+    Returns:
+        The slope, in the dtype of `y`.
     """
     return _slope(f, x, x0, y, not static).to(y.dtype)
 
 
 def _slope(f: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, y: Tensor, alone: bool) -> Tensor:
-    """The slope; of half types in float32, as one of a root or an inverse may be beyond their range."""
+    """The slope; in float32 for half types, which may not hold the slope of a root or an inverse."""
     wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
     a, b = x.to(wide), x0.to(wide)
     value = y if y.dtype == wide else f(a)
@@ -123,19 +131,19 @@ def _slope(f: Callable[[Tensor], Tensor], x: Tensor, x0: Tensor, y: Tensor, alon
 
 
 def _close(f: Callable[[Tensor], Tensor], a: Tensor, b: Tensor, value: Tensor) -> Tensor:
-    """The slope where two arguments are close."""
+    """The slope for close arguments."""
     same = a == b  # equal infinities included
     delta = torch.where(same, 0.0, a - b)
     rise = torch.where(same, 0.0, value - f(b))
     derivative, middle = _derivative(f, torch.where(same, a, b + delta / 2))
-    # A kink between the two shows as a rise that rounding does not explain.
+    # A kink between the two causes a difference that rounding cannot explain.
     noise = 16 * torch.finfo(a.dtype).eps * middle.abs()
     smooth = (derivative * delta - rise).abs() <= noise
     return torch.where(smooth | same, derivative, rise / torch.where(same, 1.0, delta))
 
 
 def _derivative(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """`f'(x)`, 0 where it is not finite (sqrt at 0, both streams there), and `f(x)`."""
+    """`f'(x)`, or 0 if it is not finite (sqrt at 0 in both streams), and `f(x)`."""
     with torch.enable_grad():
         point = x.detach().requires_grad_()
         value = f(point)

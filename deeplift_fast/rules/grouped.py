@@ -1,8 +1,8 @@
 """Reductions of elements into groups that an index names: scatter_reduce, index_reduce and segment_reduce.
 
-Every one of them is brought into one form: a line of elements, the group of each, and at least one element in every
-group (what stood in its place before, or the value that changes nothing). The largest and the smallest of a group then
-follow the winner rule, products are taken pair by pair under the product rule, and sums and means are linear.
+All take one form: elements, the group of each, and at least one element in every group (the value at its place before,
+or a neutral value). Maxima and minima follow the winner rule, products are taken pair by pair under the product rule,
+and sums and means are linear.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _NEUTRAL = {"amax": -torch.inf, "max": -torch.inf, "amin": torch.inf, "min": tor
 
 @dataclass(frozen=True, slots=True)
 class _Grouped:
-    """Elements `[n]`, the group of each, int64 `[n]`, and the result's shape, whose places are the groups."""
+    """Elements `[n]`, the group of each, int64 `[n]`, and the result's shape; each element of the result is a group."""
 
     elements: Tensor
     group: Tensor
@@ -30,14 +30,17 @@ class _Grouped:
 
 
 def reduced(call: Call) -> tuple[Tensor, str]:
-    """The reduction at the input with its multipliers attached, and the name of the rule.
+    """Run a reduction at the input with the multipliers of its rule.
 
     Args:
         call: of an operation in :data:`NAMES`, on real numbers, with equal indices in both streams.
+
+    Returns:
+        The reduction's result, and the name of the rule.
     """
     how = _argument(call.actual, 1 if call.name == "segment_reduce" else 4, "reduce")
     if how in _LINEAR:
-        return call.as_it_is().clone(), "linear"  # PyTorch keeps the result, which the model may write to
+        return call.as_it_is().clone(), "linear"  # PyTorch saves the result, and the model may write to it
     ours, theirs = (_grouped(call.name, arguments, how) for arguments in (call.actual, call.baseline))
     if how == "prod":
         return _product(ours, theirs), "midpoint"
@@ -51,14 +54,14 @@ def reduced(call: Call) -> tuple[Tensor, str]:
 
 
 def _winners(elements: Tensor, group: Tensor, best: Tensor) -> Tensor:
-    """The place of the first element of each group that has its best number; the last place of all if none has."""
+    """The first element of each group that equals its result; the last element of all if there is none (NaN)."""
     places = torch.where(elements == best[group], torch.arange(len(group), device=group.device), len(group) - 1)
     first = torch.full_like(best, len(group) - 1, dtype=torch.int64)
     return first.scatter_reduce_(0, group, places, "amin")
 
 
 def _product(ours: _Grouped, theirs: _Grouped) -> Tensor:
-    """Neighbours in a group are multiplied until one number is left of each group."""
+    """Multiply neighbours in a group until each group has one number."""
     order = torch.argsort(ours.group, stable=True)
     group, x, x0 = ours.group[order], ours.elements[order], theirs.elements[order]
     left = torch.bincount(group, minlength=ours.shape.numel())
@@ -113,7 +116,7 @@ def _segments(arguments: Arguments, how: str) -> _Grouped:
 
 
 def _places(index: Tensor, dim: int, shape: torch.Size) -> Tensor:
-    """Where in a tensor of `shape`, read row by row, each place of an index along a dimension points."""
+    """The flat positions in a tensor of `shape` that an index along a dimension points to."""
     places = torch.zeros_like(index)
     for d in range(len(shape)):
         stride = shape[d + 1 :].numel()

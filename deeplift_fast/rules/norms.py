@@ -1,7 +1,7 @@
 """Normalisations written out: centre, square, mean, rsqrt, product.
 
-The product of the centred values and the rsqrt gets the quotient rule (`deeplift_fast.rules.quotient`). With the
-secants of the parts that makes `m_x = centred((m − c̄·(Σ m·ȳ)/(n·σ̄))/σ̄)`.
+The product of the centred values and the rsqrt follows the quotient rule (`deeplift_fast.rules.quotient`). With the
+secants of the other parts, `m_x = centred((m − c̄·(Σ m·ȳ)/(n·σ̄))/σ̄)`.
 """
 
 import functools
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def _wide(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The same, computed in float32 for half types, as PyTorch does."""
+    """A norm that computes in float32 for half types, as PyTorch does."""
 
     @functools.wraps(norm)
     def widened(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -26,13 +26,9 @@ def _wide(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 @_wide
 def layer_norm(
-    input: Tensor,
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    *_: Any,
-) -> Tensor:
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None,
+    eps: float = 1e-5, *_: Any,
+) -> Tensor:  # fmt: skip
     """Centre, square, mean, rsqrt, product."""
     return _affine(_normal(input, _last(normalized_shape), eps)[0], weight, bias)
 
@@ -78,16 +74,9 @@ def native_group_norm(
 
 
 def instance_norm(
-    input: Tensor,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-    *_: Any,
-) -> Tensor:
+    input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None, weight: Tensor | None = None,
+    bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5, *_: Any,
+) -> Tensor:  # fmt: skip
     """Group norm with a group per channel."""
     return group_norm(input, input.shape[1], weight, bias, eps)
 
@@ -101,16 +90,9 @@ def aten_instance_norm(
 
 @_wide
 def batch_norm(
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-    *_: Any,
-) -> Tensor:
+    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5, *_: Any,
+) -> Tensor:  # fmt: skip
     """Centre, square, mean, rsqrt, product over the batch, as in training mode; running statistics stay as they are."""
     dims = tuple(d for d in range(input.dim()) if d != 1)
     return _per_channel(_normal(input, dims, eps)[0], weight, bias)
@@ -139,7 +121,7 @@ def _normal(x: Tensor, dims: tuple[int, ...], eps: float) -> tuple[Tensor, Tenso
     """Values of mean 0 and variance 1 over `dims`, the means, and the inverse deviations."""
     mean = x.mean(dims, keepdim=True)
     centred = x - mean
-    centred = centred - centred.mean(dims, keepdim=True)  # 1/√eps would enlarge what the mean's rounding leaves
+    centred = centred - centred.mean(dims, keepdim=True)  # up to 1/√eps would multiply the mean's rounding error
     inverse = torch.rsqrt(torch.square(centred).mean(dims, keepdim=True) + eps)
     return centred * inverse, mean, inverse
 

@@ -1,7 +1,7 @@
-"""Which kind of rule each operation has, by the name that PyTorch's functions, methods and in-place forms share."""
+"""The kind of rule of each operation, by the name that PyTorch's functions, methods and in-place forms share."""
 
-# Linear in their floating-point tensors together: the ordinary gradient is exact, as long as masks, indices and numbers
-# are the same in both streams.
+# Linear in their floating-point tensors together: the ordinary gradient is exact if masks, indices and numbers are the
+# same in both streams.
 LINEAR = frozenset(
     """
     add sub subtract radd rsub neg negative pos positive sum mean nansum nanmean cumsum diff trace
@@ -25,7 +25,7 @@ LINEAR = frozenset(
     """.split()
 )
 
-# Operations on numbers and shapes, or whose results carry no gradient: they run as they are.
+# Operations without a rule, since their results carry no gradient.
 PLAIN = frozenset(
     """
     get set del size dim ndimension numel nelement stride storage_offset is_contiguous is_floating_point is_complex
@@ -73,7 +73,7 @@ BILINEAR = frozenset(
     """.split()
 )
 
-# Results that jump or choose: no secant is complete, so the gradient at the input serves, and the report names them.
+# Operations that jump or choose. No secant is complete: they keep the gradient at the input, and the report names them.
 GRADIENT = frozenset(
     """
     sort topk kthvalue median nanmedian mode msort quantile nanquantile
@@ -90,7 +90,7 @@ LEAVING = frozenset(("numpy", "array", "dlpack"))
 # Random results that depend on the operation's tensors: both streams take the same draws.
 DRAWS = frozenset(("multinomial", "bernoulli", "poisson", "binomial", "normal", "standard_gamma", "sample_dirichlet"))
 
-# Nodes of autograd that hand on an inverse: they move its elements about, cast them, or set some to a constant.
+# Nodes of autograd whose result is still an inverse: they move its elements, cast them, or set some to a constant.
 HANDING_ON = frozenset(
     f"{name}Backward{number}"
     for number in range(4)
@@ -100,7 +100,7 @@ HANDING_ON = frozenset(
     """.split()
 )
 
-# Where the functional form takes `inplace`, when it is given by position.
+# The position of `inplace` among the arguments of the functional form.
 IN_PLACE_POSITION = {
     "relu": 1,
     "relu6": 1,

@@ -13,10 +13,10 @@ class ProductRule(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, a0: Tensor, b: Tensor, b0: Tensor, inverse: bool = False) -> Tensor:
-        """`a * b`; the operands broadcast, each has its baseline's shape; `inverse` says whether both are inverses."""
+        """`a * b`; operands may broadcast and have their baseline's shape; `inverse`: whether both are inverses."""
         ctx.inverse = inverse
         ctx.shapes = a.shape, b.shape
-        ctx.save_for_backward(_mean(a, a0), _mean(b, b0))
+        ctx.save_for_backward(midpoint(a, a0), midpoint(b, b0))
         return a * b
 
     @staticmethod
@@ -32,9 +32,9 @@ class MatmulRule(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, a0: Tensor, b: Tensor, b0: Tensor) -> Tensor:
-        """`torch.matmul(a, b)`; leading dimensions broadcast, each operand has its baseline's shape."""
+        """`torch.matmul(a, b)`; leading dimensions may broadcast, and each operand has its baseline's shape."""
         ctx.shapes = a.shape, b.shape
-        ctx.save_for_backward(_mean(a, a0), _mean(b, b0))
+        ctx.save_for_backward(midpoint(a, a0), midpoint(b, b0))
         return whole(torch.matmul(a, b), (a, b))  # type: ignore[no-any-return]
 
     @staticmethod
@@ -50,5 +50,6 @@ class MatmulRule(torch.autograd.Function):
         )
 
 
-def _mean(x: Tensor, x0: Tensor) -> Tensor:
+def midpoint(x: Tensor, x0: Tensor) -> Tensor:
+    """The mean of both streams."""
     return torch.lerp(x0, x, 0.5)

@@ -8,8 +8,8 @@ A product of `a` and an inverse `r = 1/b` has the same multipliers, written with
 
     m_a = m·(λr + μr0),    m_r = m·(λa0 + μa),    λ = r0/(r + r0),    μ = r/(r + r0).
 
-The multipliers are those of the larger divisor: an `r0` of 316 (`rsqrt(1e-5)`) beside an `r` of 1 gives 2, and not 158.
-Any `λ + μ = 1` is exact; where the two streams' divisors differ in sign, both are ½: the midpoint rule of the product.
+The larger divisor sets the size of the multipliers: an `r0` of 316 (`rsqrt(1e-5)`) and an `r` of 1 give 2 instead of
+158. Any `λ + μ = 1` is exact. Divisors of different signs take `λ = μ = ½`, the midpoint rule of the product.
 """
 
 from typing import Any
@@ -17,18 +17,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeplift_fast.ops.checks import computed
 from deeplift_fast.rules import operations as tables
 from deeplift_fast.rules.averaged import vjp
 from deeplift_fast.rules.call import Call, whole
+from deeplift_fast.rules.product import midpoint
 
 _SCALING = frozenset(("MulBackward0", "DivBackward0"))
 
 
 def is_inverse(x: Tensor) -> bool:
-    """Whether a tensor was made as an inverse (rsqrt, reciprocal, a negative power, a constant over something).
+    """Whether a tensor was made as an inverse: by rsqrt, reciprocal, a negative power, or a constant over a tensor.
 
-    Read off its autograd history: the rule that made it sets `inverse` on its context, which is the graph's node.
-    Between the two may lie views, casts, copies, selections and products with constants, which `λ` does not depend on.
+    The rule that made the inverse sets `inverse` on its context, which is a node of the autograd graph. Views, casts,
+    copies, selections and products with constants may follow, since `λ` does not depend on them.
     """
     node: Any = x.grad_fn
     while node is not None and not getattr(node, "inverse", False):
@@ -38,7 +40,7 @@ def is_inverse(x: Tensor) -> bool:
         elif name in _SCALING:
             moving = [found for found in before if found is not None and type(found).__name__ != "AccumulateGrad"]
             node = moving[0] if len(moving) == 1 else None
-        elif name == "CopyBackwards":  # written in place: the source is the last
+        elif name == "CopyBackwards":  # written in place; the last one is the source
             node = before[-1]
         else:
             return False
@@ -74,12 +76,12 @@ class QuotientRule(torch.autograd.Function):
             inverse: whether the result is an inverse, see :func:`is_inverse`.
         """
         y = a / b
-        wide = _wide(y.dtype)
+        wide = computed(y.dtype)
         at, at0, by, by0 = (x.to(wide) for x in (a, a0, b, b0))
-        r, r0, middle = 1 / by, 1 / by0, _mean(by, by0)
+        r, r0, middle = 1 / by, 1 / by0, midpoint(by, by0)
         alike = _have_one_sign(by, by0)
         of_a = torch.where(alike, 1 / middle, (r + r0) / 2)
-        of_b = torch.where(alike, -_mean(at / by, at0 / by0) / middle, -_mean(at, at0) * r * r0)
+        of_b = torch.where(alike, -midpoint(at / by, at0 / by0) / middle, -midpoint(at, at0) * r * r0)
         ctx.inverse = inverse
         ctx.shapes = a.shape, b.shape
         ctx.save_for_backward(of_a, of_b)
@@ -99,7 +101,7 @@ class InverseProductRule(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, a0: Tensor, r: Tensor, r0: Tensor) -> Tensor:
         """`a * r`; real floating point; the operands broadcast, each has its baseline's shape."""
         y = a * r
-        wide = _wide(y.dtype)
+        wide = computed(y.dtype)
         at, at0, by, by0 = (x.to(wide) for x in (a, a0, r, r0))
         first, second = _weights(by, by0)
         ctx.shapes = a.shape, r.shape
@@ -114,9 +116,9 @@ class InverseProductRule(torch.autograd.Function):
 
 
 class InverseBilinearRule(torch.autograd.Function):
-    """Any operation that is linear in an inverse (matmul, einsum, addcmul …): the quotient rule for each element of it.
+    """An operation that is linear in an inverse (matmul, einsum, addcmul …), with the quotient rule for each element.
 
-    `f(a, r)` is the sum over k of `f(a, e_k)·r_k`, and each of these products has weights of its own.
+    `f(a, r)` is the sum over k of `f(a, e_k)·r_k`, and each of these products has its own weights.
     """
 
     @staticmethod
@@ -140,7 +142,7 @@ class InverseBilinearRule(torch.autograd.Function):
         count, index = len(ctx.saved_tensors) // 2, ctx.index
         xs, x0s = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         first, second = _weights(xs[index], x0s[index])
-        middle = [_mean(x, x0) for x, x0 in zip(xs, x0s, strict=True)]
+        middle = [midpoint(x, x0) for x, x0 in zip(xs, x0s, strict=True)]
         middle[index] = first * xs[index] + second * x0s[index]
         found, at, at0 = (
             list(vjp(ctx.call, [x.detach().requires_grad_() for x in point], (gradient,)))
@@ -151,29 +153,21 @@ class InverseBilinearRule(torch.autograd.Function):
         return None, None, *found
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
-
-
-def _mean(x: Tensor, x0: Tensor) -> Tensor:
-    return torch.lerp(x0, x, 0.5)
-
-
 def _have_one_sign(b: Tensor, b0: Tensor) -> Tensor:
-    """Where both are finite, and both above 0 or both below."""
+    """Whether both are finite, and both above 0 or both below."""
     return (torch.sign(b) * torch.sign(b0) > 0) & b.isfinite() & b0.isfinite()
 
 
 def _weights(r: Tensor, r0: Tensor) -> tuple[Tensor, Tensor]:
-    """`λ` and `μ = 1 − λ`, each exact to rounding: `1 − λ` itself would lose a small `μ`."""
-    half, half0 = r / 2, r0 / 2  # whose sum does not overflow
+    """`λ` and `μ = 1 − λ`, each exact to rounding; a subtraction would lose a small `μ`."""
+    half, half0 = r / 2, r0 / 2  # their sum does not overflow
     total = half + half0
     alike = _have_one_sign(r, r0) & (total != 0)
     return torch.where(alike, half0 / total, 0.5), torch.where(alike, half / total, 0.5)
 
 
 def _products(ctx: Any, gradient: Tensor, places: tuple[int, int]) -> tuple[Tensor | None, Tensor | None]:
-    """The incoming multiplier times each operand's own, in the operands' shapes; `None` where nobody asks."""
+    """The incoming multiplier times each operand's own, in the operands' shapes; `None` if it is not needed."""
     found = [
         (gradient * multiplier).sum_to_size(shape) if ctx.needs_input_grad[place] else None
         for place, multiplier, shape in zip(places, ctx.saved_tensors, ctx.shapes, strict=True)

@@ -56,7 +56,7 @@ def rnn_relu_cell(input: Tensor, hx: Tensor, *weights: Tensor) -> Tensor:
 
 
 def _step(cell: Cell, input: Tensor, state: State, weights: Sequence[Tensor]) -> State:
-    weights = [weight for weight in weights if weight is not None]  # without biases, None stands for them
+    weights = [weight for weight in weights if weight is not None]  # missing biases are None
     return cell(F.linear(input, weights[0], weights[2] if len(weights) >= 4 else None), state, weights)
 
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, override
 
 import torch
 import torch.nn.functional as F
@@ -11,34 +11,21 @@ from torch import Tensor, nn
 
 from deeplift_fast.rules.call import Arguments, Call, shared_name
 from deeplift_fast.rules.operations import DRAWS
-from deeplift_fast.rules.ruleset import Meeting, Note, draw
+from deeplift_fast.rules.ruleset import Meeting, Note, RuleSet, draw
 from deeplift_fast.rules.secant import SecantRule
 
 _aten = torch.ops.aten
 
 
 def _activations() -> dict[Callable[..., Any], Meeting]:
-    out_of_place = {
-        "relu": [F.relu, torch.relu, Tensor.relu, _aten.relu, _aten.relu.default],
-        "sigmoid": [
-            torch.sigmoid,
-            Tensor.sigmoid,
-            torch.special.expit,
-            _aten.sigmoid,
-            _aten.sigmoid.default,
-            _aten.special_expit,
-            _aten.special_expit.default,
-        ],
-        "tanh": [torch.tanh, Tensor.tanh, _aten.tanh, _aten.tanh.default],
-    }
-    in_place = {
-        "relu": [torch.relu_, Tensor.relu_, _aten.relu_, _aten.relu_.default],
-        "sigmoid": [torch.sigmoid_, Tensor.sigmoid_, _aten.sigmoid_, _aten.sigmoid_.default],
-        "tanh": [torch.tanh_, Tensor.tanh_, _aten.tanh_, _aten.tanh_.default],
-    }
-    table = {call: Meeting(name) for name, calls in out_of_place.items() for call in calls}
-    table.update((call, Meeting(name, in_place=True)) for name, calls in in_place.items() for call in calls)
-    return table
+    expit = (torch.special.expit, _aten.special_expit, _aten.special_expit.default)
+    found: dict[Callable[..., Any], Meeting] = {F.relu: Meeting("relu"), **dict.fromkeys(expit, Meeting("sigmoid"))}
+    for name in ("relu", "sigmoid", "tanh"):
+        for called, in_place in ((name, False), (f"{name}_", True)):
+            operator = getattr(_aten, called)
+            calls = (getattr(torch, called), getattr(Tensor, called), operator, operator.default)
+            found.update(dict.fromkeys(calls, Meeting(name, in_place)))
+    return found
 
 
 _ACTIVATIONS = _activations()
@@ -46,12 +33,12 @@ _MODULE_CALLS = {kind.forward.__code__ for kind in (nn.ReLU, nn.Sigmoid, nn.Tanh
 _FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
-class RescaleRules:
-    """Shrikumar et al. 2017, eq. 13, for the three activations.
+class RescaleRules(RuleSet):
+    """The Rescale rule (Shrikumar et al. 2017, eq. 13) for ReLU, Sigmoid and Tanh.
 
     Args:
-        as_pyhealth: whether to take PyHealth 2.1's arithmetic, and only the calls that `nn.ReLU`, `nn.Sigmoid` and
-            `nn.Tanh` make.
+        as_pyhealth: whether to use PyHealth 2.1's arithmetic, and only for calls by `nn.ReLU`, `nn.Sigmoid` and
+            `nn.Tanh`.
     """
 
     complete = False
@@ -60,8 +47,8 @@ class RescaleRules:
         self._variant = "pyhealth" if as_pyhealth else "rescale"
         self._modules_only = as_pyhealth
 
+    @override
     def meet(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meeting | None:
-        """See :class:`deeplift_fast.rules.ruleset.RuleSet`."""
         meeting = _ACTIVATIONS.get(func)
         if meeting is None:
             name = shared_name(func)
@@ -74,14 +61,14 @@ class RescaleRules:
         in_place = meeting.in_place or (func is F.relu and bool(kwargs.get("inplace") or (len(args) > 1 and args[1])))
         return Meeting(meeting.name, in_place, Arguments((x,), {}, [x], []), getattr(Tensor, meeting.name))
 
+    @override
     def apply(self, call: Call, note: Note) -> tuple[Any, str]:
-        """See :class:`deeplift_fast.rules.ruleset.RuleSet`."""
         return SecantRule.apply(call.actual.floats[0], call.baseline.floats[0], call.name, self._variant), "secant"
 
 
 def _called_by_module(frame: FrameType | None) -> bool:
-    """Whether the activation called from within `frame` was called by an activation module's own `forward`."""
-    for _ in range(3):  # F.relu and PyTorch's own dispatch may lie between
+    """Whether the `forward` of an activation module made the call in `frame`."""
+    for _ in range(3):  # F.relu and PyTorch's own dispatch may be between
         if frame is None or frame.f_code in _MODULE_CALLS:
             break
         frame = frame.f_back

@@ -1,4 +1,4 @@
-"""What a rule set is to the interpreter."""
+"""The interface of a rule set, and the way that it treats a call."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ Note = Callable[[str, str, Tensor], None]
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """How a rule set treats a call.
+    """The treatment of a call.
 
     Attributes:
-        name: the operation's.
+        name: the operation's name.
         in_place: whether the result is written to the first argument.
-        arguments: the call's, without `inplace`.
+        arguments: the call's arguments, without `inplace`.
         func: the operation, not in place.
-        linear: whether its own gradient is exact as long as nothing but its tensors differs between the streams.
-        written_out: what to run in its place in both streams, if anything.
+        linear: whether its own gradient is exact if nothing but its tensors differs between the streams.
+        written_out: a function to run in its place in both streams, or `None`.
         draw: whether its result is random and depends on its tensors.
     """
 
@@ -35,21 +35,25 @@ class Meeting:
 
 
 def draw(name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meeting | None:
-    """How to treat a random operation: a draw to share if it depends on tensors beside the one that it fills."""
+    """The treatment of a random operation; `None` if it depends on no tensor besides the one that it fills."""
     in_place = named_in_place(func)
     depends = any(is_floating(leaf) for leaf in leaves((args[1:] if in_place else args, kwargs)))
     return Meeting(name, in_place, draw=True) if depends else None
 
 
 class RuleSet(Protocol):
-    """Which operations get a rule, and which."""
+    """The choice of a rule for each operation.
+
+    Attributes:
+        complete: whether every operation has a rule, so that nothing is rescaled.
+    """
 
     complete: bool
 
     def meet(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meeting | None:
-        """How to treat a call; `None` to run it as it is, without a partner at the baseline."""
+        """The treatment of a call; `None` runs it without a rule."""
         ...
 
     def apply(self, call: Call, note: Note) -> tuple[Any, str]:
-        """The operation's result with its multipliers attached, and the name of the rule."""
+        """The operation's result, with multipliers for the backward pass, and the name of the rule."""
         ...

@@ -11,14 +11,13 @@ from deeplift_fast import ops
 class SecantRule(torch.autograd.Function):
     """`f(x)` whose backward multiplies by the secant slope of `f` between the baseline and the input.
 
-    Shrikumar et al. 2017, eq. 13: `m = Δy/Δx`. At `x = x0` it is the gradient; elsewhere it is not, so `gradcheck`
-    does not apply.
+    Shrikumar et al. 2017, eq. 13: `m = Δy/Δx`. It equals the gradient only at `x = x0`, so `gradcheck` does not apply.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, x0: Tensor, function: str, variant: str) -> Tensor:
         """Args and errors as :func:`deeplift_fast.ops.secant`; returns `f(x)`."""
-        with torch._C._AutoDispatchBelowAutograd():  # spares the op's way through the autograd key
+        with torch._C._AutoDispatchBelowAutograd():  # skips the autograd key, which costs time
             y, _, multiplier = ops.secant(x, x0, function, variant)
         ctx.save_for_backward(multiplier)
         return y

@@ -6,8 +6,9 @@ With p and p0 the probabilities in the two streams, `m = (p − p0)/(log p − l
 
 hold exactly: the second follows from Σ Δp = 0.
 
-The multipliers of softmax's and log_softmax's arguments sum to zero, as logits may all be shifted at once. Where logits
-move by thousands, rounding in float32 shows in the contributions as if they did not; see :func:`_balanced`.
+The multipliers of softmax's and log_softmax's logits sum to zero, since a shift of all logits changes nothing. If
+logits move by thousands, a sum that rounding in float32 moves away from zero shows in the contributions; see
+:func:`_balanced`.
 """
 
 from typing import Any
@@ -23,35 +24,35 @@ __all__ = ["LogSoftmaxRule", "LogSumExpRule", "SoftmaxRule", "log_mean"]
 
 
 def _softmax(z: Tensor, z0: Tensor, dim: int, log: bool) -> tuple[Tensor, Tensor]:
-    """Softmax and logarithmic means; in float32 under CUDA's autocast, as softmax is there (the CPU's leaves it)."""
+    """Softmax and logarithmic means; in float32 under CUDA's autocast, as PyTorch's softmax."""
     if z.is_cuda and torch.is_autocast_enabled("cuda") and z.dtype in (torch.float16, torch.bfloat16):
         z, z0 = z.float(), z0.float()
-    # Plain torch is what the dispatcher picks on the CPU: without it, small tensors take a third less time.
+    # On the CPU the dispatcher would pick plain torch too; a direct call takes a third less time for small tensors.
     return (ops if z.is_cuda else naive).log_mean_softmax(z, z0, dim, log)
 
 
 def _shares(mean: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """`m/Σm`; 0 where a row has no mean (every logit −inf: the softmax itself is NaN there, and stays so)."""
+    """`m/Σm`; 0 for a row without a mean (every logit −inf, so that the softmax is NaN)."""
     total = mean.sum(dim, keepdim=True)
     shares = torch.where(total > 0, mean / total, 0.0)
-    return shares.addcmul_(shares, 1 - shares.sum(dim, keepdim=True))  # they sum to 1, but for one rounding
+    return shares.addcmul_(shares, 1 - shares.sum(dim, keepdim=True))  # so that they sum to 1
 
 
-FAR = 1e3  # a change of logits from which on rounding in float32 shows
+FAR = 1e3  # a change of logits large enough for rounding in float32 to show
 
 
 def _moves_far(z: Tensor, z0: Tensor) -> bool:
-    """Whether some logit moves by more than `FAR`; not asked of a GPU, which would have to be waited for."""
+    """Whether a logit moves by more than `FAR`; false on a GPU, where the answer would cost a wait."""
     if z.is_cuda or z.dtype != torch.float32 or not z.numel():
         return False
     return bool((z - z0).abs_().nan_to_num_(0.0).max() > FAR)
 
 
 def _balanced(found: Tensor, dim: int) -> Tensor:
-    """Multipliers that sum to zero exactly, in whatever order they are added up.
+    """Multipliers whose sum is exactly zero, in any order of addition.
 
-    They are rounded to multiples of one number in each row, 2⁻²³ or so of the sum of the positive ones: float32 holds
-    every sum of them. What is left of the whole sum goes to the largest.
+    Each row is rounded to multiples of one unit, about 2⁻²³ of the sum of the positive ones, so that float32 holds all
+    partial sums. The remainder of the whole sum goes to the largest multiplier.
     """
     mass = found.abs().sum(dim, keepdim=True) / 2
     unit = mass / torch.frexp(mass).mantissa * 2.0**-23
@@ -82,7 +83,7 @@ class SoftmaxRule(torch.autograd.Function):
 
 
 class LogSoftmaxRule(torch.autograd.Function):
-    """log_softmax: the identity less logsumexp's rule."""
+    """log_softmax: the identity minus logsumexp's rule."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, z0: Tensor, dim: int) -> Tensor:

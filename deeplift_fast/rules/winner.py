@@ -1,9 +1,8 @@
 """The winner rule of maxima over elements.
 
-With `y` and `y0` the maxima in the two streams and `h = max(y, y0)`, the actual winner's change from the baseline's
-maximum gets `h − y0`, and the baseline winner's `y − h`: they sum to `y − y0`, and each is a secant times the winner's
-own difference, since the actual winner stood no higher than `y0` at the baseline, and the baseline's winner no higher
-than `y` at the input.
+`y` and `y0` are the maxima in the two streams, and `h = max(y, y0)`. The winner at the input contributes `h − y0` and
+the winner at the baseline `y − h`, which sum to `y − y0`. Each is a secant times the winner's own difference: the first
+was at most `y0` at the baseline, and the second is at most `y` at the input.
 """
 
 from collections.abc import Callable
@@ -23,8 +22,7 @@ def winner_multipliers(y: Tensor, y0: Tensor, delta_actual: Tensor, delta_baseli
         delta_baseline: the baseline winner's own `x − x0`.
 
     Returns:
-        Two tensors of the shape of `y`. Where a winner did not move, it has no difference to carry: 1 and 0, the
-        gradient, where both streams agree.
+        Two tensors of the shape of `y`. A winner that did not move gets 0; if neither moved, both get ½, the gradient.
     """
     high = torch.maximum(y, y0)
     rise = torch.where(high == y0, 0.0, high - y0)
@@ -37,7 +35,7 @@ def winner_multipliers(y: Tensor, y0: Tensor, delta_actual: Tensor, delta_baseli
 
 
 class WinnerRule(torch.autograd.Function):
-    """A maximum whose multipliers go to the elements that win in either stream."""
+    """A maximum with multipliers for the winners of both streams."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, x0: Tensor, y: Tensor, y0: Tensor, at: Tensor, at0: Tensor) -> Tensor:
@@ -72,10 +70,13 @@ def amax(x: Tensor, x0: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
     """`torch.amax` with the winner rule; an empty `dims` means all.
 
     Args:
-        x: at the input; any shape.
-        x0: at the baseline; the shape of `x`.
-        dims: the dimensions that are reduced.
+        x: the tensor at the input; any shape.
+        x0: the tensor at the baseline; the shape of `x`.
+        dims: the reduced dimensions.
         keepdim: whether they stay, with length 1.
+
+    Returns:
+        The maxima.
     """
     reduced = sorted(d % x.dim() for d in dims) if dims else list(range(x.dim()))
     kept = [d for d in range(x.dim()) if d not in reduced]
@@ -89,12 +90,12 @@ def amax(x: Tensor, x0: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
 
 
 def cumulative_max(x: Tensor, x0: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """`torch.cummax` with the winner rule: each place has its own pair of winners.
+    """`torch.cummax` with the winner rule; each result has its own pair of winners.
 
     Args:
-        x: at the input; any shape.
-        x0: at the baseline; the shape of `x`.
-        dim: the dimension along which it goes.
+        x: the tensor at the input; any shape.
+        x0: the tensor at the baseline; the shape of `x`.
+        dim: the dimension of the cumulative maximum.
 
     Returns:
         The maxima so far, and the indices of the winners at the input.

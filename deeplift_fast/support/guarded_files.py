@@ -1,7 +1,7 @@
-"""Files in folders that others may write to, opened so that nobody else's link, pipe or mode decides.
+"""Files in folders that other users may write to.
 
-A name may have become a link to another file, a pipe that nobody reads, or a device without an end. Files are opened
-without following links, and looked at through their descriptor before they are used.
+Another user may have replaced a file by a link, a pipe or a device. Files are opened without following links, and
+checked through their descriptor before use.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ AS_UMASK_SAYS = 0o666
 
 
 def opened(name: str | os.PathLike[str], folder: int | None = None, write: bool = False) -> int:
-    """Opens a regular file that is there.
+    """Open an existing regular file.
 
     Args:
         name: the file; relative to `folder` if that is given.
         folder: descriptor of a folder.
-        write: whether to write to it as well; then it must have no second name (a hard link).
+        write: whether to write to it as well; it must then have no second name (a hard link).
 
     Returns:
         A descriptor.
@@ -32,7 +32,7 @@ def opened(name: str | os.PathLike[str], folder: int | None = None, write: bool 
     try:
         handle = os.open(name, (os.O_RDWR if write else os.O_RDONLY) | _ALWAYS, dir_fd=folder)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # what opening a link, and a socket, gives
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # for a link, and for a socket
             said = "it is a link, which is not followed" if error.errno == errno.ELOOP else "it is no regular file"
             raise OSError(error.errno, said, str(name)) from None
         raise
@@ -45,18 +45,18 @@ def opened(name: str | os.PathLike[str], folder: int | None = None, write: bool 
 
 
 def created(name: str | os.PathLike[str], folder: int | None = None, shared: bool = False) -> int:
-    """Makes a new file and opens it for reading and writing.
+    """Make a new file and open it for reading and writing.
 
     Args:
-        name: the file, which must not be there; relative to `folder` if that is given.
+        name: the new file; relative to `folder` if that is given.
         folder: descriptor of a folder.
-        shared: whether others may read it, as the umask says; it is for its owner alone otherwise.
+        shared: whether other users get the rights that the umask leaves; otherwise only the owner has rights.
 
     Returns:
         A descriptor.
 
     Raises:
-        OSError: if something of that name is there, a link that leads nowhere included, or it cannot be made.
+        OSError: if the name exists, even as a broken link, or the file cannot be made.
     """
     mode = AS_UMASK_SAYS if shared else PRIVATE
     handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _ALWAYS, mode, dir_fd=folder)
@@ -66,9 +66,9 @@ def created(name: str | os.PathLike[str], folder: int | None = None, shared: boo
 
 
 def keep_private(handle: int) -> None:
-    """Takes a file's rights from all but its owner, where it is this user's and has other rights.
+    """Take the rights of all other users from this user's file.
 
-    A file system without rights of its own (FAT, some network mounts) keeps those that its mount gives to all files.
+    On a file system without rights of its own (FAT, some network mounts) this changes nothing.
     """
     about = os.fstat(handle)
     if stat.S_IMODE(about.st_mode) != PRIVATE and about.st_uid == os.geteuid():

@@ -1,16 +1,15 @@
-"""Text from data, made safe to show: on a terminal, and in a spreadsheet.
+"""Text from data, made safe for a terminal and for a spreadsheet.
 
-Names of codes, columns and groups come from files that others wrote. On a terminal, control characters move the cursor
-and bidirectional ones turn the reading order; in a spreadsheet, some first characters make a cell a formula
+Names of codes, columns and groups come from untrusted files. Control characters move a terminal's cursor, and
+bidirectional ones change the reading order. In a spreadsheet, some first characters turn a cell into a formula
 (https://owasp.org/www-community/attacks/CSV_Injection).
 """
 
 import re
 import unicodedata
 
+# Unicode's categories of control characters, formatting and bidirectional characters, surrogates and line breaks.
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Unicode's categories of control characters, of formatting and bidirectional ones, surrogates, and line breaks."""
-
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")
 
 
@@ -18,10 +17,10 @@ def printable(text: object) -> str:
     r"""A text with control, formatting and bidirectional characters as escapes, such as `\x1b` and `\u202e`.
 
     Args:
-        text: what is to be shown; what is no text is made one.
+        text: the text, or an object whose `str` is shown.
 
     Returns:
-        One line; other characters stay as they are.
+        One line; other characters stay unchanged.
     """
     shown = str(text)
     if shown.isascii() and shown.isprintable():
@@ -30,12 +29,12 @@ def printable(text: object) -> str:
 
 
 def printable_lines(text: object) -> str:
-    """As :func:`printable`, but that line feeds stay."""
+    """A text as from :func:`printable`, with its line feeds."""
     return "\n".join(printable(line) for line in str(text).split("\n"))
 
 
 def cell(text: str) -> str:
-    """As :func:`printable`, for a cell of a spreadsheet: what would be a formula there begins with an apostrophe."""
+    """A text as from :func:`printable`, for a cell of a spreadsheet: an apostrophe goes before a formula."""
     shown = printable(text)
     return f"'{shown}" if _FORMULA.match(shown) else shown
 

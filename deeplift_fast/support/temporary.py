@@ -1,7 +1,6 @@
-"""Temporary files and folders, which the next run removes where the run that made them was killed.
+"""Temporary files and folders; the next run removes those of killed runs.
 
-Each is locked by the process that made it. The operating system ends such a lock with the process, however that ends:
-what nobody holds was left behind.
+The process that makes one locks it, and the lock ends with the process. So an unlocked one belongs to a killed run.
 """
 
 import contextlib
@@ -18,19 +17,17 @@ from typing import BinaryIO
 
 from deeplift_fast.support.guarded_files import created, opened
 
-MARK = ".deeplift-fast-temporary"
-"""The file in a temporary folder that is locked while the folder is in use."""
-
+MARK = ".deeplift-fast-temporary"  # the file in a temporary folder that is locked during use
 _FILE = ".deeplift-fast-"
 _PART = ".part"
 
 
 @contextlib.contextmanager
 def temporary_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """A new file for its owner alone; what killed processes left in the folder is removed first.
+    """Make a file that only its owner may read, after removing those of killed runs.
 
     Args:
-        folder: where the file is to be.
+        folder: the folder of the file.
 
     Yields:
         Its path, and the file, open for writing. It is removed at the end, unless it was renamed.
@@ -54,15 +51,15 @@ def temporary_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path, prefix: str, rescue: Callable[[Path], object] = lambda _: None) -> Iterator[Path]:
-    """A new folder for its owner alone; those of the same prefix that killed processes left are removed first.
+    """Make a folder that only its owner may read, after removing those of killed runs with the same prefix.
 
     Args:
-        parent: where the folder is to be.
-        prefix: what its name begins with.
-        rescue: called with a folder that was left behind, before that is removed.
+        parent: the folder to make it in.
+        prefix: the beginning of its name.
+        rescue: called with the folder of a killed run before its removal.
 
     Yields:
-        The folder. It is removed at the end, with all that is in it.
+        The folder. It is removed at the end, with its content.
 
     Raises:
         OSError: if it cannot be made.
@@ -89,9 +86,9 @@ def _new_folder(parent: Path, prefix: str) -> tuple[Path, int]:
 
 
 def _locked(handle: int) -> bool:
-    """Takes the lock of a new file; false if another process, which took the file for one left behind, was quicker.
+    """Lock a new file; false if another process locked it first, to remove it as one of a killed run.
 
-    Where a file system has no locks nobody can take it, and nothing is ever taken for left behind.
+    On a file system without locks no file is ever removed that way.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,7 +100,7 @@ def _locked(handle: int) -> bool:
 
 
 def _if_left_behind(path: Path, remove: Callable[[], object]) -> None:
-    """Calls `remove` if this user made a file and no process holds it; what cannot be removed stays."""
+    """Call `remove` if this user owns a file and no process holds its lock; errors are ignored."""
     with contextlib.suppress(OSError), open(opened(path, write=True), "rb") as file:
         if os.fstat(file.fileno()).st_uid == os.geteuid():
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -116,7 +113,7 @@ def _rescue_and_remove(folder: Path, rescue: Callable[[Path], object]) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Removes a folder, its mark last: a removal that is cut short is found again."""
+    """Remove a folder, its mark last, so that the next run finds an interrupted removal."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         for name in os.listdir(handle):

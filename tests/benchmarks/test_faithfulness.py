@@ -101,7 +101,7 @@ def test_bad_options_are_named(given, said, capsys):
 
 
 def test_without_results_it_says_what_to_do(tmp_path):
-    with pytest.raises(SystemExit, match=r"none\.json, which is not there; run the study first"):
+    with pytest.raises(SystemExit, match=r"none\.json, which is missing; run the study first"):
         faithfulness.main(["--table", "--out", str(tmp_path / "none.json")])
 
 
@@ -109,7 +109,7 @@ def test_without_results_it_says_what_to_do(tmp_path):
 def test_without_models_there_is_no_small_table_and_no_picture(what, tmp_path, results):
     out = tmp_path / "found.json"
     faithfulness_results.write(out, {**results, "hospital": {}})
-    with pytest.raises(SystemExit, match="which holds FreqShapes alone; run the study with --resume first"):
+    with pytest.raises(SystemExit, match="which has only FreqShapes; run the study with --resume first"):
         faithfulness.main([what, "--out", str(out)])
 
 

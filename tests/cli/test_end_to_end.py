@@ -164,7 +164,7 @@ def test_what_the_model_says_otherwise_is_told_once_and_summed_up(here, capfd, w
     given = ["run", "recipe.py:build", "--out", "out", "--part-samples", "4", "--budget", "1000"]
     assert cli.main([*given, *workers]) == 0
     (line,) = warned_of(capfd.readouterr().err, "PredictionWarning")
-    assert line.startswith("deeplift-fast: PredictionWarning: of 3 of 4 samples the model says something else")
+    assert line.startswith("deeplift-fast: PredictionWarning: for 3 of 4 samples the model's logits")
     held = json.loads((here / "out" / "manifest.json").read_text())["prediction_difference"]
     assert f"by up to {held['logit']:.3g} in logit and {held['probability']:.3g} in probability" in line
     assert cli.main(["summary", "out"]) == 0

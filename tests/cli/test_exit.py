@@ -9,7 +9,7 @@ import warnings
 import pytest
 import typer
 
-from deeplift_fast.cli.exit import told
+from deeplift_fast.cli.exit import reported
 from deeplift_fast.errors import FusionWarning
 
 
@@ -23,7 +23,7 @@ def told_lines(capsys, **options):
     usual = warnings.showwarning, logging.lastResort
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        with told(extra="cohort", kept="nothing", **options):
+        with reported(extra="cohort", kept="nothing", **options):
             warn_of_all()
     assert (warnings.showwarning, logging.lastResort) == usual
     return capsys.readouterr().err.splitlines()
@@ -33,8 +33,8 @@ def test_our_warnings_are_one_line_and_those_of_others_tell_their_place_alone(ca
     monkeypatch.setattr(logging.getLogger("elsewhere"), "propagate", False)  # to pytest's handlers
     ours, other, logged = told_lines(capsys, debug=False)
     assert ours == "deeplift-fast: FusionWarning: slow"
-    assert re.fullmatch(r"deeplift-fast: UserWarning at .*test_outcome\.py:\d+; --debug shows the rest, .*", other)
-    assert re.fullmatch(r"deeplift-fast: WARNING of elsewhere at .*test_outcome\.py:\d+; --debug .*", logged)
+    assert re.fullmatch(r"deeplift-fast: UserWarning at .*test_exit\.py:\d+; --debug shows the rest, .*", other)
+    assert re.fullmatch(r"deeplift-fast: WARNING of elsewhere at .*test_exit\.py:\d+; --debug .*", logged)
     assert "secret" not in other + logged
     _, other, logged = told_lines(capsys, debug=True)
     assert other.endswith(": patient secret-0")
@@ -46,7 +46,7 @@ def test_our_warnings_are_one_line_and_those_of_others_tell_their_place_alone(ca
 
 
 def test_errors_are_lines_of_json_where_the_others_are(capsys):
-    with pytest.raises(typer.Exit) as error, told(False, "cohort", "all is kept", "json"):
+    with pytest.raises(typer.Exit) as error, reported(False, "cohort", "all is kept", "json"):
         raise KeyboardInterrupt
     assert error.value.exit_code == 130
     assert json.loads(capsys.readouterr().err) == {
@@ -55,7 +55,7 @@ def test_errors_are_lines_of_json_where_the_others_are(capsys):
 
 
 def test_sigterm_ends_a_command_as_ctrl_c_does(capsys):
-    with pytest.raises(typer.Exit) as error, told(False, "cohort", "finished parts are kept"):
+    with pytest.raises(typer.Exit) as error, reported(False, "cohort", "finished parts are kept"):
         signal.raise_signal(signal.SIGTERM)
     assert error.value.exit_code == 143
     assert capsys.readouterr().err == "deeplift-fast: terminated; finished parts are kept\n"
@@ -71,7 +71,7 @@ def broken_by_sigterm():
 
 
 def test_what_sigterm_breaks_is_told_as_sigterm(capsys):
-    with pytest.raises(typer.Exit) as error, told(False, "cohort", "all is kept", "json"):
+    with pytest.raises(typer.Exit) as error, reported(False, "cohort", "all is kept", "json"):
         broken_by_sigterm()
     assert error.value.exit_code == 143
     assert json.loads(capsys.readouterr().err)["message"] == "terminated; all is kept"
@@ -81,7 +81,7 @@ def test_what_sigterm_breaks_is_told_as_sigterm(capsys):
 def test_another_answer_to_sigterm_stays(own):
     before = signal.signal(signal.SIGTERM, own)
     try:
-        with told(False, "cohort", "all is kept"):
+        with reported(False, "cohort", "all is kept"):
             signal.raise_signal(signal.SIGTERM)
             assert signal.getsignal(signal.SIGTERM) is own
         assert signal.getsignal(signal.SIGTERM) is own
@@ -91,7 +91,7 @@ def test_another_answer_to_sigterm_stays(own):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of a fork beside threads
 def test_a_forked_child_ends_by_sigterm_without_a_word(capfd):
-    with told(False, "cohort", "all is kept"):
+    with reported(False, "cohort", "all is kept"):
         child = os.fork()
         if child == 0:
             try:
@@ -113,21 +113,21 @@ def test_commands_run_in_threads_too(capsys):
 
 def told_in_a_thread():
     try:
-        with told(False, "cohort", "nothing"):
+        with reported(False, "cohort", "nothing"):
             raise FileNotFoundError(2, "No such file or directory", "nowhere")
     except typer.Exit as error:
         return error.exit_code
 
 
 def test_messages_hold_no_control_characters(capsys):
-    with pytest.raises(typer.Exit), told(False, "cohort", "nothing"):
+    with pytest.raises(typer.Exit), reported(False, "cohort", "nothing"):
         raise FileNotFoundError(2, "No such file", "a\x1b[2J\u202e\rb")
     assert capsys.readouterr().err == "deeplift-fast: a\\x1b[2J\\u202e\\rb: No such file\n"
 
 
 @pytest.mark.parametrize(("missing", "extra"), [("pyarrow", "cohort"), ("pyhealth", "cohort"), ("distributed", "dask")])
 def test_a_missing_package_is_named_with_its_extra(capsys, missing, extra):
-    with pytest.raises(typer.Exit) as error, told(False, "cohort", "nothing"):
+    with pytest.raises(typer.Exit) as error, reported(False, "cohort", "nothing"):
         raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
     assert error.value.exit_code == 1
     assert capsys.readouterr().err == f'deeplift-fast: this needs {missing}: pip install "deeplift_fast[{extra}]"\n'

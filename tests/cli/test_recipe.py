@@ -86,7 +86,7 @@ def test_a_recipe_that_is_not_there(folder, given, message):
         ("def build(): return 1, 2, 3, 4", "returned a tuple; accepted: the pair"),
         (
             "from torch import nn\ndef build(): return nn.Linear(1, 1), [], {'steps': 2}",
-            "third thing; accepted: nothing, or a",
+            "third item; accepted: none, or a",
         ),
         ("def build(): return 'secret-7', []", "returned a str for the model"),
         ("from torch import nn\ndef build(): return [], nn.Linear(1, 1)", r"returned \(dataset, model\)"),

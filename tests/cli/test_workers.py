@@ -19,7 +19,7 @@ def test_workers_share_the_cores():
 def test_on_cuda_each_has_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr(workers, "_visible_gpus", lambda: ["4", "5", "GPU-7"])
     assert [env["CUDA_VISIBLE_DEVICES"] for env in worker_environments(2, "cuda")] == ["4", "5"]
-    with pytest.raises(ValueError, match="--workers is 4 on cuda; accepted: at most one per GPU, of which 3 are there"):
+    with pytest.raises(ValueError, match=r"--workers is 4 on cuda; accepted: at most one per GPU .this process sees 3"):
         worker_environments(4, "cuda")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from cohort_cases import cohort, manifest, run
 
-from deeplift_fast.cohort import budget as memory
+from deeplift_fast.cohort import budget as budgets
 
 
 def costing(per_step, fixed=0):
@@ -24,20 +24,20 @@ def costing(per_step, fixed=0):
 @pytest.mark.parametrize(("per_step", "fixed"), [(1 << 10, 0), (1 << 14, 0), (1 << 12, 1 << 20)])
 @pytest.mark.parametrize("allowed", [1 << 22, 1 << 26])
 def test_a_batch_of_the_budget_stays_within_the_memory(per_step, fixed, allowed):
-    budget = memory.find_budget(costing(per_step, fixed), allowed, torch.device("cpu"), 16)
+    budget = budgets.find_budget(costing(per_step, fixed), allowed, torch.device("cpu"), 16)
     assert budget & (budget - 1) == 0
-    assert budget * per_step + fixed <= allowed or budget == memory.LEAST_STEPS
-    most = memory.MOST_STEPS["cpu"]
-    assert budget == most or 4 * budget * per_step + fixed > memory.SAFETY * allowed
+    assert budget * per_step + fixed <= allowed or budget == budgets.LEAST_STEPS
+    most = budgets.MOST_STEPS["cpu"]
+    assert budget == most or 4 * budget * per_step + fixed > budgets.SAFETY * allowed
 
 
 def test_one_sample_is_enough_to_measure_with():
-    assert memory.find_budget(costing(1 << 14), 1 << 24, torch.device("cpu"), 1) <= 1 << 10
+    assert budgets.find_budget(costing(1 << 14), 1 << 24, torch.device("cpu"), 1) <= 1 << 10
 
 
 def test_measuring_leaves_the_environment_and_standard_error_alone(capfd):
     before = dict(os.environ)
-    memory.find_budget(costing(1), 1 << 20, torch.device("cpu"), 4)
+    budgets.find_budget(costing(1), 1 << 20, torch.device("cpu"), 4)
     assert dict(os.environ) == before
     assert capfd.readouterr() == ("", "")
 
@@ -63,18 +63,18 @@ def test_a_containers_cached_files_count_as_free(tmp_path, monkeypatch, limit, n
     maximum, current, cached = names
     for name, text in ((maximum, limit), (current, "900"), ("memory.stat", f"anon 1\n{cached} 500\n")):
         (tmp_path / name).write_text(f"{text}\n")
-    before = memory.available(torch.device("cpu"))
-    monkeypatch.setattr(memory, "_CGROUPS", ((str(tmp_path), *names),))
-    found = memory.available(torch.device("cpu"))
-    assert found == 600 * memory.SHARE if limit == "1000" else found >= before // 2
+    before = budgets.available(torch.device("cpu"))
+    monkeypatch.setattr(budgets, "_CGROUPS", ((str(tmp_path), *names),))
+    found = budgets.available(torch.device("cpu"))
+    assert found == 600 * budgets.SHARE if limit == "1000" else found >= before // 2
 
 
 def test_what_is_free_is_positive_and_what_ran_out_is_known():
-    assert memory.available(torch.device("cpu")) > 0
-    assert memory.is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."))
-    assert memory.is_out_of_memory(torch.OutOfMemoryError())
-    assert not memory.is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
-    assert not memory.is_out_of_memory(ValueError("out of memory"))
+    assert budgets.available(torch.device("cpu")) > 0
+    assert budgets.is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."))
+    assert budgets.is_out_of_memory(torch.OutOfMemoryError())
+    assert not budgets.is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+    assert not budgets.is_out_of_memory(ValueError("out of memory"))
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60, dtype=torch.uint8)
-    assert memory.is_out_of_memory(caught.value)
+    assert budgets.is_out_of_memory(caught.value)

@@ -324,7 +324,7 @@ def test_an_untrained_baseline_is_warned_of_once(lanes, tmp_path):
 
 @pytest.mark.parametrize("as_tensors", [True, False])
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_flags_of_the_samples_travel_through_windows_and_batches(as_tensors, in_memory, tmp_path):
+def test_flags_of_the_samples_travel_through_stretches_and_batches(as_tensors, in_memory, tmp_path):
     samples = raw(12, {"codes": 0, "labs": 0})
     for i, each in enumerate(samples):
         values = np.array(each["labs"][1])

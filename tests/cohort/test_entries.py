@@ -15,7 +15,7 @@ from pyhealth.datasets import get_dataloader
 from deeplift_fast.cohort import CohortError
 from deeplift_fast.cohort.entries import regular, taken
 from deeplift_fast.cohort.identifiers import of_batch, of_sample
-from deeplift_fast.cohort.windows import windows_of
+from deeplift_fast.cohort.samples import stretches_of
 
 FORMS = {
     "list": list,
@@ -87,9 +87,9 @@ def test_every_entry_is_cut_as_the_samples_are(sizes, part_samples, one, other):
         batch = {"a": torch.tensor(numbers)[:, None], "patient_id": entry("tuple", numbers)}
         batch |= {"one": entry(one, numbers), "other": entry(other, numbers), "note": "for all", "scale": 3}
         given.append(regular(batch, MODEL, "batch"))
-    for window in windows_of(iter(given), part_samples):
-        assert window.identifiers["patient_id"] == [str(n) for n in range(window.begin, window.end)]
-        for group in window.groups:
+    for stretch in stretches_of(iter(given), part_samples):
+        assert stretch.identifiers["patient_id"] == [str(n) for n in range(stretch.begin, stretch.end)]
+        for group in stretch.groups:
             for which in (np.arange(len(group.numbers)), np.arange(len(group.numbers))[::-2].copy()):
                 found, expected = group.batch(which), group.numbers[which].tolist()
                 assert numbers_of("tensor", found["a"]) == expected

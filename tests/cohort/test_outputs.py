@@ -17,7 +17,7 @@ from deeplift_fast.cohort.reading import open_source
 
 
 def of(model, data):
-    return outputs_of(DeepLift(model), open_source(data, model).looked_at())
+    return outputs_of(DeepLift(model), open_source(data, model).examples())
 
 
 @pytest.mark.parametrize("kind", ["MLP", "Transformer", "StageNet"])
@@ -119,7 +119,7 @@ def test_random_outputs_are_not_compared():
     data, model = cohort("Transformer")
     interpreter = DeepLift(model)
     model.train()
-    assert outputs_of(interpreter, open_source(data, model).looked_at()) is None
+    assert outputs_of(interpreter, open_source(data, model).examples()) is None
     check_same_outputs(None, [[1.0]], "out")
     check_same_outputs([[1.0]], None, "out")
 

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplift_fast.cohort.part_tables import BatchRows, Texts, part_tables
-from deeplift_fast.cohort.rows import FeatureRows
+from deeplift_fast.cohort.columns import FeatureColumns
+from deeplift_fast.cohort.part_tables import BatchColumns, Texts, part_tables
 from deeplift_fast.cohort.store import LocalStore
 from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES
 
@@ -36,7 +36,7 @@ def drawn(numbers, draw, timed):
         time, value, attribution = (draw.normal(size=len(sample)).astype(np.float32) for _ in range(3))
         value[::3] = np.nan
         is_token = key == "codes"
-        features[key] = FeatureRows(
+        features[key] = FeatureColumns(
             sample, step, slot, token if is_token else None, time if timed else None, None if is_token else value,
             attribution,
         )  # fmt: skip
@@ -87,7 +87,7 @@ def test_every_row_is_where_it_belongs(seed, count, timed, named):
     visits = [f"v{number}" if draw.random() < named else None for number in range(count)]
     identifiers = {"patient_id": patients, "visit_id": visits}
     rows = [
-        BatchRows(numbers, columns, features, {key: known.numbers(key, features[key]) for key in features})
+        BatchColumns(numbers, columns, features, {key: known.numbers(key, features[key]) for key in features})
         for numbers, columns, features in batches
     ]
     samples, attributions = part_tables(rows, begin, identifiers, ["codes", "labs"], known)

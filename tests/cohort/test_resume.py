@@ -36,11 +36,11 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(whole, tmp_path, monke
     done = []
     part = attributing.Attributor.part
 
-    def stopping(self, window, budget):
+    def stopping(self, stretch, budget):
         if len(done) == after:
             raise stop
-        done.append(window.part)
-        return part(self, window, budget)
+        done.append(stretch.part)
+        return part(self, stretch, budget)
 
     monkeypatch.setattr(attributing.Attributor, "part", stopping)
     with pytest.raises(stop):
@@ -347,8 +347,8 @@ def test_a_few_parts_at_most_are_held(tmp_path, monkeypatch, in_memory):
     class Watched(attributing.PartResult):
         __hash__ = object.__hash__
 
-    def watching(self, window, budget):
-        watched = Watched(**vars(part(self, window, budget)))
+    def watching(self, stretch, budget):
+        watched = Watched(**vars(part(self, stretch, budget)))
         alive.add(watched)
         most.append(len(alive))
         return watched

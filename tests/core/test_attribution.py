@@ -238,7 +238,7 @@ OK = normal(3, 4)
         ({"rules": None}, ValueError, "rules is None"),
         ({"steps": 0}, ValueError, "steps is 0; accepted: 1 or more"),
         ({"steps": 2.0}, TypeError, "steps is 2.0; accepted: an int"),
-        ({"rules": "pyhealth", "steps": 2}, ValueError, "one step only"),
+        ({"rules": "pyhealth", "steps": 2}, ValueError, "steps is 2; accepted"),
         ({"delta_tol": -1.0}, ValueError, "delta_tol is -1.0"),
         ({"delta_tol": "1%"}, TypeError, "delta_tol is '1%'"),
         ({"forward_args": OK}, TypeError, "forward_args is a Tensor; accepted: a sequence"),

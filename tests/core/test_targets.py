@@ -101,7 +101,7 @@ def test_a_single_logit_is_class_0():
         (OUTPUT, lambda output: output.sum(), ValueError, "target returned"),
         (OUTPUT, lambda output: 1.0, ValueError, "target returned float"),
         (OUTPUT, lambda output: output.argmax(1), TypeError, "torch.int64.*floating"),
-        (OUTPUT.long(), 0, TypeError, "returned torch.int64; a floating-point tensor"),
+        (OUTPUT.long(), 0, TypeError, "returned torch.int64; accepted: a floating-point tensor"),
         ({"logit": OUTPUT}, 0, TypeError, "returned dict.*callable target"),
         ((OUTPUT, None), 0, TypeError, "returned tuple"),
         (OUTPUT.sum(), None, ValueError, "first dimension must be the batch"),

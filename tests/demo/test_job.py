@@ -277,5 +277,5 @@ def test_the_mimic_demo_runs_and_its_report_holds_no_patient(tmp_path):
     assert {path.name for path in out.iterdir()} == TABLES | {"report.txt"}
     found, _ = check_tables(out)
     assert len(found) > 5
-    assert "What the deaths follow from" not in printed
+    assert "Planted causes of death" not in printed
     assert not any(patient in printed for patient in found["patient_id"])

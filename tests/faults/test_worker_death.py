@@ -47,13 +47,13 @@ def pause(client, cluster):
 
 def after_the_first_part(out, act, monkeypatch):
     """Lets parts take a while, and calls `act` once one is there; returns the thread."""
-    attribute = distribute.Bench.attribute
+    attribute = distribute.WorkerState.attribute
 
     def slowly(self, *given):
         time.sleep(0.1)
         return attribute(self, *given)
 
-    monkeypatch.setattr(distribute.Bench, "attribute", slowly)
+    monkeypatch.setattr(distribute.WorkerState, "attribute", slowly)
 
     def watch():
         until = time.monotonic() + 60

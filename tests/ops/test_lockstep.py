@@ -125,9 +125,9 @@ def test_what_pytorch_asks_of_an_op():
 
 WRONG = [
     ({"slope": "derivative"}, ValueError, "slope is 'derivative'; accepted: secant, pyhealth"),
-    ({"steps": [2, 3]}, ValueError, r"steps is \[2, 3\]; accepted: 1 or more of each of 2 layers, falling"),
-    ({"steps": [3]}, ValueError, "of each of 2 layers"),
-    ({"steps": [3, 0]}, ValueError, "1 or more"),
+    ({"steps": [2, 3]}, ValueError, r"steps is \[2, 3\]; accepted: 2 falling numbers, one per layer"),
+    ({"steps": [3]}, ValueError, "accepted: 2 falling numbers"),
+    ({"steps": [3, 0]}, ValueError, "from 1 on"),
     ({"steps": [3, 1]}, ValueError, r"coefficients has 10 rows; accepted: 8, for steps \[3, 1\]"),
     ({"levels": 4}, ValueError, "29 columns and 6 units do not fit 4 levels"),
     ({"levels": 0}, ValueError, "do not fit 0 levels"),
@@ -155,8 +155,8 @@ WRONG_BACK = [
         r"m_master has shape \(10, 3\); accepted: \(10, 2\)",
     ),
     ({"shares": torch.zeros(10, 4)}, TypeError, "m_h is torch.float64 and shares torch.float32"),
-    ({"steps": []}, ValueError, "of each of 2 layers"),
-    ({"steps": [4, 3]}, ValueError, "m_h has 10 rows; accepted: as many for each sample"),
+    ({"steps": []}, ValueError, "accepted: 2 falling numbers"),
+    ({"steps": [4, 3]}, ValueError, "m_h has 10 rows; accepted: a multiple of 7"),
 ]
 
 

@@ -12,7 +12,7 @@ from deeplift_fast.ops.cells import COEFFICIENTS, GATES, SLOPES
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair
 from deeplift_fast.pyhealth.fused.recurrent import pack, run
 from deeplift_fast.pyhealth.fused.rnn import prepare
-from deeplift_fast.pyhealth.fused.sequences import Ragged
+from deeplift_fast.pyhealth.fused.sequences import RealSteps
 
 CASES = [(cell, slope) for cell, slopes in SLOPES.items() for slope in slopes]
 
@@ -32,7 +32,7 @@ def packed(cell, units, inputs, levels, dtype, seed=0):
 
 def rows_of(lengths, columns, dtype, seed=1):
     generator = torch.Generator().manual_seed(seed)
-    steps = Ragged.of(torch.tensor(lengths))
+    steps = RealSteps.of(torch.tensor(lengths))
     return steps, torch.randn(len(steps.step), columns, generator=generator, dtype=torch.float64).to(dtype)
 
 

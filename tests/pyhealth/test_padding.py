@@ -131,7 +131,7 @@ class TestWarning:
         batch = collate_fn_dict_with_padding(samples)
         explainer = DeepLift(model, rules="complete", fuse=fuse)
         assert explainer.prediction_difference is None
-        with pytest.warns(PredictionWarning, match="of 1 of 2 samples the model says something else") as caught:
+        with pytest.warns(PredictionWarning, match="for 1 of 2 samples the model's logits") as caught:
             explainer.attribute(**batch)
         own, alone = model(**batch)["logit"].detach(), logits_alone(model, samples)
         found = explainer.prediction_difference
@@ -162,7 +162,7 @@ class TestWarning:
         forward = model.forward
         model.forward = lambda **given: {"logit": forward(**given)["logit"] + 1}
         explainer = DeepLift(model, rules="complete", fuse=False)
-        with pytest.warns(PredictionWarning, match="of 2 of 2 samples"):
+        with pytest.warns(PredictionWarning, match="for 2 of 2 samples"):
             explainer.attribute(**collate_fn_dict_with_padding(samples))
         first = explainer.prediction_difference
         with warnings.catch_warnings():

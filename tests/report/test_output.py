@@ -79,7 +79,7 @@ DIFFERS = {"samples": 1600, "differing": 1200, "logit": 0.21913, "probability": 
         ({}, "by up to 0.219 in logit and 0.0546 in probability, for 1,200 of 1,600 samples compared (docs/models.md)"),
         ({"probability": None}, "by up to 0.219 in logit, for"),
         ({"logit": None}, "by an output that is not finite and 0.0546 in probability, for 1,200"),
-        ({"differing": 0, "samples": 0, "logit": None, "failure": "KeyError\x1b"}, r"fails (KeyError\x1b), so what is"),
+        ({"differing": 0, "samples": 0, "logit": None, "failure": "KeyError\x1b"}, r"fails (KeyError\x1b), so the"),
     ],
 )
 def test_how_far_the_model_says_something_else_is_one_line(summary, tmp_path, change, expected):

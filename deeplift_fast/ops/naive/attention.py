@@ -1,7 +1,7 @@
 """Attention over ragged rows that are keys and values in one, and its multipliers, in plain torch.
 
-With p the softmax of the scores s = a·b and a bar for the mean of the two streams (or the input's value where `half`
-is 0), mixed = Σ p·b gives
+p is the softmax of the scores s = a·b, and mixed = Σ p·b. A bar stands for the mean of the two streams, or for the
+input's value if `half` is 0. Then
 
     m_b = p̄·m + m_s·ā,    m_a = Σ m_s·b̄,    m_s = h∘(g − Σ h·g/Σ h)  with  g = m·b̄
 
@@ -20,7 +20,7 @@ from deeplift_fast.ops.values import require_ends, require_within
 
 @dataclass(frozen=True)
 class _Grid:
-    """Ragged samples padded to one shape: where rows and queries stand, and which of them are real."""
+    """Ragged samples padded to one shape: the indices of rows and queries, and whether each is real."""
 
     rows: Tensor  # [samples, rows]
     row_real: Tensor
@@ -38,11 +38,11 @@ class _Grid:
         return real.unsqueeze(2).expand(-1, -1, heads, -1)
 
     def asked(self, asked: Tensor) -> Tensor:
-        """`[samples, heads, queries, width]`, 0 where there is none."""
+        """The queries, `[samples, heads, queries, width]`, with 0 as padding."""
         return torch.where(self.query_real[:, None, :, None], asked[:, self.queries].transpose(0, 1), 0)
 
     def taken(self, rows: Tensor, index: Tensor) -> Tensor:
-        """`[samples, rows, width]`, 0 where there is none."""
+        """The rows, `[samples, rows, width]`, with 0 as padding."""
         return torch.where(self.row_real.unsqueeze(-1), rows[index[self.rows]], 0)
 
 
@@ -60,23 +60,23 @@ def attention(
     """Attention over ragged rows that are keys and values in one: `Σ softmax(a·b)·b`, in one stream.
 
     Args:
-        asked: queries, scaled; those of a sample one after the other.
+        asked: the scaled queries, sample by sample.
         rows: keys and values.
-        index: the rows of each sample, one sample after the other; a row is one sample's at most.
-        starts: where each sample begins in `index`, and its end.
-        queries: where each sample's queries begin in `asked`, and the end.
-        looks: whether a query looks at the rows that may be seen; otherwise at all of them alike.
-        seen: whether a row may be seen.
-        pairs: how many pairs of a row and a query the samples have, their heads left out: `Σ rows·queries`. It sizes
-            `log_p` without a look at the device's numbers.
+        index: the indices of each sample's rows, sample by sample; no two samples share a row.
+        starts: the start of each sample in `index`, and the total length.
+        queries: the start of each sample's queries in `asked`, and the total number.
+        looks: whether a query looks at the visible rows; if not, it weighs all rows alike.
+        seen: whether a row is visible.
+        pairs: the number of pairs of a row and a query of the same sample, `Σ rows·queries` without the heads. It gives
+            the size of `log_p` without a wait for the device.
 
     Returns:
-        `(mixed, log_p)`: the answers, and the logarithms of the weights: of each sample `[rows, heads · queries]` after
-        the other, −inf for what is not seen.
+        `(mixed, log_p)`: the weighted sums, and the logarithms of the weights, `[rows, heads · queries]` sample by
+        sample, −inf for rows that are not visible.
 
     Raises:
-        RuntimeError, IndexError: if an index lies outside, `starts` or `queries` do not rise to the end, or `pairs` is
-            not their sum (the last two as ValueError in plain torch).
+        RuntimeError, IndexError: if an index is out of range, `starts` or `queries` do not rise to the end, or `pairs`
+            is not that sum (a ValueError for the last two in plain torch).
     """
     _check("attention", asked, rows, index, starts, queries)
     found = int((starts.diff() * queries.diff()).sum())
@@ -105,19 +105,19 @@ def attention_backward(
     starts: Tensor, starts0: Tensor, queries: Tensor, queries0: Tensor, where: Tensor, looks: Tensor, log_p: Tensor,
     log_p0: Tensor, half: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Multipliers of :func:`attention`'s queries and rows at the input, from those of what it mixes.
+    """Multipliers of :func:`attention`'s queries and rows at the input, from those of `mixed`.
 
     Args:
         m: multipliers of `mixed` at the input.
-        asked, asked0, rows, rows0, index, index0, starts, starts0, queries, queries0: as there, at the input and at the
-            baseline.
-        where: the baseline's sample that stands for each of the input's, with as many rows and queries.
-        looks: at the input.
-        log_p, log_p0: what :func:`attention` gave.
+        asked, asked0, rows, rows0, index, index0, starts, starts0, queries, queries0: the arguments of
+            :func:`attention` at the input and at the baseline.
+        where: the index of each sample's baseline, which has as many rows and queries.
+        looks: as for :func:`attention`, at the input.
+        log_p, log_p0: results of :func:`attention`.
         half: 0.5 for the midpoint and log-mean rules, 0 for the gradient at the input.
 
     Returns:
-        `(m_asked, m_rows)`; 0 for rows that no sample has. Errors are those of :func:`attention`.
+        `(m_asked, m_rows)`; 0 for rows of no sample. Errors are those of :func:`attention`.
     """
     _check("attention_backward", asked, rows, index, starts, queries)
     _check("attention_backward", asked0, rows0, index0, starts0, queries0)

@@ -1,4 +1,4 @@
-"""Summation to delta in plain torch: what is missing from contributions, and the factor that hides it."""
+"""Summation to delta in plain torch: the convergence delta, and the factor that hides it."""
 
 import torch
 from torch import Tensor
@@ -6,27 +6,27 @@ from torch import Tensor
 from deeplift_fast.ops.checks import computed
 
 RESCALE_EPS = 1e-8  # PyHealth's: a smaller raw sum is not scaled
-LARGEST_FACTOR = 10.0  # a sample scaled by more is warned of
+LARGEST_FACTOR = 10.0  # a larger factor causes a warning
 
 
 def convergence(
     totals: Tensor, output: Tensor, output0: Tensor, rescale: bool, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What a batch's contributions miss of summation to delta (eq. 1 of Shrikumar et al. 2017).
+    """The convergence delta of a batch (Shrikumar et al. 2017, eq. 1), and the factors that would remove it.
 
     Args:
         totals: the sums of each feature's contributions; 1 feature or more.
         output: `f(x)`.
         output0: `f(x0)`.
-        rescale: whether contributions are to be scaled so that they sum to `f(x) − f(x0)`.
-        tolerance: the part of `f(x) − f(x0)` that a convergence delta may reach; it does not matter where they are
-            scaled.
+        rescale: whether contributions will be scaled so that they sum to `f(x) − f(x0)`.
+        tolerance: the part of `f(x) − f(x0)` that a convergence delta may reach; not used with `rescale`.
 
     Returns:
-        `(delta, factor, fine, figures)`: the convergence delta; what contributions are to be multiplied by, 1 where the
-        raw sum is too near 0 (without `rescale`: none); which samples need no warning: those with a factor between 0
-        and 10 and a raw sum that could be scaled, or whose delta is within the tolerance or rounding; and of each part
-        of the batch the sum of the deltas, how much of it may be rounding, and how many samples are not fine.
+        `(delta, factor, fine, figures)`. `delta` is the convergence delta. `factor` scales the contributions; it is 1
+        if the raw sum is too near 0, and empty without `rescale`. `fine` marks samples that need no warning: with
+        `rescale` a factor from 0 to 10 of a raw sum that could be scaled, otherwise a delta within the tolerance or
+        rounding. `figures` holds, for each part of the batch, the sum of the deltas, its rounding, and the number of
+        samples that are not fine.
     """
     total, *others = totals
     for each in others:
@@ -43,14 +43,14 @@ def convergence(
 
 
 def factors(total: Tensor, difference: Tensor) -> tuple[Tensor, Tensor]:
-    """What contributions that sum to `total` are multiplied by, float64 `[batch]`, and where nobody is warned of it."""
+    """The factors of contributions that sum to `total`, float64 `[batch]`, and whether each needs no warning."""
     usable = total.abs() > RESCALE_EPS
     factor = torch.where(usable, difference / torch.where(usable, total, 1.0), 1.0)
     return factor, usable & (factor >= 0) & (factor <= LARGEST_FACTOR)
 
 
 def is_within(delta: Tensor, output: Tensor, output0: Tensor, tolerance: float) -> Tensor:
-    """Whether a delta is rounding, or no more than a part of the difference in output, bool `[batch]`; NaN is not."""
+    """Whether a delta is rounding or within a part of the difference in output, bool `[batch]`; false for NaN."""
     eps, wide = torch.finfo(delta.dtype).eps, computed(delta.dtype)
     delta, output, output0 = (each.to(wide) for each in (delta, output, output0))
     rounding = 1e3 * eps * torch.maximum(output.abs(), output0.abs()).clamp(min=1)
@@ -58,6 +58,6 @@ def is_within(delta: Tensor, output: Tensor, output0: Tensor, tolerance: float) 
 
 
 def figures(delta: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum of the deltas, and how much of it may be rounding: float64; arguments `[batch]`."""
+    """The sum of the deltas and its rounding, float64 scalars; arguments `[batch]`."""
     rounding = 1e3 * torch.finfo(delta.dtype).eps * (1 + change.abs()).sum(dtype=torch.float64)
     return delta.sum(dtype=torch.float64), rounding

@@ -12,14 +12,13 @@ def gated_sum(a: Tensor, b: Tensor, c: Tensor, variant: str, half: float) -> tup
 
     Args:
         a: the gate's pre-activation, at the input and at the baseline.
-        b: what is gated.
-        c: what is added.
-        variant: of the gate's secant, as for :func:`deeplift_fast.ops.secant`.
+        b: the gated value.
+        c: the added value.
+        variant: the variant of the gate's secant, as for :func:`deeplift_fast.ops.secant`.
         half: 0.5 for the midpoint rule of the product, 0 for its gradient.
 
     Returns:
-        `(y, multipliers)`: the sum in both streams, and what the multiplier of `y` is multiplied by for `a`, then for
-        `b`.
+        `(y, multipliers)`: the sum in both streams, and the multipliers of `a` and of `b` for a multiplier of 1 of `y`.
     """
     dtype, wide = a.dtype, computed(a.dtype)
     a, b, c = (each.to(wide) for each in (a, b, c))

@@ -4,8 +4,8 @@ With Φ the normal distribution's cumulative function and φ its density, gelu(x
 
     (gelu(a) − gelu(b))/(a − b) = (Φ(a) + Φ(b))/2 + (a + b)/2 · (Φ(a) − Φ(b))/(a − b)
 
-where the last quotient is the mean of φ between b and a: of two close arguments by Gauss-Legendre quadrature, which
-does not cancel. At a = b it is the derivative, Φ(a) + a·φ(a).
+where the last quotient is the mean of φ between b and a. For close arguments Gauss-Legendre quadrature computes it,
+without cancellation. At a = b the slope is the derivative, Φ(a) + a·φ(a).
 """
 
 import math
@@ -17,7 +17,7 @@ from torch import Tensor
 from deeplift_fast.ops.checks import computed
 from deeplift_fast.ops.values import require_within
 
-# Nodes, and the distance of the arguments below which they are right to the dtype's rounding.
+# The number of nodes, and the distance of the arguments below which they are exact to rounding.
 _QUADRATURE = {torch.float32: (3, 0.5), torch.float64: (5, 0.25)}
 
 
@@ -26,16 +26,16 @@ def gelu(x: Tensor, x0: Tensor, where: Tensor, secant: bool) -> tuple[Tensor, Te
 
     Args:
         x: the argument at the input, finite.
-        x0: at the baseline.
-        where: the baseline's row that stands for each row.
-        secant: whether the multiplier is the secant slope (eq. 13 of Shrikumar et al. 2017), without cancellation; or
-            the derivative at the input.
+        x0: the argument at the baseline.
+        where: the index of each row's baseline.
+        secant: whether the multiplier is the secant slope (Shrikumar et al. 2017, eq. 13), without cancellation, or the
+            derivative at the input.
 
     Returns:
         `(gelu(x), multiplier)`.
 
     Raises:
-        RuntimeError, IndexError: if `where` lies outside.
+        RuntimeError, IndexError: if `where` is out of range.
     """
     require_within("gelu: where", where, len(x0))
     dtype, x, x0 = x.dtype, x.to(computed(x.dtype)), x0.to(computed(x.dtype))

@@ -13,23 +13,23 @@ def lockstep(
     projected: Tensor, where: Tensor, steps: list[int], weight: Tensor, bias: Tensor, coefficients: Tensor,
     levels: int, slope: str, half: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """StageNet's cell in several layers of one size, which on CUDA take each step together; as `recurrent`.
+    """StageNet's cell in several layers of one size; on CUDA all layers take each step together.
 
-    All samples of a layer have as many steps. A layer's rows are ordered by step, then by sample; those of layer i
-    begin at `i · samples · steps[0]`. Rows between the layers are not written.
+    All samples of a layer have the same number of steps. A layer's rows are ordered by step, then by sample; those of
+    layer i begin at `i · samples · steps[0]`. Rows between the layers are not written.
 
     Args:
         projected: inputs times weights, of all rows at the input and then at the baseline. Columns are the forget,
-            input, output and new gates of all units, the forget master gates of all levels and the input master gates,
-            and any others, which are ignored.
-        where: the baseline of each sample.
-        steps: of each layer, falling, 1 or more.
-        weight: of the states.
-        bias: of each layer.
-        coefficients: written to, for :func:`lockstep_backward`.
+            input, output and new gates of all units, then the forget and the input master gates of all levels. Further
+            columns are ignored.
+        where: the index of each sample's baseline.
+        steps: the number of steps of each layer, falling, 1 or more.
+        weight: the weights of the states.
+        bias: the bias of each layer.
+        coefficients: written for :func:`lockstep_backward`.
         levels: as for :func:`deeplift_fast.ops.recurrent`.
-        slope: likewise.
-        half: likewise.
+        slope: as for :func:`deeplift_fast.ops.recurrent`.
+        half: as for :func:`deeplift_fast.ops.recurrent`.
 
     Returns:
         `(h, h0, log_p, log_p0)` of all rows, as from :func:`deeplift_fast.ops.recurrent`.
@@ -37,7 +37,7 @@ def lockstep(
     units, total, samples = weight.shape[1], len(coefficients), len(where)
     sizes = (units, units, 2 * levels, 2 * levels)
     found = [projected.new_zeros(total, size) for size in sizes]
-    # Inputs are gates already.
+    # The inputs are gates already: their weights are the identity.
     given, given_masters = _parts(torch.eye(weight.shape[2], dtype=weight.dtype, device=weight.device), units)
     for i, (rows, counts) in enumerate(_layers(steps, samples)):
         states, masters = _parts(weight[i], units)
@@ -56,7 +56,7 @@ def lockstep(
 def lockstep_backward(
     m_h: Tensor, m_master: Tensor, coefficients: Tensor, shares: Tensor, steps: list[int], weight: Tensor, levels: int
 ) -> Tensor:
-    """Multipliers of the pre-activations of :func:`lockstep`, which are those of `projected` at the input.
+    """Multipliers of `projected` at the input, the pre-activations of :func:`lockstep`.
 
     Args:
         m_h: multipliers of the states.
@@ -64,11 +64,11 @@ def lockstep_backward(
         coefficients: from :func:`lockstep`.
         shares: as for :func:`deeplift_fast.ops.recurrent_backward`.
         steps: as for :func:`lockstep`.
-        weight: likewise.
-        levels: likewise.
+        weight: as for :func:`lockstep`.
+        levels: as for :func:`lockstep`.
 
     Returns:
-        Those multipliers; any content in rows that are no layer's and in columns past the gates.
+        These multipliers. Rows of no layer and columns past the gates have any content.
     """
     _, units, columns = weight.shape
     d, gates, used = m_h.new_zeros(len(m_h), columns), 4 * units, 4 * units + 2 * levels
@@ -84,12 +84,12 @@ def lockstep_backward(
 
 
 def _layers(steps: list[int], samples: int) -> Iterator[tuple[slice, Tensor]]:
-    """Each layer's rows, and its samples at each step."""
+    """Each layer's rows, and its number of samples at each step."""
     for i, count in enumerate(steps):
         first = i * steps[0] * samples
         yield slice(first, first + count * samples), torch.full((count,), samples, device="cpu")
 
 
 def _parts(x: Tensor, units: int) -> tuple[Tensor, Tensor]:
-    """`[…, columns]` as gates, `[…, 4, units]`, and what is for the master gates."""
+    """`[…, columns]` as gates, `[…, 4, units]`, and the columns of the master gates."""
     return x[..., : 4 * units].unflatten(-1, (4, units)), x[..., 4 * units :]

@@ -5,8 +5,8 @@ softmax's Jacobian with m in the place of p takes a multiplier g to
 
     m∘g − m·(mᵀg)/Σm
 
-That sums to zero, as logits may all be shifted at once. What rounding leaves of the sum is taken off in the same
-shares: with logits of 1e6 it would be a million times as large in the contributions.
+That sums to zero, since a shift of all logits changes nothing. A remainder from rounding is subtracted in the same
+shares: logits of 1e6 would multiply it by a million in the contributions.
 """
 
 import torch
@@ -21,12 +21,12 @@ def log_mean_softmax(z: Tensor, z0: Tensor, dim: int, log: bool = False) -> tupl
     Args:
         z: the logits at the input.
         z0: the logits at the baseline.
-        dim: the dimension that probabilities sum to 1 along.
-        log: whether to give the logarithms of the probabilities.
+        dim: the dimension along which probabilities sum to 1.
+        log: whether to return the logarithms of the probabilities.
 
     Returns:
         `(y, mean)`: the probabilities or their logarithms, and `(p − p0)/(log p − log p0)` without cancellation or
-        overflow: p where the two are equal, 0 where one is 0, and 0 in a row that has no softmax in one stream (every
+        overflow. The mean is p if the two are equal, and 0 if one is 0 or the row has no softmax in one stream (every
         logit −inf, or one NaN).
 
     Raises:
@@ -41,13 +41,13 @@ def log_mean_softmax(z: Tensor, z0: Tensor, dim: int, log: bool = False) -> tupl
 def log_mean_softmax_backward(g: Tensor, mean: Tensor, dim: int) -> Tensor:
     """Multipliers of a softmax's logits, from those of its probabilities: `m∘g − m·(mᵀg)/Σm`.
 
-    That is softmax's Jacobian with the probabilities replaced by their logarithmic means: complete, and the same when a
-    number is added to every logit.
+    This is softmax's Jacobian with logarithmic means in place of the probabilities. It is complete, and a number added
+    to every logit does not change it.
 
     Args:
         g: multipliers of the probabilities.
-        mean: what :func:`log_mean_softmax` gave; or the probabilities at the input, for the gradient.
-        dim: as there.
+        mean: the means from :func:`log_mean_softmax`, or for the gradient the probabilities at the input.
+        dim: as for :func:`log_mean_softmax`.
 
     Returns:
         Multipliers of the logits; 0 where `mean` is 0.
@@ -59,7 +59,7 @@ def log_mean_softmax_backward(g: Tensor, mean: Tensor, dim: int) -> Tensor:
 
 
 def softmax_back(g: Tensor, mean: Tensor, dim: int) -> Tensor:
-    """`m∘g − m·(mᵀg)/Σm`, without a remainder; 0 where every `m` along `dim` is 0."""
+    """`m∘g − m·(mᵀg)/Σm`, without a remainder; 0 if every `m` along `dim` is 0."""
     total = mean.sum(dim, keepdim=True)
     share = mean / torch.where(total > 0, total, 1.0)
     found = mean * (g - (share * g).sum(dim, keepdim=True))
@@ -69,7 +69,7 @@ def softmax_back(g: Tensor, mean: Tensor, dim: int) -> Tensor:
 def log_mean(log_p: Tensor, log_p0: Tensor) -> Tensor:
     """The logarithmic mean of two positive numbers, from their logarithms (−inf stands for 0).
 
-    No overflow and no cancellation; 0 where both are −inf. Symmetric in its arguments.
+    It has no overflow and no cancellation, is 0 if both are −inf, and is symmetric in its arguments.
     """
     high, low = torch.maximum(log_p, log_p0), torch.minimum(log_p, log_p0)
     delta = torch.where(high == low, 0.0, high - low)

@@ -1,7 +1,7 @@
 """Recurrent layers over ragged sequences in both streams, and their multipliers, in plain torch.
 
-With a bar for the mean of the two streams (or the input's value where `half` is 0) and s for an activation's own
-multiplier, the coefficients follow from the chain of operations:
+A bar is the mean of the two streams, or the input's value if `half` is 0; s is an activation's own multiplier. The
+coefficients follow from the chain of operations:
 
     LSTM      c' = f·c + i·g,  h' = o·t,  t = tanh c'
               m_c' += m_h'·(ō·s_t);  m_zo = m_h'·(t̄·s_o);  m_c = m_c'·f̄;  m_zf = m_c'·(c̄·s_f), and so on
@@ -10,8 +10,8 @@ multiplier, the coefficients follow from the chain of operations:
     GRU       h' = n + z·(h − n),  n = tanh(x_n + r·h_n)
     RNN       h' = tanh or relu
 
-A master gate is the cumulative sum of a softmax, whose multipliers are those of the log-mean rule: with m the
-logarithmic means (or the probabilities), `m∘g − m·(mᵀg)/Σm`.
+A master gate is the cumulative sum of a softmax, which follows the log-mean rule, `m∘g − m·(mᵀg)/Σm`, with m the
+logarithmic means or the probabilities.
 """
 
 import torch
@@ -31,39 +31,31 @@ def recurrent(
     """A recurrent layer over ragged sequences at the input and at the baseline, from zero states.
 
     Rows are ordered by step, then by sample; samples by falling length (as in PyTorch's `PackedSequence`). Units come
-    in panels of `lanes`, padded by units whose weights are 0: on the CPU 16 in float32, 8 in float64; on CUDA any
-    number, and all units in one panel make the weights plain matrices. Gates are forget, input, output, new
-    (`"stagenet"`, `"lstm"`); new of the input, reset, update, new of the state (`"gru"`); or one (`"rnn_tanh"`,
-    `"rnn_relu"`).
+    in panels of `lanes`, padded by units with weights of 0: 16 on the CPU in float32, 8 in float64, any number on CUDA.
+    With all units in one panel the weights are plain matrices. The gates of `"stagenet"` and `"lstm"` are forget,
+    input, output, new; those of `"gru"` are new of the input, reset, update, new of the state; others have one.
 
     Args:
         u: inputs at the input. On CUDA half types compute in float32 between matrix products.
         u0: inputs of the baseline's distinct sequences.
-        where: the baseline's sequence of each sample; at least as long as the sample. Nothing checks that on CUDA.
-        counts: samples at each step, falling. On the CPU, whatever the other tensors' device: from another one, reading
-            it waits for the device.
-        counts0: the baseline's sequences at each step.
-        weight_u, weight_h, bias: with the gates of the input, those of the state, and all gates.
-        master_u, master_h, master_bias: of StageNet's master gates: the forget gates of all levels, then the input
-            gates.
-        coefficients: written to, for :func:`recurrent_backward`: 8 for each unit (`"stagenet"`), 6 (`"lstm"`), 5
-            (`"gru"`) or 1.
-        levels: StageNet's levels, of equally many units each, one after the other; 0 for other cells.
-        cell: as above.
-        slope: an activation's multiplier: `"secant"` (eq. 13 of Shrikumar et al. 2017), `"derivative"` (all but
-            StageNet) or `"pyhealth"` (StageNet).
+        where: the index of each sample's baseline, which is at least as long; not checked on CUDA.
+        counts, counts0: samples and baseline sequences at each step, falling; on the CPU, since reading waits.
+        weight_u, weight_h, bias: for the gates of the input, for those of the state, and for all gates.
+        master_u, master_h, master_bias: for StageNet's master gates: forget gates of all levels, then input gates.
+        coefficients: written for :func:`recurrent_backward`; 8 per unit (`"stagenet"`), 6 (`"lstm"`), 5 (`"gru"`) or 1.
+        levels: StageNet's levels, each with equally many consecutive units; 0 for other cells.
+        cell: the kind of layer.
+        slope: multipliers: `"secant"` (Shrikumar et al. 2017), `"pyhealth"` (StageNet) or `"derivative"` (other cells).
         half: 0.5 for the midpoint rule of products, 0 for their gradient.
 
     Returns:
-        `(h, h0, log_p, log_p0)`: states, and the logarithms of the softmax below the master gates.
+        `(h, h0, log_p, log_p0)`: states, and the logarithms of the softmax of the master gates.
     """
-    panels, _, lanes = bias.shape
-    units = panels * lanes
+    units = bias.shape[0] * bias.shape[2]
     kernel = _Layer(weight_u, weight_h, bias, master_u, master_h, master_bias, levels)
     h, h0 = u.new_zeros(len(u), units), u.new_zeros(len(u0), units)
     log_p, log_p0 = u.new_zeros(len(u), 2 * levels), u.new_zeros(len(u0), 2 * levels)
-    state = _zeros(u, int(counts[0]) if len(counts) else 0, units)
-    state0 = _zeros(u, int(counts0[0]) if len(counts) else 0, units)
+    state, state0 = (_zeros(u, int(each[0]) if len(each) else 0, units) for each in (counts, counts0))
     first = first0 = 0
     for count, count0 in zip(counts.tolist(), counts0.tolist(), strict=True):
         rows, rows0 = slice(first, first + count), slice(first0, first0 + count0)
@@ -93,18 +85,18 @@ def recurrent_backward(
         m_h: multipliers of the states.
         m_master: multipliers of StageNet's forget master gates.
         coefficients: from :func:`recurrent`.
-        shares: the logarithmic means of the master gates' probabilities in the two streams (the log-mean rule), or the
-            probabilities at the input.
+        shares: for the log-mean rule, the logarithmic means of the master gates' probabilities in the two streams; for
+            the gradient, the probabilities at the input.
         counts: as for :func:`recurrent`.
-        back_u, back_h: weights in panels of columns, `wide_u` and `wide_h` wide; on the CPU 4·lanes, on CUDA any
-            multiple of 4.
-        back_master_u, back_master_h: those of the master gates.
+        back_u, back_h: weights in panels of columns, `wide_u` and `wide_h` wide: 4·lanes on the CPU, any multiple of 4
+            on CUDA.
+        back_master_u, back_master_h: weights of the master gates.
         levels: as for :func:`recurrent`.
         cell: as for :func:`recurrent`.
-        inputs: how many of the inputs have multipliers: the first ones.
+        inputs: the number of inputs with multipliers; they are the first ones.
 
     Returns:
-        Multipliers of the inputs, with columns of any content after them.
+        Multipliers of the inputs. Further columns have any content.
     """
     units, panels, quarter = m_h.shape[1], back_h.shape[1], back_u.shape[-1] // 4
     m_u = m_h.new_zeros(len(m_h), -(-inputs // quarter) * quarter)
@@ -141,7 +133,7 @@ class _Layer:
         self._levels = levels
 
     def gates(self, u: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Pre-activations `[gates, rows, units]` (with the state's part, and of the input alone), `log p` and gates."""
+        """Pre-activations `[gates, rows, units]` with the state's part and without it, `log p`, and master gates."""
         count = len(self._bias)
         alone = self._bias[:, None].repeat(1, len(u), 1)
         alone[: len(self._u)] += torch.matmul(u, self._u)
@@ -248,7 +240,7 @@ _CELLS = {"stagenet": _stagenet, "lstm": _lstm, "gru": _gru, "rnn_tanh": _rnn, "
 
 
 def _back(cell: str, k: tuple[Tensor, ...], m_h: Tensor, m_c: Tensor) -> tuple[Tensor, ...]:
-    """Multipliers of the pre-activations, of the last state past the gates, of the last c, and of the master gates."""
+    """Multipliers of the pre-activations, of the last state without its gates, of the last c, and of master gates."""
     none = torch.zeros_like(m_h)
     if cell == "gru":
         return torch.stack([m_h * k[i] for i in range(4)]), m_h * k[4], m_c, none, none

@@ -10,8 +10,8 @@ written so that every exponent is ≤ 0, which neither overflows nor cancels:
     (tanh a − tanh b)/Δ = 4·E·g(2|Δ|) / ((1 + e^−2|a|)(1 + e^−2|b|))
     (σ(a) − σ(b))/Δ     =   E·g(|Δ|)  / ((1 + e^−|a|)(1 + e^−|b|))
 
-with g(u) = (1 − e^−u)/u, g(0) = 1, and E = 1 where a and b differ in sign, else the larger of the two
-exponentials in the denominator.
+with g(u) = (1 − e^−u)/u and g(0) = 1. E is 1 if a and b differ in sign, else the larger of the two exponentials in the
+denominator.
 """
 
 from collections.abc import Callable
@@ -31,14 +31,13 @@ def secant(x: Tensor, x0: Tensor, function: str, variant: str = "rescale") -> tu
         x: the pre-activation at the input.
         x0: the pre-activation at the baseline.
         function: the activation.
-        variant: `"rescale"` for `(f(x) − f(x0)) / (x − x0)`, the Rescale rule of Shrikumar et al. 2017, "Learning
-            Important Features Through Propagating Activation Differences", eq. 13, without cancellation and with the
-            derivative `f'(x)` where `x = x0`; or `"pyhealth"` for PyHealth 2.1's `scale · derivative`, with its eps of
-            1e-7.
+        variant: `"rescale"` for `(f(x) − f(x0)) / (x − x0)`, the Rescale rule (Shrikumar et al. 2017, eq. 13), without
+            cancellation, and the derivative `f'(x)` at `x = x0`; or `"pyhealth"` for PyHealth 2.1's
+            `scale · derivative`, with its eps of 1e-7.
 
     Returns:
-        `(f(x), f(x0), multiplier)`. They carry no gradient: :mod:`deeplift_fast.rules` is what backpropagates
-        multipliers. NaN in either input gives a NaN multiplier; ±inf gives the limit.
+        `(f(x), f(x0), multiplier)`. They carry no gradient; :mod:`deeplift_fast.rules` backpropagates multipliers. NaN
+        in either input gives a NaN multiplier; ±inf gives the limit.
     """
     check(OPS["secant"], (x, x0, function, variant))
     a, b = x.to(computed(x.dtype)), x0.to(computed(x.dtype))
@@ -51,7 +50,7 @@ def secant(x: Tensor, x0: Tensor, function: str, variant: str = "rescale") -> tu
 
 
 def _as(x: Tensor, result: Tensor) -> Tensor:
-    """`result` in the dtype and the memory layout that an elementwise function of `x` has."""
+    """`result` in the dtype and with the strides of an elementwise function of `x`."""
     return torch.empty_like(x).copy_(result)
 
 
@@ -61,7 +60,7 @@ def _difference(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _relu_slope(a: Tensor, b: Tensor) -> Tensor:
-    # a/(a − b) as 1/(1 + |b|/a): no overflow, and right where one side is infinite.
+    # a/(a − b) as 1/(1 + |b|/a): no overflow, and correct for an infinite a or b.
     above, below = torch.maximum(a, b), torch.minimum(a, b).neg()
     crossing = 1.0 / (1.0 + below / above)
     crossing = torch.where((above == torch.inf) & (below == torch.inf), 0.5, crossing)
@@ -88,8 +87,8 @@ def _tanh_slope(a: Tensor, b: Tensor) -> Tensor:
 def _pyhealth_multiplier(a: Tensor, b: Tensor, y: Tensor, y0: Tensor, function: str) -> Tensor:
     """PyHealth 2.1's `scale · derivative` (`_DeepLiftActivationHooks._register_hook`).
 
-    It divides by a derivative of its own and multiplies by autograd's. For tanh they differ: autograd's `1 − y²`, a
-    fused multiply-add, does not cancel.
+    It divides by its own derivative and multiplies by autograd's. For tanh the two differ: autograd's `1 − y²` is a
+    fused multiply-add and does not cancel.
     """
     derivative = _DERIVATIVE[function](a, y)
     backward = (1 - y) * (1 + y) if function == "tanh" else derivative
@@ -104,11 +103,7 @@ def _safe_div(numerator: Tensor, denominator: Tensor, fallback: Tensor) -> Tenso
     return torch.where(usable, numerator / torch.where(usable, denominator, 1.0), fallback)
 
 
-_ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-}
+_ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
 _SLOPE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "relu": _relu_slope,
     "sigmoid": _sigmoid_slope,

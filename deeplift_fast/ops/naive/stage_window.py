@@ -1,8 +1,8 @@
 """StageNet's stages in the window of steps that each sample's convolution sees, in plain torch.
 
-A step's distance is one less the mean of its forget master gates, which are cumulative sums of p; a window's stage is
-the softmax of the distances' cumulative sum. Its Jacobian stands for the softmax's by the log-mean rule: with s the
-logarithmic means of the two streams' stages (or the stages at the input), `s∘g − s·(sᵀg)/Σs`.
+A step's distance is 1 minus the mean of its forget master gates, which are cumulative sums of p. The stages of a window
+are the softmax of the distances' cumulative sum. They follow the log-mean rule, `s∘g − s·(sᵀg)/Σs`, with s the
+logarithmic means of the two streams' stages, or the stages at the input.
 """
 
 import torch
@@ -17,26 +17,26 @@ def stage_window(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """StageNet's states in the window that each sample's convolution sees, weighted by its stages, in both streams.
 
-    A step's distance is one less the mean of its forget master gates; the stages are the softmax over the window of the
+    A step's distance is 1 minus the mean of its forget master gates. The stages are the softmax over the window of the
     distances' cumulative sum (Gao et al. 2020, "StageNet: Stage-Aware Neural Networks for Health Risk Prediction").
-    Where a sample is shorter than the window, states and distances are 0.
+    Steps that a sample does not have count with states and distances of 0.
 
     Args:
-        h, h0: states at the input and at the baseline, as :func:`deeplift_fast.ops.recurrent` gives them: level by
-            level, with padding after a level's units.
-        log_p, log_p0: from there.
-        places, places0: where in `h` each window's states stand; anywhere where nothing is real.
-        rows, rows0: where in `log_p`, likewise. Nothing checks on CUDA that places and rows lie inside.
-        real: whether the sample has such a step.
+        h, h0: states at the input and at the baseline, from :func:`deeplift_fast.ops.recurrent`: level by level, with
+            padding after a level's units.
+        log_p, log_p0: results of :func:`deeplift_fast.ops.recurrent`.
+        places, places0: the rows of `h` and `h0` with each window's states; ignored for steps that are not real.
+        rows, rows0: the same for `log_p` and `log_p0`. On CUDA places and rows are not checked.
+        real: whether the sample has this step.
         levels: StageNet's levels.
         hidden: units without padding.
 
     Returns:
-        `(local, mean, last, log_stage)`, of the input and then of the baseline: states times stages, their mean over
+        `(local, mean, last, log_stage)`, at the input and then at the baseline: states times stages, their mean over
         the window, the states at its end, and the stages' logarithms.
 
     Raises:
-        RuntimeError, IndexError: if places or rows lie outside.
+        RuntimeError, IndexError: if places or rows are out of range.
     """
     samples, window = real.shape
     local, mean = h.new_empty(2, samples, window, hidden), h.new_empty(2, samples, hidden)
@@ -58,18 +58,18 @@ def stage_window_backward(
     """Multipliers of :func:`stage_window`'s states and of the forget master gates at the input.
 
     Args:
-        m_local, m_mean, m_last: multipliers of what :func:`stage_window` gives.
-        h, h0: as there.
-        places, places0: as there; at the input a row is in one window at most.
-        rows: those of the input.
-        real: as there.
-        log_stage: from there.
-        log_p: as there, at the input: its rows are those that have multipliers.
-        levels: as there.
+        m_local, m_mean, m_last: multipliers of the results of :func:`stage_window`.
+        h, h0: as for :func:`stage_window`.
+        places, places0: as for :func:`stage_window`; at the input no two windows share a row.
+        rows: as for :func:`stage_window`, at the input.
+        real: as for :func:`stage_window`.
+        log_stage: from :func:`stage_window`.
+        log_p: as for :func:`stage_window`, at the input; it gives the number of rows of `m_master`.
+        levels: as for :func:`stage_window`.
         half: 0.5 for the midpoint and log-mean rules, 0 for the gradient at the input.
 
     Returns:
-        `(m_h, m_master)`; 0 outside the windows.
+        `(m_h, m_master)`; 0 outside of the windows.
 
     Raises:
         RuntimeError, IndexError: as :func:`stage_window`.
@@ -94,7 +94,7 @@ def stage_window_backward(
 
 
 def _window(h: Tensor, places: Tensor, real: Tensor, levels: int, hidden: int) -> Tensor:
-    """States without the units between levels that weights do not have, `[samples, window, hidden]`."""
+    """States without each level's padding, `[samples, window, hidden]`."""
     found = h[places.where(real, 0)]
     if h.shape[1] != hidden:
         found = found.unflatten(-1, (levels, -1))[..., : hidden // levels].flatten(-2)

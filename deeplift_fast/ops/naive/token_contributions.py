@@ -10,21 +10,21 @@ def token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multip
     """Contributions of tokens whose embeddings are summed: `(E[token] − E[baseline])·m`.
 
     Args:
-        weight: the embedding table.
-        tokens: at the input.
+        weight: the embeddings.
+        tokens: the tokens at the input.
         baseline: the tokens at the baseline.
-        multipliers: of each row's sum.
+        multipliers: multipliers of each row's sum of embeddings.
 
     Returns:
         The contribution of each token.
 
     Raises:
-        RuntimeError, IndexError: if a token is not in the table.
+        RuntimeError, IndexError: if a token has no embedding.
     """
     wide = computed(weight.dtype)
-    table, m = weight.to(wide), multipliers.to(wide)
+    embeddings, m = weight.to(wide), multipliers.to(wide)
     columns = [
-        ((table[tokens[:, slot]] - table[baseline[:, slot]]) * m).sum(-1).to(weight.dtype)
+        ((embeddings[tokens[:, slot]] - embeddings[baseline[:, slot]]) * m).sum(-1).to(weight.dtype)
         for slot in range(tokens.shape[1])
     ]
     return torch.stack(columns, 1) if columns else multipliers.new_zeros(tokens.shape)

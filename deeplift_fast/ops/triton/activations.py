@@ -1,4 +1,4 @@
-"""What kernels share: relu, sigmoid and tanh with their secants, and the arithmetic of the midpoint and log-mean rules.
+"""Arithmetic that kernels share: relu, sigmoid and tanh with their secants, the midpoint rule and the log-mean rule.
 
 The formulas are those of `naive/secant.py`, the exponential that of `csrc/elementwise.h`.
 """
@@ -31,7 +31,7 @@ def activation(
 
 @triton.jit
 def derivative(a: tl.tensor, FUNCTION: tl.constexpr) -> tl.tensor:
-    """The slope of the secant from a to itself."""
+    """The derivative at a."""
     if FUNCTION == "relu":
         return tl.where(a <= 0, 0.0, tl.where(a > 0, 1.0, a))  # NaN stays
     stretch: tl.constexpr = 2.0 if FUNCTION == "tanh" else 1.0
@@ -48,10 +48,7 @@ def midpoint(a: tl.tensor, b: tl.tensor, HALF: tl.constexpr) -> tl.tensor:
 
 @triton.jit
 def log_mean(a: tl.tensor, b: tl.tensor, HALF: tl.constexpr) -> tl.tensor:
-    """What stands for a probability in the softmax's Jacobian, from logarithms: the logarithmic mean, or that of a.
-
-    −inf stands for 0.
-    """
+    """The logarithmic mean of two probabilities, from their logarithms; the first one if `HALF` is 0. −inf means 0."""
     if HALF == 0:
         return exponential(a)[0]
     high = tl.where(a > b, a, b)
@@ -62,7 +59,7 @@ def log_mean(a: tl.tensor, b: tl.tensor, HALF: tl.constexpr) -> tl.tensor:
 
 @triton.jit
 def softmax_back(g: tl.tensor, share: tl.tensor) -> tl.tensor:
-    """`share∘g − share·Σ share·g/Σ share` of one row, without what rounding leaves of its sum, which is zero."""
+    """`share∘g − share·Σ share·g/Σ share` of one row, corrected so that it sums to zero."""
     total = tl.sum(share, 0)
     centred = g - tl.sum(share * g, 0) / total
     return share * (centred - tl.sum(share * centred, 0) / total)
@@ -71,12 +68,12 @@ def softmax_back(g: tl.tensor, share: tl.tensor) -> tl.tensor:
 @triton.jit
 def relu(a: tl.tensor, b: tl.tensor) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """relu at the input and at the baseline, and its secant."""
-    # Not tl.maximum and tl.minimum: they drop NaN.
+    # tl.maximum and tl.minimum would drop NaN.
     y = tl.where(a <= 0, 0.0, a)
     y0 = tl.where(b <= 0, 0.0, b)
     above = tl.where(a > b, a, b)
     below = -tl.where(a > b, b, a)
-    # a/(a − b) as 1/(1 + |b|/a): no overflow, and right where one side is infinite.
+    # a/(a − b) as 1/(1 + |b|/a): no overflow, and correct for an infinite a or b.
     crossing = 1.0 / (1.0 + below / above)
     infinity = float("inf")
     crossing = tl.where((above == infinity) & (below == infinity), 0.5, crossing)
@@ -110,9 +107,9 @@ def sigmoid_or_tanh(a: tl.tensor, b: tl.tensor, FUNCTION: tl.constexpr) -> tuple
 
 @triton.jit
 def _tanh(a: tl.tensor, p: tl.tensor, p_less_1: tl.tensor, inverse: tl.tensor) -> tl.tensor:
-    """tanh a from p = e^−2|a|. Far from 0 as 1 − 2p/(1 + p), rounded once.
+    """tanh a from p = e^−2|a|; far from 0 as 1 − 2p/(1 + p), rounded once.
 
-    PyHealth's arithmetic turns on whether 1 − y² is 0, so where y becomes 1 must be right to the last bit.
+    PyHealth's arithmetic depends on whether 1 − y² is 0, so y must become 1 at exactly the right a.
     """
     size = tl.where(p < 0.25, 1.0 - 2.0 * p * inverse, -p_less_1 * inverse)
     return tl.where(a < 0, -size, size)
@@ -122,8 +119,7 @@ def _tanh(a: tl.tensor, p: tl.tensor, p_less_1: tl.tensor, inverse: tl.tensor) -
 def exponential(t: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
     """e^t and e^t − 1 for t ≤ 0 (NaN in, NaN out), both to a few ulp for any size of t.
 
-    t = n·ln2 + r with |r| ≤ ln2/2. The hardware's exp loses one more bit each time t doubles, and e^t − 1
-    through it cancels near 0.
+    t = n·ln2 + r with |r| ≤ ln2/2. The hardware's exp loses one bit each time t doubles, and minus 1 it cancels near 0.
     """
     double: tl.constexpr = t.dtype == tl.float64
     integer: tl.constexpr = tl.int64 if double else tl.int32
@@ -142,7 +138,7 @@ def exponential(t: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
     series = r * _inverse_factorial(degree)
     for k in tl.static_range(degree - 1, 0, -1):
         series = r * (series + _inverse_factorial(k))
-    # The low bits of `shifted` hold n as an integer; moved into the exponent they make 2^n.
+    # The low bits of `shifted` hold n as an integer; as exponent bits they give 2^n.
     power = ((shifted.to(integer, bitcast=True) + bias) << significand).to(t.dtype, bitcast=True)
     exponential = tl.where(vanishes, 0.0, power + power * series)
     return exponential, tl.where(vanishes, -1.0, power * series + (power - 1.0))
@@ -155,7 +151,7 @@ def _inverse_factorial(k: int) -> float:
 
 @triton.jit
 def pyhealth_multiplier(a: tl.tensor, b: tl.tensor, y: tl.tensor, y0: tl.tensor, FUNCTION: tl.constexpr) -> tl.tensor:
-    """PyHealth 2.1's `scale · derivative`; the oddities are its own."""
+    """PyHealth 2.1's `scale · derivative`, as in `naive/secant.py`."""
     if FUNCTION == "relu":
         derivative = (a > 0).to(y.dtype)
     elif FUNCTION == "sigmoid":

@@ -1,14 +1,14 @@
 """Attention over ragged rows and its multipliers, as Triton kernels.
 
-No atomics and no look at the device's numbers from the host: a program finds its sample itself. Forward, a program has
-a query and a head, and walks over its sample's rows.
+Kernels use no atomics, and each program finds its sample itself, so that the host does not wait for the device. In the
+forward kernel a program handles one query and head, and loops over the rows of its sample.
 
-The way back is two kernels. The first, a program for each query and head, reads both streams' rows once: it finds the
-multipliers of the queries, and for the second leaves each score's `m·b̄`, less that of the sample's first row, and their
-averages. With h the shares of the softmax's Jacobian, the query's multiplier `Σ h·(g − Σ h·g/Σ h)·b̄` is a covariance
-of g and b̄, and is gathered as one, without cancellation (West 1979, "Updating Mean and Variance Estimates: An Improved
-Method"). The second kernel, a program for some rows, adds up their multipliers over the queries of their samples in one
-order.
+The backward op has two kernels. The first has a program for each query and head. It reads both streams' rows once and
+computes the multipliers of the queries. For the second kernel it stores each score's `m·b̄`, minus that of the sample's
+first row, and their averages. With h the shares of the softmax's Jacobian, a query's multiplier
+`Σ h·(g − Σ h·g/Σ h)·b̄` is a covariance of g and b̄. It is accumulated as one, without cancellation (West 1979, "Updating
+Mean and Variance Estimates: An Improved Method"). In the second kernel a program handles some rows, and adds up their
+multipliers over the queries of their samples in a fixed order.
 """
 
 import torch
@@ -20,9 +20,9 @@ from deeplift_fast.ops.checks import computed
 from deeplift_fast.ops.triton.activations import exponential, log_mean, midpoint
 from deeplift_fast.ops.triton.tiles import dense, part_of, tile, widened
 
-ACCESSES = 1  # of 16 bytes of a stream's rows, by each thread at a time
-PAIRS = 256  # of a query and a row, whose scores are made log-probabilities at a time
-SAMPLES = 1024  # at a time, where pairs are counted
+ACCESSES = 1  # loads of 16 bytes of a stream's rows by each thread at a time
+PAIRS = 256  # pairs of a query and a row that become log-probabilities at a time
+SAMPLES = 1024  # samples whose pairs are counted at a time
 
 
 def attention(
@@ -50,7 +50,7 @@ def attention(
 
 
 def pair_offsets(starts: Tensor, queries: Tensor) -> Tensor:
-    """Where each sample's pairs of a row and a query begin, heads left out, int64 `[samples + 1]`."""
+    """The start of each sample's pairs of a row and a query, without heads, int64 `[samples + 1]`."""
     offsets = torch.empty_like(starts)
     _offsets_kernel[(1,)](starts, queries, offsets, len(starts) - 1, SAMPLES, num_warps=4)
     return offsets
@@ -77,7 +77,7 @@ def _attention_kernel(
     seen: tl.tensor, offsets: tl.tensor, mixed: tl.tensor, log_p: tl.tensor, samples: tl.tensor, steps: tl.tensor,
     heads: tl.tensor, total: tl.tensor, width: tl.tensor, size: tl.tensor, ROWS: tl.constexpr, WIDTH: tl.constexpr,
     PAIRS: tl.constexpr,
-) -> None:  # fmt: skip  # fmt: skip
+) -> None:  # fmt: skip
     # The heads of a query follow each other: all but the first find the rows in the cache. int64: an int32 offset wraps
     # at 2**31 elements.
     query = (tl.program_id(0) // heads).to(tl.int64)
@@ -91,11 +91,11 @@ def _attention_kernel(
     place = (head.to(tl.int64) * total + query) * width + column
     a = widened(tl.load(asked + place, mask=column < width, other=0.0))
     chooses = _any_seen(seen, first, count, PAIRS) & tl.load(looks + query).to(tl.int1)
-    # Of row r and this head in [rows][heads · queries] of the sample.
+    # The place of the sample's first row, for this query and head, in [rows][heads · queries].
     pair = tl.load(offsets + sample) * heads + head * asking + query - first_query
     stride = heads * asking
 
-    # Each lane of the tile has a softmax of its own rows: nothing crosses lanes before the end.
+    # Each lane of the tile has a softmax of its own rows; lanes are combined at the end.
     high = tl.full([ROWS], float("-inf"), a.dtype)
     sums = tl.zeros([ROWS], a.dtype)
     summed = tl.zeros([ROWS, WIDTH], a.dtype)
@@ -121,11 +121,11 @@ def _attention_kernel(
     highest = tl.max(high, 0)
     fading = exponential(high - tl.where(highest == float("-inf"), 0.0, highest))[0]
     total_sum = tl.sum(sums * fading, 0)
-    total_sum = tl.where(total_sum == 0, 1.0, total_sum)  # of a sample without rows
+    total_sum = tl.where(total_sum == 0, 1.0, total_sum)  # 0 for a sample without rows
     tl.store(mixed + place, tl.sum(summed * fading[:, None], 0) / total_sum, mask=column < width)
 
     normaliser = highest + tl.log(total_sum)
-    tl.debug_barrier()  # the scores were written by other threads of the program
+    tl.debug_barrier()  # other threads of the program wrote the scores
     for start in range(0, count, PAIRS):
         row = start + tl.arange(0, PAIRS)
         where = pair + row * stride
@@ -182,7 +182,7 @@ def _queries_kernel(
     offsets: tl.tensor, offsets0: tl.tensor, log_p: tl.tensor, log_p0: tl.tensor, arriving: tl.tensor,
     averages: tl.tensor, m_asked: tl.tensor, samples: tl.tensor, steps: tl.tensor, heads: tl.tensor, total: tl.tensor,
     width: tl.tensor, HALF: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
-) -> None:  # fmt: skip  # fmt: skip
+) -> None:  # fmt: skip
     # The heads of a query follow each other: all but the first find the rows in the cache. int64: an int32 offset wraps
     # at 2**31 elements.
     query = (tl.program_id(0) // heads).to(tl.int64)
@@ -201,8 +201,8 @@ def _queries_kernel(
     pair, pair0 = (tl.load(offsets + sample) * heads + in_sample), (tl.load(offsets0 + other) * heads + in_sample)
     stride = heads * asking
 
-    # Scores are taken from the first row's on, which the softmax does not feel: its averages are rounded to what scores
-    # differ by, and not to what they have in common.
+    # The first row's score is subtracted from all scores, which does not change the softmax. Averages are then rounded
+    # relative to the differences of scores, not to their common part.
     some = (column < width) & (count > 0)
     origin = tl.load(index + first, mask=count > 0, other=0) * width
     of_first = widened(tl.load(rows + (origin + column), mask=some, other=0.0))
@@ -211,7 +211,7 @@ def _queries_kernel(
         of_first = midpoint(of_first, widened(tl.load(rows0 + (origin0 + column), mask=some, other=0.0)), HALF)
     pivot = tl.sum(g * of_first, 0)
 
-    # Each lane of the tile has the weight, averages and covariance of its own rows: nothing crosses lanes till the end.
+    # Each lane of the tile has the weight, averages and covariance of its own rows; lanes are combined at the end.
     weight, average = tl.zeros([ROWS], g.dtype), tl.zeros([ROWS], g.dtype)
     centre, covariance = tl.zeros([ROWS, WIDTH], g.dtype), tl.zeros([ROWS, WIDTH], g.dtype)
     for start in range(0, count, ROWS):
@@ -241,7 +241,7 @@ def _queries_kernel(
     shares = tl.where(shares > 0, shares, 1.0)
     overall = tl.sum(weight * average, 0) / shares
     apart = weight * (average - overall)
-    apart -= weight * (tl.sum(apart, 0) / shares)  # their sum is zero, and the centres may lie far from it
+    apart -= weight * (tl.sum(apart, 0) / shares)  # a sum of exactly zero, since centres may be far from 0
     covariance += apart[:, None] * centre
     tl.store(m_asked + (place * width + column), tl.sum(covariance, 0), mask=column < width)
     tl.store(averages + place, overall)
@@ -254,7 +254,7 @@ def _rows_kernel(
     offsets0: tl.tensor, log_p: tl.tensor, log_p0: tl.tensor, arriving: tl.tensor, averages: tl.tensor,
     m_rows: tl.tensor, samples: tl.tensor, steps: tl.tensor, heads: tl.tensor, total: tl.tensor, width: tl.tensor,
     total0: tl.tensor, count: tl.tensor, HALF: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
-) -> None:  # fmt: skip  # fmt: skip
+) -> None:  # fmt: skip
     position = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     real = position < count
     column = tl.arange(0, WIDTH)
@@ -269,7 +269,7 @@ def _rows_kernel(
     summed = tl.zeros([ROWS, WIDTH], averages.dtype.element_ty)
     for group in range(tl.max(groups, 0)):
         mine = group < groups
-        # Only rows whose sample has a query have such a group.
+        # Samples without a query have no groups.
         head = group // tl.maximum(asking, 1)
         nth = group - head * asking
         query = head * total + first_query + nth

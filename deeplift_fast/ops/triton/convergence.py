@@ -1,4 +1,4 @@
-"""Summation to delta of a batch as one Triton kernel: a program has some samples, and their sums."""
+"""Summation to delta of a batch as one Triton kernel; a program handles some samples and their sums."""
 
 import torch
 import triton
@@ -36,8 +36,8 @@ def _convergence_kernel(
     totals_pointer: tl.tensor, output_pointer: tl.tensor, output0_pointer: tl.tensor, delta_pointer: tl.tensor,
     factor_pointer: tl.tensor, fine_pointer: tl.tensor, figures_pointer: tl.tensor, features: tl.tensor,
     batch: tl.tensor, RESCALE: tl.constexpr, TOLERANCE: tl.constexpr, ROUNDING: tl.constexpr,  # of a number near 1
-    SMALLEST: tl.constexpr,  # sum that is scaled
-    LARGEST: tl.constexpr,  # factor that is fine
+    SMALLEST: tl.constexpr,  # a smaller sum is not scaled
+    LARGEST: tl.constexpr,  # a larger factor is not fine
     SAMPLES: tl.constexpr,
 ) -> None:  # fmt: skip
     part = tl.program_id(0).to(tl.int64)
@@ -62,7 +62,7 @@ def _convergence_kernel(
         fine = usable & (factor >= 0) & (factor <= LARGEST)
     else:
         rounding = ROUNDING * tl.maximum(tl.maximum(tl.abs(a), tl.abs(b)), 1.0)
-        fine = tl.abs(delta) <= tl.maximum(TOLERANCE * change, rounding)  # not where either is NaN
+        fine = tl.abs(delta) <= tl.maximum(TOLERANCE * change, rounding)  # false for NaN
     tl.store(fine_pointer + sample, fine, mask=inside)
     sums = figures_pointer + part * 3
     tl.store(sums, tl.sum(tl.where(inside, delta.to(tl.float64), 0.0), 0))

@@ -11,12 +11,12 @@ from torch import Tensor
 from deeplift_fast.ops.triton.activations import exponential
 from deeplift_fast.ops.triton.tiles import dense, strips, widened
 
-# erfc(z) = e^(−z²)·t·P(t) with t = 1/(1 + z/2). float32: P in powers of t, right to 4.3e-8 for z up to 10.
+# erfc(z) = e^(−z²)·t·P(t) with t = 1/(1 + z/2). float32: P in powers of t, with an error of 4.3e-8 for z up to 10.
 _FIT_32 = (
     0.2820864174, 0.2823753178, 0.2431036906, 0.202687173, -0.02662642339, 0.2780683118, -0.4872009462, 0.284575487,
     -0.05906907074,
 )  # fmt: skip
-# float64: in powers of (t − 0.53125)/0.46875, right to 3e-16 for z up to 30, where e^(−z²) is 0.
+# float64: P in powers of (t − 0.53125)/0.46875, with an error of 3e-16 for z up to 30, at which e^(−z²) is 0.
 _FIT_64 = (
     0.5328152493450521, 0.3386720018295019, 0.1255894451132156, 0.012700322502831814,
     -0.00901783792743508, -0.0019048607334220895, 0.0011488066080979136, 0.00016070743779745183,
@@ -101,7 +101,7 @@ def _coefficient(k: int, double: bool) -> float:
 
 @triton.jit
 def _slope(a: tl.tensor, b: tl.tensor, below: tl.tensor, below0: tl.tensor) -> tl.tensor:
-    """Of two close arguments by Gauss-Legendre quadrature of the density between them."""
+    """The secant slope; for close arguments by Gauss-Legendre quadrature of the density between them."""
     double: tl.constexpr = a.dtype == tl.float64
     delta = a - b
     middle = 0.5 * (a + b)

@@ -1,4 +1,4 @@
-"""Multipliers of a layer norm's argument as one Triton kernel: each row is read once, and written once.
+"""Multipliers of a layer norm's argument as one Triton kernel, which reads and writes each row once.
 
 The formulas are those of `naive/layer_norm.py`.
 """
@@ -33,7 +33,7 @@ def _layer_norm_kernel(
     average_pointer: tl.tensor, average0_pointer: tl.tensor, scale_pointer: tl.tensor, scale0_pointer: tl.tensor,
     weight_pointer: tl.tensor, out_pointer: tl.tensor, rows: tl.tensor, size: tl.tensor, HALF: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-) -> None:  # fmt: skip  # fmt: skip
+) -> None:  # fmt: skip
     # int64: an int32 offset wraps at 2**31 elements.
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
@@ -53,7 +53,7 @@ def _layer_norm_kernel(
         c0 = tl.where(inside, widened(tl.load(x0_pointer + place0, mask=inside, other=0.0)) - average0[:, None], 0.0)
         r0 = widened(tl.load(scale0_pointer + facing, mask=real, other=1.0))
     c_mean, y_mean = midpoint(c, c0, HALF), midpoint(c * r[:, None], c0 * r0[:, None], HALF)
-    share = 1.0 / tl.full([ROWS], size, m.dtype)  # a division by the integer itself would be float32's
+    share = 1.0 / tl.full([ROWS], size, m.dtype)  # a division by the integer itself would be in float32
     inverse = r * (r0 / midpoint(r0, r, HALF))
     through = tl.sum(m * y_mean, 1) * inverse * share
     found = (m - c_mean * through[:, None]) * inverse[:, None]

@@ -1,4 +1,4 @@
-"""StageNet's recurrences of several layers on CUDA: one batched matrix product and one kernel of each step of all."""
+"""StageNet's recurrences of several layers on CUDA: at each step one batched matrix product and one kernel."""
 
 import torch
 import triton
@@ -19,7 +19,7 @@ def lockstep(
     log_p, log_p0 = projected.new_empty(rows, 2 * levels), projected.new_empty(rows, 2 * levels)
     if not rows or not units:
         return h, h0, log_p, log_p0
-    # Of a layer: its baselines from the last to the first, then its samples.
+    # For each layer: its baselines from the last to the first, then its samples.
     product = projected.new_empty(layers, 2 * samples, columns)
     states = projected.new_empty(2, layers, 2 * samples, units)
     cells = cells_of(projected, states.shape, "stagenet")

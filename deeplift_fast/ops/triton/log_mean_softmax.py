@@ -1,6 +1,7 @@
 """Softmax with the logarithmic means of both streams' probabilities, and its multipliers, as two Triton kernels.
 
-Rows of any length: the first walk along a row finds its sums, further ones, which the cache serves, its results.
+Rows have any length: the first loop over a row computes its sums. Further loops read the row from the cache and compute
+its results.
 """
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from deeplift_fast.ops.triton.activations import exponential, log_mean
 from deeplift_fast.ops.triton.tiles import dense, strips, widened
 
-ACCESSES = 2  # of 16 bytes of each tensor, by each thread
+ACCESSES = 2  # loads of 16 bytes of each tensor by each thread
 
 
 def log_mean_softmax(z: Tensor, z0: Tensor, dim: int, log: bool) -> tuple[Tensor, Tensor]:
@@ -69,7 +70,7 @@ def _softmax_kernel(
         z0 = widened(tl.load(z0_pointer + place, mask=inside, other=float("-inf")))
         high, total = _more(z, high, total)
         high0, total0 = _more(z0, high0, total0)
-    some = ((total > 0) & (total0 > 0))[:, None]  # NaN and −inf alone have no softmax
+    some = ((total > 0) & (total0 > 0))[:, None]  # a row with NaN, or of −inf alone, has no softmax
     high, high0 = high + tl.log(total), high0 + tl.log(total0)
     for first in range(0, size, COLUMNS):
         column = first + tl.arange(0, COLUMNS)
@@ -110,7 +111,7 @@ def _backward_kernel(
     total = tl.sum(means, 1)
     total = tl.where(total > 0, total, 1.0)
     average = tl.sum(weighted, 1) / total
-    rest = tl.zeros([ROWS, COLUMNS], dtype)  # what rounding leaves of a sum that is zero
+    rest = tl.zeros([ROWS, COLUMNS], dtype)  # the rounding error of a sum that should be zero
     for first in range(0, size, COLUMNS):
         column = first + tl.arange(0, COLUMNS)
         inside = real & (column < size)[None, :]

@@ -1,8 +1,9 @@
-"""Recurrent layers on CUDA and their multipliers: one matrix product and one kernel of each step, in both directions.
+"""Recurrent layers on CUDA and their multipliers: at each step one matrix product and one kernel, in both directions.
 
-The inputs' projection is one matrix product before the steps, or two where the streams' inputs lie apart. Both streams'
-states lie in one matrix, the baselines before the samples and in reverse order: as sequences end, the rows that go on
-stay together. On the way back the multipliers of all inputs are one matrix product after the steps.
+The inputs are projected by one matrix product before the steps, or by two if the streams' inputs are not adjoined. One
+matrix holds the states of both streams, the baselines before the samples and in reverse order, so that the remaining
+sequences stay together as others end. In the backward op one matrix product after the steps gives the multipliers of
+all inputs.
 """
 
 from typing import Any
@@ -12,30 +13,30 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from deeplift_fast.ops.adjoined import adjoined
 from deeplift_fast.ops.cells import COEFFICIENTS, GATES
-from deeplift_fast.ops.memory import adjoined
 from deeplift_fast.ops.triton.activations import softmax_back
 from deeplift_fast.ops.triton.recurrent_cells import forward_kernel, read
 
-ALIGNED = 16  # columns: a row of them is a multiple of the widest load's 16 bytes, and of what matrix products like
+ALIGNED = 16  # columns: a row of them is a multiple of the widest load's 16 bytes, and suits matrix products
 
 
 def elements_of(dtype: torch.dtype) -> int:
-    """Of a program's tile: for each of 128 threads as many as the widest load, of 16 bytes, brings."""
+    """The elements of a program's tile: one load of 16 bytes for each of 128 threads."""
     return 2048 // dtype.itemsize
 
 
 def tile(elements: int, units: int) -> tuple[int, int]:
-    """Rows and units of a program, powers of two: whole rows as far as they fit."""
+    """Rows and units of a program, powers of two; rows are whole if they fit."""
     wide = min(triton.next_power_of_2(units), max(elements // 4, 1))
     return elements // wide, wide
 
 
 def forward_tile(dtype: torch.dtype, units: int, cell: str) -> tuple[int, int]:
-    """That of the forward kernel, which holds more numbers at a time.
+    """The tile of the forward kernel, which holds more numbers at a time.
 
-    Where loads of 16 bytes would take more than 128 registers of a thread, or spill if held to that, they are of 8:
-    those of gated cells in half types (8 numbers, 147 to 193 registers) and of StageNet's in float64 (2, 143).
+    A thread loads 8 bytes instead of 16 if it would need more than 128 registers: in gated cells of half types (8
+    numbers, 147 to 193 registers) and in StageNet's of float64 (2 numbers, 143 registers).
     """
     elements = elements_of(dtype)
     if cell not in ("rnn_tanh", "rnn_relu"):
@@ -44,10 +45,10 @@ def forward_tile(dtype: torch.dtype, units: int, cell: str) -> tuple[int, int]:
 
 
 def forward_options(dtype: torch.dtype, cell: str, slope: str, nvidia: bool) -> dict[str, Any]:
-    """How the forward kernel is compiled."""
+    """The options that the forward kernel is compiled with."""
     options: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": slope != "pyhealth"}  # PyHealth rounds y² by itself
     if nvidia and cell == "gru" and dtype == torch.float64:
-        options["maxnreg"] = 128  # 130 for sm_100 if left alone; nothing is spilled
+        options["maxnreg"] = 128  # sm_100 would use 130; nothing is spilled
     return options
 
 
@@ -77,7 +78,7 @@ def recurrent(
     first = first0 = 0
     kept = coefficients.contiguous()
     bias, master_bias, where = bias.permute(1, 0, 2).contiguous(), master_bias.contiguous(), where.contiguous()
-    with torch.cuda.device_of(u):  # a launch goes to the current device, which may not be the tensors'
+    with torch.cuda.device_of(u):  # a launch uses the current device
         for t, (count, count0) in enumerate(zip(steps, steps0, strict=True)):
             old, new = t % 2, 1 - t % 2
             if t:
@@ -99,13 +100,13 @@ def recurrent(
 
 
 def cells_of(like: Tensor, shape: tuple[int, ...], cell: str) -> Tensor:
-    """Memory for what a cell carries besides h, in the dtype that the kernels compute in; empty where it does not."""
+    """An uninitialised tensor for the states c, in the dtype that the kernels compute in; empty for cells without c."""
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     return torch.empty(shape if cell in ("stagenet", "lstm") else (*shape[:-1], 0), dtype=dtype, device=like.device)
 
 
 def _stacked(weight: Tensor, masters: Tensor) -> Tensor:
-    """`[inputs, gates · units + masters]`; no copy of one panel that the masters follow in memory, if there are any."""
+    """`[inputs, gates · units + masters]`; a view if there is one panel and any masters are adjoined to it."""
     panels, inputs, gates, lanes = weight.shape
     flat = weight.permute(1, 2, 0, 3).reshape(inputs, panels * gates * lanes)
     if not masters.shape[1]:
@@ -128,7 +129,7 @@ def recurrent_backward(
     gates = GATES[cell][0] * units
     columns = gates + 2 * levels
     d = m_h.new_empty(rows, triton.cdiv(columns, ALIGNED) * ALIGNED)
-    of_u = d[:, : len(to_u)]  # a GRU's gates of the input are the first three, those of the state the last three
+    of_u = d[:, : len(to_u)]  # the input has a GRU's first three gates, the state its last three
     of_h = d[:, columns - len(to_h) : columns]
     carried = m_h.new_empty(steps[0], units)
     cells = cells_of(m_h, (steps[0], units), cell)
@@ -143,7 +144,7 @@ def recurrent_backward(
                 _step_back(m_h, carried, cells, coefficients, d, count, later, first, cell)
             if first:
                 to = carried[:count]
-                # What a GRU's state adds past the gates lies there already.
+                # For a GRU, `to` already holds the part that skips the gates.
                 torch.addmm(to, of_h[first:last], to_h, beta=int(cell == "gru"), out=to)
             last, later = first, count
         return torch.mm(of_u, to_u, out=m_u)
@@ -153,7 +154,10 @@ def step_back_stagenet(
     m_h: Tensor, m_master: Tensor, shares: Tensor, carried: Tensor, cells: Tensor, coefficients: Tensor, d: Tensor,
     count: int, later: int, first: int, layers: tuple[int, int, int] = (1, 1, 0),
 ) -> None:  # fmt: skip
-    """Of `layers`: how many have the step, how many the one after it, and rows from one to the next."""
+    """One step back of StageNet's cell.
+
+    `layers` holds the number of layers with this step, the number with the next one, and the rows between layers.
+    """
     going, further, stride = layers
     units, levels = m_h.shape[1], m_master.shape[1]
     by_level, chunk = triton.next_power_of_2(levels), units // levels
@@ -177,7 +181,7 @@ def _step_back(
 
 
 def _back(back: Tensor, masters: Tensor, units: int, width: int) -> Tensor:
-    """`[gates · units + masters, width]`; no copy of one panel that the masters follow in memory, if there are any."""
+    """`[gates · units + masters, width]`; a view if there is one panel and any masters are adjoined to it."""
     across, panels, rows, wide = back.shape
     lanes = units // panels
     by_gate = back.reshape(across, panels, rows // lanes, lanes, wide).permute(2, 1, 3, 0, 4)
@@ -197,7 +201,7 @@ def backward_kernel(
     first: tl.tensor, units: tl.tensor, width: tl.tensor, CELL: tl.constexpr, COUNT: tl.constexpr, ROWS: tl.constexpr,
     UNITS: tl.constexpr,
 ) -> None:  # fmt: skip
-    """One step back of a cell other than StageNet's; a program has some rows and some units."""
+    """One step back of a cell other than StageNet's; a program handles some rows and some units."""
     sample = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     unit = (tl.program_id(1) * UNITS + tl.arange(0, UNITS))[None, :]
     inside = (sample < count)[:, None] & (unit < units)
@@ -225,9 +229,9 @@ def stagenet_backward_kernel(
     stride: tl.tensor,  # rows from one layer to the next
     LEVELS: tl.constexpr, UNITS: tl.constexpr,
 ) -> None:  # fmt: skip
-    """One step back of StageNet's cell; a program has a row: its master gates need the sums over each level's units.
+    """One step back of StageNet's cell; a program handles a row, whose master gates need sums over each level's units.
 
-    Layers of one size may go back in lockstep: `count` samples of each.
+    Layers of one size may go back in lockstep, with `count` samples each.
     """
     sample, layer = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     row, level = layer * stride + first + sample, tl.arange(0, LEVELS).to(tl.int64)
@@ -246,7 +250,7 @@ def stagenet_backward_kernel(
         forget += tl.sum(c * read(k + 6 * units + unit, inside), 1)
         into += tl.sum(c * read(k + 7 * units + unit, inside), 1)
     forget += read(m_master + row * levels + level, there)
-    # A gate sums its softmax up to, or from, its level on; here the other way around.
+    # A gate sums its softmax up to its level, or from its level on; multipliers take the opposite direction.
     up = level[None, :] <= level[:, None]
     g_forget = tl.sum(tl.where(up, forget[:, None], 0.0), 0)
     g_into = tl.sum(tl.where(up, into[None, :], 0.0), 1)

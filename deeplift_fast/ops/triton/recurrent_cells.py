@@ -1,7 +1,7 @@
-"""A recurrent layer's cell at one step as a Triton kernel: both streams, and the coefficients of the way back.
+"""A recurrent layer's cell at one step as a Triton kernel: both streams, and the coefficients for the backward op.
 
-The formulas of the coefficients stand in `naive/recurrent.py`. Columns are those of the matrix products: all units gate
-by gate, then StageNet's forget master gates of all levels and its input master gates.
+`naive/recurrent.py` has the formulas of the coefficients. The columns of the matrix products are all units gate by
+gate, then StageNet's forget master gates of all levels and its input master gates.
 """
 
 import triton
@@ -27,10 +27,10 @@ def forward_kernel(
     LEVELS: tl.constexpr,  # a power of two
     ROWS: tl.constexpr, UNITS: tl.constexpr,
 ) -> None:  # fmt: skip
-    """One step: states at the input and at the baseline, and the coefficients of the way back.
+    """One step: states at the input and at the baseline, and the coefficients for the backward op.
 
-    A program has some rows, of the samples or, after them, of the baselines, and some units of one level of a layer. A
-    row of the baseline faces itself. Sizes are a layer's, but for `rows`, which are all that there are.
+    A program handles some rows and some units of one level of a layer. Rows are those of the samples, then those of the
+    baselines, which are paired with themselves. Sizes are those of a layer, except `rows`, which counts all layers.
     """
     layer = tl.program_id(2).to(tl.int64)
     skipped, slots_before = layer * stride, layer * slots
@@ -100,7 +100,7 @@ def forward_kernel(
 
 @triton.jit
 def read(pointer: tl.tensor, mask: tl.tensor) -> tl.tensor:
-    """float32 or float64; 0 where nothing is."""
+    """Load numbers as float32 or float64, with 0 outside of the mask."""
     x = tl.load(pointer, mask=mask, other=0.0)
     return x if x.dtype == tl.float64 else x.to(tl.float32)
 
@@ -110,7 +110,7 @@ def _sum(
     u: tl.tensor, z: tl.tensor, b: tl.tensor, masks: tl.tuple, units: tl.tensor, U: tl.constexpr, Z: tl.constexpr,
     B: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """A pre-activation: gate `U` of the input's, gate `Z` of the state's (none below 0) and gate `B` of the bias."""
+    """A pre-activation: the sum of the input's gate `U`, the state's gate `Z` (below 0: none) and the bias's `B`."""
     inside, carried = masks
     x = read(b + B * units, inside)
     if U >= 0:
@@ -124,7 +124,7 @@ def _sum(
 def _sums(
     at: tl.tuple, masks: tl.tuple, units: tl.tensor, U: tl.constexpr, Z: tl.constexpr, B: tl.constexpr
 ) -> tuple[tl.tensor, tl.tensor]:
-    """At the input and at the baseline."""
+    """The pre-activation of a gate at the input and at the baseline."""
     u, u0, z, z0, b = at
     return _sum(u, z, b, masks, units, U, Z, B), _sum(u0, z0, b, masks, units, U, Z, B)
 
@@ -143,7 +143,7 @@ def _gate(
 def _masters(
     p: tl.tuple, levels: tl.tensor, level: tl.tensor, valid: tl.tensor, started: tl.tensor, LEVELS: tl.constexpr
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
-    """Logarithms of the softmax below the forget and the input master gates, and both gates at a level.
+    """Logarithms of the softmax of the forget and of the input master gates, and both gates at a level.
 
     The forget gate sums from the first level up, the input gate from the last one down.
     """
@@ -182,7 +182,7 @@ def _stagenet(
     at: tl.tuple, masks: tl.tuple, c: tl.tensor, c0: tl.tensor, masters: tl.tuple, k: tl.tensor, keeps: tl.tensor,
     units: tl.tensor, HALF: tl.constexpr, SLOPE: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor]:  # fmt: skip
-    """The new h and c at the input; the coefficients are stored, each as soon as it is known: fewer registers."""
+    """The new h and c at the input; stores each coefficient as soon as it is known, which takes fewer registers."""
     forget, forget0, into, into0 = masters
     overlap, overlap0 = forget * into, forget0 * into0
     both, last = midpoint(overlap, overlap0, HALF), midpoint(c, c0, HALF)
@@ -209,7 +209,7 @@ def _lstm(
     at: tl.tuple, masks: tl.tuple, c: tl.tensor, c0: tl.tensor, k: tl.tensor, keeps: tl.tensor, units: tl.tensor,
     HALF: tl.constexpr, SLOPE: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor]:  # fmt: skip
-    """The new h and c at the input; the coefficients are stored."""
+    """The new h and c at the input; stores the coefficients."""
     f, f0, s_f = _gate(at, masks, units, 0, 0, 0, "sigmoid", SLOPE)
     tl.store(k + 2 * units, midpoint(f, f0, HALF), mask=keeps)
     tl.store(k + 3 * units, midpoint(c, c0, HALF) * s_f, mask=keeps)
@@ -226,7 +226,7 @@ def _output(
     at: tl.tuple, masks: tl.tuple, c: tl.tensor, c0: tl.tensor, k: tl.tensor, keeps: tl.tensor, units: tl.tensor,
     HALF: tl.constexpr, SLOPE: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """`o · tanh c`, as StageNet and LSTM have it."""
+    """`o · tanh c`, for StageNet and LSTM."""
     t, t0, s_t = activation(c, c0, "tanh", SLOPE)
     o, o0, s_o = _gate(at, masks, units, 2, 2, 2, "sigmoid", SLOPE)
     tl.store(k, midpoint(t, t0, HALF) * s_o, mask=keeps)
@@ -239,7 +239,7 @@ def _gru(
     at: tl.tuple, masks: tl.tuple, old: tl.tensor, old0: tl.tensor, k: tl.tensor, keeps: tl.tensor, units: tl.tensor,
     HALF: tl.constexpr, SLOPE: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """The new h at the input; the coefficients are stored. The new gate has parts of the input and of the state."""
+    """The new h at the input; stores the coefficients. The new gate has a part of the input and one of the state."""
     r, r0, s_r = _gate(at, masks, units, 1, 0, 1, "sigmoid", SLOPE)
     v, v0, s_v = _gate(at, masks, units, 2, 1, 2, "sigmoid", SLOPE)
     kept, kept0 = _sums(at, masks, units, -1, 2, 3)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from deeplift_fast.ops.triton.activations import activation
 
-BLOCK_BYTES = 2048  # of each tensor: 16, the widest load, for each of a program's 128 threads
+BLOCK_BYTES = 2048  # bytes of each tensor per program: one load of 16 bytes for each of 128 threads
 
 
 def secant(x: Tensor, x0: Tensor, function: str, variant: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -16,24 +16,22 @@ def secant(x: Tensor, x0: Tensor, function: str, variant: str) -> tuple[Tensor, 
     y, y0 = _one_after_the_other(multiplier)
     x, x0 = _laid_out_as(multiplier, x), _laid_out_as(multiplier, x0)
     size, block = x.numel(), BLOCK_BYTES // x.element_size()
-    with torch.cuda.device_of(x):  # a launch goes to the current device, which may not be the tensors'
-        grid = (triton.cdiv(size, block),)
-        # PyHealth rounds y² before it takes it from 1.
-        fused = variant != "pyhealth"
-        _secant_kernel[grid](
+    fused = variant != "pyhealth"  # PyHealth rounds y² before it computes 1 − y²
+    with torch.cuda.device_of(x):  # a launch uses the current device
+        _secant_kernel[(triton.cdiv(size, block),)](
             x, x0, y, y0, multiplier, size, function, variant, block, num_warps=4, enable_fp_fusion=fused
         )
     return y, y0, multiplier
 
 
 def _one_after_the_other(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Memory for both streams, which one product may then take together."""
+    """Uninitialised tensors for both streams, adjoined if possible, so that one matrix product serves both."""
     y, y0 = torch.empty((2, *like.shape), dtype=like.dtype, device=like.device)
     return (y, y0) if y.stride() == like.stride() else (torch.empty_like(like), torch.empty_like(like))
 
 
 def _laid_out_as(dense: Tensor, tensor: Tensor) -> Tensor:
-    """`tensor`, or a copy, whose elements lie in memory in the order of those of `dense`."""
+    """`tensor`, or a copy of it, with the strides of `dense`."""
     return tensor if tensor.stride() == dense.stride() else torch.empty_like(dense).copy_(tensor)
 
 
@@ -50,7 +48,6 @@ def _secant_kernel(
     if a.dtype != tl.float64:
         a = a.to(tl.float32)
         b = b.to(tl.float32)
-
     y, y0, multiplier = activation(a, b, FUNCTION, VARIANT)
     tl.store(y_pointer + offsets, y, mask=inside)
     tl.store(y0_pointer + offsets, y0, mask=inside)

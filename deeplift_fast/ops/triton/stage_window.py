@@ -1,7 +1,4 @@
-"""StageNet's stages in the window that each sample's convolution sees, the window weighted by them, and multipliers.
-
-One kernel in each direction.
-"""
+"""StageNet's stages in each sample's window, the weighted states and their multipliers, one kernel per direction."""
 
 import torch
 import triton
@@ -48,7 +45,7 @@ def _kernel(
     units: tl.tensor, padded: tl.tensor,  # units of a level in h
     levels: tl.tensor, LEVELS: tl.constexpr, WINDOW: tl.constexpr, UNITS: tl.constexpr,
 ) -> None:  # fmt: skip
-    """A program has one level of one sample in one stream."""
+    """A program handles one level of one sample in one stream."""
     if tl.program_id(1) == 0:
         _stream(
             h, log_p, places, rows, real, local, mean, last, log_stage, 0,
@@ -65,7 +62,7 @@ def _kernel(
 def _stream(
     h: tl.tensor, log_p: tl.tensor, places: tl.tensor, rows: tl.tensor, real: tl.tensor, local: tl.tensor,
     mean: tl.tensor, last: tl.tensor, log_stage: tl.tensor,
-    first: tl.tensor,  # where the stream's samples begin in what is written
+    first: tl.tensor,  # the index of the stream's first sample in the results
     window: tl.tensor, hidden: tl.tensor, chunk: tl.tensor, units: tl.tensor, padded: tl.tensor, levels: tl.tensor,
     LEVELS: tl.constexpr, WINDOW: tl.constexpr, UNITS: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -129,7 +126,7 @@ def _backward_kernel(
     units: tl.tensor, padded: tl.tensor,  # units of a level in h
     levels: tl.tensor, HALF: tl.constexpr, LEVELS: tl.constexpr, WINDOW: tl.constexpr, UNITS: tl.constexpr,
 ) -> None:  # fmt: skip
-    """A program has a sample; each row of h is in the window of one sample at most."""
+    """A program handles a sample; no two windows share a row of h."""
     sample, step = tl.program_id(0).to(tl.int64), tl.arange(0, WINDOW)
     inside = step < window
     at = sample * window + step
@@ -160,7 +157,7 @@ def _backward_kernel(
         m = m * stage + tl.where(at_end, read(m_last + sample * hidden + to, some)[None, :], 0.0)
         tl.store(m_h + place + of_h, m, mask=mask)
     g = tl.where(inside, softmax_back(m_stage, share), 0.0)
-    # The distances add up from step to step.
+    # The gradient of a cumulative sum is the sum over later steps.
     m_distance = tl.sum(tl.where(step[:, None] >= step[None, :], g[:, None], 0.0), 0)
     kind = tl.arange(0, LEVELS)[None, :]
     to_rows = m_master + (tl.load(rows + at, mask=there, other=0) * levels)[:, None] + kind

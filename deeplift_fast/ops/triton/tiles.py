@@ -1,4 +1,4 @@
-"""What part of a matrix one program takes, and what its kernels share."""
+"""The part of a matrix that one program handles, and functions that kernels share."""
 
 import torch
 import triton
@@ -6,16 +6,16 @@ import triton.language as tl
 from torch import Tensor
 
 WIDEST = 16  # bytes that a thread loads or stores at a time
-THREADS = 128  # of a program, unless a row is long
+THREADS = 128  # of a program; more for long rows
 
 
 def tile(columns: int, dtype: torch.dtype, accesses: int) -> tuple[int, int, int]:
     """Rows, columns and warps of a program's tile of whole rows, each a power of two.
 
     Args:
-        columns: of the matrix.
-        dtype: of its numbers.
-        accesses: how many times a thread loads its 16 bytes of the tile, unless a row is too long for that.
+        columns: the columns of the matrix.
+        dtype: the dtype of its numbers.
+        accesses: the loads of 16 bytes that each thread makes; more for long rows.
     """
     wide = triton.next_power_of_2(max(columns, 1))
     size = accesses * THREADS * WIDEST // dtype.itemsize
@@ -23,26 +23,26 @@ def tile(columns: int, dtype: torch.dtype, accesses: int) -> tuple[int, int, int
 
 
 def strips(columns: int, dtype: torch.dtype, accesses: int) -> tuple[int, int]:
-    """Rows of a program, and how many of their columns it takes at a time."""
+    """The rows of a program, and the columns that it handles at a time."""
     size = accesses * THREADS * WIDEST // dtype.itemsize
     wide = min(triton.next_power_of_2(max(columns, 1)), size)
     return size // wide, wide
 
 
 def dense(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors, copied where they are not contiguous."""
+    """The tensors, or contiguous copies of them."""
     return tuple(each if each.is_contiguous() else each.contiguous() for each in tensors)
 
 
 @triton.jit
 def widened(numbers: tl.tensor) -> tl.tensor:
-    """In the dtype that kernels compute in."""
+    """The numbers in the dtype that kernels compute in."""
     return numbers if numbers.dtype == tl.float64 else numbers.to(tl.float32)
 
 
 @triton.jit
 def part_of(position: tl.tensor, ends: tl.tensor, parts: tl.tensor, steps: tl.tensor) -> tl.tensor:
-    """The part that holds a position: `ends[part] ≤ position < ends[part + 1]`, by `steps` halvings of `parts`."""
+    """The part with `ends[part] ≤ position < ends[part + 1]`, found by `steps` halvings of `parts`."""
     low = position * 0
     high = low + parts
     for _ in range(steps):

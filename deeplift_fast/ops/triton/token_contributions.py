@@ -7,7 +7,7 @@ from torch import Tensor
 
 from deeplift_fast.ops.triton.tiles import dense, strips, widened
 
-ACCESSES = 1  # of 16 bytes of each embedding tile, by each thread
+ACCESSES = 1  # loads of 16 bytes of each embedding tile by each thread
 
 
 def token_contributions(weight: Tensor, tokens: Tensor, baseline: Tensor, multipliers: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def _token_kernel(
     real = place < count
     token = tl.load(tokens_pointer + place, mask=real, other=0)
     token0 = tl.load(baseline_pointer + place, mask=real, other=0)
-    differs = (token != token0)[:, None]  # padding is the same in both streams: nothing of it is read
+    differs = (token != token0)[:, None]  # padding, the same in both streams, is not read
     row = place // slots
     double: tl.constexpr = weight_pointer.dtype.element_ty == tl.float64
     partial = tl.zeros([TOKENS, COLUMNS], tl.float64 if double else tl.float32)

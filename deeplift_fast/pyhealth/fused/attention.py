@@ -1,8 +1,8 @@
-"""Multi-head attention over each sample's own rows, which are not projected: the weights meet the queries instead.
+"""Multi-head attention over each sample's rows. The projections are applied to the queries, not to the rows.
 
     score = (W_q a)·(W_k b)·scale = (W_kᵀ W_q a)·b·scale,      Σ p W_v b = W_v Σ p b
 
-Linear maps pass multipliers through exactly, so every rule gives what it gives in the order of the model's own code.
+Linear maps pass multipliers through exactly, so the multipliers equal those in the order of the model's own code.
 """
 
 from collections.abc import Callable
@@ -22,15 +22,15 @@ Map = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Spans:
-    """Which rows and queries are whose, in one stream; see :func:`deeplift_fast.ops.attention`.
+    """The rows and queries of each sample in one stream; see :func:`deeplift_fast.ops.attention`.
 
     Attributes:
-        index: each sample's rows, int64 `[all]`.
-        starts: where each sample begins in `index`, and the end, int64 `[samples + 1]`.
-        queries: where each sample's queries begin, and the end, int64 `[samples + 1]`.
-        looks: whether a query is one of a real position, bool `[queries]`; PyHealth lets others look at all alike.
+        index: the rows, sample by sample, int64 `[all]`.
+        starts: the first position of each sample in `index`, and the end, int64 `[samples + 1]`.
+        queries: the first query of each sample, and the end, int64 `[samples + 1]`.
+        looks: whether a query is at a real position, bool `[queries]`; in PyHealth others attend to all rows equally.
         seen: whether a row is real, bool `[all]`.
-        pairs: of a row and a query of one sample, in all.
+        pairs: the number of pairs of a row and a query of one sample.
     """
 
     index: Tensor
@@ -47,13 +47,13 @@ class Spans:
 
 @dataclass(frozen=True)
 class _Maps:
-    """The projections as they meet unprojected rows, and their transposes.
+    """The projections, for rows without projection, and their transposes.
 
     Attributes:
-        ask: `[queries, width]` to `[heads, queries, width]`, scaled.
-        ask_back: the transpose.
-        answer: what is mixed, `[heads, queries, width]`, to `[queries, width]`.
-        answer_back: the transpose.
+        ask: the queries, `[queries, width]`, to `[heads, queries, width]`, scaled.
+        ask_back: the transpose of `ask`.
+        answer: weighted sums of rows, `[heads, queries, width]`, to `[queries, width]`.
+        answer_back: the transpose of `answer`.
     """
 
     ask: Map
@@ -63,11 +63,11 @@ class _Maps:
 
     @staticmethod
     def of(attention: Any, queries: int) -> "_Maps":
-        """Those of a `MultiHeadedAttention`; `queries` counts both streams and the way back."""
+        """From a `MultiHeadedAttention`; `queries` is their number in both streams and on the way back."""
         heads, size = attention.h, attention.d_k
         scale = size**-0.5
         w_q, w_k, w_v, w_out = (layer.weight for layer in (*attention.linear_layers, attention.output_linear))
-        if heads == 1 and queries > size:  # two matrices as one: a product of them, and a product less per query
+        if heads == 1 and queries > size:  # one product of two matrices saves a product per query
             asking, answering = (w_q.T @ w_k).mul_(scale), w_v.T @ w_out.T
             return _Maps(
                 lambda a: (a @ asking)[None],

@@ -1,4 +1,4 @@
-"""Tensors that calls hand on to one another, and weights that something was packed from."""
+"""Memory that calls reuse, constant tensors, and checks for changed weights."""
 
 import functools
 import math
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from deeplift_fast import ops
 
-LARGEST = 512 * 2**20  # bytes of one buffer that is kept; a larger one is given back to the system
+LARGEST = 512 * 2**20  # bytes of the largest buffer that is kept
 _KEPT = 4
 _CPU = torch.device("cpu")
 
@@ -19,7 +19,7 @@ _free: list[Tensor] = []
 
 
 def take(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device = _CPU) -> Tensor:
-    """A contiguous tensor of a shape, of whatever content."""
+    """A contiguous tensor with undefined content."""
     if device.type != "cpu":
         return torch.empty(shape, dtype=dtype, device=device)
     size = math.prod(shape) * dtype.itemsize
@@ -32,7 +32,7 @@ def take(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device = _CPU
 
 
 def give(tensor: Tensor) -> None:
-    """Hand back what :func:`take` gave, which nobody may use any more."""
+    """Hand back a tensor from :func:`take`; nobody may use it afterwards."""
     if tensor.device.type != "cpu":
         return
     buffer = tensor.new_empty(0).set_(tensor.untyped_storage()).view(torch.uint8)
@@ -45,27 +45,27 @@ def give(tensor: Tensor) -> None:
 
 
 def clear() -> None:
-    """Give all memory back to the system, that of the kernels' results too."""
+    """Return all kept memory to the system, including that of the kernels' results."""
     with _lock:
         _free.clear()
     ops.release_memory()
 
 
 def ramp(size: int, step: int, device: torch.device, first: int = 0) -> Tensor:
-    """`first, first + step, …`, int64 `[size]`. It is shared: nobody may write to it."""
-    if device.type != "cuda" or torch.cuda.is_current_stream_capturing():  # a graph's memory is its own
+    """`first, first + step, …`, int64 `[size]`; the tensor is shared, so nobody may write to it."""
+    if device.type != "cuda" or torch.cuda.is_current_stream_capturing():  # a graph has memory of its own
         return torch.arange(first, first + size * step, step, device=device)
     return _kept(size, step, device, first, torch.cuda.current_stream(device).cuda_stream)
 
 
 @functools.lru_cache(256)
 def _kept(size: int, step: int, device: torch.device, first: int, stream: int) -> Tensor:
-    """One for each stream: another one would have to wait for it."""
+    """One tensor per CUDA stream, so that no stream waits for another one."""
     return torch.arange(first, first + size * step, step, device=device)
 
 
 def ramps(size: int, firsts: tuple[int, ...], device: torch.device) -> Tensor:
-    """`first, first + 1, …` of each first number, int64 `[firsts, size]`; shared as :func:`ramp`."""
+    """`first, first + 1, …` for each of `firsts`, int64 `[firsts, size]`; shared as :func:`ramp`."""
     if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
         return torch.stack([torch.arange(first, first + size, device=device) for first in firsts])
     return _kept_ramps(size, firsts, device, torch.cuda.current_stream(device).cuda_stream)
@@ -76,28 +76,34 @@ def _kept_ramps(size: int, firsts: tuple[int, ...], device: torch.device, stream
     return torch.stack([torch.arange(first, first + size, device=device) for first in firsts])
 
 
+def wait_for(weights: Iterable[Tensor]) -> None:
+    """Wait until weights made on the current CUDA stream are ready for every stream."""
+    for device in {weight.device for weight in weights if weight.is_cuda}:
+        torch.cuda.current_stream(device).synchronize()
+
+
 class Watched:
-    """Tells whether weights have changed, also where PyTorch keeps no count (`weight.data.mul_(2)`).
+    """Detects changed weights, also changes that PyTorch does not count (`weight.data.mul_(2)`).
 
     Args:
-        modules: whose weights to watch.
+        modules: the modules with the weights; `None` is skipped.
     """
 
     def __init__(self, modules: Iterable[nn.Module | None]) -> None:
         weights = [weight for module in modules if module is not None for weight in module.parameters()]
-        # A weight may be empty. On a GPU a look would take a read-back, so only counted changes are seen there.
+        # Empty weights have no sum. A GPU's weights need a read-back, so only counted changes are seen there.
         self._weights = [weight for weight in weights if weight.numel() and weight.device.type == "cpu"]
         with torch.no_grad():
             self._factors = [_factors(weight[0].numel(), weight) for weight in self._weights]
             self._sums = self._summed()
 
     def is_outdated(self) -> bool:
-        """Whether a weight is another one than when this was made."""
+        """Whether a weight has changed since this object was made."""
         with torch.no_grad():
             return not all(map(torch.equal, self._sums, self._summed()))
 
     def _summed(self) -> list[Tensor]:
-        """The rows of each weight, summed up with other factors for each column: one quick pass over memory."""
+        """A sum of each weight's rows, with a factor per column: one fast pass over memory."""
         return [
             weight.flatten(1) @ f if weight.dim() > 1 else weight * f
             for weight, f in zip(self._weights, self._factors, strict=True)

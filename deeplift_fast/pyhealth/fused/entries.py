@@ -1,4 +1,4 @@
-"""Where attribution starts in a feature, and batches that the fused layers were not written for."""
+"""The entry of attribution in a feature, and checks that the fused layers fit a batch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,10 +21,10 @@ Contributions = Callable[[Tensor], Tensor]
 
 
 class Entry(Protocol):
-    """A feature's steps as rows of numbers.
+    """The steps of a feature as rows of numbers.
 
     Attributes:
-        layer: the linear layer that embeds the rows, or `None` where they are embeddings already.
+        layer: the linear layer that embeds the rows, or `None` if they are embeddings.
         baseline: the feature's value at the baseline, `[batch, steps, …]`.
     """
 
@@ -36,10 +36,11 @@ class Entry(Protocol):
 
         Args:
             rows: the steps at the input.
-            rows0: the steps at the baseline, where they are others.
+            rows0: the steps at the baseline, if they differ.
 
         Returns:
-            The pair, and from the multipliers of `rows` to contributions in the value's shape; 0 elsewhere.
+            The pair, and the way from the multipliers of `rows` to contributions in the value's shape. Other steps
+            have 0.
         """
         ...
 
@@ -67,7 +68,7 @@ class Tokens(Entry):
             tokens = rows.take(slots[0])
             pair = Pair(*(pooled(self.table, each) for each in (tokens, (rows0 or rows).take(slots[1]))))
         else:
-            both.clamp_(0, len(self.table) - 1)  # nobody has checked them yet, and a GPU must not read past the table
+            both.clamp_(0, len(self.table) - 1)  # the check of tokens may be open, and no GPU may read past the table
             pair = Pair.stacked(pooled(self.table, both))
 
         def back(m: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ class Values(Entry):
     Attributes:
         value: at the input.
         baseline: at the baseline, of the same shape.
-        layer: embeds them.
+        layer: the layer that embeds them.
     """
 
     value: Tensor
@@ -115,7 +116,7 @@ def pooled(table: Tensor, tokens: Tensor) -> Tensor:
 
 
 def between(pair: Pair, begin: float, end: float) -> Pair:
-    """Two points of the straight line from baseline (0) to input (1): `end` takes the input's place."""
+    """The points `end` (as the input) and `begin` (as the baseline) of the line from baseline, 0, to input, 1."""
     if (begin, end) == (0, 1):
         return pair
     x0 = pair.facing()
@@ -128,7 +129,7 @@ def _slots(tokens: Tensor) -> Tensor:
 
 
 def entry_of(feature: Feature, baseline: BaselineValue, layer: Any) -> Tokens | Values:
-    """Where attribution starts in a feature of `[batch, steps]` or `[batch, steps, …]`."""
+    """The entry of a feature of shape `[batch, steps]` or `[batch, steps, …]`."""
     if feature.is_token:
         if not isinstance(layer, nn.Embedding) or feature.value.dim() not in (2, 3):
             raise unfit(feature, "its tokens are nested more than once, or not embedded by an nn.Embedding")
@@ -142,7 +143,7 @@ def entry_of(feature: Feature, baseline: BaselineValue, layer: Any) -> Tokens | 
 
 
 def tokens_at(feature: Feature, baseline: BaselineValue, table: Tensor) -> tuple[Tensor, Tensor]:
-    """The tokens at the baseline, int64, and the embedding table, with one more row for an embedding of no token."""
+    """The tokens at the baseline, int64, and the embedding table; a given embedding becomes one more row of it."""
     if baseline.embedding is None or baseline.embedded is None:
         return baseline.value.long().contiguous(), table
     if baseline.embedding.dim() > 1:
@@ -158,18 +159,18 @@ def require_linear(feature: Feature, layer: Any) -> None:
 
 
 def unfit(feature: Feature, reason: str) -> Unfit:
-    """What to raise for a feature."""
+    """The error for a feature."""
     return Unfit(f"feature {feature.key!r}: {reason}")
 
 
 def unfit_if(wrong: bool, feature: Feature, reason: str) -> None:
-    """Raise `Unfit` for a feature if something is wrong."""
+    """Raise `Unfit` for a feature if `wrong`."""
     if wrong:
         raise unfit(feature, reason)
 
 
 def mask_of(feature: Feature, schema: tuple[str, ...]) -> Tensor | None:
-    """The mask that the model is given with a feature."""
+    """The mask that the model gets with a feature."""
     parts = feature.parts
     mask = parts[schema.index("mask")] if "mask" in schema else None
     mask = parts[-1] if mask is None and len(parts) == len(schema) + 1 else mask
@@ -177,7 +178,7 @@ def mask_of(feature: Feature, schema: tuple[str, ...]) -> Tensor | None:
 
 
 def step_mask(feature: Feature, schema: tuple[str, ...]) -> Tensor:
-    """The mask of steps, `[batch, steps]`, collapsed as the models do."""
+    """The mask of steps, `[batch, steps]`: a step is real if any of its positions is."""
     mask, value = mask_of(feature, schema), feature.value
     if mask is None or mask.dim() not in (2, value.dim()) or mask.shape != value.shape[: mask.dim()]:
         raise unfit(feature, "its mask does not tell which steps are real")
@@ -185,14 +186,14 @@ def step_mask(feature: Feature, schema: tuple[str, ...]) -> Tensor:
 
 
 def require_flags(feature: Feature, mask: Tensor, ends: Tensor, questions: Questions) -> None:
-    """Raise `Unfit` for a mask of steps with numbers other than 0 and 1; `ends` are its sums."""
-    if mask.dtype == torch.bool or feature.mask is None:  # one derived from the values
+    """Raise `Unfit` unless a mask of steps holds 0 and 1 only; `ends` are its sums."""
+    if mask.dtype == torch.bool or feature.mask is None:  # the mask is derived from the values
         return
     steps, reason = mask.shape[1], "its mask holds numbers other than 0 and 1"
     questions.ask((ends.max(), mask.min()), lambda found: unfit_if(found[0] > steps or found[1] < 0, feature, reason))
 
 
 def require_same(feature: Feature, mask: Tensor, mask0: Tensor, what: str, questions: Questions) -> None:
-    """Raise `Unfit` if the mask of the baseline is another one than that of the input."""
-    reason = f"other {what} count as real at the baseline"
+    """Raise `Unfit` unless the masks of input and baseline are equal."""
+    reason = f"other {what} are real at the baseline"
     questions.ask([(mask != mask0).any()], lambda found: unfit_if(bool(found[0]), feature, reason))

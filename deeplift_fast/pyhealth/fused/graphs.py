@@ -1,7 +1,7 @@
-"""CUDA graphs of whole attributions: captured once per kind of batch, then replayed by one launch.
+"""CUDA graphs of whole attributions: captured once per kind of batch, then replayed with one launch.
 
-Batches of one kind have the same shapes after their steps are padded up to a bucket's. Inputs are copied into the
-graph's own, results out of it.
+Batches of one kind have the same shapes after padding to a bucket. Each call copies its inputs into the graph's own
+tensors, and its results out of them.
 """
 
 import threading
@@ -24,35 +24,35 @@ from deeplift_fast.pyhealth.fused.run import Baselines, Call, Features, Verdict,
 
 Judged = tuple[Attribution, Verdict]
 
-KEPT = 8  # graphs of one model; the one that was not used for longest goes first
-BUCKET = 16  # steps are padded up to a multiple
+KEPT = 8  # graphs per model; the least recently used one is dropped
+BUCKET = 16  # steps are padded to a multiple of this
 WARM_UPS = 2  # runs before a capture: Triton compiles, libraries choose their kernels
 
 
 class Graph(Protocol):
-    """A function's launches, to be repeated."""
+    """The recorded launches of a function."""
 
     def __init__(self, device: torch.device) -> None: ...
 
     def capture(self, function: Callable[[], list[Tensor]]) -> list[Tensor]:
-        """Capture the launches of a function, and give the tensors that every replay writes to."""
+        """Record the launches of a function, and return the tensors that every replay writes to."""
         ...
 
     def replay(self) -> None:
-        """Launch them again."""
+        """Repeat the launches."""
         ...
 
     def begin(self) -> None:
-        """Wait, on the current stream, until nobody else uses the graph's tensors."""
+        """Make the current CUDA stream wait until the graph's tensors are free."""
         ...
 
     def end(self) -> None:
-        """From here on the current stream does not use them any more."""
+        """Mark the tensors as free, after the work so far on the current CUDA stream."""
         ...
 
 
 class CudaGraph(Graph):
-    """A :class:`Graph` of `torch.cuda.CUDAGraph`; see "CUDA Graphs" in PyTorch's "CUDA semantics"."""
+    """A :class:`Graph` on `torch.cuda.CUDAGraph`; see "CUDA Graphs" in PyTorch's "CUDA semantics"."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -100,8 +100,8 @@ class Graphs:
     """The graphs of one interpreter.
 
     Args:
-        kind: makes a graph on a device.
-        device_type: where graphs are made.
+        kind: creates a graph on a device.
+        device_type: the type of device with graphs.
     """
 
     def __init__(self, kind: Callable[[torch.device], Graph] = CudaGraph, device_type: str = "cuda") -> None:
@@ -117,22 +117,22 @@ class Graphs:
         return len(self._kept)
 
     def refuse(self, reason: str) -> None:
-        """Say once that there are no graphs, and why."""
+        """Stop using graphs, with one warning that names the reason."""
         if self._refused is None:
             self._refused = reason
             warn(f"cuda_graphs=True has no effect: {reason}", GraphWarning)
 
     def replayed(self, call: Call, features: Features, baselines: Baselines, questions: Questions) -> Judged | None:
-        """The attribution of a call and its verdict by a graph, captured at need; `None` if graphs are refused.
+        """The attribution and its verdict from a graph, captured if needed; `None` after a refusal.
 
         Args:
-            call: what is asked.
+            call: the request.
             features: the batch.
             baselines: by feature key, of the values' shapes.
-            questions: takes those of the call to the batch.
+            questions: takes the questions of the fused layers to the batch.
 
         Raises:
-            Unfit: as the call.
+            Unfit: if the layers do not fit the batch.
 
         Warns:
             GraphWarning: once, if the batch is not on CUDA or a capture fails.
@@ -143,7 +143,7 @@ class Graphs:
         if self._refused is not None:
             return None
         with self._lock, torch.inference_mode(False), torch.no_grad():
-            if call.fused is not self._fused:  # made anew when a weight changes
+            if call.fused is not self._fused:  # replaced when a weight changes
                 self._kept.clear()
                 self._fused, self._silent = call.fused, _silent(call, features)
             shapes = padded_shapes(call, features, self._silent)
@@ -201,16 +201,16 @@ def _replayed(captured: _Captured, features: Features, baselines: Baselines, que
 
 
 def padded_shapes(call: Call, features: Features, silent: Mapping[str, bool]) -> dict[str, tuple[int, ...]]:
-    """Each value's shape in its bucket: more steps, and more slots within a step, where they change no number.
+    """Each value's shape in its bucket: more steps, and more slots in a step, if these change no number.
 
     Args:
-        call: what is asked.
+        call: the request.
         features: the batch.
-        silent: of each token feature, whether padding is embedded as zeros.
+        silent: by token feature, whether the embedding of padding is 0.
     """
-    exact = call.options.rules == "pyhealth"  # it attributes to padding
+    exact = call.options.rules == "pyhealth"  # padding gets contributions
     if isinstance(call.model, Transformer | StageAttentionNet):
-        # A query that is masked looks at all positions alike, padding too.
+        # A masked query attends to all positions equally, so padding would count.
         exact = exact or not _real_steps_lead(features)
     return {
         key: tuple(feature.value.shape) if exact else _padded_shape(call, feature, silent.get(key, False))
@@ -224,7 +224,7 @@ def _silent(call: Call, features: Features) -> dict[str, bool]:
 
 
 def _real_steps_lead(features: Features) -> bool:
-    """Whether the first step of every sample is real, and none after one that is not."""
+    """Whether every sample begins with a real step and has no real step after padding."""
     found = []
     for feature in features.values():
         real = feature.real() if feature.value.dim() > 1 else None
@@ -237,10 +237,10 @@ def _real_steps_lead(features: Features) -> bool:
 
 def _padded_shape(call: Call, feature: Feature, silent: bool) -> tuple[int, ...]:
     shape = list(feature.value.shape)
-    masked = not isinstance(call.model, MLP | RNN)  # these two tell padding by its embedding
+    masked = not isinstance(call.model, MLP | RNN)  # these two find padding by its embedding
     axes = [1] if len(shape) > 1 + (not feature.is_token) and (masked or (feature.is_token and silent)) else []
     if feature.is_token and silent and len(shape) > 2:
-        axes.append(2)  # a sum over slots takes padding in
+        axes.append(2)  # padding adds 0 to the sum over slots
     longest = call.model.max_seq_len if isinstance(call.model, Transformer) else None
     for axis in axes:
         size = -(-shape[axis] // BUCKET) * BUCKET
@@ -261,7 +261,7 @@ def _key(call: Call, features: Features, baselines: Baselines, shapes: Mapping[s
 
 
 def _sizes(part: Tensor, feature: Feature, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A part's shape where the value is padded to `shape`: times and masks are as long as its steps."""
+    """The shape of a part if the value is padded to `shape`: times and masks follow the value's steps."""
     sizes = list(part.shape)
     for axis, (old, new) in enumerate(zip(feature.value.shape, shape, strict=True)):
         if axis >= len(sizes) or sizes[axis] != old:
@@ -271,7 +271,7 @@ def _sizes(part: Tensor, feature: Feature, shape: tuple[int, ...]) -> tuple[int,
 
 
 def _own(feature: Feature, shape: tuple[int, ...]) -> Feature:
-    """A feature of the padded shape, of zeros."""
+    """A feature of zeros, in the padded shape."""
     parts = tuple(
         part.new_zeros(_sizes(part, feature, shape)) if isinstance(part, Tensor) else part for part in feature.parts
     )
@@ -280,7 +280,7 @@ def _own(feature: Feature, shape: tuple[int, ...]) -> Feature:
 
 
 def _own_baseline(baseline: BaselineValue, shape: tuple[int, ...]) -> BaselineValue:
-    """A baseline of the padded shape, of zeros; fused layers do not ask which tokens are removed."""
+    """A baseline of zeros, in the padded shape; fused layers do not use `removed`."""
     return replace(
         baseline,
         value=baseline.value.new_zeros(shape),

@@ -1,4 +1,4 @@
-"""StageNet layers of one size in lockstep, on the route for GPUs: each step of all is one product and one kernel."""
+"""StageNet layers of one size, run together on a GPU: one product and one kernel per step serve all features."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from torch import Tensor
 from deeplift_fast import ops
 from deeplift_fast.ops.cells import COEFFICIENTS, rows_per_sample
 from deeplift_fast.pyhealth.fused import buffers
-from deeplift_fast.pyhealth.fused.buffers import ramp, ramps
+from deeplift_fast.pyhealth.fused.buffers import ramp, ramps, wait_for
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair, shares
-from deeplift_fast.pyhealth.fused.sequences import Ragged
+from deeplift_fast.pyhealth.fused.sequences import AllSteps
 from deeplift_fast.pyhealth.fused.stagenet_layer import Given, Prepared, Tail, Windows, inputs, slope_of, staged
 
-_ALIGNED = 16  # columns are a multiple: rows then begin where the widest loads may
+_ALIGNED = 16  # rows have a multiple of so many columns, which aligns each row for the widest loads
 Back = Callable[[Tensor], list[Tensor]]
 
 
@@ -24,8 +24,8 @@ class Cells:
     """Cells' weights in the order of :func:`deeplift_fast.ops.lockstep`.
 
     Attributes:
-        inputs: of each layer's inputs, `[columns of u, columns]`.
-        weight: of the states, `[layers, units, columns]`.
+        inputs: the weights of each layer's inputs, `[columns of u, columns]`.
+        weight: the weights of the states, `[layers, units, columns]`.
         bias: `[layers, columns]`.
     """
 
@@ -35,7 +35,7 @@ class Cells:
 
     @staticmethod
     def of(layers: Sequence[Prepared]) -> "Cells":
-        """Those of the layers, as they come."""
+        """The cells of the layers, in their order."""
         found: tuple[list[Tensor], ...] = ([], [], [])
         for layer in layers:
             weight_u, weight_h, bias, *masters = layer.cell.forward
@@ -48,10 +48,10 @@ class Cells:
 
 
 class Group:
-    """Layers that go in lockstep.
+    """Layers that run in lockstep.
 
     Args:
-        layers: of one size, in the features' order.
+        layers: layers of one size, in the order of the features.
     """
 
     def __init__(self, layers: Sequence[Prepared]) -> None:
@@ -63,19 +63,19 @@ class Group:
         )
         self._tail = Tail(tails[0].levels, tails[0].hidden, scale, rescale, convolution)
         self._cells: dict[tuple[int, ...], Cells] = {}
-        _wait_for(scale[0])
+        wait_for([scale[0]])
 
     @staticmethod
     def of(layers: Sequence[Prepared]) -> "Group | None":
-        """Those of several layers; `None` where there is one alone, or their sizes differ."""
+        """A group of the layers; `None` for a single layer, or for layers of different sizes."""
         sizes = {_sizes(layer) for layer in layers}
         return Group(layers) if len(layers) > 1 and len(sizes) == 1 and None not in sizes.pop() else None
 
     def run(self, given: Sequence[Given], arithmetic: Arithmetic, segment: tuple[float, float]) -> tuple[Pair, Back]:
-        """The layers' last outputs side by side, `[samples, layers · hidden]`, and contributions of each feature.
+        """The layers' last outputs side by side, `[samples, layers · hidden]`, and `back` to contributions by layer.
 
         Args:
-            given: a batch, in the order of the layers.
+            given: the batch, in the order of the layers.
             arithmetic: the rule set.
             segment: the part of the line from baseline to input.
         """
@@ -101,8 +101,8 @@ class Group:
     def _projected(
         self, i: int, given: Given, to_gates: Tensor, out: Tensor, segment: tuple[float, float]
     ) -> Callable[[Tensor], Tensor]:
-        """Writes a layer's inputs times `to_gates` to the first rows of `out`; gives the way back from there."""
-        u, entered = inputs(given, Ragged.every(given.ends, given.mask.shape[1]), segment)
+        """Write a layer's inputs times `to_gates` to the first rows of `out`, and return the way back."""
+        u, entered = inputs(given, AllSteps.of(given.ends, given.mask.shape[1]), segment)
         rows, cell = len(u.x), self._layers[i].cell
         by_stream = torch.stack((u.x, u.x0)) if u.both is None else u.both.unflatten(0, (2, rows))
         torch.bmm(by_stream, to_gates.expand(2, -1, -1), out=out[:, :rows])
@@ -112,7 +112,7 @@ class Group:
     def _states(
         self, projected: Tensor, steps: list[int], cells: Cells, arithmetic: Arithmetic
     ) -> tuple[Pair, Pair, Callable[[Tensor, Tensor], Tensor]]:
-        """States, the logarithms below the master gates, and from both's multipliers to those of `projected`."""
+        """States, the logarithms below the master gates, and `back` from their multipliers to those of `projected`."""
         levels, rows = self._tail.levels, projected.shape[1]
         shape = rows, COEFFICIENTS["stagenet"], cells.weight.shape[1]
         coefficients = buffers.take(shape, projected.dtype, projected.device)
@@ -131,22 +131,16 @@ class Group:
         return Pair(h, h0), Pair(log_p, log_p0), back
 
     def _ordered(self, order: tuple[int, ...]) -> Cells:
-        """The cells in an order, stacked when it first comes up: which feature has more steps is up to the batch."""
+        """The cells by falling number of steps, which differs between batches; each order is stacked once."""
         if order not in self._cells:
             cells = Cells.of([self._layers[i] for i in order])
-            _wait_for(cells.weight)
+            wait_for([cells.weight])
             self._cells[order] = cells
         return self._cells[order]
 
 
-def _wait_for(weight: Tensor) -> None:
-    """Have other streams find what was stacked ready."""
-    if weight.is_cuda:
-        torch.cuda.current_stream(weight.device).synchronize()
-
-
 def _sizes(layer: Prepared) -> tuple[Any, ...]:
-    """What must be alike; `None` where a layer has no bias."""
+    """The sizes that must be equal; they hold `None` for a layer without bias."""
     tail = layer.tail
     weights = [*tail.scale, *tail.rescale, *tail.convolution]
     shapes = [None if each is None else each.shape for each in weights]
@@ -154,7 +148,7 @@ def _sizes(layer: Prepared) -> tuple[Any, ...]:
 
 
 def _windows(given: Sequence[Given], starts: Sequence[int], size: int) -> Windows:
-    """Those of each sample in each layer, sample by sample; layers' rows begin at `starts`."""
+    """The windows of each sample in each layer, sample by sample; `starts` are the first rows of the layers."""
     samples, device = len(given[0].ends), given[0].ends.device
     # A row is `start + step · samples + sample`.
     before = ramps(size * samples, tuple(start - size * samples for start in starts), device)

@@ -1,4 +1,4 @@
-"""PyHealth's `MLP`: the mean over a feature's real positions, and a multi-layer perceptron."""
+"""`MLP`: the mean over a feature's real positions, then linear layers and activations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,32 +12,20 @@ from deeplift_fast.core.questions import Questions
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.fused.buffers import Watched
-from deeplift_fast.pyhealth.fused.entries import (
-    between,
-    mask_of,
-    pooled,
-    require_linear,
-    tokens_at,
-    unfit,
-)
+from deeplift_fast.pyhealth.fused.entries import between, mask_of, pooled, require_linear, tokens_at, unfit
 from deeplift_fast.pyhealth.fused.model import Contributions, OneByOne, Segment, embeddings, schema_of
 from deeplift_fast.pyhealth.fused.pair import SECANTS, Arithmetic, Back, Pair, activation, chained, elementwise, linear
 
 
 def mean_of_tokens(
-    feature: Feature,
-    baseline: BaselineValue,
-    mask: Tensor | None,
-    layer: Any,
-    table: Tensor,
-    questions: Questions,
+    feature: Feature, baseline: BaselineValue, mask: Tensor | None, layer: Any, table: Tensor, questions: Questions
 ) -> tuple[Pair, Contributions]:
-    """The mean of real tokens' rows of `table`, which are their embeddings by `layer` or what is linear in these."""
+    """The mean over real tokens of their rows in `table`: embeddings by `layer`, or a linear function of these."""
     tokens0, table = tokens_at(feature, baseline, table)
     value = questions.within(feature.value, layer.num_embeddings)
     value0 = questions.within(tokens0, len(table))
     if mask is None or mask.shape != value.shape:
-        raise unfit(feature, "its mask is not of its tokens' shape")
+        raise unfit(feature, "its mask and its tokens differ in shape")
     count = mask.sum(1, keepdim=True).to(table.dtype)
     if questions.static:
         sums = pooled(table, torch.cat([value, value0]))
@@ -54,30 +42,30 @@ def mean_of_tokens(
 
 
 def _differing(baseline: Tensor, mask: Tensor, count: Tensor, padding_counts: bool) -> tuple[Tensor, Tensor | None]:
-    """The samples whose means at the baseline differ.
+    """The distinct means at the baseline.
 
     Args:
         baseline: tokens, int64 `[batch, slots]`.
         mask: `[batch, slots]`.
-        count: real tokens of each sample, `[batch, 1]`.
-        padding_counts: whether token 0 adds something to a sum.
+        count: the number of real tokens per sample, `[batch, 1]`.
+        padding_counts: whether the embedding of padding differs from 0.
 
     Returns:
-        Their counts, `[rows, 1]`, and each sample's row, int64 `[batch]`; `None` where each has one of its own. The sum
-        is then the first sample's for all.
+        Their numbers of tokens, `[rows, 1]`, and each sample's row, int64 `[batch]`. The second is `None` if every
+        sample has a mean of its own; otherwise all samples have the sum of the first one.
     """
     lowest, highest = baseline.aminmax()
-    if torch.equal(lowest, highest):  # one token, which padding is too
+    if torch.equal(lowest, highest):  # padding holds the same token
         rows, where = count[:, 0].unique(return_inverse=True)
         return rows[:, None], where
     alike = not mask.is_floating_point() and not padding_counts and torch.equal(highest * mask, baseline)
-    if alike and bool(count.all()):  # one token, and padding
+    if alike and bool(count.all()):  # every sample has the same real token
         return count[:1], torch.zeros(len(count), dtype=torch.int64, device=count.device)
     return count, None
 
 
 def mean_of_values(feature: Feature, baseline: Tensor, mask: Tensor | None, layer: Any) -> tuple[Pair, Contributions]:
-    """The mean of real steps' embedded values, or of the one step that there is."""
+    """The mean over real steps of embedded values; values without steps count as one step."""
     pair = Pair(feature.value, baseline)
     if pair.x.dim() == 2:
         return pair.map(layer), lambda m: ((m @ layer.weight) * (pair.x - pair.x0)).reshape(feature.value.shape)
@@ -94,17 +82,17 @@ def mean_of_values(feature: Feature, baseline: Tensor, mask: Tensor | None, laye
 
 @dataclass(frozen=True)
 class Shift:
-    """What is left of a linear layer whose product is taken already.
+    """A linear layer without its product, which the table of :class:`Projected` holds.
 
     Attributes:
-        bias: of the layer, `[width]`, or `None`.
+        bias: the bias of the layer, `[width]`, or `None`.
     """
 
     bias: Tensor | None
 
 
 class Projected:
-    """An embedding table through the linear layer that comes first: one product per token of the vocabulary, kept.
+    """An embedding table multiplied by the first linear layer, once per set of weights.
 
     Args:
         embedding: the embedding layer.
@@ -117,12 +105,12 @@ class Projected:
 
     @staticmethod
     def pays(embedding: Any, first: Any) -> bool:
-        """Whether there is such a table, and its rows are no longer than the embeddings."""
+        """Whether the two layers allow such a table, with rows no longer than the embeddings."""
         both = isinstance(embedding, nn.Embedding) and isinstance(first, nn.Linear)
         return both and first.out_features <= first.in_features
 
     def table(self) -> Tensor:
-        """`[vocabulary, width]`, without the layer's bias; made anew when a weight has changed."""
+        """The products, `[vocabulary, width]`, without the layer's bias; computed again after a change of weights."""
         made = self._made
         if made is None or made[0].is_outdated():
             weights = self._embedding.weight, self._first.weight
@@ -132,7 +120,7 @@ class Projected:
 
 
 def run(layers: Sequence[Any], x: Pair, arithmetic: Arithmetic) -> tuple[Pair, Back]:
-    """`nn.Linear` (or a :class:`Shift`) and activation modules one after the other, on `[samples, width]`."""
+    """A sequence of `nn.Linear`, :class:`Shift` and activation modules, on `[samples, width]`."""
     backs: list[Back] = []
     for layer in layers:
         if isinstance(layer, Shift):
@@ -166,16 +154,11 @@ class FusedMLP(OneByOne):
 
     @override
     def is_outdated(self) -> bool:
-        return False  # a table is looked at when it is used
+        return False  # a table checks its weights at each use
 
     @override
     def feature(
-        self,
-        key: str,
-        feature: Feature,
-        baseline: BaselineValue,
-        arithmetic: Arithmetic,
-        segment: Segment,
+        self, key: str, feature: Feature, baseline: BaselineValue, arithmetic: Arithmetic, segment: Segment
     ) -> tuple[Pair, Contributions]:
         layer, mask = embeddings(self._model)[key], mask_of(feature, schema_of(self._model, key))
         layers = list(self._model.mlp[key])

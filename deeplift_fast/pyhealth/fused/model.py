@@ -1,4 +1,17 @@
-"""A model as a chain of fused layers: what every such chain offers."""
+"""A model as a chain of fused layers: the interface of all such chains.
+
+Three files show one model: this one, the model's own, and its layer's.
+
+| model | its own file | its layer's |
+|---|---|---|
+| StageNet, StageAttentionNet | `stagenet.py` | `stagenet_layer.py`, `stagenet_attention.py` |
+| Transformer | `transformer.py` | `attention.py` |
+| RNN | `rnn.py` | `recurrent.py` |
+| MLP | `mlp.py` | |
+
+`pair.py` has the rules of small operations, `entries.py` the entry of a feature, `sequences.py` the rows of a batch.
+`plan.py` chooses the model's class, `run.py` runs it, and `lockstep.py` runs StageNet's features together on a GPU.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, override
@@ -11,8 +24,8 @@ from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair
 
 Segment = tuple[float, float]
 Contributions = Callable[[Tensor], Tensor]
-# Parts of the patient embedding that lie side by side in it, `[samples, width]`, all of one width, and from their
-# multipliers to contributions by feature key.
+# The parts of the patient embedding, side by side in it, `[samples, width]` each, and the way from their multipliers to
+# contributions by feature key.
 Ends = tuple[list[Pair], Callable[[Sequence[Tensor]], dict[str, Tensor]]]
 
 
@@ -20,8 +33,8 @@ class FusedModel(Protocol):
     """A model as a chain of fused layers.
 
     Attributes:
-        layer: the name of its layers.
-        at_once: how many samples go through it together.
+        layer: the name of its layers in reports.
+        at_once: the number of samples that run together.
     """
 
     layer: str
@@ -30,7 +43,7 @@ class FusedModel(Protocol):
     def __init__(self, model: Any) -> None: ...
 
     def is_outdated(self) -> bool:
-        """Whether a weight that was packed has changed since."""
+        """Whether a weight has changed since it was packed."""
         ...
 
     def features(
@@ -40,27 +53,22 @@ class FusedModel(Protocol):
         arithmetic: Arithmetic,
         segment: Segment,
     ) -> Ends:
-        """Parts of the patient embedding and the way back from them.
+        """The parts of the patient embedding and the way back from them.
 
         Raises:
-            Unfit: for a shape or a mask that the layers were not written for. Where `arithmetic` is static, what only
-                the numbers tell is raised with the answers.
+            Unfit: if the layers do not fit a shape or a mask. If `arithmetic` is static, an error that depends on
+                numbers is raised later, when the questions are answered.
         """
         ...
 
 
 class OneByOne(FusedModel):
-    """Features that each go through layers of their own, one after the other."""
+    """A model whose features run one after the other, each through layers of its own."""
 
     def feature(
-        self,
-        key: str,
-        feature: Feature,
-        baseline: BaselineValue,
-        arithmetic: Arithmetic,
-        segment: Segment,
+        self, key: str, feature: Feature, baseline: BaselineValue, arithmetic: Arithmetic, segment: Segment
     ) -> tuple[Pair, Contributions]:
-        """A feature's part of the patient embedding, `[samples, width]`, and from its multipliers to contributions."""
+        """A feature's part of the patient embedding, `[samples, width]`, and the way back to contributions."""
         raise NotImplementedError
 
     @override

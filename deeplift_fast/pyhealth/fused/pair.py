@@ -1,6 +1,6 @@
 """Values in both streams, and the rules of small operations on them.
 
-Every function gives its result and `back`, which takes the multiplier of the result to that of its argument.
+Every operation returns its result and `back`, the function from the result's multiplier to the argument's multiplier.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deeplift_fast import ops
 from deeplift_fast.core.questions import NOW, Questions
-from deeplift_fast.ops.memory import adjoined
+from deeplift_fast.ops.adjoined import adjoined
 from deeplift_fast.pyhealth.fused.buffers import ramp
 from deeplift_fast.rules.elementwise import secant_slope
 from deeplift_fast.rules.softmax import log_mean
@@ -24,11 +24,11 @@ SECANTS = ("relu", "sigmoid", "tanh")
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What a rule set makes of each kind of operation.
+    """The arithmetic of a rule set.
 
     Attributes:
-        rules: its name.
-        questions: takes questions to the batch's numbers.
+        rules: the name of the rule set.
+        questions: takes questions to the numbers of the batch.
     """
 
     rules: str
@@ -36,17 +36,17 @@ class Arithmetic:
 
     @property
     def static(self) -> bool:
-        """Whether shapes and paths depend on the batch's shapes alone, and never on its numbers."""
+        """Whether shapes and paths follow from the batch's shapes alone, never from its numbers."""
         return self.questions.static
 
     @property
     def complete(self) -> bool:
-        """Whether every operation has its own exact multiplier."""
+        """Whether every operation has an exact multiplier."""
         return self.rules == "complete"
 
     @property
     def half(self) -> float:
-        """How far from the input to the baseline a product's other operand is taken."""
+        """The position of a product's other operand: 0 is at the input, 0.5 halfway to the baseline."""
         return 0.5 if self.complete else 0.0
 
     @property
@@ -62,9 +62,9 @@ class Pair:
     Attributes:
         x: at the input, `[rows, …]`.
         x0: at the baseline, `[rows0, …]`.
-        where: the row of `x0` for each row of `x`, int64 `[rows]`; `None` where they are the same. Equal rows of the
-            baseline are computed once.
-        both: where the two lie one after the other in memory, both: `[2·rows, …]`. One launch then serves the two.
+        where: the row of `x0` for each row of `x`, int64 `[rows]`; `None` where they are the same. With it, equal rows
+            of the baseline are computed once.
+        both: `x` and `x0` as one tensor, `[2·rows, …]`, if they are neighbours in memory; one launch serves both.
     """
 
     x: Tensor
@@ -74,12 +74,12 @@ class Pair:
 
     @staticmethod
     def stacked(both: Tensor) -> "Pair":
-        """The input's rows, then the baseline's."""
+        """From the input's rows followed by the baseline's."""
         x, x0 = _halves(both)
         return Pair(x, x0, both=both)
 
     def facing(self, x0: Tensor | None = None) -> Tensor:
-        """The baseline (or what was made of it) row by row of the input."""
+        """`x0`, or a function of its rows, with a row for each row of `x`."""
         x0 = self.x0 if x0 is None else x0
         if len(x0) == 1:
             return x0.expand(len(self.x), *x0.shape[1:])
@@ -91,35 +91,35 @@ class Pair:
         return ramp(len(self.x), 1, self.x.device) if self.where is None else self.where
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Pair":
-        """A function of each stream's rows, which treats them one by one."""
+        """A function of rows, applied to both streams; it must treat each row alone."""
         if self.both is not None:
             return Pair.stacked(function(self.both))
         return Pair(function(self.x), function(self.x0), self.where)
 
     def apart(self) -> "Pair":
-        """The same, for functions that move rows."""
+        """The same without `both`, for functions that move rows."""
         return Pair(self.x, self.x0, self.where)
 
     def mean(self, half: float) -> Tensor:
-        """`half` of the way from the input to the baseline, row by row of the input."""
+        """The point at `half` of the way from `x` to `x0`, for each row of `x`."""
         return torch.lerp(self.x, self.facing(), half) if half else self.x
 
     def plus(self, other: "Pair") -> "Pair":
-        """The sum of two values of the same rows."""
+        """The sum with another value of the same rows."""
         if self.both is not None and other.both is not None:
             return Pair.stacked(self.both + other.both)
         return Pair(self.x + other.x, self.x0 + other.x0, self.where)
 
 
 def linear(pair: Pair, weight: Tensor, bias: Tensor | None = None) -> tuple[Pair, Back]:
-    """`x · weightᵀ + bias`: the ordinary gradient is exact. Rows take several layers' weights in turn."""
+    """`x · weightᵀ + bias`: the ordinary gradient is exact. With several layers' weights, rows use them in turn."""
     if weight.dim() == 3:
         return pair.map(lambda x: _in_turn(x, weight.mT, bias)), lambda m: _in_turn(m, weight)
     return pair.map(lambda x: F.linear(x, weight, bias)), lambda m: m @ weight
 
 
 def _in_turn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Each row of `[rows, in]` times one of `weight`, `[layers, in, out]`: the first row the first, and so on."""
+    """`[rows, in]` times `weight`, `[layers, in, out]`: row i uses the weights of layer i modulo the layers."""
     out = x.new_empty(len(x), weight.shape[2])
     by_layer, to = (each.unflatten(0, (-1, len(weight))).transpose(0, 1) for each in (x, out))
     if bias is None:
@@ -139,7 +139,7 @@ def activation(pair: Pair, function: str, arithmetic: Arithmetic) -> tuple[Pair,
 
 
 def elementwise(pair: Pair, function: Callable[[Tensor], Tensor], arithmetic: Arithmetic) -> tuple[Pair, Back]:
-    """Another elementwise function: its secant slope under complete rules, its derivative under the others."""
+    """Another elementwise function: the secant slope under `"complete"`, else the derivative."""
     if isinstance(function, nn.GELU) and function.approximate == "none":
         y, slope = ops.gelu(pair.x, pair.x0, pair.facing_rows, arithmetic.complete)
     elif arithmetic.complete:
@@ -156,10 +156,10 @@ def elementwise(pair: Pair, function: Callable[[Tensor], Tensor], arithmetic: Ar
 
 
 def gated_sum(a: Pair, b: Pair, c: Tensor, arithmetic: Arithmetic) -> tuple[Pair, Callable[[Tensor], Any]]:
-    """`σ(a)·b + c`, from pairs of one shape and the same rows and `c`, `[2, rows, size]`.
+    """`σ(a)·b + c`, where `a` and `b` have the same rows, and `c` is `[2, rows, size]`.
 
     Returns:
-        The sum, and `back` to the multipliers of `a` and `b`; that of `c` is the sum's own.
+        The sum, and `back` to the multipliers of `a` and `b`. The multiplier of `c` is that of the sum.
     """
     if arithmetic.static:
         a_both, b_both = (
@@ -176,7 +176,7 @@ def gated_sum(a: Pair, b: Pair, c: Tensor, arithmetic: Arithmetic) -> tuple[Pair
 
 
 def shares(log_p: Pair, levels: int, arithmetic: Arithmetic) -> Tensor:
-    """What stands for the probabilities of softmaxes over `levels` numbers in their Jacobian, from their logarithms."""
+    """The log-mean of softmaxes over `levels` numbers, from their logarithms; without `"complete"`, probabilities."""
     if not arithmetic.complete:
         return log_p.x.exp()
     if not arithmetic.static:
@@ -196,16 +196,7 @@ def layer_norm(pair: Pair, norm: Any, arithmetic: Arithmetic) -> tuple[Pair, Bac
 
     def back(m: Tensor) -> Tensor:
         return ops.layer_norm_backward(
-            m.contiguous(),
-            pair.x,
-            pair.x0,
-            pair.facing_rows,
-            average,
-            average0,
-            scale,
-            scale0,
-            weight,
-            arithmetic.half,
+            m.contiguous(), pair.x, pair.x0, pair.facing_rows, average, average0, scale, scale0, weight, arithmetic.half
         )
 
     return out, back
@@ -217,7 +208,7 @@ def _halves(both: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def chained(backs: Sequence[Back]) -> Back:
-    """From the multiplier of the last of several operations to that of the first."""
+    """From the multiplier of the last operation to that of the first."""
 
     def back(m: Tensor) -> Tensor:
         for each in reversed(backs):

@@ -1,4 +1,4 @@
-"""Runs a model through its fused layers: prepared once, checked once against the model's own forward pass."""
+"""The fused layers of a model, packed once and checked once against the model's own forward pass."""
 
 import threading
 import weakref
@@ -10,6 +10,7 @@ from pyhealth.models import MLP, RNN, StageAttentionNet, StageNet, Transformer
 from torch import Tensor
 
 from deeplift_fast.core.questions import NOW, Later, Questions
+from deeplift_fast.pyhealth.fused.buffers import wait_for
 from deeplift_fast.pyhealth.fused.mlp import FusedMLP
 from deeplift_fast.pyhealth.fused.model import FusedModel
 from deeplift_fast.pyhealth.fused.pair import Arithmetic
@@ -27,17 +28,17 @@ FUSED: dict[type, type[FusedModel]] = {
     RNN: FusedRNN,
 }
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
-_TOLERANCE_ON_GPU = {torch.float32: 1e-2, torch.float64: 1e-9}  # the model's own cuDNN layers may round to TF32
-CHECKED = 2  # samples that the self-check compares
+_TOLERANCE_ON_GPU = {torch.float32: 1e-2, torch.float64: 1e-9}  # the model's cuDNN layers may round to TF32
+CHECKED = 2  # number of samples in the check against the model
 
-static_on_cpu = False  # whether the route for GPUs is taken on the CPU as well: for tests
+static_on_cpu = False  # for tests: whether the CPU takes the path for GPUs
 
 
 class Plan:
-    """A model's fused layers, and what was found out about them.
+    """A model's fused layers, and the result of their check.
 
     Attributes:
-        unfit: why the model cannot go through them, or `None`.
+        unfit: the reason why the model cannot use them, or `None`.
     """
 
     def __init__(self) -> None:
@@ -56,24 +57,24 @@ class Plan:
         given: tuple[Features, Baselines],
         questions: Questions,
     ) -> FusedModel | None:
-        """The fused layers, or `None` where they do not agree with the model's own forward pass.
+        """The fused layers; `None` if they differ from the model's own forward pass, and `unfit` says how.
 
         Args:
             model: the model.
             modules: all of its modules, from :func:`deeplift_fast.pyhealth.fused.recognise.modules_of`.
-            own: the model's own logits of the first samples of the batch, `[n, classes]`.
-            given: the batch.
-            questions: those to the batch; they are answered before the model runs itself.
+            own: the model's own logits of the first n samples of the batch, `[n, classes]`.
+            given: the features of the batch and their baselines.
+            questions: the questions to the batch; they are answered before the model itself runs.
 
         Raises:
-            Unfit: for a batch that the layers were not written for.
+            Unfit: if the layers do not fit the batch.
         """
         with self._lock:
             self.unfit = obstacle(model, modules)
             if self.unfit is not None:
                 return None
             parameters = parameters_of(modules)
-            parts = [*modules[1:], *parameters]  # not the model itself, which must not live as long as its plan
+            parts = [*modules[1:], *parameters]  # without the model, so that the plan does not keep it alive
             if len(parts) != len(self._parts) or any(a is not b for a, b in zip(parts, self._parts, strict=True)):
                 self._parts, self._checked, self._fused = parts, False, None
             weights = _versions(parameters)
@@ -81,7 +82,7 @@ class Plan:
                 with torch.inference_mode(False), torch.no_grad():
                     self._fused = FUSED[type(model)](weakref.proxy(model))
                 self._weights = weights
-                _wait_for(parameters_of(modules))
+                wait_for(parameters_of(modules))
             if not self._checked:
                 questions.fetch()
                 self.unfit, self._checked = self._check(model, self._fused, own, given)
@@ -91,7 +92,7 @@ class Plan:
     def _check(
         model: Any, fused: FusedModel, own: Callable[[int], Tensor], given: tuple[Features, Baselines]
     ) -> tuple[str | None, bool]:
-        """What keeps the fused layers from this model, and whether that was found out."""
+        """The reason why the fused layers do not fit the model, if any, and whether the check is done."""
         features, baselines = chosen_of(*given, slice(0, CHECKED))
         device = next(iter(features.values())).value.device
         arithmetic = Arithmetic("rescale", questions_on(device))
@@ -101,7 +102,7 @@ class Plan:
         ours, theirs = logits.x, own(CHECKED)
         if ours.shape != theirs.shape:
             return f"{type(model).__name__}'s own logits have another shape", False
-        if not theirs.isfinite().all():  # another batch will tell
+        if not theirs.isfinite().all():  # the next batch decides
             return None, False
         error = float((ours - theirs).abs().max())
         tolerance = (_TOLERANCE if device.type == "cpu" else _TOLERANCE_ON_GPU)[ours.dtype]
@@ -114,7 +115,7 @@ _plans: "weakref.WeakKeyDictionary[Any, Plan]" = weakref.WeakKeyDictionary()
 
 
 def plan_for(model: Any) -> Plan | None:
-    """The model's plan, shared by all who explain it; `None` where there are no fused layers for its class."""
+    """The model's plan, shared by all interpreters of the model; `None` if its class has no fused layers."""
     if family(model) is None:
         return None
     if model not in _plans:
@@ -123,7 +124,7 @@ def plan_for(model: Any) -> Plan | None:
 
 
 def unusable(modules: list[Any], features: Features) -> str | None:
-    """Why fused layers do not run here, if so: they do on the CPU or CUDA, without autocast, in eval mode."""
+    """Why fused layers cannot run; `None` if they can: on the CPU or CUDA, without autocast, in eval mode."""
     kinds = {feature.value.device.type for feature in features.values()}
     if not kinds <= {"cpu", "cuda"}:
         return f"it is on {', '.join(sorted(kinds))}"
@@ -133,26 +134,17 @@ def unusable(modules: list[Any], features: Features) -> str | None:
 
 
 def is_static(device: torch.device) -> bool:
-    """Whether nothing may wait for the numbers on a device: shapes and paths depend on the batch's shapes alone."""
+    """Whether shapes and paths must follow from a batch's shapes alone, so that nothing waits for the device."""
     return static_on_cpu or device.type == "cuda"
 
 
 def questions_on(device: torch.device) -> Questions:
-    """How numbers on a device are asked for."""
+    """New questions to numbers on a device."""
     return Later() if is_static(device) else NOW
 
 
-def _wait_for(weights: list[Any]) -> None:
-    """Have other streams find the packed weights ready."""
-    for device in {weight.device for weight in weights if weight.is_cuda}:
-        torch.cuda.current_stream(device).synchronize()
-
-
 def _versions(weights: list[Any]) -> Any:
-    """What changes when a weight does; `None` where PyTorch does not keep count."""
+    """A value that changes with every weight; `None` where PyTorch counts no versions."""
     if any(weight.is_inference() for weight in weights):
         return None
     return [(id(weight), weight.data_ptr(), weight._version) for weight in weights]
-
-
-__all__ = ["Plan", "is_static", "plan_for", "questions_on", "unusable"]

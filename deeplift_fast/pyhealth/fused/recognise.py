@@ -1,4 +1,4 @@
-"""Whether a model is, part by part, the code that the fused layers were written for."""
+"""Compares a model, module by module, with the PyHealth code that the fused layers stand for."""
 
 from collections.abc import Callable
 from typing import Any
@@ -52,18 +52,18 @@ _ALL_AS_IMPORTED = {kind: dict(vars(kind)) for kind in _KINDS}
 
 
 def _is_changed(kind: type) -> bool:
-    # Whatever a class holds is quick to compare; copying one of its objects may add to it.
+    # The first comparison is fast. A copy of an instance may add attributes to a class, so functions decide.
     return bool(vars(kind) != _ALL_AS_IMPORTED[kind]) and _functions(kind) != _AS_IMPORTED[kind]
 
 
 def family(model: Any) -> type | None:
-    """The PyHealth class that `model` (or what `torch.compile` wrapped) is of, if there are fused layers for it."""
+    """The PyHealth class of `model`, also under `torch.compile`; `None` if the class has no fused layers."""
     wrapped = model._modules.get("_orig_mod", model)
     return next((kind for kind in _LAYERS if isinstance(wrapped, kind)), None)
 
 
 def modules_of(model: Any) -> list[nn.Module]:
-    """The model and all modules within it, each once; a walk that every call makes, so a quick one."""
+    """The model and all modules in it, each once. Every call does this, so it is faster than `modules()`."""
     found = {id(model): model}
     waiting = [model]
     while waiting:
@@ -75,12 +75,12 @@ def modules_of(model: Any) -> list[nn.Module]:
 
 
 def parameters_of(modules: list[nn.Module]) -> list[Any]:
-    """Their own parameters; one that several share comes several times."""
+    """The parameters of all modules; a shared one appears once per module."""
     return [p for module in modules for p in module._parameters.values() if p is not None]
 
 
 def obstacle(model: Any, modules: list[nn.Module]) -> str | None:
-    """What differs from the code that the fused layers were written for, in words; `None` if nothing does.
+    """The first difference between the model and PyHealth's own code, in words; `None` if there is none.
 
     Args:
         model: the model.
@@ -127,7 +127,7 @@ def _difference(module: nn.Module, known: set[type], changed: set[type]) -> str 
 
 
 def _misplaced(module: nn.Module) -> str | None:
-    """Parts of known kinds in the place of others: where little depends on them, a forward pass would not tell."""
+    """Activations under another activation's name; the check of logits may miss them where their effect is small."""
     for name, part in module._modules.items():
         if part is not None and name in _NAMED and type(part) is not _NAMED[name]:
             return f"has a {type(part).__name__} as its {name}"

@@ -1,4 +1,4 @@
-"""Recurrent layers: weights packed for the op, and its rule in both directions."""
+"""Recurrent layers: their weights packed for the op, and the pass of both streams forward and back."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,11 +9,10 @@ from torch import Tensor
 from deeplift_fast import ops
 from deeplift_fast.ops.cells import COEFFICIENTS, LANES
 from deeplift_fast.pyhealth.fused import buffers
-from deeplift_fast.pyhealth.fused.buffers import ramp
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair, shares
-from deeplift_fast.pyhealth.fused.sequences import Ragged
+from deeplift_fast.pyhealth.fused.sequences import Steps
 
-_ALIGNED = 16  # units of a level in one panel are a multiple: rows then begin where the widest loads may
+_ALIGNED = 16  # in one panel a level has a multiple of so many units, which aligns each row for the widest loads
 
 
 @dataclass(frozen=True)
@@ -21,12 +20,12 @@ class Packed:
     """A cell's weights in the order of :func:`deeplift_fast.ops.recurrent`.
 
     Attributes:
-        cell: its name there.
+        cell: the cell's name in that op.
         levels: StageNet's levels, or 0.
-        slots: where its units stand among the padded ones, int64 `[units]`.
-        forward: the op's weights.
-        back: those of the backward op.
-        inputs: how many inputs have multipliers; further columns (times) have none.
+        slots: the position of each unit among the padded units, int64 `[units]`.
+        forward: the weights of the op.
+        back: the weights of its backward op.
+        inputs: the number of columns with multipliers; further columns (times) have none.
     """
 
     cell: str
@@ -42,11 +41,11 @@ class Packed:
         return self.forward[2].shape[0] * self.forward[2].shape[2]
 
     def unpadded(self, x: Tensor) -> Tensor:
-        """The units alone: `[…, padded units]` to `[…, units]`."""
+        """`[…, padded units]` to `[…, units]`."""
         return x if len(self.slots) == self.units else x[..., self.slots]
 
     def padded(self, x: Tensor) -> Tensor:
-        """The reverse, with 0 between."""
+        """`[…, units]` to `[…, padded units]`, with 0 at the padding."""
         if len(self.slots) == self.units:
             return x
         found = x.new_zeros(*x.shape[:-1], self.units)
@@ -70,11 +69,11 @@ def pack(
     Args:
         cell: as for :func:`deeplift_fast.ops.recurrent`.
         gates: `[gates of the input, units, columns]`, `[gates of the state, units, units]`, bias `[gates, units]`.
-        inputs: the number of columns that have multipliers.
-        masters: of StageNet's master gates: `[2·levels, columns]`, `[2·levels, units]`, `[2·levels]`.
+        inputs: the number of columns with multipliers.
+        masters: StageNet's master gates: `[2·levels, columns]`, `[2·levels, units]`, `[2·levels]`.
         levels: StageNet's levels.
-        one_panel: whether all units form one panel, which makes the weights plain matrices; by default on every device
-            but the CPU.
+        one_panel: whether all units form one panel, so that the weights are plain matrices; by default `True` on every
+            device but the CPU.
     """
     size, device = gates[0].shape[1], gates[0].device
     if one_panel is None:
@@ -105,7 +104,7 @@ def pack(
 
 
 def _padded(gates: Weights, masters: Weights | None, slots: Tensor, units: int) -> tuple[Weights, Weights]:
-    """The weights of the gates and of the master gates for `units` units, 0 between `slots`."""
+    """The weights of gates and master gates for `units` padded units; 0 outside `slots`."""
     weight_u, weight_h, bias = gates
     w_u = weight_u.new_zeros(len(weight_u), units, weight_u.shape[2])
     w_u[:, slots] = weight_u
@@ -122,7 +121,7 @@ def _padded(gates: Weights, masters: Weights | None, slots: Tensor, units: int) 
 
 
 def _in_one_memory(units: Tensor, matrix: Tensor, masters: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Both as parts of one matrix: `matrix`, which holds the units, and after it the masters along `dim`."""
+    """Units and masters as views of one matrix: `matrix` holds the units, and the masters follow along `dim`."""
     after = masters.reshape(-1, masters.shape[-1])
     first, last = torch.cat([matrix, after], dim).split([matrix.shape[dim], after.shape[dim]], dim)
     return first.reshape(units.shape), last.reshape(masters.shape)
@@ -134,7 +133,7 @@ def _by_panel(w: Tensor, lanes: int) -> Tensor:
 
 
 def _widened(w: Tensor, n: int) -> Tensor:
-    """Columns up to a multiple of `n`."""
+    """Columns padded with 0 to a multiple of `n`."""
     return torch.nn.functional.pad(w, (0, -w.shape[-1] % n)).contiguous()
 
 
@@ -149,43 +148,34 @@ class States:
     """A layer's states at every step.
 
     Attributes:
-        h: `[rows, padded units]` in both streams; without `where`: see `steps0`.
+        h: `[rows, padded units]` in both streams.
         log_p: logarithms of the softmax below StageNet's master gates, in both streams.
-        steps0: the steps of the baseline's distinct sequences.
-        where: the baseline's sequence of each place, int64 `[samples]`.
-        back: from the multipliers of `h` and of the forget master gates to those of the inputs; once only.
+        back: from the multipliers of `h` and of the forget master gates to those of the inputs; for one call only.
     """
 
     h: Pair
     log_p: Pair
-    steps0: Ragged
-    where: Tensor
     back: Callable[[Tensor, Tensor | None], Tensor]
 
 
-def run(packed: Packed, u: Pair, steps: Ragged, arithmetic: Arithmetic, slope: str, share: bool = True) -> States:
+def run(packed: Packed, u: Pair, steps: Steps, arithmetic: Arithmetic, slope: str, share: bool = True) -> States:
     """A recurrent layer over the rows of `steps`.
 
     Args:
         packed: the layer.
-        u: its inputs, `[rows, columns]`, row by row in both streams.
-        steps: which rows are whose.
+        u: its inputs, `[rows, columns]` in both streams, a baseline row for each row of the input.
+        steps: the sample and the step of each row.
         arithmetic: the rule set.
-        slope: what activations' multipliers are, as for :func:`deeplift_fast.ops.recurrent`.
-        share: whether equal sequences of the baseline are looked for, and computed once; not where all steps are rows.
+        slope: the multiplier of activations, as for :func:`deeplift_fast.ops.recurrent`.
+        share: whether equal sequences of the baseline may be computed once.
     """
-    facing = None
-    if share and not steps.static:
-        steps0, rows0, where = steps.distinct(u.x0)
-        facing, u0 = steps0.rows(where[steps.place], steps.step), u.x0.index_select(0, rows0)
-    else:
-        steps0, u0, where = steps, u.x0, ramp(len(steps.lengths), 1, u.x.device)
+    shared = steps.shared(u.x0, share)
     coefficients = buffers.take((len(u.x), COEFFICIENTS[packed.cell], packed.units), u.x.dtype, u.x.device)
     h, h0, log_p, log_p0 = ops.recurrent(
-        u.x.contiguous(), u0.contiguous(), where, steps.counts, steps0.counts,
+        u.x.contiguous(), shared.rows.contiguous(), shared.where, steps.counts, shared.counts,
         *packed.forward, coefficients, packed.levels, packed.cell, slope, arithmetic.half,
     )  # fmt: skip
-    logs = Pair(log_p, log_p0, facing)
+    logs = Pair(log_p, log_p0, shared.facing)
     mean = shares(logs, packed.levels, arithmetic) if packed.levels else log_p
 
     def back(m_h: Tensor, m_master: Tensor | None) -> Tensor:
@@ -197,4 +187,4 @@ def run(packed: Packed, u: Pair, steps: Ragged, arithmetic: Arithmetic, slope: s
         buffers.give(coefficients)
         return found[:, : packed.inputs]
 
-    return States(Pair(h, h0, facing), logs, steps0, where, back)
+    return States(Pair(h, h0, shared.facing), logs, back)

@@ -1,4 +1,4 @@
-"""PyHealth's `RNNLayer`: LSTM, GRU or RNN layers, in one or both directions, and the output at each sample's end."""
+"""`RNN`: LSTM, GRU or plain recurrent layers in one or both directions, and the output at each sample's end."""
 
 from typing import Any, override
 
@@ -10,26 +10,19 @@ from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.fused import recurrent
 from deeplift_fast.pyhealth.fused.buffers import Watched
-from deeplift_fast.pyhealth.fused.entries import (
-    between,
-    entry_of,
-    pooled,
-    require_same,
-    unfit,
-    unfit_if,
-)
+from deeplift_fast.pyhealth.fused.entries import between, entry_of, pooled, require_same, unfit, unfit_if
 from deeplift_fast.pyhealth.fused.model import Contributions, OneByOne, Segment, embeddings, linear_of, schema_of
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Back, Pair
 from deeplift_fast.pyhealth.fused.recurrent import Packed
-from deeplift_fast.pyhealth.fused.sequences import Ragged
+from deeplift_fast.pyhealth.fused.sequences import Steps, steps_of
 
-# PyTorch's order of gates to the op's: forget, input, output, new; and new, reset, update (of the input), and reset,
-# update, new (of the state).
+# The op's order of gates, as indices into PyTorch's order, for the weights of the input and of the state. An LSTM has
+# forget, input, output, new. A GRU has new, reset, update for the input, and reset, update, new for the state.
 _ORDER = {"LSTM": ([1, 0, 3, 2], [1, 0, 3, 2]), "GRU": ([2, 0, 1], [0, 1, 2]), "RNN": ([0], [0])}
 
 
 def prepare(rnn: Any, embed: Any) -> list[list[Packed]]:
-    """Pack a `torch.nn.RNNBase`, with the linear layer `embed` merged into its first inputs: layers of directions."""
+    """Pack a `torch.nn.RNNBase`: by layer, then by direction. The linear layer `embed` is merged into the first."""
     directions = 2 if rnn.bidirectional else 1
     return [
         [_pack(rnn, layer, "_reverse" * direction, embed if layer == 0 else None) for direction in range(directions)]
@@ -62,15 +55,15 @@ def _pack(rnn: Any, layer: int, suffix: str, embed: Any) -> Packed:
     return recurrent.pack(rnn.mode.lower(), (u, h, bias), weight_u.shape[1])
 
 
-def run(layers: list[list[Packed]], u: Pair, steps: Ragged, arithmetic: Arithmetic, share: bool) -> tuple[Pair, Back]:
+def run(layers: list[list[Packed]], u: Pair, steps: Steps, arithmetic: Arithmetic, share: bool) -> tuple[Pair, Back]:
     """The output at each sample's end (of the reverse direction: at its first step), `[places, directions · hidden]`.
 
     Args:
-        layers: see :func:`prepare`.
-        u: inputs, row by row in both streams.
-        steps: which rows are whose.
-        arithmetic: the rule set; without `complete`, a layer has its ordinary gradient.
-        share: whether equal sequences of the baseline are computed once.
+        layers: the packed weights, from :func:`prepare`.
+        u: the inputs, with a baseline row for each row of the input.
+        steps: the sample and the step of each row.
+        arithmetic: the rule set; all but `complete` use the ordinary gradient.
+        share: whether equal sequences of the baseline may be computed once.
     """
     orders = (None, steps.reversed()) if len(layers[0]) > 1 else (None,)
     slope = "secant" if arithmetic.complete else "derivative"
@@ -110,12 +103,12 @@ def run(layers: list[list[Packed]], u: Pair, steps: Ragged, arithmetic: Arithmet
 
 
 def _ordered(x: Tensor, rows: Tensor | None) -> Tensor:
-    """These rows, or all as they are."""
+    """These rows of `x`; all for `None`."""
     return x if rows is None else x.index_select(0, rows)
 
 
 def _rows(h: Pair, packed: Packed, rows: Tensor | None) -> Pair:
-    """The states of the true units at these rows (or all) in both streams, row by row."""
+    """The states without padded units at these rows (`None`: all), with a baseline row for each row of the input."""
     x0 = h.facing() if rows is None else h.x0.index_select(0, rows if h.where is None else h.where[rows])
     return Pair(packed.unpadded(_ordered(h.x, rows)), packed.unpadded(x0))
 
@@ -135,16 +128,11 @@ class FusedRNN(Watched, OneByOne):
 
     @override
     def feature(
-        self,
-        key: str,
-        feature: Feature,
-        baseline: BaselineValue,
-        arithmetic: Arithmetic,
-        segment: Segment,
+        self, key: str, feature: Feature, baseline: BaselineValue, arithmetic: Arithmetic, segment: Segment
     ) -> tuple[Pair, Contributions]:
         entry = entry_of(feature, baseline, embeddings(self._model)[key])
         lengths, longest = self._lengths(key, feature, baseline, arithmetic), entry.baseline.shape[1]
-        steps = Ragged.every(lengths, longest) if arithmetic.static else Ragged.of(lengths)
+        steps = steps_of(lengths, longest, arithmetic.static)
         rows, entered = entry.enter(steps.at)
         ends, back = run(self._layers[key], between(rows, *segment), steps, arithmetic, segment[0] == 0)
         layer, out_back = self._model.rnn[key], None
@@ -159,7 +147,7 @@ class FusedRNN(Watched, OneByOne):
         return steps.unsorted(ends), contributions
 
     def _lengths(self, key: str, feature: Feature, baseline: BaselineValue, arithmetic: Arithmetic) -> Tensor:
-        """Real steps of each sample, from the mask given or as the model derives it from its embeddings."""
+        """The number of real steps of each sample, by the given mask, or by the embeddings as in the model."""
         if not feature.is_token and feature.value.dim() == 2:
             return torch.ones(len(feature.value), dtype=torch.int64, device=feature.value.device)
         schema = schema_of(self._model, key)
@@ -180,7 +168,7 @@ class FusedRNN(Watched, OneByOne):
         return lengths.clamp(1, longest)
 
     def _embedded(self, key: str, feature: Feature, value: Tensor, arithmetic: Arithmetic) -> Tensor:
-        """Which steps' embeddings are other than 0."""
+        """Whether a step's embedding differs from 0."""
         layer = embeddings(self._model)[key]
         if not feature.is_token:
             return layer(value).abs().sum(-1) != 0

@@ -1,4 +1,4 @@
-"""A batch through fused layers: its attribution, its convergence delta, and the report and warnings that follow."""
+"""A batch through fused layers: its contributions, convergence deltas, report and warnings."""
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -11,30 +11,27 @@ from torch import Tensor
 from deeplift_fast import ops
 from deeplift_fast.core.completeness import scaled_by, totals, warn_if_not_finite, warn_of_factors, warn_of_missed
 from deeplift_fast.core.diagnostics import Tally
-from deeplift_fast.core.options import Options
 from deeplift_fast.core.questions import Questions
 from deeplift_fast.core.result import Attribution
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.fused.model import FusedModel
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair
+from deeplift_fast.pyhealth.request import Request
 
-AT_ONCE_ON_GPU = 16  # times as many samples as on the CPU, whose caches set that number
+AT_ONCE_ON_GPU = 16  # a GPU takes so many times the samples of the CPU, whose caches limit them
 Features = Mapping[str, Feature]
 Baselines = Mapping[str, BaselineValue]
 FUSED_RULE = "fused"
-# Which samples need no warning, bool `[batch]`, and figures of the deltas, as `ops.convergence` gives them.
+# Whether a sample needs no warning, bool `[batch]`, and figures of the deltas, from `ops.convergence`.
 Verdict = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Call:
-    """A request, whatever the batch; fields as for :func:`deeplift_fast.pyhealth.fused.route.attribute`."""
+class Call(Request):
+    """A request to the fused layers `fused`."""
 
-    model: Any
     fused: FusedModel
-    target: int | None
-    options: Options
 
 
 # Contributions by feature key, `f(x)` and `f(x0)` at the target, `[batch]`, and the target, int64 `[batch, 1]`.
@@ -42,10 +39,10 @@ Part = tuple[dict[str, Tensor], Tensor, Tensor, Tensor]
 
 
 def run(call: Call, features: Features, baselines: Baselines, questions: Questions) -> Part:
-    """Contributions of a batch, of which nothing is scaled.
+    """Contributions of a batch before any rescaling.
 
     Raises:
-        Unfit: for a batch that the layers were not written for.
+        Unfit: if the layers do not fit the batch.
     """
     size = next(iter(features.values())).value.shape[0]
     at_once = call.fused.at_once * AT_ONCE_ON_GPU if questions.static else call.fused.at_once
@@ -68,7 +65,7 @@ def _run_part(call: Call, features: Features, baselines: Baselines, questions: Q
     output = baseline_output = chosen
     with torch.inference_mode(False), torch.no_grad():
         for k in range(steps, 0, -1):
-            # Of several segments, the one that starts is the end nearer to the input, as in the generic walk.
+            # With several segments, stream x0 is at the end nearer to the input, as in the generic walk.
             segment = (0.0, 1.0) if steps == 1 else (k / steps, (k - 1) / steps)
             pair, back, parts = logits_of(model, call.fused, (features, baselines), arithmetic, segment)
             if k == steps:
@@ -79,7 +76,7 @@ def _run_part(call: Call, features: Features, baselines: Baselines, questions: Q
             if k == 1:
                 baseline_output = ends[1 if steps == 1 else 0]
             by_part = model.fc.weight.unflatten(1, (parts, -1)).transpose(0, 1)
-            seeds = by_part.index_select(1, chosen[:, 0])  # each part's lie together: no kernel copies them
+            seeds = by_part.index_select(1, chosen[:, 0])  # contiguous for each part, so that nothing copies them
             for key, each in back(list(seeds)).items():
                 part = each / steps if steps > 1 else each
                 totals[key] = totals[key] + part if key in totals else part
@@ -87,7 +84,7 @@ def _run_part(call: Call, features: Features, baselines: Baselines, questions: Q
 
 
 def _target(logits: Tensor, target: int | None) -> Tensor:
-    """The class that is explained of each sample, int64 `[batch, 1]`."""
+    """The explained class of each sample, int64 `[batch, 1]`."""
     if target is None:
         return logits.argmax(1, keepdim=True)
     if not -logits.shape[1] <= target < logits.shape[1]:
@@ -107,7 +104,7 @@ def _at(chosen: Tensor, logits: Pair) -> tuple[Tensor, Tensor]:
 def logits_of(
     model: Any, fused: FusedModel, given: tuple[Features, Baselines], arithmetic: Arithmetic, segment: Any
 ) -> tuple[Pair, Callable[[list[Tensor]], dict[str, Tensor]], int]:
-    """Also the way back from the multipliers of the patient embedding's parts, and how many these are."""
+    """Logits of both streams, `back` from the multipliers of the patient embedding's parts, and their number."""
     bias = model.fc.weight.new_zeros(len(model.fc.weight)) if model.fc.bias is None else model.fc.bias
     ends, back = fused.features(*given, arithmetic, segment)
     found = None
@@ -118,7 +115,7 @@ def logits_of(
 
 
 def _added(found: Pair | None, end: Pair, weight: Tensor, bias: Tensor) -> Pair:
-    """What one more part of the patient embedding gives to the logits."""
+    """The logits with one more part of the patient embedding."""
     so_far = bias if found is None else found.both
     if end.both is not None and so_far is not None:
         return Pair.stacked(torch.addmm(so_far, end.both, weight))
@@ -127,7 +124,7 @@ def _added(found: Pair | None, end: Pair, weight: Tensor, bias: Tensor) -> Pair:
 
 
 def _by_length(features: Features) -> Tensor:
-    """The samples from the one with the most real steps to the one with the fewest: parts then waste no steps."""
+    """The samples by falling number of real steps, so that samples of one part have similar lengths."""
     steps: Any = 0
     for feature in features.values():
         real = feature.real()
@@ -143,7 +140,7 @@ def chosen_of(features: Features, baselines: Baselines, samples: Tensor | slice)
 
 
 def _joined(parts: list[Part], order: Tensor | None = None) -> Part:
-    """The parts' samples one after the other, put in `order`."""
+    """The samples of all parts, in `order`."""
     contributions = {key: torch.cat([part[0][key] for part in parts]) for key in parts[0][0]}
     output, baseline_output, chosen = (torch.cat([part[i] for part in parts]) for i in (1, 2, 3))  # type: ignore
     if order is None:
@@ -157,12 +154,12 @@ def _joined(parts: list[Part], order: Tensor | None = None) -> Part:
 
 
 def judged(call: Call, features: Features, baselines: Baselines, questions: Questions) -> tuple[Attribution, Verdict]:
-    """The attribution of a batch, without its report, and the verdict on its convergence deltas.
+    """The attribution of a batch without its report, and the verdict on its convergence deltas.
 
-    Nothing here waits for a number.
+    Nothing here waits for a GPU.
 
     Raises:
-        Unfit: for a batch that the layers were not written for.
+        Unfit: if the layers do not fit the batch.
     """
     contributions, output, output0, target = run(call, features, baselines, questions)
     scaled = not call.options.complete
@@ -178,7 +175,7 @@ def judged(call: Call, features: Features, baselines: Baselines, questions: Ques
 def reported(call: Call, found: Attribution, verdict: Verdict, questions: Questions) -> Attribution:
     """The attribution with its report; warns as :class:`deeplift_fast.pyhealth.interpreter.DeepLift`.
 
-    What was asked of the batch is answered here, together with the verdict.
+    One read-back answers the open questions to the batch together with the verdict.
     """
     (fine, figures), delta = verdict, found.convergence_delta
     read: list[float] = []
@@ -201,13 +198,13 @@ def reported(call: Call, found: Attribution, verdict: Verdict, questions: Questi
 
 
 def tensors_of(found: Attribution, verdict: Verdict) -> list[Tensor]:
-    """All tensors of an attribution and of its verdict, in one order."""
+    """All tensors of an attribution and of its verdict, in a fixed order."""
     assert found.target is not None
     named = found.convergence_delta, found.output, found.baseline_output, found.target
     return [*found.contributions.values(), *named, *verdict]
 
 
 def with_tensors(keys: Sequence[Hashable], tensors: list[Tensor]) -> tuple[Attribution, Verdict]:
-    """An attribution of these feature keys, and its verdict, from tensors in the order of :func:`tensors_of`."""
+    """The inverse of :func:`tensors_of`, for contributions of these feature keys."""
     *by_key, delta, output, output0, target, fine, figures = tensors
     return Attribution(dict(zip(keys, by_key, strict=True)), delta, output, output0, target), (fine, figures)

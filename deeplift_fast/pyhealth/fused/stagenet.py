@@ -12,13 +12,7 @@ from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.fused import lockstep, stagenet_attention, stagenet_layer
 from deeplift_fast.pyhealth.fused.buffers import Watched
-from deeplift_fast.pyhealth.fused.entries import (
-    entry_of,
-    mask_of,
-    require_flags,
-    step_mask,
-    unfit,
-)
+from deeplift_fast.pyhealth.fused.entries import entry_of, mask_of, require_flags, step_mask, unfit
 from deeplift_fast.pyhealth.fused.model import Contributions, Ends, OneByOne, Segment, embeddings, linear_of, schema_of
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair
 from deeplift_fast.pyhealth.fused.stagenet_layer import Given, prepare, run
@@ -39,12 +33,7 @@ class FusedStageNet(Watched, OneByOne):
 
     @override
     def feature(
-        self,
-        key: str,
-        feature: Feature,
-        baseline: BaselineValue,
-        arithmetic: Arithmetic,
-        segment: Segment,
+        self, key: str, feature: Feature, baseline: BaselineValue, arithmetic: Arithmetic, segment: Segment
     ) -> tuple[Pair, Contributions]:
         given = self._given(key, feature, baseline, arithmetic)
         lengths = given.ends
@@ -68,7 +57,7 @@ class FusedStageNet(Watched, OneByOne):
 
     @functools.cached_property
     def _group(self) -> lockstep.Group | None:
-        """All layers, where they may go in lockstep."""
+        """All layers as one group; `None` if they cannot run in lockstep."""
         if self._finish is stagenet_attention.finish:
             return None
         return lockstep.Group.of(list(self._layers.values()))
@@ -78,7 +67,7 @@ class FusedStageNet(Watched, OneByOne):
         schema = schema_of(self._model, key)
         mask, given = step_mask(feature, schema), mask_of(feature, schema)
         if feature.is_token and given is not None and given.dim() != feature.value.dim():
-            raise unfit(feature, "its mask is one of steps, and PyHealth's layer takes one of codes")
+            raise unfit(feature, "its mask is per step, and PyHealth's layer takes a mask per code")
         samples, steps = feature.value.shape[:2]
         ends = mask.sum(1, dtype=torch.int64)
         require_flags(feature, mask, ends, arithmetic.questions)

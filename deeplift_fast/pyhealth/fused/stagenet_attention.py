@@ -1,11 +1,12 @@
-"""StageNetAttentionLayer: StageNet's cell, attention over its states, and the convolution where a sample ends.
+"""StageNetAttentionLayer: StageNet's cell, attention over its states, and the convolution over the last steps.
 
-The chain of operations is that of PyHealth 2.1's `StageNetAttentionLayer.forward`. Attention is needed only in the rows
-that the convolution of each sample's last step sees.
+The operations and their order are those of `StageNetAttentionLayer.forward` in PyHealth 2.1. Attention is computed only
+for the steps that the convolution at the end of each sample sees.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol, override
 
 import torch
 import torch.nn.functional as F
@@ -15,19 +16,19 @@ from deeplift_fast.pyhealth.fused.attention import Spans, folded
 from deeplift_fast.pyhealth.fused.buffers import ramp
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Back, Pair, layer_norm
 from deeplift_fast.pyhealth.fused.recurrent import States
-from deeplift_fast.pyhealth.fused.sequences import Ragged
+from deeplift_fast.pyhealth.fused.sequences import Steps
 from deeplift_fast.pyhealth.fused.stagenet_layer import Prepared, Windows, staged
 
 
 def needed(mask: Tensor, ends: Tensor, window: int) -> Tensor:
-    """Steps that a sample's output depends on, int64 `[samples]`.
+    """The number of first steps that a sample's output depends on, int64 `[samples]`.
 
-    A step that is masked looks at all steps alike, so a window with such a step needs every state.
+    A masked step attends to all steps equally, so a window with such a step needs every state.
 
     Args:
-        mask: `[samples, steps]`.
+        mask: the mask of steps, `[samples, steps]`.
         ends: one past the step that is kept, `[samples]`.
-        window: the steps that the convolution sees.
+        window: the number of steps that the convolution sees.
     """
     step, real = ramp(mask.shape[1], 1, mask.device), mask.bool()
     seen = (step < ends[:, None]) & (step >= ends[:, None] - window)
@@ -36,15 +37,16 @@ def needed(mask: Tensor, ends: Tensor, window: int) -> Tensor:
 
 
 def finish(
-    layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: States, arithmetic: Arithmetic
+    layer: Prepared, steps: Steps, ends: Tensor, mask: Tensor, states: States, arithmetic: Arithmetic
 ) -> tuple[Pair, Callable]:
     """The last output of a `StageNetAttentionLayer`.
 
     Arguments as for :func:`deeplift_fast.pyhealth.fused.stagenet_layer.finish`.
     """
-    windows, cell = Windows.of(steps, ends, states, layer.module.conv_size), layer.cell
-    h = states.h.map(cell.unpadded)
-    seen, seen_back = _attended(layer, steps, h, windows, mask.bool(), arithmetic)
+    windows, cell = Windows.of(steps, ends, states.h, layer.module.conv_size), layer.cell
+    h, mask = states.h.map(cell.unpadded), mask.bool()
+    queries = _AllQueries(windows, mask) if arithmetic.static else _RealQueries(steps, h, windows, mask)
+    seen, seen_back = _attended(layer, h, queries, arithmetic)
     place = ramp(windows.rows.x.numel(), 1, mask.device).view(windows.rows.x.shape)
     flat = seen.map(lambda x: x.flatten(0, 1))
     out, out_back = staged(layer.tail, flat, Pair(place, place), windows, states.log_p, arithmetic)
@@ -56,59 +58,87 @@ def finish(
     return out, back
 
 
-def _attended(
-    layer: Prepared, steps: Ragged, h: Pair, windows: Windows, mask: Tensor, arithmetic: Arithmetic
-) -> tuple[Pair, Back]:
-    """`norm(h + attention(h))` in the windows, `[samples, window, hidden]`; 0 before the first step."""
-    real = windows.real.squeeze(-1)
-    if steps.static:
-        shown = shown0 = windows.rows.x.clamp(min=0).flatten()
-        spans = spans0 = _all_spans(windows, shown, mask)
-    else:
-        shown, shown0 = windows.rows.x[real], windows.rows.x0[real]
-        spans = _spans(steps, windows, mask)
-        spans0 = replace(spans, index=h.facing_rows[spans.index])
-    queries = Pair(h.x.index_select(0, shown), h.x0.index_select(0, shown0))
-    samples = ramp(len(real), 1, real.device)
-    added, added_back = folded(layer.module.mha, queries, h, (spans, spans0), samples, arithmetic)
-    normal, norm_back = layer_norm(added.plus(queries), layer.module.attn_norm, arithmetic)
+class _Queries(Protocol):
+    """The window steps whose attention is computed.
 
-    def lined_up(x: Tensor) -> Tensor:
-        if steps.static:
-            return x.reshape(-1, *real.shape[1:], x.shape[1]) * windows.real
-        return x.new_zeros(*real.shape, x.shape[1]).masked_scatter_(real.unsqueeze(-1), x)
+    Attributes:
+        rows: their states' rows, int64 `[queries]` in both streams.
+        spans: the queries and the states of each sample, at the input and at the baseline.
+    """
+
+    rows: Pair
+    spans: tuple[Spans, Spans]
+
+    def spread(self, x: Tensor) -> Tensor:
+        """`[queries, hidden]` to `[samples, window, hidden]`; 0 before the first step."""
+        ...
+
+    def taken(self, m: Tensor) -> Tensor:
+        """The transpose of :meth:`spread`."""
+        ...
+
+
+class _RealQueries(_Queries):
+    """The real steps of each window.
+
+    No query attends to a step without a row: :func:`needed` keeps every row where a query attends to all steps.
+    """
+
+    def __init__(self, steps: Steps, h: Pair, windows: Windows, mask: Tensor) -> None:
+        self._real = windows.real.squeeze(-1)
+        self.rows = windows.rows.map(lambda rows: rows[self._real])
+        asking = self._real.sum(1)
+        starts, queries = (F.pad(counts.cumsum(0), (1, 0)) for counts in (steps.lengths, asking))
+        sample = torch.repeat_interleave(torch.arange(len(asking), device=asking.device), steps.lengths)
+        step = torch.arange(len(sample), device=sample.device) - starts[sample]
+        looks = mask.gather(1, steps.step[windows.rows.x])[self._real]
+        pairs = int((steps.lengths * asking).sum())
+        spans = Spans(steps.rows(sample, step), starts, queries, looks, mask[sample, step], pairs)
+        self.spans = spans, replace(spans, index=h.facing_rows[spans.index])
+
+    @override
+    def spread(self, x: Tensor) -> Tensor:
+        return x.new_zeros(*self._real.shape, x.shape[1]).masked_scatter_(self._real.unsqueeze(-1), x)
+
+    @override
+    def taken(self, m: Tensor) -> Tensor:
+        return m[self._real]
+
+
+class _AllQueries(_Queries):
+    """Every step of each window; results before a sample's first step are cleared."""
+
+    def __init__(self, windows: Windows, mask: Tensor) -> None:
+        self._real = windows.real
+        rows = windows.rows.x.clamp(min=0).flatten()
+        self.rows = Pair(rows, rows)
+        (samples, steps), size, device = mask.shape, windows.rows.x.shape[1], mask.device
+        index = ramp(samples * steps, 1, device).view(steps, samples).T.reshape(-1)
+        starts, queries = (ramp(samples + 1, each, device) for each in (steps, size))
+        spans = Spans(index, starts, queries, mask.T.take(rows), mask.flatten(), samples * steps * size)
+        self.spans = spans, spans
+
+    @override
+    def spread(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, *self._real.shape[1:-1], x.shape[1]) * self._real
+
+    @override
+    def taken(self, m: Tensor) -> Tensor:
+        return (m * self._real).flatten(0, 1)
+
+
+def _attended(layer: Prepared, h: Pair, queries: _Queries, arithmetic: Arithmetic) -> tuple[Pair, Back]:
+    """`norm(h + attention(h))` in the windows, `[samples, window, hidden]`; 0 before the first step."""
+    rows = queries.rows
+    asking = Pair(h.x.index_select(0, rows.x), h.x0.index_select(0, rows.x0))
+    samples = ramp(len(queries.spans[0].starts) - 1, 1, h.x.device)
+    added, added_back = folded(layer.module.mha, asking, h, queries.spans, samples, arithmetic)
+    normal, norm_back = layer_norm(added.plus(asking), layer.module.attn_norm, arithmetic)
 
     def back(m: Tensor) -> Tensor:
-        m_total = norm_back((m * windows.real).flatten(0, 1) if steps.static else m[real])
+        m_total = norm_back(queries.taken(m))
         m_queries, m_h = added_back(m_total)
         m_queries.add_(m_total)
-        return m_h.index_add_(0, shown, m_queries)
+        return m_h.index_add_(0, rows.x, m_queries)
 
-    return normal.apart().map(lined_up), back
-
-
-def _all_spans(windows: Windows, shown: Tensor, mask: Tensor) -> Spans:
-    """Every step of each sample's window as queries, and all of its steps as rows; `shown` are the queries' rows.
-
-    What is before a window's first step asks too, and is not read.
-    """
-    (samples, steps), size, device = mask.shape, windows.rows.x.shape[1], mask.device
-    index = ramp(samples * steps, 1, device).view(steps, samples).T.reshape(-1)
-    starts, queries = (ramp(samples + 1, each, device) for each in (steps, size))
-    looks = mask.T.take(shown)
-    return Spans(index, starts, queries, looks, mask.flatten(), samples * steps * size)
-
-
-def _spans(steps: Ragged, windows: Windows, mask: Tensor) -> Spans:
-    """The real steps of each sample's window as queries, its steps as rows.
-
-    Positions past a sample's steps are masked, unless a query of it looks at all alike: then there are none.
-    """
-    real = windows.real.squeeze(-1)
-    asking = real.sum(1)
-    starts, queries = (F.pad(counts.cumsum(0), (1, 0)) for counts in (steps.lengths, asking))
-    sample = torch.repeat_interleave(torch.arange(len(real), device=real.device), steps.lengths)
-    step = torch.arange(len(sample), device=sample.device) - starts[sample]
-    looks = mask.gather(1, steps.step[windows.rows.x])[real]
-    pairs = int((steps.lengths * asking).sum())
-    return Spans(steps.rows(sample, step), starts, queries, looks, mask[sample, step], pairs)
+    return normal.apart().map(queries.spread), back

@@ -1,7 +1,7 @@
-"""StageNetLayer: its cell at every step, and what it makes of the last steps where a sample ends.
+"""StageNetLayer: the cell at every step, then the convolution over the last steps of each sample.
 
-Gao et al. 2020, "StageNet: Stage-Aware Neural Networks for Health Risk Prediction"; the chain of operations is that of
-PyHealth 2.1's `StageNetLayer.forward`.
+Gao et al. 2020, "StageNet: Stage-Aware Neural Networks for Health Risk Prediction". The operations and their order are
+those of `StageNetLayer.forward` in PyHealth 2.1.
 """
 
 from collections.abc import Callable
@@ -17,21 +17,21 @@ from deeplift_fast.pyhealth.fused.buffers import ramp
 from deeplift_fast.pyhealth.fused.entries import Contributions, Entry, between
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Back, Pair, activation, gated_sum, linear
 from deeplift_fast.pyhealth.fused.recurrent import Packed, States
-from deeplift_fast.pyhealth.fused.sequences import Ragged
+from deeplift_fast.pyhealth.fused.sequences import Steps, steps_of
 
 Last = tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor | None]]]
 
 
 @dataclass(frozen=True)
 class Tail:
-    """What follows the cell; of several layers, each tensor with one more dimension in front, and samples in turn.
+    """The weights after the cell. Those of several layers have one more dimension in front.
 
     Attributes:
-        levels: of the cell.
-        hidden: its units without padding.
+        levels: the levels of the cell.
+        hidden: the units of the cell without padding.
         scale: weight and bias of the theme's first layer.
-        rescale: of its second one.
-        convolution: of the convolution over a whole window, `[hidden, window · hidden]`.
+        rescale: weight and bias of the theme's second layer.
+        convolution: weight and bias of the convolution over a whole window, `[hidden, window · hidden]`.
     """
 
     levels: int
@@ -47,8 +47,8 @@ class Prepared:
 
     Attributes:
         module: the layer.
-        cell: its cell.
-        convolution: as in :class:`Tail`.
+        cell: the weights of the cell.
+        convolution: the weight of the convolution, as in :class:`Tail`.
     """
 
     module: Any
@@ -57,7 +57,7 @@ class Prepared:
 
     @property
     def tail(self) -> Tail:
-        """What follows the cell."""
+        """The weights after the cell."""
         module = self.module
         scale, rescale = ((each.weight, each.bias) for each in (module.nn_scale, module.nn_rescale))
         return Tail(self.cell.levels, module.hidden_dim, scale, rescale, (self.convolution, module.nn_conv.bias))
@@ -65,14 +65,14 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Given:
-    """What a batch gives a layer.
+    """A layer and its part of a batch.
 
     Attributes:
-        layer: see :func:`prepare`.
+        layer: the layer, from :func:`prepare`.
         entry: the feature.
         ends: one past the step whose output is kept, int64 `[samples]`.
-        mask: of steps, `[samples, steps]`.
-        times: of each step, `[samples, steps]`.
+        mask: the mask of steps, `[samples, steps]`.
+        times: the time of each step, `[samples, steps]`.
     """
 
     layer: Prepared
@@ -110,52 +110,37 @@ def prepare(module: Any, embed: Any) -> Prepared:
 
 @dataclass(frozen=True)
 class Windows:
-    """The last steps of each sample that the convolution sees.
+    """The last steps of each sample, which the convolution sees.
 
     Attributes:
-        rows: theirs, `[samples, window]` in both streams; below 0, or 0, where a sample is shorter.
-        real: whether there is such a step, `[samples, window, 1]`.
+        rows: the rows of the steps, `[samples, window]` in both streams; any number where a sample is shorter.
+        real: whether the sample has the step, `[samples, window, 1]`.
     """
 
     rows: Pair
     real: Tensor
 
     @staticmethod
-    def of(steps: Ragged, ends: Tensor, states: States, size: int) -> "Windows":
-        """Those of `size` steps before `ends`."""
-        if steps.static:
-            count = len(ends)
-            # A row is `step · count + sample`: below 0 where the step is.
-            before = ramp(size * count, 1, ends.device, first=-size * count).view(size, count).T
-            rows = torch.add(before, ends[:, None], alpha=count, out=ends.new_empty(count, size))
-            return Windows(Pair(rows, rows), (rows >= 0).unsqueeze(-1))
-        samples = ramp(len(ends), 1, ends.device)
-        step = ends[:, None] + ramp(size, 1, ends.device, first=-size)
-        real, step = step >= 0, step.clamp(min=0)
-        place = samples[:, None].expand_as(step)
-        rows = steps.rows(place, step)
-        rows0 = states.steps0.rows(states.where[place], step)
-        return Windows(Pair(rows, rows0), real.unsqueeze(-1))
+    def of(steps: Steps, ends: Tensor, h: Pair, size: int) -> "Windows":
+        """The `size` steps before `ends`, among the rows of the states `h`."""
+        rows, real = steps.before(ends, size)
+        return Windows(Pair(rows, rows if h.where is None else h.where[rows]), real.unsqueeze(-1))
 
 
 def run(
-    given: Given,
-    lengths: Tensor,
-    arithmetic: Arithmetic,
-    segment: tuple[float, float],
-    finish: Callable[..., Last],
+    given: Given, lengths: Tensor, arithmetic: Arithmetic, segment: tuple[float, float], finish: Callable[..., Last]
 ) -> tuple[Pair, Callable[[Tensor], Tensor]]:
     """The layer's last output, `[samples, hidden]`, in the batch's order.
 
     Args:
         given: the layer and its input.
-        lengths: steps that are needed, 1 or more, int64 `[samples]`.
+        lengths: the number of steps that the output depends on, 1 or more, int64 `[samples]`.
         arithmetic: the rule set.
         segment: the part of the line from baseline to input.
-        finish: what the layer makes of its states: :func:`finish` or that of the attention variant.
+        finish: the operations after the cell: :func:`finish`, or the function of that name for the attention variant.
     """
     layer, longest = given.layer, given.entry.baseline.shape[1]
-    steps = Ragged.every(lengths, longest) if arithmetic.static else Ragged.of(lengths)
+    steps = steps_of(lengths, longest, arithmetic.static)
     u, entered = inputs(given, steps, segment)
     states = recurrent.run(layer.cell, u, steps, arithmetic, slope_of(arithmetic), share=segment[0] == 0)
     last, last_back = finish(layer, steps, steps.sorted(given.ends), steps.sorted(given.mask), states, arithmetic)
@@ -168,17 +153,17 @@ def run(
 
 
 def slope_of(arithmetic: Arithmetic) -> str:
-    """The cell's activations' multipliers, as for :func:`deeplift_fast.ops.recurrent`."""
+    """The multiplier of the cell's activations, as for :func:`deeplift_fast.ops.recurrent`."""
     return "pyhealth" if arithmetic.rules == "pyhealth" else "secant"
 
 
-def inputs(given: Given, steps: Ragged, segment: tuple[float, float]) -> tuple[Pair, Contributions]:
-    """The cell's inputs, `[rows, columns]`, and from the multipliers of all but the time to contributions."""
+def inputs(given: Given, steps: Steps, segment: tuple[float, float]) -> tuple[Pair, Contributions]:
+    """The cell's inputs, `[rows, columns]`, and the way from multipliers (not of the time) to contributions."""
     rows, entered = given.entry.enter(steps.at)
     return _with_time(between(rows, *segment), given.times, steps), entered
 
 
-def _with_time(rows: Pair, times: Tensor, steps: Ragged) -> Pair:
+def _with_time(rows: Pair, times: Tensor, steps: Steps) -> Pair:
     """Each row with its time as one more column."""
     if rows.both is None:
         time = steps.at.take(times).unsqueeze(-1).to(rows.x.dtype)
@@ -188,21 +173,21 @@ def _with_time(rows: Pair, times: Tensor, steps: Ragged) -> Pair:
     return Pair.stacked(torch.cat([by_step, time], -1).flatten(0, 2))
 
 
-def finish(layer: Prepared, steps: Ragged, ends: Tensor, mask: Tensor, states: States, arithmetic: Arithmetic) -> Last:
+def finish(layer: Prepared, steps: Steps, ends: Tensor, mask: Tensor, states: States, arithmetic: Arithmetic) -> Last:
     """The last output of a `StageNetLayer`.
 
     Args:
         layer: the layer.
-        steps: its rows; samples go in its order here.
+        steps: its rows; the samples below are in the order of its places.
         ends: one past the step whose output is kept.
-        mask: of steps, `[samples, steps]`.
-        states: of its cell.
+        mask: the mask of steps, `[samples, steps]`.
+        states: the states of the cell.
         arithmetic: the rule set.
 
     Returns:
         `[samples, hidden]`, and `back` to the multipliers of the states and of the forget master gates.
     """
-    windows = Windows.of(steps, ends, states, layer.module.conv_size)
+    windows = Windows.of(steps, ends, states.h, layer.module.conv_size)
     return staged(layer.tail, states.h, windows.rows, windows, states.log_p, arithmetic)
 
 
@@ -212,11 +197,11 @@ def staged(
     """The re-weighted convolution over each window, times its theme, plus the state at its end.
 
     Args:
-        tail: of the layer.
-        h: states, `[…, units]` in both streams.
-        places: where in `h` each window's states stand, `[samples, window]` in both streams.
-        windows: of which steps they are.
-        log_p: from the cell, whose master gates make the stages.
+        tail: the layer's weights.
+        h: the states, `[…, units]` in both streams.
+        places: the row of `h` for each step of a window, `[samples, window]` in both streams.
+        windows: the steps, as rows of `log_p`.
+        log_p: the logarithms below the cell's master gates, which make the stages.
         arithmetic: the rule set.
 
     Returns:
@@ -246,21 +231,21 @@ def staged(
     return out, back
 
 
-_PARTS = 8  # at most: a product of its own costs as much as some rows of zeros
+_PARTS = 8  # most products: a further product costs as much as some rows of zeros
 
 
 def convolve(local: Tensor, real: Tensor, weight: Tensor, bias: Tensor) -> tuple[Pair, Back]:
     """One output per window in both streams; the ordinary gradient is exact.
 
     Args:
-        local: `[2, samples, window, in]`, 0 where no step is.
-        real: where a step is, bool `[samples, window]`. Samples by falling length save the most.
+        local: `[2, samples, window, in]`; 0 where the sample has no step.
+        real: whether the sample has the step, bool `[samples, window]`. Samples by falling length save the most.
         weight: `[out, window · in]`.
         bias: `[out]`.
 
     Returns:
-        `[samples, out]`, and `back` from its multipliers to those of windows, `[samples, window · in]`, which are 0
-        at places without a step that were left out.
+        `[samples, out]`, and `back` from its multipliers to those of windows, `[samples, window · in]`. They are 0 at
+        the places that the products leave out.
     """
     _, samples, window, size = local.shape
     flat, parts = local.flatten(2), _parts(real)
@@ -282,7 +267,10 @@ def convolve(local: Tensor, real: Tensor, weight: Tensor, bias: Tensor) -> tuple
 
 
 def _parts(real: Tensor) -> list[tuple[int, int, int]]:
-    """Places of the window that nearly as many samples fill, from, to, and the samples; none that nobody fills."""
+    """Neighbouring places of the window with nearly as many samples: first place, end, number of samples.
+
+    Places without any step are left out.
+    """
     samples = len(real)
     number = ramp(samples, 1, real.device, first=1)[:, None]
     filled = (real * number).amax(0).cummax(0).values.tolist()

@@ -1,7 +1,7 @@
-"""PyHealth's `TransformerLayer`: every row of its layers but the last, of which the model keeps row 0 alone.
+"""`Transformer`: every row of its blocks; of the last block only row 0, the one that the model keeps.
 
-Vaswani et al. 2017, "Attention Is All You Need"; the chain of operations is that of PyHealth 2.1's `TransformerBlock`.
-Real rows lie one after the other; only attention lines them up by sample.
+Vaswani et al. 2017, "Attention Is All You Need". The operations and their order are those of `TransformerBlock` in
+PyHealth 2.1. The real rows of all samples form one matrix; only attention separates the samples.
 """
 
 import functools
@@ -16,28 +16,22 @@ from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.fused.attention import Spans, folded
 from deeplift_fast.pyhealth.fused.buffers import ramp
-from deeplift_fast.pyhealth.fused.entries import (
-    between,
-    entry_of,
-    mask_of,
-    step_mask,
-    unfit,
-)
+from deeplift_fast.pyhealth.fused.entries import between, entry_of, mask_of, step_mask, unfit
 from deeplift_fast.pyhealth.fused.model import Contributions, OneByOne, Segment, embeddings, schema_of
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Back, Pair, chained, elementwise, layer_norm, linear
-from deeplift_fast.pyhealth.fused.sequences import Chosen, Every, Rows
+from deeplift_fast.pyhealth.fused.sequences import AllRows, ChosenRows, Rows
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Which rows are whose, in one stream.
+    """The rows of each sample, in one stream.
 
     Attributes:
-        index: the row at each position, int64 `[samples, positions]`; any row where there is none.
-        kept: whether a row is real, `[rows, 1]`; PyHealth clears the feed-forward output of the others.
-        at: where the rows stand in the batch.
+        index: the row at each position, int64 `[samples, positions]`; any row at a position without one.
+        kept: whether a row is real, `[rows, 1]`; PyHealth sets the feed-forward output of other rows to 0.
+        at: the rows' positions in the batch.
         starts: each sample's first row, and the end, int64 `[samples + 1]`.
-        pairs: of two rows of one sample, in all.
+        pairs: the number of pairs of two rows of one sample.
     """
 
     index: Tensor
@@ -50,7 +44,7 @@ class Lines:
     def of(mask: Tensor) -> "Lines":
         """From the mask of real positions, bool `[samples, positions]`.
 
-        A sample whose first position is masked looks at every position alike, so all of its positions are rows.
+        Where the first position of a sample is masked, it attends to all positions equally, so all of them are rows.
         """
         real = mask.numpy()
         first = real[:, :1]
@@ -61,17 +55,17 @@ class Lines:
         starts[1:] = ends[:, -1]
         counts = starts[1:] - starts[:-1]
         kept = np.ones(len(sample), bool) if rows is real else real[rows]
-        index = torch.from_numpy(ends - 1)  # not below 0: a first position always is a row
-        at = Chosen(torch.from_numpy(sample), torch.from_numpy(position))
+        index = torch.from_numpy(ends - 1)  # never below 0, because the first position is always a row
+        at = ChosenRows(torch.from_numpy(sample), torch.from_numpy(position))
         return Lines(index, torch.from_numpy(kept[:, None]), at, torch.from_numpy(starts), int(counts @ counts))
 
     @staticmethod
     def every(mask: Tensor) -> "Lines":
-        """All positions: which rows there are depends on the mask's shape alone."""
+        """A row for every position, so that the shapes follow from the mask's shape alone."""
         (samples, positions), device = mask.shape, mask.device
         index = ramp(samples * positions, 1, device).view(mask.shape)
         starts = ramp(samples + 1, positions, device)
-        return Lines(index, mask.reshape(-1, 1), Every(by_step=False), starts, samples * positions**2)
+        return Lines(index, mask.reshape(-1, 1), AllRows(by_step=False), starts, samples * positions**2)
 
     @property
     def first(self) -> Tensor:
@@ -79,7 +73,7 @@ class Lines:
         return self.index[:, 0]
 
     def spans(self, of_first: bool) -> Spans:
-        """Every row, or each sample's row 0, as the queries; all rows of the sample as keys and values."""
+        """Queries from every row, or from each sample's row 0 if `of_first`; keys and values from all its rows."""
         kept, device = self.kept.squeeze(-1), self.kept.device
         everything = ramp(len(kept), 1, device)
         if of_first:
@@ -95,9 +89,9 @@ class Both:
     Attributes:
         lines: at the input.
         lines0: at the baseline.
-        at0: where the baseline's rows stand in the batch, if elsewhere than the input's.
-        where: the baseline's line of each sample; `None` where each has its own.
-        facing: the baseline's row of each row; `None` likewise.
+        at0: the positions of the baseline's rows in the batch; `None` if they are those of the input's rows.
+        where: the baseline's line for each sample; `None` if each sample has its own.
+        facing: the baseline's row for each row of the input; `None` likewise.
     """
 
     lines: Lines
@@ -108,7 +102,7 @@ class Both:
 
     @staticmethod
     def of(mask: Tensor, baseline: Tensor, share: bool) -> "Both":
-        """From the mask and the baseline `[samples, positions, …]`, of which equal samples are kept once if `share`."""
+        """From the mask and the baseline, `[samples, positions, …]`; with `share`, equal baselines are kept once."""
         lines = Lines.of(mask)
         if not share or len(mask) < 2 or not mask[:, 0].all():
             return Both.alike(lines)
@@ -117,40 +111,37 @@ class Both:
             return Both.alike(lines)
         samples = torch.from_numpy(kept)
         lines0 = Lines.of(mask[samples])
-        assert isinstance(lines0.at, Chosen)
-        at0 = Chosen(samples[lines0.at.sample], lines0.at.step)
+        assert isinstance(lines0.at, ChosenRows)
+        at0 = ChosenRows(samples[lines0.at.sample], lines0.at.step)
         starts, starts0 = lines.starts.numpy(), lines0.starts.numpy()
         facing = np.repeat(starts0[where] - starts[:-1], starts[1:] - starts[:-1]) + np.arange(starts[-1])
         return Both(lines, lines0, at0, torch.from_numpy(where), torch.from_numpy(facing))
 
     @staticmethod
     def alike(lines: Lines) -> "Both":
-        """Each sample's baseline has lines as the sample has."""
+        """The same lines in both streams."""
         return Both(lines, lines, None, None, None)
 
     @property
     def sample_at(self) -> Tensor:
-        """The baseline's line of each sample."""
+        """The baseline's line for each sample."""
         return ramp(len(self.lines.index), 1, self.lines.index.device) if self.where is None else self.where
 
     def rows(self, pair: Pair) -> Pair:
         """A value of every row."""
         return pair if self.facing is None else Pair(pair.x, pair.x0, self.facing)
 
-    def samples(self, x: Tensor, x0: Tensor) -> Pair:
-        """A value of every sample."""
-        return Pair(x, x0, self.where)
-
     def firsts(self, pair: Pair) -> Pair:
         """Each sample's row 0."""
-        return self.samples(*(x.index_select(0, of.first) for x, of in ((pair.x, self.lines), (pair.x0, self.lines0))))
+        x, x0 = (x.index_select(0, of.first) for x, of in ((pair.x, self.lines), (pair.x0, self.lines0)))
+        return Pair(x, x0, self.where)
 
 
 def _distinct(real: np.ndarray, baseline: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first sample of each kind, and each sample's kind, by what they are at real positions."""
+    """The distinct samples, compared at real positions: the first of each kind, and the kind of each sample."""
     value = np.where(real.reshape(*real.shape, *[1] * (baseline.ndim - 2)), baseline, 0)
     rows = np.concatenate([value.reshape(len(real), -1), real], 1)
-    # Told apart by a projection, which is quick, and compared exactly; by their bytes where that does not hold.
+    # A projection finds the kinds fast, and an exact comparison checks them. If it fails, bytes decide.
     _, kept, where = np.unique(rows @ _weights(rows.shape[1]), return_index=True, return_inverse=True)
     if not np.array_equal(rows, rows[kept[where]]):
         as_bytes = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
@@ -169,7 +160,7 @@ def run(blocks: Any, x: Pair, both: Both, arithmetic: Arithmetic) -> tuple[Pair,
     Args:
         blocks: its `TransformerBlock`s.
         x: the real rows in both streams.
-        both: which rows are whose.
+        both: the rows of each sample, in both streams.
         arithmetic: the rule set.
     """
     backs: list[Back] = []
@@ -185,7 +176,7 @@ def run(blocks: Any, x: Pair, both: Both, arithmetic: Arithmetic) -> tuple[Pair,
 
 
 def _feed_forward(block: Any, x: Pair, kept: Tensor, kept0: Tensor, arithmetic: Arithmetic) -> tuple[Pair, Back]:
-    """`x + w2(gelu(w1(norm(x))))`, the second part 0 in rows that are not real."""
+    """`x + w2(gelu(w1(norm(x))))`; the second term is 0 in padding rows."""
     layer = block.feed_forward
     y, norm_back = layer_norm(x, block.output_sublayer.norm, arithmetic)
     y, first_back = linear(y, layer.w_1.weight, layer.w_1.bias)
@@ -229,12 +220,7 @@ class FusedTransformer(OneByOne):
 
     @override
     def feature(
-        self,
-        key: str,
-        feature: Feature,
-        baseline: BaselineValue,
-        arithmetic: Arithmetic,
-        segment: Segment,
+        self, key: str, feature: Feature, baseline: BaselineValue, arithmetic: Arithmetic, segment: Segment
     ) -> tuple[Pair, Contributions]:
         layer = embeddings(self._model)[key]
         entry = entry_of(feature, baseline, layer)
@@ -257,7 +243,7 @@ class FusedTransformer(OneByOne):
         return Pair(out.x, out.facing()), contributions
 
     def _mask(self, key: str, feature: Feature) -> Tensor:
-        if not feature.is_token and feature.value.dim() == 2:  # one step, which is real
+        if not feature.is_token and feature.value.dim() == 2:  # one real step
             if mask_of(feature, schema_of(self._model, key)) is not None:
                 raise unfit(feature, "it has a mask of single values")
             return torch.ones(len(feature.value), 1, dtype=torch.bool, device=feature.value.device)

@@ -11,7 +11,7 @@ from guarded_memory import checked_memory, guarded
 from deeplift_fast.ops import naive
 from deeplift_fast.ops.cells import COEFFICIENTS, GATES, SLOPES
 from deeplift_fast.pyhealth.fused.recurrent import pack
-from deeplift_fast.pyhealth.fused.sequences import Ragged
+from deeplift_fast.pyhealth.fused.sequences import RealSteps
 
 if importlib.util.find_spec("triton") is not None:
     from deeplift_fast.ops.triton.recurrent import recurrent, recurrent_backward
@@ -136,7 +136,7 @@ def test_units_below_and_above_a_tile(cell, units):
 
 
 def test_more_rows_than_a_tile():
-    lengths = Ragged.of(torch.arange(1, 4).repeat(8))
+    lengths = RealSteps.of(torch.arange(1, 4).repeat(8))
     given = case(
         "stagenet",
         6,

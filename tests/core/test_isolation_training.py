@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from deeplift_fast import TrainingModeWarning, attribute
-from deeplift_fast.core import training_mode
+from deeplift_fast.core import isolation
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::deeplift_fast.TrainingModeWarning"),
@@ -81,32 +81,32 @@ STEADY = [
 @pytest.mark.parametrize("module", STOCHASTIC, ids=lambda m: type(m).__name__)
 def test_stochastic_modules(module):
     module = copy.deepcopy(module)
-    assert training_mode.stochastic_modules(module.train())
-    assert not training_mode.stochastic_modules(module.eval())
+    assert isolation.stochastic_modules(module.train())
+    assert not isolation.stochastic_modules(module.eval())
 
 
 @pytest.mark.parametrize("module", STEADY, ids=lambda m: type(m).__name__)
 def test_modules_that_train_as_they_run(module):
-    assert not training_mode.stochastic_modules(copy.deepcopy(module).train())
+    assert not isolation.stochastic_modules(copy.deepcopy(module).train())
 
 
 @pytest.mark.filterwarnings("ignore:dropout option adds dropout:UserWarning")
 def test_the_dropout_of_a_single_recurrent_layer_is_never_applied():
-    assert not training_mode.stochastic_modules(nn.GRU(3, 3, num_layers=1, dropout=0.1).train())
+    assert not isolation.stochastic_modules(nn.GRU(3, 3, num_layers=1, dropout=0.1).train())
 
 
 def test_only_modules_that_are_training_themselves_count():
     model = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(3)).train()
     model[1].eval()
-    assert training_mode.stochastic_modules(model) == ["0 (Dropout)"]
+    assert isolation.stochastic_modules(model) == ["0 (Dropout)"]
 
 
 def test_a_steady_model_is_warned_of_only_where_asked():
     model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
     assert not warned(lambda: attribute(model, normal(4, 3), target=0))
-    assert len(warned(lambda: training_mode.warn_if_harmlessly_training(model))) == 1
-    assert not warned(lambda: training_mode.warn_if_harmlessly_training(model.eval()))
-    assert not warned(lambda: training_mode.warn_if_harmlessly_training(nn.Dropout()))
+    assert len(warned(lambda: isolation.warn_if_harmlessly_training(model))) == 1
+    assert not warned(lambda: isolation.warn_if_harmlessly_training(model.eval()))
+    assert not warned(lambda: isolation.warn_if_harmlessly_training(nn.Dropout()))
 
 
 def test_dropout_is_one_fixed_mask():

@@ -1,4 +1,4 @@
-"""A batch's features, labels and probabilities as rows: arrays of one number per row of a table."""
+"""The features, labels and numbers of a batch as columns: arrays with one entry per row of a table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from deeplift_fast.pyhealth.features import Feature, kind_of, measured
 
 
 @dataclass(frozen=True)
-class FeatureRows:
-    """The rows of one feature of a batch, sample by sample; one number per row.
+class FeatureColumns:
+    """The columns of one feature of a batch in `attributions`, ordered by sample.
 
     Attributes:
         sample: place of the sample in the batch, int32, ascending.
-        step: as in the table, int32.
-        slot: as in the table, int32.
+        step: int32.
+        slot: int32.
         token: token index; `None` for a feature of values.
-        time: as in the table, NaN for null; `None` for a feature without times.
-        value: as in the table, NaN for null; `None` for tokens.
-        attribution: as in the table, float32.
+        time: NaN for null; `None` for a feature without times.
+        value: NaN for null; `None` for tokens.
+        attribution: float32.
     """
 
     sample: np.ndarray
@@ -35,14 +35,14 @@ class FeatureRows:
     attribution: np.ndarray
 
 
-def feature_rows(feature: Feature, processor: Any, contributions: Tensor, recorded: Tensor) -> FeatureRows:
-    """The rows of one feature of a batch.
+def feature_columns(feature: Feature, processor: Any, contributions: Tensor, recorded: Tensor) -> FeatureColumns:
+    """The columns of one feature of a batch.
 
     Args:
-        feature: the feature as `read_features` gives it.
+        feature: the feature, from `read_features`.
         processor: its processor.
         contributions: floating point, of the value's shape.
-        recorded: what to record in place of a continuous value, of its shape.
+        recorded: the numbers to record for continuous values, of the value's shape.
     """
     schema = tuple(processor.schema())
     times = feature.parts[schema.index("time")] if "time" in schema else None
@@ -52,11 +52,11 @@ def feature_rows(feature: Feature, processor: Any, contributions: Tensor, record
     token = numbers(feature.value).reshape(grid)[real] if feature.is_token else None
     value = None if feature.is_token else numbers(recorded).reshape(grid)[real]
     attribution = numbers(contributions).reshape(grid)[real].astype(np.float32, copy=False)
-    return FeatureRows(sample, step, slot, token, _times(times, grid, sample, step), value, attribution)
+    return FeatureColumns(sample, step, slot, token, _times(times, grid, sample, step), value, attribution)
 
 
 def names_of(processor: Any, given: Sequence[str] | None) -> Sequence[str] | None:
-    """Names of a feature's dimensions: those given, or the categories of a multi-hot feature, or `None`."""
+    """Names of a feature's dimensions: the given ones, the categories of a multi-hot feature, or `None`."""
     if given is not None:
         return [str(name) for name in given]
     if kind_of(type(processor)) != "multi_hot":
@@ -84,7 +84,7 @@ def _grid(feature: Feature, timed: bool) -> tuple[int, int, int]:
 
 
 def _times(times: Tensor | None, grid: tuple[int, int, int], sample: np.ndarray, step: np.ndarray) -> np.ndarray | None:
-    """The time of each row; where steps are merged axes, `read_features` has seen one time per first of them."""
+    """The time of each row; if axes are merged into steps, times belong to the first of these axes."""
     if times is None:
         return None
     by_step = numbers(times).reshape(grid[0], -1)
@@ -93,24 +93,26 @@ def _times(times: Tensor | None, grid: tuple[int, int, int], sample: np.ndarray,
 
 
 def floats(values: np.ndarray | None, rows: int) -> pa.Array:
-    """float32, with null for NaN; nulls alone for `None`."""
+    """A float32 array with null for NaN; all null for `None`."""
     if values is None:
         return pa.nulls(rows, pa.float32())
     missing = np.isnan(values)
     count = int(np.count_nonzero(missing))
     given = pa.py_buffer(np.ascontiguousarray(values, np.float32))
-    valid = pa.py_buffer(np.packbits(~missing, bitorder="little")) if count else None  # a tenth of from_pandas' time
+    valid = (
+        pa.py_buffer(np.packbits(~missing, bitorder="little")) if count else None
+    )  # ten times as fast as from_pandas
     return pa.Array.from_buffers(pa.float32(), rows, [valid, given], count)
 
 
 def numbers(tensor: Any) -> np.ndarray:
-    """A tensor as an array of at most 32 bits per float."""
+    """A tensor as an array; other floats become float32."""
     wide = tensor.detach().cpu()
     return (wide.float() if wide.dtype in (torch.bfloat16, torch.float16, torch.float64) else wide).numpy()
 
 
 def labels_of(model: Any, batch: Mapping[str, Any], target: Any) -> np.ndarray | None:
-    """True labels, float32 `[batch]` (multilabel: whether the target applies); `None` where the batch has none."""
+    """True labels, float32 `[batch]` (multilabel: whether the target applies); `None` if the batch has none."""
     (key,) = model.label_keys
     if key not in batch or _holds_none(batch[key]):
         return None

@@ -1,4 +1,4 @@
-"""Rules that users add."""
+"""Registered rules: those that users add."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,31 +15,31 @@ KINDS: dict[str, str] = {}
 
 
 def register_rule(fn: Any, rule: str | Callable[..., Any] | None = None) -> Any:
-    """Give an operation a rule under `rules="complete"`, in place of quadrature or of the rule that it has.
+    """Register an operation's rule under `rules="complete"`, in place of quadrature or of its own rule.
 
     Args:
-        fn: what the model calls: a function, tensor method or operator of PyTorch, an operator of another library
-            (`torch.ops.library.name`, or what `torch.library.custom_op` returned), or a subclass of
-            `torch.autograd.Function`. The rule holds for every form that shares the name (`torch.exp`,
-            `Tensor.exp`, `Tensor.exp_`).
+        fn: the operation that the model calls: a function, tensor method or operator of PyTorch, an operator of another
+            library (`torch.ops.library.name`, or the result of `torch.library.custom_op`), or a subclass of
+            `torch.autograd.Function`. The rule holds for every form that shares the name (`torch.exp`, `Tensor.exp`,
+            `Tensor.exp_`).
         rule: one of
 
-            - a function with the signature of `fn`, which runs in its place in both streams: written in operations that
-              have rules, it is complete by construction;
+            - a function with the signature of `fn`, which runs in its place in both streams. Written in operations with
+              rules, it is complete by construction;
             - `"linear"`: its own gradient is exact;
             - `"elementwise"`: the secant slope `Δy/Δx`, for a function of one tensor, element by element;
             - `"bilinear"`: each operand's multiplier uses the mean of the other, for operations of degree two;
             - `"quadrature"`: the average of its VJP on the line from baseline to input, for smooth operations;
             - `"gradient"`: its gradient at the input, named in the report.
 
-            Without it, `register_rule(fn)` is a decorator for the first of these.
+            Without `rule`, `register_rule(fn)` is a decorator for such a function.
 
     Returns:
         `rule`, or the decorator.
 
     Raises:
-        TypeError: if `fn` is a plain Python function, which PyTorch does not show to the interpreter (what it calls has
-            rules of its own), or `rule` is neither a function nor a name.
+        TypeError: if `rule` is neither a function nor a name; if `fn` is a plain Python function, whose calls PyTorch
+            does not intercept. It needs no rule, since the operations that it calls have rules.
         ValueError: if `rule` names no rule.
 
     Example:
@@ -64,7 +64,14 @@ def register_rule(fn: Any, rule: str | Callable[..., Any] | None = None) -> Any:
 
 
 def unregister_rule(fn: Any) -> None:
-    """Forget a rule that :func:`register_rule` added; the operation's own rule holds again."""
+    """Remove a registered rule, so that the operation's own rule holds again.
+
+    Args:
+        fn: as for :func:`register_rule`.
+
+    Raises:
+        TypeError: as :func:`register_rule`.
+    """
     name = _name(fn)
     WRITTEN_OUT.pop(name, None)
     KINDS.pop(name, None)
@@ -80,15 +87,15 @@ def _name(fn: Any) -> str:
     of_tensor = getattr(opened, "__objclass__", None) is not None
     if not callable(opened) or not (of_tensor or module.partition(".")[0] == "torch"):
         raise TypeError(
-            f"fn is {fn!r}, which PyTorch does not show to the interpreter; accepted: a function, tensor method or "
-            "operator of PyTorch, an operator made with torch.library.custom_op, or a torch.autograd.Function class "
-            "(a plain Python function needs no rule: the operations that it calls have theirs)"
+            f"fn is {fn!r}, which PyTorch cannot intercept; accepted: a function, tensor method or operator of "
+            "PyTorch, an operator made with torch.library.custom_op, or a torch.autograd.Function class (a plain "
+            "Python function needs no rule, since the operations that it calls have rules)"
         )
     return shared_name(opened)
 
 
 def _dispatched(kind: type[torch.autograd.Function]) -> Callable[..., Any]:
-    """The class's `apply`, made visible: PyTorch shows the calls of autograd Functions to nobody."""
+    """The class's `apply`, replaced by one that a `TorchFunctionMode` can intercept."""
     found = vars(kind).get("apply")
     if isinstance(found, staticmethod) and hasattr(found.__func__, "_shown"):
         return found.__func__

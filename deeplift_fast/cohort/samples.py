@@ -1,13 +1,14 @@
-"""The samples of a part in memory: ragged, so that they are padded only as far as the batch they end up in needs.
+"""The samples of a part in memory, and the batches that they are cut into.
 
-A window's groups hold samples that can stand in one batch. Samples as a dataset gives them are grouped by what their
-fields are (dtype, number of dimensions, everything but the length of the first dimension), so that an odd sample never
-keeps others from being attributed. A batch as a loader gave it is a group of its own, padded as it came.
+Samples stay ragged until a batch is made, so that a batch is padded to its own longest sample only. Samples of one
+group fit into one batch. Samples of a dataset share a group if their fields agree in everything but the length of the
+first dimension, so that an odd sample does not spoil others. A loader's batch is a group of its own, already padded.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, override
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ class Ragged:
     """One field of several samples.
 
     Attributes:
-        flat: the samples' values one after the other, `[sum of lengths, …]`; `[samples]` for single numbers.
+        flat: the values of one sample after another, `[sum of lengths, …]`; `[samples]` for single numbers.
         lengths: int64 `[samples]`, the first dimension of each; `None` for single numbers.
     """
 
@@ -33,7 +34,7 @@ class Ragged:
     def padded(self, which: np.ndarray) -> Tensor:
         """Some of the samples as PyHealth's loader collates them: `[len(which), longest, …]`, padded with 0.
 
-        In PyTorch's memory: products round by how their operands are aligned, and NumPy's are now so, now so.
+        PyTorch allocates the memory: the last bits of products depend on alignment, and NumPy's alignment varies.
         """
         if self.lengths is None:
             return torch.from_numpy(self.flat[which]).clone()
@@ -49,55 +50,59 @@ class Ragged:
 Field = Ragged | tuple[Ragged | None, Ragged] | list[Any]
 
 
-class Group(Protocol):
-    """Samples that can stand in one batch."""
-
-    @property
-    def numbers(self) -> np.ndarray:
-        """Numbers of the samples in the dataset, int64 `[samples]`."""
-
-    @property
-    def as_it_came(self) -> bool:
-        """Whether it is a loader's batch, which is cut only where memory demands it."""
-
-    def lengths(self, keys: Sequence[str]) -> np.ndarray:
-        """Padded steps that each sample needs for some features, int64 `[samples]`: its longest sequence, or 1."""
-
-    def batch(self, which: np.ndarray) -> dict[str, Any]:
-        """Some of the samples as PyHealth's loader would give them."""
-
-    def values(self, key: str) -> list["Parts"]:
-        """The tensors of a field, and which sample each of their rows belongs to."""
-
-    def unusable(self, key: str) -> list[tuple[int, str]]:
-        """Places of samples whose field cannot be used, and what is odd about it."""
-
-
 @dataclass(frozen=True)
-class Parts:
-    """A tensor of a field, row by row.
+class FlatTensor:
+    """A tensor of a field, one entry along its first dimension after another.
 
     Attributes:
-        rows: `[rows, …]`.
-        owner: int64 `[rows]`, the place in the group of the sample that a row belongs to.
-        lengths: int64 `[samples]`, or `None` where there is no sequence.
+        entries: `[entries, …]`.
+        owner: int64 `[entries]`, the place in the group of the sample that an entry belongs to.
+        lengths: int64 `[samples]`; `None` where there is no sequence.
     """
 
-    rows: np.ndarray
+    entries: np.ndarray
     owner: np.ndarray
     lengths: np.ndarray | None
 
 
 @dataclass(frozen=True)
-class RaggedGroup:
-    """Samples as a dataset gives them."""
+class Group(ABC):
+    """Samples that fit into one batch.
+
+    Attributes:
+        numbers: numbers of the samples in the dataset, int64 `[samples]`.
+        is_loaded: whether the group is a loader's batch, which is cut only where memory demands it.
+    """
 
     numbers: np.ndarray
-    fields: dict[str, Field]
-    as_it_came: bool = False
+    is_loaded: ClassVar[bool]
 
+    @abstractmethod
     def lengths(self, keys: Sequence[str]) -> np.ndarray:
-        """As :meth:`Group.lengths`."""
+        """Padded steps that each sample needs for some features, int64 `[samples]`: its longest sequence, or 1."""
+
+    @abstractmethod
+    def batch(self, which: np.ndarray) -> dict[str, Any]:
+        """Some of the samples as PyHealth's loader would yield them."""
+
+    @abstractmethod
+    def tensors(self, key: str) -> list[FlatTensor]:
+        """The tensors of a field."""
+
+    @abstractmethod
+    def unusable(self, key: str) -> list[tuple[int, str]]:
+        """Places of samples whose field is an odd tensor, with its oddity."""
+
+
+@dataclass(frozen=True)
+class RaggedGroup(Group):
+    """Samples of a dataset."""
+
+    fields: dict[str, Field]
+    is_loaded = False
+
+    @override
+    def lengths(self, keys: Sequence[str]) -> np.ndarray:
         longest = np.ones(len(self.numbers), np.int64)
         for key in keys:
             for part in _ragged(self.fields.get(key)):
@@ -105,65 +110,61 @@ class RaggedGroup:
                     longest = np.maximum(longest, part.lengths)
         return longest
 
+    @override
     def batch(self, which: np.ndarray) -> dict[str, Any]:
-        """As :meth:`Group.batch`."""
         return {key: _padded(field, which) for key, field in self.fields.items()}
 
-    def values(self, key: str) -> list[Parts]:
-        """As :meth:`Group.values`."""
+    @override
+    def tensors(self, key: str) -> list[FlatTensor]:
         every = np.arange(len(self.numbers))
         return [
-            Parts(part.flat, every if part.lengths is None else np.repeat(every, part.lengths), part.lengths)
+            FlatTensor(part.flat, every if part.lengths is None else np.repeat(every, part.lengths), part.lengths)
             for part in _ragged(self.fields.get(key))
         ]
 
+    @override
     def unusable(self, key: str) -> list[tuple[int, str]]:
-        """As :meth:`Group.unusable`."""
         return _unusable(self.fields.get(key))
 
 
 @dataclass(frozen=True)
-class PaddedGroup:
-    """A batch as a loader gave it, in the regular form of :func:`deeplift_fast.cohort.entries.regular`."""
+class PaddedGroup(Group):
+    """A loader's batch, in the regular form of :func:`deeplift_fast.cohort.entries.regular`."""
 
-    numbers: np.ndarray
     given: Mapping[str, Any]
-    as_it_came: bool = True
+    is_loaded = True
 
+    @override
     def lengths(self, keys: Sequence[str]) -> np.ndarray:
-        """As :meth:`Group.lengths`."""
         longest = max([1, *(part.shape[1] for key in keys for part in _tensors(self.given.get(key)) if part.dim() > 1)])
         return np.full(len(self.numbers), longest, np.int64)
 
+    @override
     def batch(self, which: np.ndarray) -> dict[str, Any]:
-        """As :meth:`Group.batch`."""
         if np.array_equal(which, np.arange(len(self.numbers))):
             return dict(self.given)
         return {key: taken(value, which) for key, value in self.given.items()}
 
-    def values(self, key: str) -> list[Parts]:
-        """As :meth:`Group.values`."""
+    @override
+    def tensors(self, key: str) -> list[FlatTensor]:
         every = np.arange(len(self.numbers))
-        return [
-            Parts(part.detach().cpu().numpy(), every, None)
-            for part in _tensors(self.given.get(key))
-            if oddity(part) is None
-        ]
+        usable = [part for part in _tensors(self.given.get(key)) if oddity(part) is None]
+        return [FlatTensor(part.detach().cpu().numpy(), every, None) for part in usable]
 
+    @override
     def unusable(self, key: str) -> list[tuple[int, str]]:
-        """As :meth:`Group.unusable`."""
         return _unusable(self.given.get(key))
 
 
 @dataclass(frozen=True)
-class Window:
-    """The samples of a part.
+class Stretch:
+    """The consecutive samples of a part.
 
     Attributes:
         part: number of the part.
         begin: number of its first sample.
-        end: one more than that of its last.
-        groups: the samples; each is in one of them.
+        end: number of its last sample, plus 1.
+        groups: the samples, each in one group.
         identifiers: by column of :data:`IDENTIFIERS`, a text or `None` per sample, in the dataset's order.
     """
 
@@ -174,18 +175,19 @@ class Window:
     identifiers: Mapping[str, Sequence[str | None]]
 
 
-def window_of(samples: Sequence[Mapping[str, Any]], part: int, begin: int) -> Window:
-    """The window of processed samples.
+def stretch_of(samples: Sequence[Mapping[str, Any]], part: int, begin: int) -> Stretch:
+    """The stretch that processed samples make.
 
     Args:
-        samples: as a PyHealth dataset gives them: by field, a tensor, a pair (time, value) of tensors, or anything.
+        samples: by field, a tensor, a pair (time, value) of tensors, or anything else, as in a PyHealth dataset.
         part: number of the part.
         begin: number of the first sample.
     """
     samples = [{key: usable(value) for key, value in sample.items()} for sample in samples]
     grouped: dict[tuple, list[int]] = {}
     for place, sample in enumerate(samples):
-        grouped.setdefault(_signature(sample), []).append(place)
+        kinds = tuple((key, _kind(value)) for key, value in sample.items())
+        grouped.setdefault(kinds, []).append(place)
     groups = []
     for places in grouped.values():
         few = samples if len(grouped) == 1 else [samples[place] for place in places]
@@ -193,14 +195,14 @@ def window_of(samples: Sequence[Mapping[str, Any]], part: int, begin: int) -> Wi
         groups.append(RaggedGroup(numbers, {key: _field([each[key] for each in few]) for key in few[0]}))
     names = [of_sample(sample) for sample in samples]
     identifiers = {column: [each[column] for each in names] for column in IDENTIFIERS}
-    return Window(part, begin, begin + len(samples), groups, identifiers)
+    return Stretch(part, begin, begin + len(samples), groups, identifiers)
 
 
-def windows_of(batches: Iterator[tuple[int, Mapping[str, Any]]], part_samples: int) -> Iterator[Window]:
-    """Windows of batches as they come, cut where a part ends.
+def stretches_of(batches: Iterator[tuple[int, Mapping[str, Any]]], part_samples: int) -> Iterator[Stretch]:
+    """The stretches that batches make, cut where a part ends.
 
     Args:
-        batches: number of samples and batch in regular form, one after the other.
+        batches: pairs of the number of samples and the batch in regular form, in order.
         part_samples: samples per part.
     """
     begin = number = 0
@@ -210,25 +212,20 @@ def windows_of(batches: Iterator[tuple[int, Mapping[str, Any]]], part_samples: i
         while first < size:
             count = min(size - first, begin + part_samples - number)
             which = np.arange(first, first + count)
-            whole = count == size
-            given = batch if whole else {key: taken(value, which) for key, value in batch.items()}
+            given = batch if count == size else {key: taken(value, which) for key, value in batch.items()}
             pieces.append(PaddedGroup(np.arange(number, number + count), given))
             first, number = first + count, number + count
             if number == begin + part_samples:
-                yield _window_of_pieces(pieces, begin, number, part_samples)
+                yield _stretch_of_pieces(pieces, begin, number, part_samples)
                 begin, pieces = number, []
     if pieces:
-        yield _window_of_pieces(pieces, begin, number, part_samples)
+        yield _stretch_of_pieces(pieces, begin, number, part_samples)
 
 
-def _window_of_pieces(pieces: list[PaddedGroup], begin: int, end: int, part_samples: int) -> Window:
+def _stretch_of_pieces(pieces: list[PaddedGroup], begin: int, end: int, part_samples: int) -> Stretch:
     names = [of_batch(piece.given, len(piece.numbers)) for piece in pieces]
     identifiers = {column: [text for each in names for text in each[column]] for column in IDENTIFIERS}
-    return Window(begin // part_samples, begin, end, pieces, identifiers)
-
-
-def _signature(sample: Mapping[str, Any]) -> tuple:
-    return tuple((key, _kind(value)) for key, value in sample.items())
+    return Stretch(begin // part_samples, begin, end, pieces, identifiers)
 
 
 def _kind(value: Any) -> Any:
@@ -276,3 +273,59 @@ def _padded(field: Field, which: np.ndarray) -> Any:
 
 def _tensors(value: Any) -> list[Tensor]:
     return [part for part in (value if isinstance(value, tuple | list) else (value,)) if isinstance(part, Tensor)]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples that are attributed in one call.
+
+    Attributes:
+        group: their group.
+        which: their places in it, int64 `[samples]`.
+    """
+
+    group: Group
+    which: np.ndarray
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Numbers of the samples in the dataset, int64 `[samples]`."""
+        return self.group.numbers[self.which]
+
+    def given(self) -> dict[str, Any]:
+        """The samples as PyHealth's loader would yield them."""
+        return self.group.batch(self.which)
+
+    def halves(self) -> tuple["Batch", "Batch"]:
+        """The batch in two; it must hold two samples or more."""
+        middle = len(self.which) // 2
+        return Batch(self.group, self.which[:middle]), Batch(self.group, self.which[middle:])
+
+
+def cut(group: Group, which: np.ndarray, keys: Sequence[str], budget: int) -> list[Batch]:
+    """Cuts samples of a group into batches by their length; equal arguments give equal batches.
+
+    Args:
+        group: the group; a loader's batch is not cut.
+        which: places in it, int64 `[samples]`.
+        keys: the features whose sequences are padded.
+        budget: most padded steps (samples times the longest sequence) of a batch; a longer sample is a batch alone.
+
+    Returns:
+        Batches of ascending length; samples of one length stay in the dataset's order.
+    """
+    if not len(which):
+        return []
+    if group.is_loaded:
+        return [Batch(group, which)]
+    lengths = group.lengths(keys)[which]
+    order = np.argsort(lengths, kind="stable")
+    which, lengths = which[order], lengths[order]
+    batches, begin = [], 0
+    while begin < len(which):
+        # Lengths ascend, so the padded steps of which[begin:end] do too.
+        steps = lengths[begin:] * np.arange(1, len(which) - begin + 1)
+        end = begin + max(1, int(np.searchsorted(steps, budget, side="right")))
+        batches.append(Batch(group, which[begin:end]))
+        begin = end
+    return batches
