@@ -122,7 +122,9 @@ def check_everywhere(draw):
     for width in (3.5, 7.0):
         ax = draw(ax=None, width=width)
         assert ax.get_figure().get_size_inches()[0] == width
-        check(ax)
+        for dpi in (100, 72, 300):
+            ax.get_figure().set_dpi(dpi)
+            check(ax)
         check_vector(ax)
     for engine in (None, "constrained", "tight"):
         figure, (first, second) = plt.subplots(2, figsize=(3.5, 5), layout=engine)

@@ -13,6 +13,7 @@ from deeplift_fast.cohort import ATTRIBUTIONS
 from deeplift_fast.core.frames import base_of
 from deeplift_fast.core.result import Attribution
 from deeplift_fast.report.folder import CohortFolder
+from deeplift_fast.report.grouping import EMPTY
 from deeplift_fast.report.titles import Titles
 
 NEEDED = ("feature", "attribution")
@@ -129,7 +130,12 @@ def normalised(given: pd.DataFrame) -> pd.DataFrame:
 
 
 def title_of(titles: Named, feature: str, name: str) -> str:
-    """What a code is called in a figure: its title, or itself where there is none."""
+    """What a code is called in a figure: its title, or itself where there is none; "(empty)" for nothing to see."""
+    found = _title(titles, feature, name)
+    return found if found.strip() else EMPTY
+
+
+def _title(titles: Named, feature: str, name: str) -> str:
     if titles is None:
         return name
     if isinstance(titles, Titles):
@@ -217,4 +223,5 @@ def _none(sample: int | None, patient: str | None, where: str) -> str:
 
 def _several(samples: pd.Series, patient: str | None) -> str:
     of = "the data holds" if patient is None else "the patient has"
-    return f"{of} {len(samples)} samples ({', '.join(map(str, samples[:8]))}…); choose one with sample="
+    few = ", ".join(map(str, samples[:8])) + (", …" if len(samples) > 8 else "")
+    return f"{of} {len(samples)} samples ({few}); choose one with sample="

@@ -12,7 +12,7 @@ from deeplift_fast.plot.columns import Columns, columns_of
 from deeplift_fast.plot.items import Item, items_of
 from deeplift_fast.plot.panel import LEAST_PITCH, PITCH, Panel, numbers_of
 from deeplift_fast.plot.rows import Named, patient_rows
-from deeplift_fast.plot.text import short, shortened, width_of, write
+from deeplift_fast.plot.text import Numbers, short, shortened, width_of, write
 
 _ABOVE, _BELOW, _KEY = 24.0, 19.0, 11.0
 _TWO_LINES = 20.5
@@ -77,9 +77,7 @@ def timeline(
     numbers = numbers_of(_scale(cells, limit), 2)
     totals = [numbers.signed(item.attribution) if panel.box[2] >= _TOTALS_FROM else "" for item in items]
     panel.lay([(item.name, ("",)) for item in items], totals, _NAMES)
-    widest = 5 + width_of(
-        panel.ax, numbers.signed(-max(abs(cell["attribution"]) for cell in cells.values())).replace(" ", "")
-    )
+    widest = 5 + _widest(panel.ax, list(cells.values()), numbers)
     columns = columns_of(table, max(2, int(panel.middle / widest)))
     cells = _cells(table, items, columns)
     scale = _scale(cells, limit)
@@ -91,6 +89,14 @@ def timeline(
 
 def _scale(cells: dict[tuple[int, int], dict[str, Any]], limit: float | None) -> Scale:
     return Scale.of(np.array([cell["attribution"] for cell in cells.values()]), limit)
+
+
+def _widest(ax: Axes, cells: list[dict[str, Any]], numbers: Numbers) -> float:
+    """How wide the texts of cells are, in points."""
+    longest = max(cells, key=lambda cell: abs(cell["attribution"]))
+    values = [short(cell["value"]) for cell in cells if not np.isnan(cell["value"])]
+    texts = [numbers.signed(-abs(longest["attribution"])).replace(" ", ""), max(values, key=len, default="")]
+    return max(width_of(ax, text) for text in texts)
 
 
 def _cells(table: pd.DataFrame, items: list[Item], columns: Columns) -> dict[tuple[int, int], dict[str, Any]]:

@@ -29,6 +29,13 @@ def test_nothing_overlaps_or_is_cut_off(patient):
     cases.check_everywhere(lambda **how: plot.timeline(patient, **how))
 
 
+def test_long_values_make_columns_wide():
+    table = cases.patient(stays=20)
+    table["value"] *= -1.2345e-7
+    for width in (3.5, 7.0):
+        cases.check(plot.timeline(table, width=width))
+
+
 def cells(ax):
     return [patch for patch in ax.patches if isinstance(patch, Rectangle)]
 

@@ -7,6 +7,7 @@ import plot_cases as cases
 import pytest
 
 from deeplift_fast import plot
+from deeplift_fast.support.printable import printable
 
 
 @pytest.fixture(autouse=True)
@@ -71,17 +72,16 @@ def test_signs_are_colours_marks_and_signs():
 def test_hostile_names_are_text(kind):
     names = list(cases.HOSTILE)
     codes = names if kind == "names" else [f"C{n}" for n in range(len(names))]
-    table = cases.patient(codes=codes, stays=8, labs=[])
+    table = cases.patient(codes=codes, stays=20, labs=[])
     titles = None if kind == "names" else dict(zip(codes, names, strict=True))
-    ax = plot.waterfall(table, titles=titles)
+    ax = plot.waterfall(table, top=20, titles=titles)
     cases.check(ax)
     svg = cases.check_vector(ax)
     assert "‮" not in svg
     assert "\x07" not in svg
     written = " ".join(cases.shown(ax))
-    assert "<script>" in written
-    assert r"\u202e" in written
-    assert r"\x07" in written
+    for name in set(table["code"]) if titles is None else map(titles.get, set(table["code"])):
+        assert (printable(name)[:8] or "(empty)") in written
     assert len(svg) < 500_000
 
 
