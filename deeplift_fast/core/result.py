@@ -103,4 +103,5 @@ class Attribution:
         return page_of(self)
 
     def __getstate__(self) -> dict[str, Any]:
+        # Who stores an attribution does not expect a model's weights and a patient's identifiers in it.
         return {**vars(self), "source": None}

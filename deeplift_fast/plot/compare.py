@@ -13,6 +13,8 @@ from deeplift_fast.plot.rows import Named, Rows, patient_rows
 from deeplift_fast.plot.text import SIZE, shortened, width_of, write
 
 _ABOVE, _BELOW = 17.0, 24.0
+_NARROW = 230.0
+"""Points of width below which numbers stand without ▲ and ▼."""
 
 
 def compare(
@@ -64,7 +66,8 @@ def compare(
     values = np.array([pairs[key] for key in order])
     scale = Scale.of(values, limit)
     numbers = numbers_of(scale)
-    written = [f"{numbers.signed(one)} | {numbers.signed(other)}" for one, other in values]
+    form = numbers.plain if panel.box[2] < _NARROW else numbers.signed  # the marks show ▲ and ▼ too
+    written = [f"{form(one)} | {form(other)}" for one, other in values]
     shown = [(items[0][key].name, items[0][key].details) for key in order]
     panel.lay(shown, written, 0.36)
     panel.guide(len(order))

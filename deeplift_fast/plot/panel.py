@@ -31,6 +31,7 @@ LABELS_AT_MOST = 0.42
 Label = tuple[str, Sequence[str]]
 """A name and its details, as :func:`deeplift_fast.plot.text.shortened` takes them."""
 
+_LEAST_MIDDLE, _LEAST_WIDTH = 24.0, 136.0
 _KEY_WIDTH, _KEY_CELLS = 64.0, 16
 
 
@@ -47,7 +48,7 @@ class Panel:
         least: the same in axes that are given.
 
     Raises:
-        ValueError: if not even two rows fit.
+        ValueError: if not even two rows fit, or `width` is out of range.
     """
 
     def __init__(
@@ -79,13 +80,16 @@ class Panel:
                 f"least {(above + below + 2 * least) / 72:.2g} inches in height"
             )
 
-    def lay(self, labels: Sequence[Label], numbers: Sequence[str], most: float = LABELS_AT_MOST) -> list[str]:
-        """Places the axes, and writes names and numbers; returns the names as they are written.
+    def lay(self, labels: Sequence[Label], numbers: Sequence[str], most: float = LABELS_AT_MOST) -> None:
+        """Places the axes, and writes names and numbers.
 
         Args:
             labels: of each row.
             numbers: the text on the right of each row.
             most: part of the width that names may take.
+
+        Raises:
+            ValueError: if the axes are too narrow.
         """
         ax, (left, bottom, width, height) = self.ax, self.box
         shown = [shortened(ax, name, most * width - GAP, details) for name, details in labels]
@@ -94,6 +98,10 @@ class Panel:
         """Points from the axes' right edge to the ends of the numbers."""
         self.middle = width - names - right
         """Points that the marks have."""
+        if self.middle < _LEAST_MIDDLE or width < _LEAST_WIDTH:
+            raise ValueError(
+                f"ax is {width / 72:.2g} inches wide, where names, marks and numbers do not fit; give wider axes"
+            )
         self.height = height - self._above - self._below
         ax.set_position(_fraction(ax, left + names, bottom + self._below, self.middle, self.height))
         ax.set_ylim(len(labels) - 0.5, -0.5)
@@ -105,7 +113,6 @@ class Panel:
         for row, (name, number) in enumerate(zip(shown, numbers, strict=True)):
             write(ax, name, (0, row), (-GAP, 0), at_row, ha="right")
             write(ax, number, (1, row), (right, 0), at_row, ha="right")
-        return shown
 
     def guide(self, rows: int) -> None:
         """Faint lines along the rows, from names to numbers."""

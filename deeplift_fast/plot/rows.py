@@ -175,27 +175,26 @@ def _of_folder(data: str | os.PathLike, sample: int | None, patient: str | None)
     if sample is None and patient is None:
         raise ValueError("data is a cohort's folder; say which patient, with patient= or sample=")
     columns = ["sample", "patient_id", "output", "baseline_output", "probability"]
-    for part in folder.parts:
-        samples = _where(folder.samples(part, columns).to_pandas(), sample, patient)
-        if len(samples) > 1:
-            raise ValueError(_several(samples["sample"], patient))
-        if samples.empty:
-            continue
-        about = samples.iloc[0]
-        found = [
-            piece[piece["sample"] == about["sample"]]
-            for piece in (batch.to_pandas() for batch in folder.attributions(part, ATTRIBUTIONS.names))
-        ]
-        likely = about["probability"]
-        return Rows(
-            normalised(pd.concat(found)),
-            float(about["output"]),
-            float(about["baseline_output"]),
-            folder.baseline,
-            folder.rules,
-            None if pd.isna(likely) else float(likely),
-        )
-    raise ValueError(_none(sample, patient, f"the finished parts of {folder.out}"))
+    each = (
+        _where(folder.samples(part, columns).to_pandas(), sample, patient).assign(part=part) for part in folder.parts
+    )
+    matching = [samples for samples in each if not samples.empty]
+    if not matching:
+        raise ValueError(_none(sample, patient, f"the finished parts of {folder.out}"))
+    samples = pd.concat(matching)
+    if len(samples) > 1:
+        raise ValueError(_several(samples["sample"], patient))
+    about = samples.iloc[0]
+    batches = (batch.to_pandas() for batch in folder.attributions(int(about["part"]), ATTRIBUTIONS.names))
+    likely = about["probability"]
+    return Rows(
+        normalised(pd.concat([batch[batch["sample"] == about["sample"]] for batch in batches])),
+        float(about["output"]),
+        float(about["baseline_output"]),
+        folder.baseline,
+        folder.rules,
+        None if pd.isna(likely) else float(likely),
+    )
 
 
 def _where(table: pd.DataFrame, sample: int | None, patient: str | None) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 import matplotlib.pyplot as plt
 import plot_cases as cases
 import pytest
+from cohort_folders import draw, write
 
 from deeplift_fast import plot
 
@@ -34,6 +35,16 @@ def test_both_sums_are_printed_and_drawn():
     line = ax.lines[1].get_xdata()
     assert list(line) == pytest.approx([sums[0][code], sums[1][code]], abs=1e-5)
     assert ax.get_xlim()[0] == -ax.get_xlim()[1]
+
+
+def test_two_cohorts_are_called_by_what_differs(tmp_path):
+    tables = draw()
+    one = write(tmp_path / "one", *tables, rules="rescale")
+    other = write(tmp_path / "other", *tables, rules="complete", baseline="removed")
+    third = write(tmp_path / "third", *tables, rules="complete", baseline="typical")
+    assert {"rescale", "complete"} <= set(cases.shown(plot.compare(one, other, sample=3)))
+    assert {"removed", "typical"} <= set(cases.shown(plot.compare(other, third, sample=3)))
+    assert {"first", "second"} <= set(cases.shown(plot.compare(one, one, sample=3)))
 
 
 def test_two_patients_are_refused():

@@ -2,6 +2,7 @@ import matplotlib.pyplot as plt
 import plot_cases as cases
 import pytest
 
+from deeplift_fast import plot
 from deeplift_fast.plot.colours import Scale
 from deeplift_fast.plot.panel import Panel
 
@@ -44,3 +45,10 @@ def test_a_part_of_a_figure_has_its_own_box():
     left = panel.ax.get_window_extent().x0 / figure.dpi
     assert left > 3.5
     cases.check(panel.ax)
+
+
+@pytest.mark.parametrize("draw", [plot.waterfall, plot.timeline])
+def test_axes_too_narrow_are_refused(draw):
+    ax = plt.figure(figsize=(1.5, 4)).add_axes((0, 0, 1, 1))
+    with pytest.raises(ValueError, match=r"ax is 1\.5 inches wide"):
+        draw(cases.patient(), ax=ax)

@@ -37,6 +37,10 @@ def test_a_folder_gives_a_patients_sample_and_its_outputs(tmp_path):
     )
     assert (one.baseline, one.rules) == ("unk", "rescale")
     counts = found["patient_id"].value_counts()
+    parts = found.assign(part=found["sample"] // 20).groupby("patient_id")["part"].nunique()
+    several = next(name for name in counts.index if parts[name] == counts[name] > 1)
+    with pytest.raises(ValueError, match=f"the patient has {counts[several]} samples"):  # one in each of some parts
+        patient_rows(folder, patient=several)
     lone = counts[counts == 1].index[0]
     assert patient_rows(str(folder), patient=lone).table["patient_id"].unique().tolist() == [lone]
 
