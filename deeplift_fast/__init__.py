@@ -71,10 +71,11 @@ _MODULES = {
     "errors": "errors",
     "features": "pyhealth.features",
     "ops": "ops",
+    "plot": "plot",
     "report": "report",
     "rules": "rules",
 }
-_EXTRAS = {"DeepLift": "pyhealth", "cohort": "cohort", "report": "cohort"}
+_EXTRAS = {"DeepLift": "pyhealth", "cohort": "cohort", "plot": "plot", "report": "cohort"}
 
 
 def __getattr__(name: str) -> Any:

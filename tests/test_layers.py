@@ -18,6 +18,7 @@ FLOORS = [
     {"baselines", "captum"},
     {"cohort"},
     {"report"},
+    {"plot"},
     {"demo"},
     {"cli"},
 ]

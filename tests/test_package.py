@@ -17,7 +17,7 @@ from deeplift_fast import cli, ops
 from deeplift_fast.cli import doctor
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("captum", "cohort", "baselines", "features", "report", "ops")
+MODULES = ("captum", "cohort", "baselines", "features", "report", "plot", "ops")
 
 
 def python(*arguments, **options):
@@ -180,14 +180,19 @@ print("CALLS", deeplift_fast.captum.DeepLift.__name__, deeplift_fast.cohort.attr
         "LIGHT True",
         "LISTED True",
         "PRIVATE []",
-        "THERE ['captum', 'cohort', 'baselines', 'features', 'report', 'ops']",
+        "THERE ['captum', 'cohort', 'baselines', 'features', 'report', 'plot', 'ops']",
         "CALLS DeepLift attribute_cohort",
     ]
 
 
 @pytest.mark.parametrize(
     ("missing", "name", "extra"),
-    [("pyarrow", "cohort", "cohort"), ("pandas", "report", "cohort"), ("pyhealth", "DeepLift", "pyhealth")],
+    [
+        ("pyarrow", "cohort", "cohort"),
+        ("pandas", "report", "cohort"),
+        ("pyhealth", "DeepLift", "pyhealth"),
+        ("matplotlib", "plot", "plot"),
+    ],
 )
 def test_a_module_without_its_packages_tells_what_to_install(missing, name, extra):
     code = f"""

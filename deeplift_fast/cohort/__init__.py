@@ -6,13 +6,18 @@ from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES
 from deeplift_fast.errors import CohortError
 
 if TYPE_CHECKING:
+    from deeplift_fast.cohort.frames import frame
     from deeplift_fast.cohort.run import Cohort, attribute_cohort
 
-__all__ = ["ATTRIBUTIONS", "SAMPLES", "Cohort", "CohortError", "attribute_cohort"]
+__all__ = ["ATTRIBUTIONS", "SAMPLES", "Cohort", "CohortError", "attribute_cohort", "frame"]
 
 
 def __getattr__(name: str) -> Any:
     # PyHealth takes seconds to import, and the tables alone do not need it.
+    if name == "frame":
+        from deeplift_fast.cohort.frames import frame
+
+        return frame
     if name not in ("Cohort", "attribute_cohort"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from deeplift_fast.cohort import run
@@ -21,4 +26,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "Cohort", "attribute_cohort"])
+    return sorted([*globals(), "Cohort", "attribute_cohort", "frame"])

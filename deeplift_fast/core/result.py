@@ -1,11 +1,18 @@
 """The result of an attribution."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from deeplift_fast.core import frames
 from deeplift_fast.core.diagnostics import Report
+from deeplift_fast.core.html import page_of
+from deeplift_fast.core.shap_values import explanation
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,8 @@ class Attribution:
             cancellation. Under `"rescale"` and `"pyhealth"` operations without a rule share one row.
         baseline: a description of the baseline.
         multipliers: in the structure of the inputs; their mean over several steps. `None` if they are not kept.
+        source: the PyHealth model and the batch, which `DeepLift.explain` keeps for the names in tables and figures;
+            `None` for other models. A pickle does not hold it.
     """
 
     contributions: Any
@@ -33,3 +42,66 @@ class Attribution:
     report: Report = field(default_factory=lambda: Report((), 0.0))
     baseline: str = ""
     multipliers: Any = field(default=None, repr=False)
+    source: tuple[Any, Mapping[str, Any]] | None = field(default=None, repr=False, compare=False)
+
+    def to_dataframe(
+        self,
+        model: Any = None,
+        batch: Mapping[str, Any] | None = None,
+        dimensions: Mapping[str, Sequence[str]] | None = None,
+    ) -> "pd.DataFrame":
+        """Every real token and value with its name, time, value and contribution.
+
+        Args:
+            model: the PyHealth model explained; `None` for the one that `source` holds.
+            batch: the batch explained; `None` for the one that `source` holds.
+            dimensions: by feature key, the names of a continuous feature's dimensions; PyHealth keeps none.
+
+        Returns:
+            A pandas data frame with the columns of a cohort's table `attributions`
+            (:mod:`deeplift_fast.cohort.tables`); `sample` counts from 0. Without a model and a batch, of contributions
+            of plain tensors: one row per element, `code` is its place, and `value` is null.
+
+        Raises:
+            ImportError: if pandas is missing, or pyarrow or PyHealth for a batch of PyHealth's.
+            ValueError: if only one of model and batch is given, or the batch is not the one explained.
+        """
+        if (model is None) != (batch is None):
+            raise ValueError("model and batch belong together: give both, or neither for those that were explained")
+        given = self.source if model is None or batch is None else (model, batch)
+        return frames.plain(self) if given is None else frames.named(self, *given, dimensions)
+
+    def top(self, count: int = 10, sample: int = 0) -> "pd.DataFrame":
+        """The tokens and values of a sample that moved its output most.
+
+        Args:
+            count: the number of rows.
+            sample: the place of the sample in the batch.
+
+        Returns:
+            Rows of :meth:`to_dataframe`, the largest |attribution| first.
+
+        Raises:
+            ImportError: as for :meth:`to_dataframe`.
+            ValueError: if `count` is below 1, or there is no such sample.
+        """
+        return frames.top(self, count, sample)
+
+    def to_shap(self) -> Any:
+        """The contributions as a `shap.Explanation`, one column per code or dimension, one row per sample.
+
+        Returns:
+            A `shap.Explanation`: `values` `[batch, columns]` are sums of contributions, `base_values` `[batch]` the
+            outputs at the baseline, `data` `[batch, columns]` the newest value, or the count of a code.
+
+        Raises:
+            ImportError: if shap is missing, or what :meth:`to_dataframe` needs.
+        """
+        return explanation(self)
+
+    def _repr_html_(self) -> str:
+        return page_of(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Who stores an attribution does not expect a model's weights and a patient's identifiers in it.
+        return {**vars(self), "source": None}

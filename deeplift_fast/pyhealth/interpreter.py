@@ -239,7 +239,7 @@ class DeepLift(BaseInterpreter):
             self._compare(one)
         name = chosen.name if only is None else f"{chosen.name}, where at_baseline says"
         self._report = replace(found.report, baseline=name)
-        return replace(found, report=self._report, baseline=name)
+        return replace(found, report=self._report, baseline=name, source=(self.model, batch))
 
     def own_logits(self, features: Mapping[str, Feature], batch: Mapping[str, Any], count: int) -> Tensor:
         """The model's logits of the first samples, `[count, classes]`, as this interpreter runs it.

@@ -1,0 +1,47 @@
+"""One batch's contributions as a data frame, with the columns of the cohort's table `attributions`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from deeplift_fast.cohort.identifiers import of_batch
+from deeplift_fast.cohort.part_tables import Texts, columns_of, part_tables
+from deeplift_fast.core.result import Attribution
+
+
+def frame(
+    found: Attribution,
+    model: Any,
+    batch: Mapping[str, Any],
+    dimensions: Mapping[str, Sequence[str]] | None = None,
+) -> pd.DataFrame:
+    """The rows of a batch.
+
+    Args:
+        found: the attribution of the batch.
+        model: the PyHealth model explained.
+        batch: the batch explained, on the model's device.
+        dimensions: by feature key, the names of a continuous feature's dimensions.
+
+    Returns:
+        The columns of `attributions`; texts are objects, and `sample` is the place in the batch.
+
+    Raises:
+        ValueError: if the batch does not fit the model or the contributions.
+    """
+    size = len(found.output)
+    if found.baseline_output.dim() > 1:
+        found = replace(
+            found,
+            baseline_output=found.baseline_output.mean(0),
+            convergence_delta=found.convergence_delta.mean(0),
+        )
+    texts = Texts(model, dimensions)
+    rows = columns_of(texts, batch, found, np.arange(size), None)
+    _, attributions = part_tables([rows], 0, of_batch(batch, size), list(model.feature_keys), texts)
+    table: pd.DataFrame = attributions.to_pandas()
+    texts_of = ["patient_id", "visit_id", "feature", "code"]
+    return table.astype(dict.fromkeys(texts_of, object))

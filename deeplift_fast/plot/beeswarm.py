@@ -1,0 +1,133 @@
+"""How a cohort's contributions are spread, code by code."""
+
+import os
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from deeplift_fast.plot.colours import LOWERS, NEUTRAL, RAISES, Scale
+from deeplift_fast.plot.panel import Panel
+from deeplift_fast.plot.rows import Named, cohort_rows, namer, normalised
+from deeplift_fast.plot.text import Numbers, write
+from deeplift_fast.report.folder import CohortFolder
+from deeplift_fast.report.summary import SPECIAL, summarise
+
+_ABOVE, _BELOW, _PITCH = 13.0, 24.0, 18.0
+_MARK = 3.4
+"""Points across a mark."""
+
+
+def beeswarm(
+    data: Any,
+    *,
+    top: int = 12,
+    points: int = 400,
+    titles: Named = None,
+    limit: float | None = None,
+    ax: Axes | None = None,
+    width: float = 7.0,
+) -> Axes:
+    """Draws the contributions of the codes and values with the largest mean |contribution|, one mark each.
+
+    Marks that would overlap are set above each other. Of more contributions than `points`, evenly spread quantiles are
+    drawn, the least and the largest among them.
+
+    Args:
+        data: a cohort's folder; a table with the columns of a cohort's `attributions` (pandas, polars, pyarrow); or an
+            :class:`deeplift_fast.Attribution` of a batch.
+        top: the most codes and dimensions; fewer where `ax` is too small.
+        points: the most marks of a row.
+        titles: what codes are called: by code, or by (feature, code); or `deeplift_fast.report.titles.Titles`.
+        limit: the contribution at both ends of the axis; `None` for a round number.
+        ax: axes to draw in; `None` for a figure of its own.
+        width: inches of a figure of its own; 3.5 and 7 are a journal's columns.
+
+    Returns:
+        The axes.
+
+    Raises:
+        TypeError, ValueError: if data or arguments do not fit; the message names them.
+        SummaryError: if the folder is no cohort's.
+    """
+    if top < 1 or points < 2:
+        raise ValueError(f"top is {top} and points {points}; accepted: top of 1 or more, points of 2 or more")
+    table = _of_folder(data, top) if isinstance(data, str | os.PathLike) else cohort_rows(data)
+    groups = _largest(table, top)
+    panel = Panel(ax, width, len(groups), _ABOVE, _BELOW, _PITCH, 11.0)
+    groups = groups[: panel.rows]
+    scale = Scale.of(np.concatenate([values for _, values in groups]), limit)
+    called = namer(titles, table)
+    means = [float(np.abs(values).mean()) for _, values in groups]
+    sizes = [Numbers(means[0]).level(mean) for mean in means]
+    panel.lay([(called(*key), ("",)) for key, _ in groups], sizes)
+    write(panel.ax, "mean |c|", (1, 1), (panel.right, 7), panel.ax.transAxes, ha="right")
+    panel.guide(len(groups))
+    panel.symmetric_axis(scale, "▼ lowers   contribution   raises ▲")
+    low, high = panel.ax.get_xlim()
+    per_point, pitch = (high - low) / panel.middle, panel.height / len(groups)
+    for row, (_, values) in enumerate(groups):
+        _marks(panel.ax, row, _thinned(values, points), per_point, pitch)
+    return panel.ax
+
+
+def _of_folder(data: str | os.PathLike, top: int) -> pd.DataFrame:
+    """The rows of the codes with the largest mean |contribution| of a cohort, read part by part."""
+    summary = summarise(data).table  # type: ignore[arg-type]
+    summary = summary[(summary["grouping"] == "overall") & ~summary["code"].isin(SPECIAL)]
+    first = summary.sort_values("mean_abs", ascending=False).head(top)
+    wanted = pd.MultiIndex.from_frame(first[["feature", "code"]])
+    folder = CohortFolder(data)  # type: ignore[arg-type]
+    pieces = []
+    for part in folder.parts:
+        for batch in folder.attributions(part, ["feature", "slot", "code", "value", "attribution"]):
+            piece = normalised(batch.to_pandas())
+            pieces.append(piece[pd.MultiIndex.from_frame(piece[["feature", "name"]]).isin(wanted)])
+    if not pieces or not len(wanted):
+        raise ValueError(f"{data} has no contributions to one target; a cohort of several targets needs --target")
+    return pd.concat(pieces, ignore_index=True)
+
+
+def _largest(table: pd.DataFrame, top: int) -> list[tuple[tuple[str, str], np.ndarray]]:
+    """Contributions of each code with the largest means of |contribution|; of values those measured."""
+    valued = table.groupby("feature")["value"].transform(lambda values: values.notna().any())
+    table = table[(table["value"].notna() | ~valued) & ~table["name"].isin(SPECIAL)]
+    found = [(key, part["attribution"].to_numpy()) for key, part in table.groupby(["feature", "name"], sort=False)]
+    return sorted(found, key=lambda each: -float(np.abs(each[1]).mean()))[:top]
+
+
+def _thinned(values: np.ndarray, points: int) -> np.ndarray:
+    """The values in order; of more than `points`, evenly spread quantiles."""
+    ordered = np.sort(values)
+    if len(ordered) <= points:
+        return ordered
+    return ordered[np.linspace(0, len(ordered) - 1, points).round().astype(int)]
+
+
+def _marks(ax: Axes, row: int, values: np.ndarray, per_point: float, pitch: float) -> None:
+    """Draws a row: one path of marks per sign."""
+    shifts = _swarmed(values / per_point) * (0.5 * pitch - 0.5 * _MARK - 0.3)
+    at = row + shifts / pitch
+    for chosen, marker, colour in (
+        (values > 0, "^", RAISES),
+        (values < 0, "v", LOWERS),
+        (values == 0, "o", NEUTRAL),
+    ):
+        if chosen.any():
+            x, y = values[chosen], at[chosen]
+            ax.scatter(x, y, s=_MARK**2, marker=marker, color=colour, alpha=0.85, lw=0, zorder=3)
+
+
+def _swarmed(places: np.ndarray) -> np.ndarray:
+    """How far each mark lies from its row's middle, from −1 to 1; `places` are ascending, in points.
+
+    Marks within one mark's width are set alternately above and below the middle.
+    """
+    cells = np.floor(places / _MARK).astype(int)
+    counts = pd.Series(cells).groupby(cells)
+    rank = counts.cumcount().to_numpy()
+    step = (rank + 1) // 2 * np.where(rank % 2, 1, -1)
+    height = max(1.0, float(np.abs(step).max(initial=0)))
+    # Few marks stand close together; many fill the row.
+    return step / max(height, 2.0)

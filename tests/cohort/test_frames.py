@@ -1,0 +1,98 @@
+"""The names of an attribution are those of the cohort's tables."""
+
+import warnings
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import plot_cases as cases
+import pytest
+from cohort_cases import cohort, run, table
+from pyhealth.datasets.utils import collate_fn_dict_with_padding
+
+from deeplift_fast import DeepLift, plot
+
+
+@pytest.fixture(scope="module")
+def explained():
+    """A dataset and a model, a batch of four samples and its attribution."""
+    data, model = cohort("Transformer, one row", 8)
+    batch = collate_fn_dict_with_padding([data[i] for i in range(4)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = DeepLift(model, rules="complete").explain(**batch)
+    return data, model, batch, found
+
+
+def test_rows_are_those_of_the_cohort(explained, tmp_path):
+    data, model, batch, found = explained
+    run(model, data, tmp_path / "out", rules="complete")
+    expected = table(tmp_path / "out", "attributions").to_pandas()
+    expected = expected[expected["sample"] < 4].reset_index(drop=True)
+    for frame in (found.to_dataframe(), found.to_dataframe(model, batch)):
+        assert list(frame.columns) == list(expected.columns)
+        for name in frame.columns:
+            if name == "attribution":
+                assert frame[name].tolist() == pytest.approx(expected[name].tolist(), abs=1e-5)
+            else:
+                assert frame[name].astype(object).equals(expected[name].astype(object)), name
+
+
+def test_dimensions_have_the_names_given(explained):
+    _, model, batch, found = explained
+    size = batch["row"].shape[-1]
+    names = [f"lab {n}" for n in range(size)]
+    frame = found.to_dataframe(model, batch, {"row": names})
+    assert set(frame.loc[frame["feature"] == "row", "code"]) <= set(names)
+    with pytest.raises(ValueError, match=r"dimensions\['row'\] has 1 name"):
+        found.to_dataframe(model, batch, {"row": ["one"]})
+
+
+def test_a_batch_that_was_not_explained_is_refused(explained):
+    data, model, _, found = explained
+    other = collate_fn_dict_with_padding([data[i] for i in range(3)])
+    with pytest.raises(ValueError, match="shape"):
+        found.to_dataframe(model, other)
+
+
+def test_top_and_the_notebook_name_codes(explained):
+    found = explained[-1]
+    top = found.top(3, sample=0)
+    assert top["attribution"].abs().is_monotonic_decreasing
+    assert any(isinstance(code, str) for code in found.top(100)["code"])
+    assert "Sample 0, the " in found._repr_html_()
+    assert "secret-patient" not in found._repr_html_()
+
+
+def test_an_attribution_is_drawn_with_its_names(explained):
+    found = explained[-1]
+    ax = plot.waterfall(found, sample=1)
+    cases.check(ax)
+    codes = set(found.to_dataframe().query("sample == 1")["code"].dropna())
+    assert any(text.startswith(code) for code in codes for text in cases.shown(ax))
+    assert "probability" in cases.shown(ax)
+    for draw in (plot.timeline, plot.waterfall):
+        cases.check(draw(found, sample=0, width=3.5))
+    cases.check(plot.compare(found, found, sample=0))
+    plt.close("all")
+
+
+def test_columns_of_an_explanation_are_codes(explained, monkeypatch):
+    import sys
+    from types import ModuleType
+
+    module = ModuleType("shap")
+    module.Explanation = lambda **given: given
+    monkeypatch.setitem(sys.modules, "shap", module)
+    found = explained[-1]
+    given = found.to_shap()
+    total = given["base_values"] + given["values"].sum(1)
+    assert total == pytest.approx(found.output.detach().numpy(), abs=1e-4)
+    frame = found.to_dataframe()
+    code = frame.loc[frame["feature"] == "a", "code"].iloc[0]
+    column = next(n for n, name in enumerate(given["feature_names"]) if name in (code, f"{code} (a)"))
+    of_code = frame[(frame["feature"] == "a") & (frame["code"] == code)]
+    sums = of_code.groupby("sample")["attribution"].sum().reindex(range(4), fill_value=0)
+    assert given["values"][:, column] == pytest.approx(sums.to_numpy(), abs=1e-6)
+    counts = of_code.groupby("sample").size().reindex(range(4), fill_value=0)
+    assert given["data"][:, column] == pytest.approx(counts.to_numpy())
+    assert pd.isna(given["data"]).sum() == 0 or frame["value"].notna().any()
