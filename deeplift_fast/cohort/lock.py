@@ -199,7 +199,9 @@ class _SystemLock:
     def __exit__(self, *_: object) -> None:
         _HELD.discard(self._handle)
         with contextlib.suppress(CohortError, OSError):
-            self._write(b"")
+            found = _owner_at(self._handle)
+            if found is None or found.token == self.token:  # the file is not another run's by now
+                self._write(b"")
         os.close(self._handle)
 
     def require(self) -> None:

@@ -14,6 +14,7 @@ pytest.importorskip("distributed")
 from distributed import Client, LocalCluster, Status, Worker
 
 from deeplift_fast.cohort import CohortError, distribute, parts
+from deeplift_fast.cohort.local_store import LocalStore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -141,19 +142,23 @@ def test_workers_of_a_run_that_lost_its_lock_write_nothing(own_cluster, tmp_path
     """As after a long suspension of the process that began the run: another run has its folder by then."""
     client, _ = own_cluster
     data, model = cohort(count=60)
-    out, tables, calls, before = tmp_path / "out", parts.part_tables, [], {}
+    out, tables, write, calls, before = tmp_path / "out", parts.part_tables, LocalStore.write, [], {}
+    writing = threading.Lock()
+
+    def one_by_one(*given):
+        with writing:
+            write(*given)
 
     def losing(*given):
         calls.append(given)
         if len(calls) == 4:  # attributed, and about to be written
             other = {"host": "another", "pid": 7, "since": time.time(), "refreshed": time.time(), "token": "other"}
-            (out / ".lock").write_text(json.dumps(other))
-        found = tables(*given)
-        if len(calls) >= 4:
-            time.sleep(0.3)  # what was being written is there by now
-            before.update(before or {path: path.read_bytes() for path in out.rglob("part-*")})
-        return found
+            with writing:  # the other worker is not in the midst of a file
+                (out / ".lock").write_text(json.dumps(other))
+                before.update({path: path.read_bytes() for path in out.rglob("part-*")})
+        return tables(*given)
 
+    monkeypatch.setattr(LocalStore, "write", one_by_one)
     monkeypatch.setattr(parts, "part_tables", losing)
     with pytest.raises(CohortError, match=r"another run took over \(process 7 on another"):
         run(model, data, out, client=client, part_samples=5)
