@@ -28,7 +28,7 @@ ENCODED_AT_ONCE = 1 << 16  # rows; pyarrow's default of 1,024 takes 1.5 times as
 _PART = re.compile(r"part-\d{6,}\.parquet")
 
 # Plain small integers are written faster than with a dictionary, and are as short after compression.
-_DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "time", "target")
+_DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "time", "day", "stay", "split", "target")
 _WITH_STATISTICS = ("sample",)  # only the order of this column lets a reader skip row groups
 
 
@@ -51,7 +51,8 @@ def write_files(store: Store, result: PartResult, attributor: Attributor, second
     """
     stretch = result.stretch
     keys, texts = attributor.keys, attributor.texts
-    samples, attributions = part_tables(result.batches, stretch.begin, stretch.identifiers, keys, texts)
+    splits = attributor.splits
+    samples, attributions = part_tables(result.batches, stretch.begin, stretch.identifiers, keys, texts, splits)
     files = {}
     for folder, table in zip(FOLDERS, (attributions, samples), strict=True):
         content = memoryview(_parquet(table.replace_schema_metadata(attributor.about)))
