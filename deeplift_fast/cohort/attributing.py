@@ -17,7 +17,6 @@ from deeplift_fast.cohort.failures import Failure
 from deeplift_fast.cohort.part_tables import BatchColumns, Texts, columns_of
 from deeplift_fast.cohort.samples import Batch, Stretch, cut
 from deeplift_fast.cohort.settings import Settings
-from deeplift_fast.cohort.tables import BASELINE, RULES
 from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.errors import CohortError, ConvergenceWarning, PredictionWarning, is_reader_death
 from deeplift_fast.pyhealth.features import read_features
@@ -70,11 +69,6 @@ class Attributor:
         self.proven = False
         """Whether any sample was attributed; before, errors may be the interpreter's fault."""
         self._baseline, self._target = settings.baseline, settings.target
-
-    @property
-    def about(self) -> dict[str, str]:
-        """The metadata of the tables."""
-        return {BASELINE: self._baseline.name, RULES: self.interpreter.rules}
 
     def attributable(self, stretch: Stretch, count: int) -> Batch | None:
         """Up to `count` samples of a stretch that can be attributed, the longest first; `None` if none can."""
