@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deeplift_fast.cohort import ATTRIBUTIONS, SAMPLES
-from deeplift_fast.cohort.metadata import about_of, metadata_of
+from deeplift_fast.cohort.about import about_of, metadata_of
 
 CODES = ["0040", "I10", "4019", "10_E119", "9_25000", "<unk>"]
 LABS = ["Sodium", "Potassium"]

@@ -35,7 +35,7 @@ Real are tokens other than 0, steps that are not all 0, and measured values, inc
 (`deeplift_fast.features.Feature.real`, `deeplift_fast.features.measured`). A gap that a processor filled (forward, or
 with a constant) counts as real, since it is part of the model's input.
 
-`deeplift_fast.cohort.metadata` describes the files' metadata.
+`deeplift_fast.cohort.about` describes the files' metadata.
 """
 
 import pyarrow as pa

@@ -13,7 +13,7 @@ from cohort_cases import cohort, contents, manifest, run, spoiled
 
 from deeplift_fast import DeepLift
 from deeplift_fast.cohort import CohortError, attribute_cohort, metadata
-from deeplift_fast.cohort.metadata import check_about
+from deeplift_fast.cohort.about import check_about
 from deeplift_fast.report import SummaryError, summarise
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.support import clock
