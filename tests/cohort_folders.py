@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deeplift_fast.cohort import ATTRIBUTIONS, SAMPLES
-from deeplift_fast.cohort.metadata import about_of, metadata_of
+from deeplift_fast.cohort.about import about_of, metadata_of
 
 CODES = ["0040", "I10", "4019", "10_E119", "9_25000", "<unk>"]
 LABS = ["Sodium", "Potassium"]
@@ -70,6 +70,7 @@ def write(
     for part in range(count):
         for name, table, schema in (("samples", found, SAMPLES), ("attributions", attributions, ATTRIBUTIONS)):
             rows = table[table["sample"] // part_samples == part]
+            rows = rows.assign(**dict.fromkeys(set(schema.names) - set(rows.columns)))  # null
             rows = pa.Table.from_pandas(rows[schema.names], preserve_index=False).cast(schema)
             rows = rows.replace_schema_metadata(metadata_of(about))
             # Small row groups: samples are cut in two.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deeplift_fast.cohort.metadata import NAMES, PREFIX
+from deeplift_fast.cohort.about import NAMES, PREFIX
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -11,7 +11,8 @@ identity   object   everything that the numbers depend on; a run with another id
                    of their learned state, content: a digest of some samples
     part_samples   samples per part: part k holds the samples from k·part_samples on
     dimensions     "none", or a digest of the names
-about      object   facts about the run for readers, as in the files' metadata (`deeplift_fast.cohort.metadata`)
+    splits         "none", or a digest of the names and numbers that `attribute_cohort(splits=…)` was given
+about      object   facts about the run for readers, as in the files' metadata (`deeplift_fast.cohort.about`)
 run        text     id of the last run, as the events of `--log-json` name it
 device     text     the model's device, cpu or cuda
 budget     int      padded steps per batch; null until the first part
@@ -48,7 +49,7 @@ from deeplift_fast.cohort.manifest_content import (
     parsed,
     quoted,
 )
-from deeplift_fast.cohort.metadata import check_about, check_schema
+from deeplift_fast.cohort.about import check_about, check_schema
 from deeplift_fast.cohort.module_texts import of_modules
 from deeplift_fast.cohort.outputs import Outputs
 from deeplift_fast.cohort.store import Store, whole_version
@@ -241,6 +242,7 @@ def identity_of(
         "dataset": dataset,
         "part_samples": settings.part_samples,
         "dimensions": digest(settings.dimensions) if settings.dimensions else "none",
+        "splits": settings.splits.digest,
     }
 
 

@@ -1,134 +1,202 @@
-"""Facts about a run, in the metadata of each of its Parquet files and in the manifest's `about`.
+"""Metadata of samples: fields that describe a feature's steps, a patient's stays and the split, and no model reads.
 
-schema_version  int     version of the folder's layout: of the manifest and of the tables' columns
-rules           text    rule set
-steps           int     segments of the path from baseline to input
-baseline        text    name of the baseline, with digests of its numbers
-model           text    the model's class
-model_digest    text    SHA-256 of its class, weights, buffers and modules
-target          int     index of the explained logit, or the text "predicted": each sample's predicted class
-units           text    units of outputs and contributions: "logit", the model's entry `logit`
-versions        object  deeplift_fast, torch, pyhealth and pyarrow, when the folder was begun
-created         text    time at which the folder was begun, ISO 8601 in UTC
+Beside a feature `K`, a sample may have these lists, in the order of the steps that `K`'s processor makes:
 
-A key of a Parquet file is the name after `deeplift_fast.`. Its value is the text, or JSON of anything else. All files
-of a folder have the same metadata, whichever run or worker wrote them.
+    K_days      days from the patient's first record to each step: numbers; `None` for an unknown one
+    K_stay      the stay of each step: its label, or its place in `stays`, from 0; `None` for an unknown one
+    K_measured  whether the values of each step were measured there: bool `[steps]` or `[steps][dimensions]`
+
+and for the whole sample
+
+    stays       the patient's stays: pairs (label, begin), or dicts of both; begin in days, or `None`
+    split       text, such as "train"
+
+Each may be `None`: unknown. A feature or label of such a name is that, and no metadata. A feature without steps counts
+as one step; steps of nested values are those of the first axis.
 """
 
-import json
-import re
-from collections.abc import Iterable, Mapping
-from datetime import datetime
-from importlib.metadata import version
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
+from torch import Tensor
 
-from deeplift_fast.cohort.hashing import digest
-from deeplift_fast.cohort.manifest_content import is_count, quoted
-from deeplift_fast.cohort.store import Store
-from deeplift_fast.support.clock import utc_text
+from deeplift_fast.cohort.identifiers import as_text, single
+from deeplift_fast.pyhealth.measured_flags import flags_key, own_names, sample_flags
 
-SCHEMA_VERSION = 2
-PREFIX = "deeplift_fast."
-PREDICTED, UNITS = "predicted", "logit"
-TEXTS = ("rules", "baseline", "model", "model_digest", "units", "created")
-NAMES = ("schema_version", "steps", "target", "versions", *TEXTS)
+STAYS, SPLIT = "stays", "split"
 
-_CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+ANY_STEPS = 2**31 - 1
+"""In place of the first dimension of a shape: any number of steps."""
+
+Stays = list[tuple[str, float | None]]
+"""Label and begin of each stay."""
 
 
-class OtherSchemaError(ValueError):
-    """Another version of this package wrote the folder."""
-
-
-def about_of(identity: Mapping[str, Any], begun: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The facts about a run.
+class Fault(ValueError):
+    """Metadata that do not fit.
 
     Args:
-        identity: the identity in the manifest.
-        begun: facts of the run that began the folder, whose time and version of pyarrow are kept; `None` for a new one.
+        reason: the field and its fault, without a number of this sample.
+        detail: the numbers of this sample.
     """
-    begun = begun or {"created": utc_text(), "versions": {"pyarrow": version("pyarrow")}}
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "rules": identity["interpreter"]["rules"],
-        "steps": identity["interpreter"]["steps"],
-        "baseline": identity["baseline"],
-        "model": identity["model"]["class"],
-        "model_digest": digest(identity["model"]),
-        "target": PREDICTED if identity["target"] is None else identity["target"],
-        "units": UNITS,
-        "versions": {**identity["versions"], "pyarrow": begun["versions"]["pyarrow"]},
-        "created": begun["created"],
-    }
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason} ({detail})" if detail else reason)
+        self.reason = reason
 
 
-def metadata_of(about: Mapping[str, Any]) -> dict[str, str]:
-    """The metadata of a Parquet file, from the facts."""
-    return {PREFIX + name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
+def days_key(key: str) -> str:
+    """The field of a feature's days."""
+    return f"{key}_days"
 
 
-def begun_in(store: Store, names: Iterable[str]) -> dict[str, Any] | None:
-    """The facts that :func:`about_of` keeps, from the first of these files; `None` without any.
-
-    Args:
-        store: the folder.
-        names: names of Parquet files whose checksums fit.
-    """
-    for name in names:
-        try:
-            with store.open(name) as file:
-                metadata = pq.read_schema(file).metadata or {}
-            found = {key: metadata[(PREFIX + key).encode()].decode() for key in ("created", "versions")}
-            return {"created": found["created"], "versions": {"pyarrow": json.loads(found["versions"])["pyarrow"]}}
-        except (KeyError, ValueError, pa.ArrowException):  # another program's file
-            continue
-    return None
+def stay_key(key: str) -> str:
+    """The field of a feature's stays."""
+    return f"{key}_stay"
 
 
-def check_about(about: Any) -> None:
-    """Raise ValueError, with the fault, unless these are the facts about a run.
+def names_of(model: Any) -> set[str]:
+    """Every field that is metadata for this model."""
+    own = own_names(model)
+    of_steps = (named(key) for key in own for named in (days_key, stay_key, flags_key))
+    return {*of_steps, STAYS, SPLIT} - own
+
+
+def listed(name: str, field: Any, size: int) -> list[Any]:
+    """A field of a batch, one entry per sample; all `None` if the batch does not have it.
 
     Raises:
-        OtherSchemaError: if another version of this package wrote them.
-        ValueError: for any other fault.
+        Fault: if it is something else.
     """
-    if not isinstance(about, dict):
-        raise ValueError(f"about is a {type(about).__name__}")
-    check_schema(about.get("schema_version"))
-    if missing := sorted(set(NAMES) - about.keys()):
-        raise ValueError(f"about has no {missing[0]}")
-    if unknown := sorted(about.keys() - set(NAMES)):
-        raise ValueError(f"about has the unknown field {quoted(unknown[0])}")
-    versions = about["versions"]
-    if not isinstance(versions, dict) or not isinstance(versions.get("pyarrow"), str):
-        raise ValueError(f"about.versions is {quoted(versions)}")
-    texts = {name: about[name] for name in TEXTS}
-    texts |= {f"versions.{name}": each for name, each in versions.items() if each is not None}
-    for name, value in texts.items():
-        if not isinstance(value, str):
-            raise ValueError(f"about.{name} is {quoted(value)}")
-    if not is_count(about["steps"], 1) or not (about["target"] == PREDICTED or is_count(about["target"])):
-        raise ValueError(f"about: steps is {quoted(about['steps'])} and target {quoted(about['target'])}")
-    if not _is_time(about["created"]):
-        raise ValueError(f"about.created is {quoted(about['created'])}")
+    if field is None:
+        return [None] * size
+    if not isinstance(field, list | tuple | np.ndarray) or getattr(field, "ndim", 1) == 0:
+        raise Fault(f"{name} is a {type(field).__name__}; accepted: a plain list with one entry per sample, or None")
+    if len(field) != size:
+        raise Fault(f"{name} has another number of entries than there are samples", f"{len(field)}, {size} samples")
+    return list(field)
 
 
-def check_schema(given: Any) -> None:
-    """Raise OtherSchemaError for another schema version than this package's, and ValueError for no version."""
-    if not is_count(given):
-        raise ValueError(f"schema_version is {quoted(given)}")
-    if given != SCHEMA_VERSION:
-        age = "an earlier" if given < SCHEMA_VERSION else "a later"
-        raise OtherSchemaError(
-            f"its schema version is {given}, of {age} version of deeplift_fast; this version has {SCHEMA_VERSION}"
-        )
+def days_of(name: str, given: Any) -> np.ndarray:
+    """The days of a sample's steps, float32 `[steps]`; NaN for `None`.
 
-
-def _is_time(text: str) -> bool:
+    Raises:
+        Fault: for anything but finite numbers and `None`.
+    """
+    entries = _entries(name, given, "numbers (days)")
+    numbers = {type(each) for each in entries} - {type(None)}
+    if not all(issubclass(kind, Real) and not issubclass(kind, bool) for kind in numbers):
+        raise Fault(f"{name} holds something else than numbers; accepted: days as numbers, or None")
     try:
-        return _CREATED.fullmatch(text) is not None and datetime.fromisoformat(text) is not None
+        with np.errstate(over="ignore"):
+            days = np.array([math.nan if each is None else float(each) for each in entries], np.float64)
+            days = days.astype(np.float32)
+    except OverflowError:
+        days = np.full(len(entries), np.inf, np.float32)
+    if np.isfinite(days).sum() + sum(each is None for each in entries) != len(entries):
+        raise Fault(f"{name} holds NaN, inf or a number beyond float32; accepted: days as finite numbers, or None")
+    return days
+
+
+def stay_of(name: str, given: Any, stays: Stays | None) -> list[str | None]:
+    """The label of each step's stay.
+
+    Args:
+        name: the field.
+        given: the field's content.
+        stays: the sample's stays; `None` if it does not have them.
+
+    Raises:
+        Fault: for anything but labels of these stays, their places and `None`.
+    """
+    labels = None if stays is None else [label for label, _ in stays]
+    found = [_label(name, each, labels) for each in _entries(name, given, "texts (labels) or ints (places in stays)")]
+    if labels is not None and not set(found) <= {None, *labels}:
+        raise Fault(f"{name} holds a label that is not in stays; accepted: their labels, their places, or None")
+    return found
+
+
+def _label(name: str, given: Any, labels: Sequence[str] | None) -> str | None:
+    if given is None or isinstance(given, str):
+        return None if given is None else as_text(given)
+    if not isinstance(given, Integral) or isinstance(given, bool):
+        raise Fault(f"{name} holds something else than texts and ints; accepted: labels, places in stays, or None")
+    place = int(given)
+    if place < 0 or (labels is not None and place >= len(labels)):
+        raise Fault(f"{name} holds a place that stays does not have; accepted: ints from 0 on, below their number")
+    return str(place) if labels is None else labels[place]
+
+
+def stays_of(given: Any) -> Stays | None:
+    """The stays of a sample.
+
+    Raises:
+        Fault: for anything but pairs or dicts with different labels, and a finite begin or `None`.
+    """
+    if given is None:
+        return None
+    found = [_stay(each) for each in _entries(STAYS, given, "pairs (label, begin)")]
+    if len({label for label, _ in found}) < len(found):
+        raise Fault(f"{STAYS} holds a label twice; accepted: labels that tell the patient's stays apart")
+    return found
+
+
+def _stay(given: Any) -> tuple[str, float | None]:
+    accepted = 'accepted: pairs (label, begin) or dicts {"label": …, "begin": …}'
+    if isinstance(given, dict) and given.keys() == {"label", "begin"}:
+        label, begin = given["label"], given["begin"]
+    elif isinstance(given, list | tuple) and len(given) == 2:
+        label, begin = given
+    else:
+        raise Fault(f"{STAYS} holds something else than pairs; {accepted}")
+    if not isinstance(label, str):
+        raise Fault(f"{STAYS} holds a label that is no text; {accepted}")
+    day = float(days_of(f"begin in {STAYS}", [begin])[0])
+    return as_text(label), None if begin is None else day
+
+
+def split_of(given: Any) -> str | None:
+    """The split of a sample.
+
+    Raises:
+        Fault: for anything but a text or `None`.
+    """
+    found = single(given)
+    if found is None or isinstance(found, str):
+        return None if found is None else as_text(found)
+    raise Fault(f"{SPLIT} is a {type(found).__name__}; accepted: a text such as 'train', or None")
+
+
+def flags_of(name: str, given: Any, shape: tuple[int, ...], is_token: bool) -> np.ndarray:
+    """Whether the values of a sample's steps were measured: bool `[steps, …]`, with the sample's own number of steps.
+
+    Args:
+        name: the field.
+        given: the field's content.
+        shape: the shape of the sample's value, with :data:`ANY_STEPS` for its steps; empty for a single value.
+        is_token: whether the value holds tokens; the flags of a step may then be as few as its tokens.
+
+    Raises:
+        Fault: for anything but bools, and for another shape than the value's or its first dimensions'.
+    """
+    accepted = "accepted: bool, [steps] or [steps][dimensions]"
+    if is_token and len(shape) == 2 and isinstance(given, list | tuple):
+        given = [[*row, *[False] * (shape[1] - len(row))] if isinstance(row, list | tuple) else row for row in given]
+    try:
+        return sample_flags(name, given, shape, accepted).numpy()
+    except TypeError:
+        raise Fault(f"{name} holds something else than bools, or rows of different lengths; {accepted}") from None
     except ValueError:
-        return False
+        given_shape = getattr(given, "shape", None) or np.shape(given)
+        detail = f"shape {tuple(given_shape)}"
+        raise Fault(f"{name} does not have the shape of its feature's values; {accepted}", detail) from None
+
+
+def _entries(name: str, given: Any, accepted: str) -> list[Any]:
+    """The entries of one sample's list."""
+    if isinstance(given, Tensor) or getattr(given, "ndim", 1) != 1 or not isinstance(given, list | tuple | np.ndarray):
+        raise Fault(f"{name} is a {type(given).__name__}; accepted: a plain list of {accepted}, one per step, or None")
+    return given.tolist() if isinstance(given, np.ndarray) else list(given)

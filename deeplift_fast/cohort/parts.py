@@ -19,7 +19,7 @@ from deeplift_fast.cohort.attributing import Attributor, PartResult
 from deeplift_fast.cohort.lock import Requirable
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, Part
 from deeplift_fast.cohort.manifest_content import file_name
-from deeplift_fast.cohort.metadata import metadata_of
+from deeplift_fast.cohort.about import metadata_of
 from deeplift_fast.cohort.part_tables import part_tables
 from deeplift_fast.cohort.store import TEMPORARY, Store
 
@@ -29,7 +29,7 @@ ENCODED_AT_ONCE = 1 << 16  # rows; pyarrow's default of 1,024 takes 1.5 times as
 _PART = re.compile(r"part-\d{6,}\.parquet")
 
 # Plain small integers are written faster than with a dictionary, and are as short after compression.
-_DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "time", "target")
+_DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "time", "day", "stay", "split", "target")
 _WITH_STATISTICS = ("sample",)  # only the order of this column lets a reader skip row groups
 
 
@@ -60,7 +60,8 @@ def write_files(
     """
     stretch = result.stretch
     keys, texts = attributor.keys, attributor.texts
-    samples, attributions = part_tables(result.batches, stretch.begin, stretch.identifiers, keys, texts)
+    splits = attributor.splits
+    samples, attributions = part_tables(result.batches, stretch.begin, stretch.identifiers, keys, texts, splits)
     files = {}
     for folder, table in zip(FOLDERS, (attributions, samples), strict=True):
         content = memoryview(_parquet(table.replace_schema_metadata(metadata_of(about))))

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from deeplift_fast.plot.colours import INK, Scale, mark
 from deeplift_fast.plot.panel import Panel, numbers_of
 from deeplift_fast.plot.rows import Named, cohort_rows, namer
 from deeplift_fast.plot.text import write
 from deeplift_fast.report.bootstrap import REPLICATES, hash_texts, interval, weights
 from deeplift_fast.report.summary import SPECIAL, Summary, summarise
+from deeplift_fast.support.colours import INK, Scale, mark
 
 _BELOW, _NOTE = 24.0, 11.0
 

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from deeplift_fast.plot.colours import LOWERS, NEUTRAL, RAISES, Scale
 from deeplift_fast.plot.panel import Panel
 from deeplift_fast.plot.rows import Named, cohort_rows, namer, normalised
-from deeplift_fast.plot.text import Numbers, write
+from deeplift_fast.plot.text import write
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.summary import SPECIAL, summarise
+from deeplift_fast.support.colours import LOWERS, NEUTRAL, RAISES, Scale
+from deeplift_fast.support.numbers import Numbers
 
 _ABOVE, _BELOW, _PITCH = 13.0, 24.0, 18.0
 _MARK = 3.4

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from deeplift_fast.plot.text import short
+from deeplift_fast.support.numbers import short
 
 
 @dataclass(frozen=True)

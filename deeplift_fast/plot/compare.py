@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from deeplift_fast.plot.colours import NEUTRAL, Scale, mark
 from deeplift_fast.plot.items import items_of
 from deeplift_fast.plot.panel import Panel, numbers_of
 from deeplift_fast.plot.rows import Named, Rows, patient_rows
 from deeplift_fast.plot.text import SIZE, shortened, width_of, write
+from deeplift_fast.support.colours import NEUTRAL, Scale, mark
 
 _ABOVE, _BELOW = 17.0, 24.0
 _NARROW = 230.0

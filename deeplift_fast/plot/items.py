@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from deeplift_fast.plot.rows import Named, Rows, namer
-from deeplift_fast.plot.text import short
+from deeplift_fast.support.numbers import short
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import Affine2D, Bbox, ScaledTranslation, Transform
 
-from deeplift_fast.plot.colours import FAINT, INK, Scale
-from deeplift_fast.plot.text import Numbers, figure_of, shortened, style, width_of, write
+from deeplift_fast.plot.text import figure_of, shortened, style, width_of, write
+from deeplift_fast.support.colours import FAINT, INK, Scale
+from deeplift_fast.support.numbers import Numbers
 
 PITCH = 12.0
 """Points from one row to the next in a figure of its own."""

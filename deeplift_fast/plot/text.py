@@ -1,6 +1,5 @@
-"""Texts of figures: names as they are, never as formulas or commands, and numbers with their signs."""
+"""Texts of figures: names as they are, never as formulas or commands."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
-from deeplift_fast.plot.colours import INK
+from deeplift_fast.support.colours import INK
 from deeplift_fast.support.printable import printable
 
 SIZE = 7.0
@@ -78,36 +77,3 @@ def shortened(ax: Axes, name: str, width: float, details: Sequence[str] = ("",))
         fits = width_of(ax, shown[:middle].rstrip() + "…" + last) <= width
         low, high = (middle, high) if fits else (low, middle - 1)
     return shown[:low].rstrip() + "…" + last
-
-
-class Numbers:
-    """Contributions as texts, all with the same decimals.
-
-    Args:
-        limit: the largest of them.
-        digits: significant digits of the largest.
-    """
-
-    def __init__(self, limit: float, digits: int = 3) -> None:
-        place = math.floor(math.log10(limit)) if limit > 0 else 0
-        self._form = f".{max(0, digits - 1 - place)}f" if -3 <= place < 6 else f".{digits - 1}e"
-
-    def plain(self, value: float) -> str:
-        """With a sign: "+0.12", "−0.12", and "0.00" for what rounds to 0."""
-        text = format(value, "+" + self._form)
-        return format(0.0, self._form) if float(text) == 0 else text.replace("-", "−")
-
-    def signed(self, value: float) -> str:
-        """With a sign and its mark: "▲ +0.12", "▼ −0.12"; "0.00" for what rounds to 0."""
-        text = self.plain(value)
-        return {"+": "▲ ", "−": "▼ "}.get(text[0], "") + text
-
-    def level(self, value: float) -> str:
-        """An output, which has a sign only if it is negative."""
-        text = format(value, self._form)
-        return (format(0.0, self._form) if float(text) == 0 else text).replace("-", "−")
-
-
-def short(number: float) -> str:
-    """A value of the data, with at most four digits: "130", "7.35", "−0.002"."""
-    return f"{number:.4g}".replace("-", "−")

@@ -7,12 +7,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from deeplift_fast.plot.colours import FAINT, INK, Scale, ink_on, mark
 from deeplift_fast.plot.columns import Columns, columns_of
 from deeplift_fast.plot.items import Item, items_of
 from deeplift_fast.plot.panel import LEAST_PITCH, PITCH, Panel, numbers_of
 from deeplift_fast.plot.rows import Named, patient_rows
-from deeplift_fast.plot.text import Numbers, short, shortened, width_of, write
+from deeplift_fast.plot.text import shortened, width_of, write
+from deeplift_fast.support.colours import FAINT, INK, Scale, ink_on, mark
+from deeplift_fast.support.numbers import Numbers, short
 
 _ABOVE, _BELOW, _KEY = 24.0, 19.0, 11.0
 _TWO_LINES = 20.5

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from deeplift_fast.plot.colours import INK, NEUTRAL, Scale, mark
 from deeplift_fast.plot.items import Item, items_of
 from deeplift_fast.plot.panel import GAP, TICK, Panel, numbers_of
 from deeplift_fast.plot.rows import Named, Rows, patient_rows
 from deeplift_fast.plot.text import width_of, write
+from deeplift_fast.support.colours import INK, NEUTRAL, Scale, mark
 
 _BELOW, _ABOVE, _KEY = 42.0, 5.0, 35.0
 _PROBABILITIES = (0.5, 0.1, 0.9, 0.01, 0.99, 0.2, 0.8, 0.05, 0.95, 0.3, 0.7, 0.02, 0.98, 0.4, 0.6, 0.001, 0.999)

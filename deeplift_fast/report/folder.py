@@ -15,7 +15,7 @@ from deeplift_fast.cohort.failures import NAME as FAILURES
 from deeplift_fast.cohort.manifest import NAME as MANIFEST
 from deeplift_fast.cohort.manifest import Manifest, check_total, read
 from deeplift_fast.cohort.manifest_content import file_name, is_count, quoted
-from deeplift_fast.cohort.metadata import OtherSchemaError, metadata_of
+from deeplift_fast.cohort.about import OtherSchemaError, metadata_of
 from deeplift_fast.cohort.store import open_store, whole_version
 from deeplift_fast.errors import CohortError, SummaryError
 
@@ -49,7 +49,7 @@ class CohortFolder:
 
     @property
     def about(self) -> dict[str, Any]:
-        """The facts about the run, as :mod:`deeplift_fast.cohort.metadata` describes them."""
+        """The facts about the run, as :mod:`deeplift_fast.cohort.about` describes them."""
         return self.manifest.about
 
     @property

@@ -9,7 +9,7 @@ import pytest
 from cohort_cases import contents, manifest, run, spoiled
 
 from deeplift_fast.cohort import CohortError
-from deeplift_fast.cohort.metadata import about_of
+from deeplift_fast.cohort.about import about_of
 
 FILES = ("manifest.json", "failures.parquet", "samples/part-000001.parquet", "attributions/part-000001.parquet")
 

@@ -1,219 +1,197 @@
-"""The facts about a run: the same in the manifest and in each of its Parquet files."""
+"""What samples may say of their steps, stays and split, and what is refused."""
 
-import json
-import re
-import shutil
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
+import math
+from types import SimpleNamespace
 
-import pyarrow.parquet as pq
+import numpy as np
 import pytest
-from cohort_cases import cohort, contents, manifest, run, spoiled
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from deeplift_fast import DeepLift
-from deeplift_fast.cohort import CohortError, attribute_cohort, metadata
-from deeplift_fast.cohort.metadata import check_about
-from deeplift_fast.report import SummaryError, summarise
-from deeplift_fast.report.folder import CohortFolder
-from deeplift_fast.support import clock
+from deeplift_fast.cohort.metadata import (
+    ANY_STEPS,
+    Fault,
+    days_of,
+    flags_of,
+    listed,
+    names_of,
+    split_of,
+    stay_of,
+    stays_of,
+)
 
-DOCS = Path(__file__).parents[2] / "docs" / "cohorts.md"
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A cohort with failures: samples, model, folder."""
-    samples, model, _ = spoiled()
-    out = tmp_path_factory.mktemp("facts") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clock, "now", lambda: datetime(2026, 3, 1, 8, 30, 59, 999999, tzinfo=UTC))
-        run(model, samples, out, "complete", baseline="removed", target_class_idx=0)
-    return samples, model, out
+LABELS = st.text(st.characters(codec="utf-8"), max_size=8)
+SECRET = "secret-stay"  # a value that no error may quote
 
 
-def facts_of(path):
-    found = pq.read_schema(path).metadata
-    return {key.decode(): value.decode() for key, value in found.items() if not key.startswith(b"ARROW")}
-
-
-def test_each_file_holds_the_facts_of_the_manifest(finished):
-    out = finished[2]
-    about = manifest(out)["about"]
-    versions = {name: version(name) for name in ("deeplift_fast", "torch", "pyhealth", "pyarrow")}
-    digest = about.pop("model_digest")
-    assert re.fullmatch("[0-9a-f]{64}", digest)
-    assert about == {
-        "schema_version": 2,
-        "rules": "complete",
-        "steps": 1,
-        "baseline": "removed",
-        "model": "pyhealth.models.transformer.Transformer",
-        "target": 0,
-        "units": "logit",
-        "versions": versions,
-        "created": "2026-03-01T08:30:59Z",
-    }
-    files = sorted(out.rglob("*.parquet"))
-    assert [path.name for path in files].count("failures.parquet") == 1
-    assert len(files) == 11
-    for path in files:
-        found = facts_of(path)
-        assert json.loads(found.pop("deeplift_fast.versions")) == versions
-        assert found == {
-            "deeplift_fast.schema_version": "2",
-            "deeplift_fast.rules": "complete",
-            "deeplift_fast.steps": "1",
-            "deeplift_fast.baseline": "removed",
-            "deeplift_fast.model": "pyhealth.models.transformer.Transformer",
-            "deeplift_fast.model_digest": digest,
-            "deeplift_fast.target": "0",
-            "deeplift_fast.units": "logit",
-            "deeplift_fast.created": "2026-03-01T08:30:59Z",
-        }
-
-
-def test_the_files_of_a_cohort_without_failures_hold_them_too(tmp_path):
-    data, model = cohort()
-    run(model, data, tmp_path)
-    assert facts_of(tmp_path / "failures.parquet")["deeplift_fast.target"] == "predicted"
-    assert facts_of(tmp_path / "failures.parquet") == facts_of(tmp_path / "samples" / "part-000000.parquet")
-
-
-def test_another_model_has_another_digest(whole, tmp_path):
-    data, _, out = whole
-    other = cohort()[1]
-    other.fc.bias.data += 1e-6
-    run(other, data, tmp_path / "out")
-    assert manifest(tmp_path / "out")["about"]["model_digest"] != manifest(out)["about"]["model_digest"]
-    run(cohort()[1], data, tmp_path / "same")
-    assert manifest(tmp_path / "same")["about"] == manifest(out)["about"]
-
-
-def later(patch):
-    patch.setattr(clock, "now", lambda: datetime(2027, 1, 1, tzinfo=UTC))
-    patch.setattr(metadata, "version", lambda _: "99.0")
-
-
-def test_a_run_that_goes_on_later_writes_the_same_bytes(finished, tmp_path, monkeypatch):
-    samples, model, whole = finished
-    options = {"rules": "complete", "baseline": "removed", "target_class_idx": 0}
-    with monkeypatch.context() as patch:
-        patch.setattr(clock, "now", lambda: datetime(2026, 3, 1, 8, 30, 59, tzinfo=UTC))
-        run(model, samples, tmp_path, **options, limit=7)
-    later(monkeypatch)
-    run(model, samples, tmp_path, **options, limit=None)
-    assert contents(tmp_path)["failures.parquet"] == contents(whole)["failures.parquet"]
-    assert contents(tmp_path) == contents(whole)
-    run(model, samples, tmp_path, **options, force=True)
-    assert manifest(tmp_path)["about"]["created"] == "2027-01-01T00:00:00Z"
-    assert manifest(tmp_path)["about"]["versions"]["pyarrow"] == "99.0"
-
-
-def changed(out, change):
-    found = manifest(out)
-    change(found)
-    (out / "manifest.json").write_text(json.dumps(found))
-
-
-@pytest.mark.parametrize("fact", ["created", "rules", "model_digest", "pyarrow"])
-def test_a_damaged_fact_is_named_by_a_summary_and_repaired_by_a_run(whole, copied, fact):
-    data, model, out = copied
-
-    def change(found):
-        of = found["about"]["versions"] if fact == "pyarrow" else found["about"]
-        of[fact] = "2026-01-31T12:00:01Z"
-
-    changed(out, change)
-    with pytest.raises(SummaryError, match=r"manifest\.json is damaged: it says .* where samples/part-000000"):
-        summarise(out)
-    (out / "samples" / "part-000003.parquet").unlink()
-    run(model, data, out)
-    assert contents(out) == contents(whole[2])
-    assert summarise(out).rules == "rescale"
-
-
-def before(found):
-    """A manifest as it was before it had a schema version."""
-    del found["about"], found["run"]
-    found["format"] = 1
-
-
-def after(found):
-    found["about"] = {"schema_version": 3, "something": "new"}
+@given(st.lists(st.none() | st.floats(-1e30, 1e30) | st.integers(-(10**9), 10**9)), st.booleans())
+def test_days_are_numbers_or_unknown(given_days, as_array):
+    if as_array:
+        given_days = np.array([0 if day is None else day for day in given_days], np.float64)
+    found = days_of("labs_days", given_days)
+    assert found.dtype == np.float32
+    expected = [math.nan if day is None else np.float32(day) for day in given_days]
+    np.testing.assert_array_equal(found, np.array(expected, np.float32))
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("wrong", "said"),
     [
-        (before, "its schema version is 1, of an earlier version of deeplift_fast; this version has 2"),
-        (after, "its schema version is 3, of a later version of deeplift_fast; this version has 2"),
+        (torch.ones(2), "is a Tensor; accepted: a plain list of numbers"),
+        ("12", "is a str"),
+        (3.5, "is a float"),
+        ({"0": 1.0}, "is a dict"),
+        (np.ones((2, 2)), "is a ndarray"),
+        ([SECRET], "holds something else than numbers"),
+        ([[1.0], [2.0]], "holds something else than numbers"),
+        ([True, 1.0], "holds something else than numbers"),
+        (np.array([True]), "holds something else than numbers"),
+        ([1.0, math.nan], "holds NaN, inf"),
+        ([-math.inf], "holds NaN, inf"),
+        ([1e300], "beyond float32"),
+        ([10**400], "beyond float32"),
     ],
 )
-def test_a_folder_of_another_schema_is_refused_with_the_remedy(copied, change, said):
-    data, model, out = copied
-    changed(out, change)
-    held = {path: path.read_bytes() for path in out.rglob("*.parquet")}
-    with pytest.raises(SummaryError, match=f"{said}; run the cohort again with --force"):
-        CohortFolder(out)
-    with pytest.raises(CohortError, match=rf"{said}.* start over with force"):
-        run(model, data, out)
-    assert {path: path.read_bytes() for path in out.rglob("*.parquet")} == held
-    run(model, data, out, force=True)
-    assert CohortFolder(out).about["schema_version"] == 2
+def test_days_that_are_none_are_refused(wrong, said):
+    with pytest.raises(Fault, match="labs_days") as caught:
+        days_of("labs_days", wrong)
+    assert said in str(caught.value)
+    assert "accepted" in str(caught.value)
+    assert SECRET not in str(caught.value)
 
 
-FAULTS = {
-    "about is a list": lambda about: [],
-    "schema_version is ": lambda about: about | {"schema_version": True},
-    "schema_version is None": lambda about: {},
-    "about has no created": lambda about: {key: about[key] for key in about.keys() - {"created"}},
-    'about has the unknown field "more"': lambda about: about | {"more": 1},
-    r"about\.rules is": lambda about: about | {"rules": 3},
-    r"about\.versions is": lambda about: about | {"versions": 3},
-    r"about\.versions\.torch is": lambda about: about | {"versions": about["versions"] | {"torch": [1]}},
-    r"about\.versions is .*torch": lambda about: about | {"versions": {"torch": "2"}},
-    "steps is": lambda about: about | {"steps": 0},
-    "target": lambda about: about | {"target": None},
-    r"about\.created is": lambda about: about | {"created": "2026-01-31 12:00:00Z"},
-    r"about\.created is .2026-13": lambda about: about | {"created": "2026-13-31T12:00:00Z"},
-}
+@given(
+    st.lists(st.tuples(LABELS, st.none() | st.floats(-1e6, 1e6, width=32)), unique_by=lambda pair: pair[0]), st.data()
+)
+def test_a_step_names_its_stay_by_label_or_place(pairs, data):
+    as_dicts = [{"label": label, "begin": begin} for label, begin in pairs]
+    stays = stays_of(data.draw(st.sampled_from([pairs, as_dicts, tuple(map(list, pairs))])))
+    assert stays == pairs
+    places = data.draw(st.lists(st.none() | st.integers(0, len(pairs) - 1) if pairs else st.none()))
+    labels = [None if place is None else pairs[place][0] for place in places]
+    mixed = [label if data.draw(st.booleans()) else place for label, place in zip(labels, places, strict=True)]
+    for given_stay in (places, labels, mixed):
+        assert stay_of("labs_stay", given_stay, stays) == labels
+    assert stay_of("labs_stay", labels, None) == labels
+    assert stay_of("labs_stay", places, None) == [None if place is None else str(place) for place in places]
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_named(whole, fault):
-    about = manifest(whole[2])["about"]
-    check_about(about)
-    with pytest.raises(ValueError, match=fault.replace("None", '"None"')):
-        check_about(FAULTS[fault](about))
+@pytest.mark.parametrize(
+    ("wrong", "stays", "said"),
+    [
+        ([1], [("a", 0.0)], "a place that stays does not have"),
+        ([-1], None, "a place that stays does not have"),
+        (np.array([2]), [("a", 0.0), ("b", 1.0)], "a place that stays does not have"),
+        ([0], [], "a place that stays does not have"),
+        ([SECRET], [("a", 0.0)], "a label that is not in stays"),
+        ([1.0], None, "something else than texts and ints"),
+        ([True], None, "something else than texts and ints"),
+        ([["a"]], None, "something else than texts and ints"),
+        ("a", None, "is a str"),
+        (torch.tensor([0]), None, "is a Tensor"),
+    ],
+)
+def test_stays_of_steps_that_fit_nothing_are_refused(wrong, stays, said):
+    with pytest.raises(Fault, match="labs_stay") as caught:
+        stay_of("labs_stay", wrong, stays)
+    assert said in str(caught.value)
+    assert SECRET not in str(caught.value)
 
 
-def test_a_package_that_is_not_installed_has_no_version(whole):
-    """PyHealth may be there without its metadata."""
-    about = manifest(whole[2])["about"]
-    check_about(about | {"versions": about["versions"] | {"pyhealth": None}})
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("ab", "stays is a str"),
+        ({"label": "a", "begin": 0}, "stays is a dict"),
+        (["ab"], "something else than pairs"),
+        ([("a",)], "something else than pairs"),
+        ([{"label": "a"}], "something else than pairs"),
+        ([{"label": "a", "begin": 0, "end": 1}], "something else than pairs"),
+        ([(1, 0.0)], "a label that is no text"),
+        ([(None, 0.0)], "a label that is no text"),
+        ([(SECRET, "soon")], "begin in stays holds something else than numbers"),
+        ([(SECRET, math.nan)], "begin in stays holds NaN"),
+        ([(SECRET, True)], "begin in stays holds something else than numbers"),
+        ([(SECRET, 0), (SECRET, 1)], "stays holds a label twice"),
+    ],
+)
+def test_stays_that_are_none_are_refused(wrong, said):
+    with pytest.raises(Fault) as caught:
+        stays_of(wrong)
+    assert said in str(caught.value)
+    assert SECRET not in str(caught.value)
 
 
-def test_each_run_has_an_id_and_the_manifest_names_the_last(tmp_path, capsys):
-    data, model = cohort()
-    found = []
-    for limit in (7, None):
-        capsys.readouterr()
-        attribute_cohort(DeepLift(model, rules="complete"), data, tmp_path, progress="json", limit=limit)
-        events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-        assert {event["run"] for event in events} == {manifest(tmp_path)["run"]}
-        found.append(manifest(tmp_path)["run"])
-    assert found[0] != found[1]
+def test_a_split_is_a_text():
+    assert split_of("train") == "train"
+    assert split_of(np.str_("train")) == "train"
+    assert split_of(None) is split_of(math.nan) is None
+    for wrong in (1, True, ["train", "test"], {"train"}):
+        with pytest.raises(Fault, match="split is a"):
+            split_of(wrong)
 
 
-def test_the_page_reads_them(whole, tmp_path, monkeypatch, capsys):
-    (block,) = re.findall(r"```python\n([^`]*read_schema[^`]*)```", DOCS.read_text())
-    shutil.copytree(whole[2], tmp_path / "mortality")
-    monkeypatch.chdir(tmp_path)
-    exec(block, {})
-    assert capsys.readouterr().out == f"rescale rules, torch {version('torch')}\n"
+def test_texts_that_parquet_cannot_hold_are_escaped():
+    assert split_of("\ud800") == "\\ud800"
+    assert stays_of([("\ud800", 0)]) == [("\\ud800", 0.0)]
+    assert stay_of("labs_stay", ["\ud800"], [("\\ud800", 0.0)]) == ["\\ud800"]
 
 
-def test_the_page_names_each_key():
-    text = DOCS.read_text()
-    assert all(f"`{metadata.PREFIX}{name}`" in text for name in metadata.NAMES)
+@pytest.mark.parametrize(
+    ("flags", "shape", "is_token", "expected"),
+    [
+        ([True, False], (ANY_STEPS, 2), False, [[True, True], [False, False]]),
+        ([[True, False]], (ANY_STEPS, 2), False, [[True, False]]),
+        (np.array([True, False]), (ANY_STEPS,), False, [True, False]),
+        ([[[True], [False]]], (ANY_STEPS, 2, 1), False, [[[True], [False]]]),
+        ([[True, False]], (ANY_STEPS, 2, 1), False, [[[True], [False]]]),
+        ([[True], [False, True]], (ANY_STEPS, 3), True, [[True, False, False], [False, True, False]]),
+        ([], (ANY_STEPS, 2), False, []),
+        ([True, False], (2,), False, [True, False]),
+        (True, (), False, True),
+        ([True], (), False, True),
+    ],
+)
+def test_flags_are_for_steps_or_for_their_values(flags, shape, is_token, expected):
+    assert flags_of("labs_measured", flags, shape, is_token).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("wrong", "shape", "is_token"),
+    [
+        ([1, 0], (ANY_STEPS, 2), False),
+        ([1.0], (ANY_STEPS, 2), False),
+        (["yes"], (ANY_STEPS, 2), False),
+        ([[True], [True, False]], (ANY_STEPS, 2), False),
+        ([[True, True, True]], (ANY_STEPS, 2), False),
+        ([[True, True, True]], (ANY_STEPS, 2), True),
+        ([True, None], (ANY_STEPS, 2), False),
+        ([[[True]]], (ANY_STEPS, 1), False),
+        (True, (ANY_STEPS, 2), False),
+        ("yes", (ANY_STEPS, 2), False),
+        ([True, True, True], (2,), False),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(wrong, shape, is_token):
+    with pytest.raises(Fault, match=r"labs_measured .*accepted: bool, "):
+        flags_of("labs_measured", wrong, shape, is_token)
+
+
+def test_a_field_has_one_entry_per_sample():
+    assert listed("split", None, 2) == [None, None]
+    assert listed("split", ("a", "b"), 2) == ["a", "b"]
+    assert listed("split", np.array(["a", "b"], object), 2) == ["a", "b"]
+    for wrong in ("ab", 3, torch.ones(2), np.array("a")):
+        with pytest.raises(Fault, match=r"split is a .*accepted: a plain list"):
+            listed("split", wrong, 2)
+    with pytest.raises(Fault, match=r"split has another number of entries than there are samples \(1, 2 samples\)"):
+        listed("split", ["a"], 2)
+
+
+def test_features_and_labels_are_no_metadata():
+    dataset = SimpleNamespace(input_processors={"labs": 0, "labs_days": 0, "los": 0, "stays": 0})
+    model = SimpleNamespace(feature_keys=["labs"], label_keys=["los_stay"], dataset=dataset)
+    found = names_of(model)
+    assert {"labs_stay", "labs_measured", "los_days", "split"} <= found
+    assert not found & {"labs_days", "stays", "los_stay", "labs"}

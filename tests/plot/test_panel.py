@@ -3,8 +3,8 @@ import plot_cases as cases
 import pytest
 
 from deeplift_fast import plot
-from deeplift_fast.plot.colours import Scale
 from deeplift_fast.plot.panel import Panel
+from deeplift_fast.support.colours import Scale
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from deeplift_fast import plot
-from deeplift_fast.plot.colours import contrast
+from deeplift_fast.support.colours import contrast
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deeplift_fast.cohort.metadata import about_of
+from deeplift_fast.cohort.about import about_of
 from deeplift_fast.report import SummaryError, summarise
 from deeplift_fast.report import summary as report
 from deeplift_fast.report.bootstrap import hash_texts, weights

@@ -7,7 +7,6 @@ blindness can tell apart; the two also differ in lightness.
 import math
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
 Colour = tuple[float, float, float]
 
@@ -20,10 +19,8 @@ INK, FAINT = "#1a1a1a", "#d9d9d9"
 NEUTRAL = "#6b6b6b"
 """Marks without a sign."""
 
-MAP = LinearSegmentedColormap.from_list(
-    "deeplift_fast", [LOWERS, "#998ec3", "#d8daeb", "#ffffff", "#fee0b6", "#f1a340", RAISES]
-)
-"""Colours of cells, from the most negative to the most positive."""
+CELLS = (LOWERS, "#998ec3", "#d8daeb", "#ffffff", "#fee0b6", "#f1a340", RAISES)
+"""Colours of cells at equal distances, from the most negative to the most positive."""
 
 _NICE = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
@@ -56,9 +53,24 @@ class Scale:
 
     def colour(self, value: float) -> Colour:
         """The colour of a cell; contributions beyond the limit have that of the limit."""
-        place = 0.5 + 0.5 * max(-1.0, min(1.0, value / self.limit))
-        red, green, blue, _ = MAP(place)
+        place = (0.5 + 0.5 * max(-1.0, min(1.0, value / self.limit))) * (len(CELLS) - 1)
+        first = min(int(place), len(CELLS) - 2)
+        low, high = np.array(rgb(CELLS[first])), np.array(rgb(CELLS[first + 1]))
+        red, green, blue = (low + (place - first) * (high - low)).tolist()
         return red, green, blue
+
+
+def rgb(colour: Colour | str) -> Colour:
+    """Red, green and blue from 0 to 1 of such a colour, or of a text such as "#b35806"."""
+    if not isinstance(colour, str):
+        return colour
+    red, green, blue = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    return red, green, blue
+
+
+def text_of(colour: Colour) -> str:
+    """A colour as a text such as "#b35806"."""
+    return "#" + "".join(f"{round(255 * channel):02x}" for channel in colour)
 
 
 def mark(value: float) -> str:
@@ -80,6 +92,6 @@ def contrast(one: Colour | str, other: Colour | str) -> float:
 
 def luminance(colour: Colour | str) -> float:
     """The relative luminance of a colour, from 0 to 1 (WCAG 2.2)."""
-    channels = np.array(to_rgb(colour))
+    channels = np.array(rgb(colour))
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])
