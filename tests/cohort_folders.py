@@ -60,6 +60,7 @@ def write(
     for part in range(count):
         for name, table, schema in (("samples", found, SAMPLES), ("attributions", attributions, ATTRIBUTIONS)):
             rows = table[table["sample"] // part_samples == part]
+            rows = rows.assign(**dict.fromkeys(set(schema.names) - set(rows.columns)))  # null
             rows = pa.Table.from_pandas(rows[schema.names], preserve_index=False).cast(schema)
             # Small row groups: samples are cut in two.
             pq.write_table(rows, folder / name / f"part-{part:06d}.parquet", row_group_size=37)

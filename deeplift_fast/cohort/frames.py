@@ -43,5 +43,5 @@ def frame(
     rows = columns_of(texts, batch, found, np.arange(size), None)
     _, attributions = part_tables([rows], 0, of_batch(batch, size), list(model.feature_keys), texts)
     table: pd.DataFrame = attributions.to_pandas()
-    texts_of = ["patient_id", "visit_id", "feature", "code"]
+    texts_of = ["patient_id", "visit_id", "feature", "code", "stay", "measured"]
     return table.astype(dict.fromkeys(texts_of, object))

@@ -171,8 +171,10 @@ def part_tables(
         ]
         found = np.concatenate([np.empty(0, np.int64 if name == "target" else np.float32), *known])[order]
         columns[name] = found if name == "target" else floats(found, len(order))
+    columns |= {name: pa.nulls(len(order), SAMPLES.field(name).type) for name in ("split", "stays")}
     count = max((len(given) for given in identifiers.values()), default=int(every.max(initial=begin)) - begin + 1)
-    return pa.table(columns, schema=SAMPLES), _attributions(batches, begin, count, names, keys, texts)
+    samples = pa.table({name: columns[name] for name in SAMPLES.names}, schema=SAMPLES)
+    return samples, _attributions(batches, begin, count, names, keys, texts)
 
 
 def _attributions(
@@ -215,6 +217,7 @@ def _attributions(
             "slot": columns["slot"],
             "code": texts.dictionary(columns["code"]),
             "time": floats(columns.get("time"), total),
+            **{name: pa.nulls(total, ATTRIBUTIONS.field(name).type) for name in ("day", "stay", "measured")},
             "value": floats(columns.get("value"), total),
             "attribution": columns["attribution"],
         },

@@ -28,7 +28,7 @@ ENCODED_AT_ONCE = 1 << 16  # rows; pyarrow's default of 1,024 takes 1.5 times as
 _PART = re.compile(r"part-\d{6,}\.parquet")
 
 # Plain small integers are written faster than with a dictionary, and are as short after compression.
-_DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "time", "target")
+_DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "time", "day", "stay", "split", "target")
 _WITH_STATISTICS = ("sample",)  # only the order of this column lets a reader skip row groups
 
 

@@ -56,7 +56,7 @@ def naively(batches, begin, identifiers):
         for place, number in enumerate(numbers.tolist()):
             who = {name: given[number - begin] for name, given in identifiers.items()}
             about = {name: None if columns[name] is None else columns[name][place].item() for name in COLUMNS}
-            samples.append({"sample": number, **who, **about})
+            samples.append({"sample": number, **who, "split": None, **about, "stays": None})
             for key, rows in features.items():
                 for row in np.flatnonzero(rows.sample == place):
                     attributions.append(
@@ -68,6 +68,9 @@ def naively(batches, begin, identifiers):
                             "slot": rows.slot[row].item(),
                             "code": None if rows.token is None else vocabulary[rows.token[row]],
                             "time": None if rows.time is None else rows.time[row].item(),
+                            "day": None,
+                            "stay": None,
+                            "measured": None,
                             "value": None if rows.value is None else null(rows.value[row].item()),
                             "attribution": rows.attribution[row].item(),
                         }
