@@ -12,6 +12,7 @@ identity   object   everything that the numbers depend on; a run with another id
                    of their learned state, content: a digest of some samples
     part_samples   samples per part: part k holds the samples from k·part_samples on
     dimensions     "none", or a digest of the names
+    splits         "none", or a digest of the names and numbers that `attribute_cohort(splits=…)` was given
 device     text     the model's device, cpu or cuda
 budget     int      padded steps per batch; null until the first part
 limit      int      number of samples that the last run was limited to; null for all
@@ -234,6 +235,7 @@ def identity_of(
         "dataset": dataset,
         "part_samples": settings.part_samples,
         "dimensions": digest(settings.dimensions) if settings.dimensions else "none",
+        "splits": settings.splits.digest,
     }
 
 

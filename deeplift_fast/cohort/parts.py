@@ -51,7 +51,8 @@ def write_files(store: Store, result: PartResult, attributor: Attributor, second
     """
     stretch = result.stretch
     keys, texts = attributor.keys, attributor.texts
-    samples, attributions = part_tables(result.batches, stretch.begin, stretch.identifiers, keys, texts)
+    splits = attributor.splits
+    samples, attributions = part_tables(result.batches, stretch.begin, stretch.identifiers, keys, texts, splits)
     files = {}
     for folder, table in zip(FOLDERS, (attributions, samples), strict=True):
         content = memoryview(_parquet(table.replace_schema_metadata(attributor.about)))

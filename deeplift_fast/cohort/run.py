@@ -21,6 +21,7 @@ from deeplift_fast.cohort.progress import Progress, check_kind
 from deeplift_fast.cohort.reading import BatchSource, DatasetSource, Source, open_source
 from deeplift_fast.cohort.samples import Batch, Stretch
 from deeplift_fast.cohort.settings import Settings, check_client, check_worker_timeout, checked_settings
+from deeplift_fast.cohort.splits import check_length, checked_splits
 from deeplift_fast.cohort.store import Store, naming_full, open_store
 from deeplift_fast.cohort.threads import Lanes, lanes_for, threads_for
 from deeplift_fast.errors import CohortError, NoWorkersError, is_reader_death
@@ -75,6 +76,7 @@ def attribute_cohort(
     force: bool = False,
     shared: bool = False,
     dimensions: Mapping[str, Sequence[str]] | None = None,
+    splits: Mapping[str, Any] | None = None,
     progress: str = "auto",
     client: Any = None,
     worker_timeout: float = 60.0,
@@ -108,6 +110,8 @@ def attribute_cohort(
         force: whether to start over.
         shared: whether others may read the output, as the umask allows; otherwise only its owner may.
         dimensions: by feature key, the names of a continuous feature's dimensions.
+        splits: by the name of a split, the numbers of its samples in `dataset` (ints from 0: a list, array or range),
+            for the column `split`; samples may have a field `split` instead.
         progress: `"bar"`, `"lines"`, `"json"` or `"none"`, on standard error; `"auto"` for a bar on a terminal and
             lines elsewhere.
         client: a `dask.distributed.Client` whose workers attribute the parts; they must reach the dataset and `out`.
@@ -129,7 +133,10 @@ def attribute_cohort(
     settings = checked_settings(
         interpreter, baseline, target_class_idx, dimensions, force, part_samples=part_samples, **counts
     )
+    settings = replace(settings, splits=checked_splits(splits))
     source = open_source(dataset, interpreter.model, settings.limit)
+    if isinstance(source, DatasetSource):
+        check_length(settings.splits, source.length)
     if settings.baseline.is_unfitted:
         samples = by_index(source, dataset)
         settings = replace(settings, baseline=fitted(settings.baseline, interpreter, samples, settings.dimensions))

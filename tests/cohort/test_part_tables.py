@@ -90,7 +90,14 @@ def test_every_row_is_where_it_belongs(seed, count, timed, named):
     visits = [f"v{number}" if draw.random() < named else None for number in range(count)]
     identifiers = {"patient_id": patients, "visit_id": visits}
     rows = [
-        BatchColumns(numbers, columns, features, {key: known.numbers(key, features[key]) for key in features})
+        BatchColumns(
+            numbers,
+            columns,
+            features,
+            {key: known.numbers(key, features[key]) for key in features},
+            [None] * len(numbers),
+            [None] * len(numbers),
+        )
         for numbers, columns, features in batches
     ]
     samples, attributions = part_tables(rows, begin, identifiers, ["codes", "labs"], known)
