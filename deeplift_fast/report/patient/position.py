@@ -98,4 +98,4 @@ def _text(item: Item, row: Any, quantiles: Sequence[float], numbers: Numbers) ->
     if 1 <= below <= 99:
         place = f"above {below:.0f} %" if below >= 50 else f"below {100 - below:.0f} %"
         return f"{own}, {place} of the {of}; {median}"
-    return f"{own}, the {'highest' if below > 99 else 'lowest'} of the {of}, or nearly so; {median}"
+    return f"{own}, among the {'highest' if below > 99 else 'lowest'} of the {of}; {median}"

@@ -1,7 +1,7 @@
 """From the output at the baseline to the output: bars that add up in logits, with places in percent of the width."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from deeplift_fast.report.colour_classes import sign
@@ -22,8 +22,8 @@ _ROUND = (0.5, 0.1, 0.9, 0.01, 0.99, 0.2, 0.8, 0.05, 0.95, 0.3, 0.7, 0.02, 0.98,
 _PROBABILITIES = (*_ROUND, *(n / 20 for n in range(3, 18, 2)), *(n / 100 for n in range(1, 100)))
 """Probabilities at which there may be a tick, the most welcome first."""
 
-_APART = 17.0
-"""Percent of the width between two ticks."""
+_APART, _FAR_APART = 11.0, 25.0
+"""Percent of the width between two ticks, and between two that a narrow screen shows."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,17 @@ class Bar:
 
 @dataclass(frozen=True)
 class Tick:
-    """A tick of an axis: its place in percent, and its text."""
+    """A tick of an axis.
+
+    Attributes:
+        place: its place, in percent.
+        text: its number.
+        is_spare: whether a narrow screen leaves it out.
+    """
 
     place: float
     text: str
+    is_spare: bool
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ def waterfall_of(sample: Sample, items: Sequence[Item]) -> Waterfall:
         numbers.level(sample.output),
         at(sample.output),
         bars,
-        tuple(Tick(at(value), short(value)) for value in _round_numbers(low, high)),
+        _ticks((at(value), short(value)) for value in _round_numbers(low, high)),
         _likely(at) if sample.is_likely else (),
     )
 
@@ -147,19 +154,25 @@ def _detail(item: Item) -> str:
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """Up to four round numbers between two outputs."""
+    """Up to six round numbers between two outputs."""
     span = (high - low) or 1.0
-    unit = 10.0 ** math.floor(math.log10(span / 4))
-    step = next(n * unit for n in (1, 2, 5, 10) if n * unit >= span / 4)
+    unit = 10.0 ** math.floor(math.log10(span / 6))
+    step = next(n * unit for n in (1, 2, 5, 10) if n * unit >= span / 6)
     first = math.ceil(low / step)
     return [0.0 if n == 0 else n * step for n in range(first, math.floor(high / step) + 1)]
 
 
 def _likely(at: Callable[[float], float]) -> tuple[Tick, ...]:
-    """Ticks of round probabilities, no two too close."""
+    """Ticks of round probabilities."""
+    places = ((at(math.log(part / (1 - part))), f"{100 * part:g} %") for part in _PROBABILITIES)
+    return _ticks((place, text) for place, text in places if 1 <= place <= 99)
+
+
+def _ticks(wanted: Iterable[tuple[float, str]]) -> tuple[Tick, ...]:
+    """Ticks at these places, the most welcome first, as far as they are not too close to one another."""
     found: list[Tick] = []
-    for part in _PROBABILITIES:
-        place = at(math.log(part / (1 - part)))
-        if 1 <= place <= 99 and all(abs(place - tick.place) >= _APART for tick in found):
-            found.append(Tick(place, f"{100 * part:g} %"))
+    for place, text in wanted:
+        if all(abs(place - tick.place) >= _APART for tick in found):
+            near = any(abs(place - tick.place) < _FAR_APART for tick in found if not tick.is_spare)
+            found.append(Tick(place, text, near))
     return tuple(sorted(found, key=lambda tick: tick.place))

@@ -39,7 +39,7 @@ def test_words_say_how_many_lie_below(items, table):
         (found,) = positions_of(items[:1], given, 0)
         assert said in found.text
     (found,) = positions_of(items[:1], table.assign(q100=-9.0, q99=-9.0), 0)
-    assert "the highest of the" in found.text
+    assert "among the highest of the" in found.text
 
 
 def test_too_few_patients_and_other_targets_are_left_out(items, table):
