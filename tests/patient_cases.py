@@ -48,10 +48,7 @@ class Named:
     def find(self, feature, code):
         if feature == "labs" and code in LABS:
             _, unit, low, high = LABS[code]
-            found = Title(code)
-            for name, value in (("unit", unit), ("low", low), ("high", high)):
-                object.__setattr__(found, name, value)
-            return found
+            return Title(code, unit=unit, low=low, high=high)
         return Title(TITLES[code]) if code in TITLES else None
 
 

@@ -28,8 +28,8 @@ class Item:
         detail: its code where the title is another text, or its unit and reference range; may be empty.
         is_value: whether it is a dimension of a feature of values.
         unit: unit of its values; may be empty.
-        low: lower end of the reference range.
-        high: upper end.
+        low: lower end of the reference range; `None` where not known, or where values come in several units.
+        high: its upper end.
         attribution: sum of its rows' contributions.
         rows: its rows, oldest first.
         count: how many codes it stands for: more than one for the rare codes of a pseudonymous page.
@@ -90,10 +90,12 @@ def _item(
         title = f"{count} rare {'value' if is_value else 'code'}{'s' if count > 1 else ''}"
         return Item(feature, "", title, "not named", is_value, "", None, None, total, tuple(rows), count)
     about = None if titles is None else titles.find(feature, code)
-    unit = (getattr(about, "unit", None) or "") if is_value else ""
-    low, high = (getattr(about, "low", None), getattr(about, "high", None)) if is_value else (None, None)
+    unit, low, high = "", None, None
+    if about is not None and is_value:
+        unit = about.unit or ""
+        low, high = (None, None) if about.mixed else (about.low, about.high)
     title = cut(_without(about.text if about is not None else code, hidden))
-    detail = _range(unit, low, high) if is_value else "" if about is None else _code(about, code, hidden)
+    detail = "" if about is None else _range(about) if is_value else _code(about, code, hidden)
     return Item(feature, code, title, detail, is_value, unit, low, high, total, tuple(rows))
 
 
@@ -102,13 +104,11 @@ def _code(about: Title, code: str, hidden: Collection[str]) -> str:
     return f"{shown} (?)" if about.ambiguous else shown
 
 
-def _range(unit: str, low: float | None, high: float | None) -> str:
-    """ "0.5–1.2 mg/dL", "≤ 5 mg/dL" or "mg/dL"."""
-    if low is not None and high is not None:
-        return f"{short(low)}–{short(high)} {unit}".strip()
-    if low is not None or high is not None:
-        return f"{'≥' if high is None else '≤'} {short(low if high is None else high)} {unit}".strip()  # type: ignore[arg-type]
-    return unit
+def _range(about: Title) -> str:
+    """ "0.5–1.2 mg/dL", "mg/dL", or "mostly mg/dL" where there are other units too, and no range holds for all."""
+    if about.mixed:
+        return f"mostly {about.unit}" if about.unit else ""
+    return f"{about.range} {about.unit or ''}".strip()
 
 
 def _apart(item: Item) -> Item:

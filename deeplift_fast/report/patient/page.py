@@ -168,8 +168,8 @@ def cohort_of(folder: CohortFolder, titles: Titles | None) -> Any:
     return cohort_table(folder, titles).table
 
 
-def _titles(mimic_root: str | Path | None) -> Titles | None:
-    return None if mimic_root is None else Titles(Path(mimic_root))
+def _titles(mimic_root: str | Path | None) -> Titles:
+    return Titles.packaged() if mimic_root is None else Titles(mimic_root)
 
 
 def _rare(sample: Sample, table: Any) -> set[tuple[str, str]]:

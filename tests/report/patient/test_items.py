@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import patient_cases as cases
 import plot_cases
 import pytest
@@ -69,3 +71,14 @@ def test_hostile_names_are_one_line(sample, name):
     for item in items_of(sample, Hostile()):
         assert item.title.isprintable()
         assert 0 < len(item.title) < 200
+
+
+def test_values_of_several_units_have_no_range(sample):
+    class Mixed(cases.Named):
+        def find(self, feature, code):
+            found = super().find(feature, code)
+            return found and replace(found, mixed=True)
+
+    sodium = next(item for item in items_of(sample, Mixed()) if item.code == "Sodium")
+    assert sodium.detail == "mostly mEq/L"
+    assert sodium.flag(1000.0) == ""
