@@ -48,7 +48,7 @@ def test_a_page_is_written_for_its_owner_alone(out, tmp_path, capsys):
     assert path.stat().st_mode & 0o777 == 0o600
     shown = page_checks.check(path.read_text()).shown
     assert f"Patient {cases.PATIENT}" in shown
-    assert "was not run without" in shown
+    assert "was not run without them" in shown
     assert run(out, "--sample", 0, "--out", path, "--pseudonymous") == 2
     assert "exists; give another path, or replace it with --force" in capsys.readouterr().err
     assert run(out, "--sample", 0, "--out", path, "--pseudonymous", "--force") == 0

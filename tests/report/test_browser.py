@@ -29,8 +29,12 @@ def pages(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "_titles", lambda root: cases.Named())
         patch.setattr(page, "cohort_of", lambda folder, titles: cases.cohort_table(folder.out))
+        said = page.Without("Acute respiratory failure with hypoxia", "31 %", "▲ +0.29", "▲ +0.34")
+        patch.setattr(page, "_without", lambda *given: (said, said, said))
         for name, out in cohorts.items():
-            (root / f"{name}.html").write_text(page.patient_page(out, sample=0), encoding="utf-8")
+            (root / f"{name}.html").write_text(
+                page.patient_page(out, sample=0, model_run=name == "five" or None), encoding="utf-8"
+            )
     return {name: root / f"{name}.html" for name in cohorts}
 
 

@@ -27,7 +27,7 @@ from deeplift_fast.report.patient.words import (
 )
 from deeplift_fast.report.show import difference_of
 from deeplift_fast.report.titles import Titles
-from deeplift_fast.support.numbers import Numbers, short
+from deeplift_fast.support.numbers import Numbers
 
 if TYPE_CHECKING:
     from deeplift_fast.report.model_run import ModelRun
@@ -46,7 +46,7 @@ class Without:
 
     Attributes:
         title: what was left out.
-        predicted: the prediction without it: a probability, or an output.
+        predicted: the prediction without it: a probability and its logit, or an output.
         moved: the change that its being there makes, as text with sign and mark.
         contribution: its contribution.
     """
@@ -210,10 +210,17 @@ def _without(given: "ModelRun", folder: CohortFolder, sample: Sample, items: Seq
     outputs = outputs_without(given, folder, sample, [(item.feature, item.code) for item in named])
     changes = [sample.output - output for output in outputs]
     numbers = Numbers(max((abs(each) for each in (*changes, *(item.attribution for item in named))), default=1.0), 2)
-    return tuple(
+    levels = Numbers(max(map(abs, (sample.output, *outputs))), 3)
+
+    def predicted(output: float) -> str:
+        likely = f"{share(likelihood(output))}, " if sample.is_likely else ""
+        return likely + levels.level(output)
+
+    whole = Without("nothing", predicted(sample.output), "", "")
+    return whole, *(
         Without(
             item.title,
-            share(likelihood(output)) if sample.is_likely else short(output),
+            predicted(output),
             numbers.signed(change),
             numbers.signed(item.attribution),
         )

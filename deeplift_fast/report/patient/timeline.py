@@ -26,7 +26,7 @@ FOLD_MOMENTS = 120
 MOST_MOMENTS = 24
 """Moments of one fold."""
 
-_TITLE = 36
+_TITLE = 60
 """Letters of a title within a fold."""
 
 

@@ -19,8 +19,9 @@ _ROOM = 4.0
 """Percent of the width that stay free at both ends."""
 
 _ROUND = (0.5, 0.1, 0.9, 0.01, 0.99, 0.2, 0.8, 0.05, 0.95, 0.3, 0.7, 0.02, 0.98, 0.4, 0.6, 0.001, 0.999)
-_PROBABILITIES = (*_ROUND, *(n / 20 for n in range(3, 18, 2)), *(n / 100 for n in range(1, 100)))
-"""Probabilities at which there may be a tick, the most welcome first."""
+_PROBABILITIES = (*_ROUND, *(n / 20 for n in range(3, 18, 2)))
+_FINE = tuple(n / 1000 for n in range(1, 1000))
+"""Probabilities at which there may be a tick, the most welcome first; the fine ones where others do not suffice."""
 
 _APART, _FAR_APART = 11.0, 25.0
 """Percent of the width between two ticks, and between two that a narrow screen shows."""
@@ -164,8 +165,11 @@ def _round_numbers(low: float, high: float) -> list[float]:
 
 def _likely(at: Callable[[float], float]) -> tuple[Tick, ...]:
     """Ticks of round probabilities."""
-    places = ((at(math.log(part / (1 - part))), f"{100 * part:g} %") for part in _PROBABILITIES)
-    return _ticks((place, text) for place, text in places if 1 <= place <= 99)
+    found: tuple[Tick, ...] = ()
+    for wanted in (_PROBABILITIES, _FINE):
+        places = ((at(math.log(part / (1 - part))), f"{100 * part:g} %") for part in wanted)
+        found = found if len(found) > 1 else _ticks((place, text) for place, text in places if 1 <= place <= 99)
+    return found
 
 
 def _ticks(wanted: Iterable[tuple[float, str]]) -> tuple[Tick, ...]:
