@@ -18,7 +18,6 @@ from deeplift_fast.cohort.metadata import SPLIT, listed, split_of
 from deeplift_fast.cohort.part_tables import BatchColumns, Texts, columns_of
 from deeplift_fast.cohort.samples import Batch, Group, Stretch, cut
 from deeplift_fast.cohort.settings import Settings
-from deeplift_fast.cohort.tables import BASELINE, RULES
 from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.errors import CohortError, ConvergenceWarning, PredictionWarning, is_reader_death
 from deeplift_fast.pyhealth.features import read_features
@@ -73,11 +72,6 @@ class Attributor:
         """Whether any sample was attributed; before, errors may be the interpreter's fault."""
         self.splits = settings.splits
         self._baseline, self._target = settings.baseline, settings.target
-
-    @property
-    def about(self) -> dict[str, str]:
-        """The metadata of the tables."""
-        return {BASELINE: self._baseline.name, RULES: self.interpreter.rules}
 
     def attributable(self, stretch: Stretch, count: int) -> Batch | None:
         """Up to `count` samples of a stretch that can be attributed, the longest first; `None` if none can."""

@@ -42,13 +42,10 @@ Real are tokens other than 0, steps that are not all 0, and measured values, inc
 (`deeplift_fast.features.Feature.real`, `deeplift_fast.features.measured`). A gap that a processor filled (forward, or
 with a constant) counts as real, since it is part of the model's input.
 
-The files' metadata name the baseline (`deeplift_fast.baseline`) and the rule set (`deeplift_fast.rules`).
+`deeplift_fast.cohort.about` describes the files' metadata.
 """
 
 import pyarrow as pa
-
-BASELINE, RULES = "deeplift_fast.baseline", "deeplift_fast.rules"
-"""Keys of the files' metadata."""
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 

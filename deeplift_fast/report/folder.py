@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deeplift_fast.cohort.about import OtherSchemaError, metadata_of
 from deeplift_fast.cohort.failures import MOST_BYTES as MOST_FAILURES
 from deeplift_fast.cohort.failures import NAME as FAILURES
 from deeplift_fast.cohort.manifest import NAME as MANIFEST
 from deeplift_fast.cohort.manifest import Manifest, check_total, read
 from deeplift_fast.cohort.manifest_content import file_name, is_count, quoted
 from deeplift_fast.cohort.store import open_store, whole_version
-from deeplift_fast.cohort.tables import BASELINE, RULES
 from deeplift_fast.errors import CohortError, SummaryError
 
 BATCH_ROWS = 1 << 17
@@ -32,7 +32,7 @@ class CohortFolder:
         out: the folder, a path in which `~` is the home folder, or an fsspec URL.
 
     Raises:
-        SummaryError: if the manifest is missing or cannot be read.
+        SummaryError: if the manifest is missing, cannot be read, or has another schema version than this package's.
     """
 
     def __init__(self, out: str | Path) -> None:
@@ -46,6 +46,11 @@ class CohortFolder:
         self.manifest = self._read_manifest()
         self.parts = tuple(sorted(self.manifest.parts))
         """Numbers of the finished parts."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The facts about the run, as :mod:`deeplift_fast.cohort.about` describes them."""
+        return self.manifest.about
 
     @property
     def rules(self) -> str:
@@ -144,11 +149,9 @@ class CohortFolder:
     def _check_against_manifest(self, name: str, part: int, file: pq.ParquetFile) -> None:
         """Checks that the manifest agrees with the samples' file of a part."""
         metadata = file.schema_arrow.metadata or {}
-        pairs = [
-            (metadata[key.encode()].decode(errors="replace"), said)
-            for key, said in ((RULES, self.rules), (BASELINE, self.baseline))
-            if key.encode() in metadata
-        ]
+        of_identity = {"rules": self.rules, "baseline": self.baseline}
+        facts = [*metadata_of(self.about).items(), *metadata_of(of_identity).items()]
+        pairs = [(metadata.get(key.encode(), b"nothing").decode(errors="replace"), said) for key, said in facts]
         pairs.append((f"{file.metadata.num_rows} samples", f"{self.manifest.parts[part].samples} samples"))
         for there, said in pairs:
             if there != said:
@@ -191,6 +194,11 @@ class CohortFolder:
                 _check(manifest)
         except CohortError as error:
             raise SummaryError(str(error)) from error
+        except OtherSchemaError as error:
+            raise SummaryError(
+                f"{self._store.shown}/{MANIFEST} cannot be read: {error}; run the cohort again with --force "
+                "(force=True in Python), or read it with the version that wrote it"
+            ) from error
         except ValueError as error:
             raise SummaryError(
                 f"{self._store.shown}/{MANIFEST} cannot be read as a cohort's manifest ({error}); accepted: one that "
