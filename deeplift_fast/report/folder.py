@@ -98,6 +98,22 @@ class CohortFolder:
         with self._reading(name):
             yield from _file(content, columns).iter_batches(BATCH_ROWS, columns=list(columns))
 
+    def rows_of(self, part: int, sample: int, columns: Sequence[str]) -> pa.Table:
+        """Columns of one sample's attributions; row groups of other samples are not decoded.
+
+        Raises:
+            SummaryError: if the file is missing or damaged.
+        """
+        name = file_name("attributions", part)
+        content = self._content(name, part)
+        with self._reading(name):
+            file = _file(content, (*columns, "sample"))
+            groups = [group for group in range(file.num_row_groups) if _may_hold(file, group, sample)]
+            batches = file.iter_batches(BATCH_ROWS, row_groups=groups, columns=[*columns, "sample"])
+            wanted = [batch.filter(pa.compute.equal(batch["sample"], sample)) for batch in batches]
+            tables = [pa.Table.from_batches([batch]) for batch in wanted if len(batch)]
+            return pa.concat_tables(tables).select(list(columns)) if tables else file.read_row_groups([], list(columns))
+
     def failures(self) -> dict[str, int]:
         """The number of failed samples in the finished parts, by reason.
 
@@ -216,6 +232,13 @@ def _file(content: bytes, columns: Sequence[str]) -> pq.ParquetFile:
         if name not in file.schema_arrow.names:
             raise KeyError(name)
     return file
+
+
+def _may_hold(file: pq.ParquetFile, group: int, sample: int) -> bool:
+    """Whether a row group may hold a sample's rows, by its statistics if it has them."""
+    column = file.metadata.row_group(group).column(file.schema_arrow.names.index("sample"))
+    found = column.statistics
+    return found is None or not found.has_min_max or found.min <= sample <= found.max
 
 
 def _failures(content: bytes) -> pa.Table:

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from deeplift_fast.cohort import failures, lock, manifest
-from deeplift_fast.report import SummaryError, files, summarise
+from deeplift_fast.report import SummaryError, private_file, summarise
 from deeplift_fast.report.files import SCHEMA, write_csv, write_json, write_parquet
 from deeplift_fast.report.grouping import read_grouping
 from deeplift_fast.report.show import show
@@ -129,7 +129,7 @@ def test_files_of_the_cohort_are_not_written_over(summary, tmp_path, name, write
 
 
 def test_the_cohorts_files_are_those_that_a_run_writes():
-    assert {manifest.NAME, *manifest.FOLDERS, failures.NAME, lock.NAME} == files.OWN
+    assert {manifest.NAME, *manifest.FOLDERS, failures.NAME, lock.NAME} == private_file.OWN
 
 
 def test_a_file_beside_the_cohorts_is_written(summary):
@@ -245,7 +245,7 @@ def test_a_link_of_another_user_is_not_followed(summary, tmp_path, monkeypatch):
     (tmp_path / "target").write_text("the user's own")
     (tmp_path / "t").symlink_to("target")
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    monkeypatch.setattr(files, "ROOT", 54321)
+    monkeypatch.setattr(private_file, "ROOT", 54321)
     with pytest.raises(SummaryError, match="is a link of another user, which is not followed"):
         write_csv(summary, tmp_path / "t")
     assert (tmp_path / "target").read_text() == "the user's own"
