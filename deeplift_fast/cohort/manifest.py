@@ -35,6 +35,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from deeplift_fast.cohort import differences
+from deeplift_fast.cohort.about import check_about, check_schema
 from deeplift_fast.cohort.hashing import SHORT, class_name, digest, of_weights
 from deeplift_fast.cohort.manifest_content import (
     FOLDERS,
@@ -49,7 +50,6 @@ from deeplift_fast.cohort.manifest_content import (
     parsed,
     quoted,
 )
-from deeplift_fast.cohort.about import check_about, check_schema
 from deeplift_fast.cohort.module_texts import of_modules
 from deeplift_fast.cohort.outputs import Outputs
 from deeplift_fast.cohort.store import Store, whole_version

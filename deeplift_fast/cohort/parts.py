@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deeplift_fast.cohort import failures
+from deeplift_fast.cohort.about import metadata_of
 from deeplift_fast.cohort.attributing import Attributor, PartResult
 from deeplift_fast.cohort.lock import Requirable
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, Part
 from deeplift_fast.cohort.manifest_content import file_name
-from deeplift_fast.cohort.about import metadata_of
 from deeplift_fast.cohort.part_tables import part_tables
 from deeplift_fast.cohort.store import TEMPORARY, Store
 

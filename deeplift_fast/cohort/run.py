@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deeplift_fast.cohort import failures, lock
+from deeplift_fast.cohort.about import about_of, begun_in
 from deeplift_fast.cohort.attributing import Attributor, PartResult, quiet
 from deeplift_fast.cohort.budget import CAUTIOUS_STEPS, available, find_budget, most_steps
 from deeplift_fast.cohort.cohort_baseline import by_index, fitted
 from deeplift_fast.cohort.differences import Differences
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
-from deeplift_fast.cohort.about import about_of, begun_in
 from deeplift_fast.cohort.outputs import check_same_outputs, coarsest, outputs_of, run_once
 from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
 from deeplift_fast.cohort.progress import Progress, check_kind, run_id

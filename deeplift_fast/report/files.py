@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv as pa_csv
 
+from deeplift_fast.cohort.about import metadata_of
 from deeplift_fast.cohort.store import LocalStore, open_store
 from deeplift_fast.errors import SummaryError
 from deeplift_fast.report.summary import Summary
@@ -57,14 +58,14 @@ def write_csv(summary: Summary, path: Path) -> None:
 
 
 def write_parquet(summary: Summary, path: Path) -> None:
-    """Writes the table as Parquet.
+    """Writes the table as Parquet, with the facts about the run as metadata.
 
     Raises:
         SummaryError: if the path cannot be written, or belongs to the cohort.
     """
-    _written(
-        summary, path, lambda file: pq.write_table(_arrow(summary), file, compression="zstd", write_page_checksum=True)
-    )
+    table = _arrow(summary)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata_of(summary.about)})
+    _written(summary, path, lambda file: pq.write_table(table, file, compression="zstd", write_page_checksum=True))
 
 
 def write_json(summary: Summary, path: Path) -> None:
@@ -83,6 +84,7 @@ def write_json(summary: Summary, path: Path) -> None:
         "out": summary.out,
         "rules": summary.rules,
         "baseline": summary.baseline,
+        "about": summary.about,
         "prediction_difference": summary.prediction_difference,
         "completeness": completeness,
         "table": _arrow(summary).drop_columns("baseline").to_pylist(),

@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deeplift_fast.cohort.about import OtherSchemaError, metadata_of
 from deeplift_fast.cohort.failures import MOST_BYTES as MOST_FAILURES
 from deeplift_fast.cohort.failures import NAME as FAILURES
 from deeplift_fast.cohort.manifest import NAME as MANIFEST
 from deeplift_fast.cohort.manifest import Manifest, check_total, read
 from deeplift_fast.cohort.manifest_content import file_name, is_count, quoted
-from deeplift_fast.cohort.about import OtherSchemaError, metadata_of
 from deeplift_fast.cohort.store import open_store, whole_version
 from deeplift_fast.errors import CohortError, SummaryError
 
