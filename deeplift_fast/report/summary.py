@@ -36,6 +36,7 @@ class Summary:
         out: the cohort's folder.
         rules: its rule set.
         baseline: the reference of its contributions, as the manifest names it.
+        about: the facts about the run (`deeplift_fast.cohort.about`).
         prediction_difference: the difference between the model's own output and the explained output, as
             `deeplift_fast.cohort.differences` describes it; `None` if they were not compared.
         completeness: totals over samples.
@@ -50,6 +51,7 @@ class Summary:
     out: str
     rules: str
     baseline: str
+    about: dict[str, Any]
     prediction_difference: dict[str, Any] | None
     completeness: Completeness
     table: pd.DataFrame
@@ -141,6 +143,7 @@ def _summarised(folder: CohortFolder, by: Sequence[Cut], titles: Titles | None, 
         out=folder.out,
         rules=folder.rules,
         baseline=folder.baseline,
+        about=folder.about,
         prediction_difference=folder.prediction_difference,
         completeness=found,
         table=table,

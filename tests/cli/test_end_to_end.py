@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import signal
+import stat
 import sys
 import time
 from datetime import datetime, timedelta
@@ -307,8 +308,14 @@ def test_workers_send_their_warnings_to_the_run(own_run, options):
 def test_two_workers_write_what_one_writes(here):
     assert cli.main([*RUN, "--quiet"]) == 3
     alone = parts(here / "out")
-    assert cli.main([*RUN, "--quiet", "--force", "--workers", "2"]) == 3
+    before = os.umask(0)  # of the workers too
+    try:
+        assert cli.main([*RUN, "--quiet", "--force", "--workers", "2"]) == 3
+    finally:
+        os.umask(before)
     assert parts(here / "out") == alone
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (here / "out").rglob("*") if path.is_file()}
+    assert modes == {0o600}
 
 
 STOPS = {

@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from deeplift_fast.cohort import failures, lock, manifest
+from deeplift_fast.cohort.about import metadata_of
 from deeplift_fast.report import SummaryError, private_file, summarise
 from deeplift_fast.report.files import SCHEMA, write_csv, write_json, write_parquet
 from deeplift_fast.report.grouping import read_grouping
@@ -155,6 +156,9 @@ def test_the_files_hold_the_whole_table(summary, tmp_path):
         for name in ("mean", "low", "count"):
             np.testing.assert_allclose(table[name].astype(float), summary.table[name].astype(float), rtol=1e-12)
         assert table["description"].isna().sum() == summary.table["description"].isna().sum()
+    assert content["about"] == summary.about
+    metadata = pq.read_schema(tmp_path / "t.parquet").metadata
+    assert all(metadata[key.encode()].decode() == value for key, value in metadata_of(summary.about).items())
     assert content["baseline"] == summary.baseline == "unk"
     assert set(tables[0]["baseline"]) == set(tables[1]["baseline"]) == {"unk"}
 
