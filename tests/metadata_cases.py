@@ -89,3 +89,19 @@ def check_rows(rows):
             assert row["value"] is None, row
         elif row["measured"]:
             assert row["value"] is not None, row
+
+
+def with_metadata(samples, processors):
+    """Processed samples with metadata of each step of each feature: day 100·sample + step, and a stay for two steps."""
+    found = []
+    for number, sample in enumerate(samples):
+        extra = {"stays": [(f"stay {n}", n) for n in range(20)], "split": "test"}
+        for key, processor in processors.items():
+            time, value = sample[key] if isinstance(sample[key], tuple) else (None, sample[key])
+            in_steps = value.dim() > (0 if processor.is_token() or time is not None else 1)
+            steps = len(value) if in_steps else 1
+            extra[f"{key}_days"] = [100 * number + step for step in range(steps)]
+            extra[f"{key}_stay"] = [step // 2 for step in range(steps)]
+            extra[f"{key}_measured"] = [step % 2 == 0 for step in range(len(value) if value.dim() else 1)]
+        found.append(dict(sample) | extra)
+    return found

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from deeplift_fast.cohort.metadata import (
@@ -95,17 +96,19 @@ class _Faults:
             if steps.in_steps:
                 steps.check(measured, place, len(flags))
 
-        self._each(measured, check_flags, per_sample)
+        self._each(measured, check_flags)
 
-    def _each(
-        self, name: str, check: Callable[[int, Any], Any], items: Callable[[Any], Any] = lambda field: field
-    ) -> None:
+    def _each(self, name: str, check: Callable[[int, Any], Any]) -> None:
         """Checks a field of each sample that has it, unless a feature or label has its name."""
         if name in self._own:
             return
-        size = len(self._group.numbers)
+        size, field = len(self._group.numbers), self._group.field(name)
+        if name.endswith(flags_key("")):
+            field = per_sample(field)
+        elif isinstance(field, Ragged):
+            field = torch.from_numpy(field.flat)  # as the samples had it, for the message
         try:
-            entries = listed(name, items(self._group.field(name)), size)
+            entries = listed(name, field, size)
         except Fault as fault:
             self.found = dict.fromkeys(range(size), fault) | self.found
             return
