@@ -30,6 +30,10 @@ SCHEMA = pa.schema(
         "high": pa.float64(),
         "description": pa.string(),
         "ambiguous": pa.bool_(),
+        "unit": pa.string(),
+        "mixed": pa.bool_(),
+        "ref_low": pa.float64(),
+        "ref_high": pa.float64(),
         "baseline": pa.string(),
     }
 )

@@ -68,6 +68,12 @@ class Title:
             return f"{low}–{high}"
         return f"≥ {low}" if low is not None else f"≤ {high}" if high is not None else ""
 
+    @property
+    def measure(self) -> str:
+        """Unit and range as text: "mEq/L, reference 133–145"; "mostly" if units are mixed; empty if unknown."""
+        unit = f"mostly {self.unit}" if self.unit and self.mixed else self.unit or ""
+        return ", ".join(filter(None, (unit, f"reference {self.range}" if self.range else "")))
+
 
 @dataclass(frozen=True)
 class _Entry:
