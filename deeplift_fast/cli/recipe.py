@@ -1,7 +1,7 @@
 """Loads a recipe: a function that returns `(model, dataset)`.
 
 It may return a dict as third item, with arguments of `attribute_cohort` that have no option: `dimensions` (by feature
-key, the names of a continuous feature's dimensions) and `baseline`.
+key, the names of a continuous feature's dimensions), `splits` (by split, the numbers of its samples) and `baseline`.
 """
 
 import importlib
@@ -19,7 +19,7 @@ from deeplift_fast.support.home import expanded
 
 ACCEPTED = "accepted: module:function or file.py:function, of a function that returns (model, dataset)"
 
-FURTHER = ("baseline", "dimensions")
+FURTHER = ("baseline", "dimensions", "splits")
 
 # Errors whose message names a file or a module, never data.
 _HARMLESS = (ImportError, SyntaxError, FileNotFoundError, PermissionError)

@@ -1,13 +1,13 @@
 """Codes of the synthetic hospital: ICD-10-CM diagnoses, ICD-10-PCS procedures and laboratory items.
 
-They are read from `codes.csv` and `lab_items.csv`. Codes have no dots, as in MIMIC-IV; titles are the official ones of
-the 2024 release. Laboratory items are those of :attr:`MortalityPredictionStageNetMIMIC4.LAB_CATEGORIES`, with
-MIMIC-IV's labels.
+They are read from `codes.csv` and `lab_items.csv` of `deeplift_fast.report`. Codes have no dots, as in MIMIC-IV; titles
+are the official ones of the 2024 release. Laboratory items are those of
+:attr:`MortalityPredictionStageNetMIMIC4.LAB_CATEGORIES`, with MIMIC-IV's labels.
 """
 
-import csv
 from dataclasses import dataclass
-from importlib.resources import files
+
+from deeplift_fast.report.lab_items import packaged_rows
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,8 @@ class LabItem:
     share: float
 
 
-def _rows(name: str) -> list[dict[str, str]]:
-    """The rows of a CSV file beside this one."""
-    return list(csv.DictReader(files("deeplift_fast.demo").joinpath(name).read_text(encoding="utf-8").splitlines()))
-
-
 def _titles(kind: str) -> dict[str, str]:
-    return {row["code"]: row["title"] for row in _rows("codes.csv") if row["kind"] == kind}
+    return {row["code"]: row["title"] for row in packaged_rows("codes.csv") if row["kind"] == kind}
 
 
 DIAGNOSES = _titles("diagnosis")
@@ -58,6 +53,6 @@ PROCEDURES = _titles("procedure")
 
 LAB_ITEMS = tuple(
     LabItem(**{name: LabItem.__annotations__[name](text) for name, text in row.items()})
-    for row in _rows("lab_items.csv")
+    for row in packaged_rows("lab_items.csv")
 )
 """The items that the laboratory measures."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deeplift_fast.errors import DemoError
-from deeplift_fast.report.titles import find_table, table_candidates
+from deeplift_fast.report.release import find_table, table_candidates
 
 EHR_TABLES = ("diagnoses_icd", "procedures_icd", "labevents")
 SPLIT_RATIOS = (0.7, 0.1, 0.2)

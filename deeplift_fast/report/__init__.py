@@ -1,7 +1,8 @@
-"""Summarises a cohort's tables, part by part."""
+"""Summarises a cohort's tables, part by part, and makes HTML pages of them."""
 
 from deeplift_fast.errors import SummaryError
 from deeplift_fast.report.grouping import Grouping
+from deeplift_fast.report.patient.page import patient_page
 from deeplift_fast.report.summary import Summary, summarise
 
-__all__ = ["Grouping", "Summary", "SummaryError", "summarise"]
+__all__ = ["Grouping", "Summary", "SummaryError", "patient_page", "summarise"]

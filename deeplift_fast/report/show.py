@@ -74,7 +74,7 @@ def _overview(summary: Summary) -> Iterator[Text]:
     yield Text(f"  samples            {found.samples:,} attributed, {failed:,} failed")
     for reason, count in found.failures.items():
         yield Text(f"    {count:,}: {printable(reason)}")
-    if difference := _difference(summary.prediction_difference):
+    if difference := difference_of(summary.prediction_difference):
         yield Text(f"  model(**batch)     {difference} (docs/models.md)")
     if not found.samples:
         return
@@ -92,7 +92,7 @@ def _overview(summary: Summary) -> Iterator[Text]:
         )
 
 
-def _difference(found: dict[str, Any] | None) -> str:
+def difference_of(found: dict[str, Any] | None) -> str:
     """The difference between the model's own output and the explained one; empty without a difference."""
     if found is None or not (found["differing"] or found["failure"]):
         return ""

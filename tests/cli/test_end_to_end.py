@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ import pytest
 from processes import started
 
 from deeplift_fast import cli
+from deeplift_fast.support import clock
 
 RECIPE = """
 import torch
@@ -229,7 +231,7 @@ STOPS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", STOPS)
-def test_a_stop_keeps_finished_parts_and_the_same_command_goes_on(here, stop):
+def test_a_stop_keeps_finished_parts_and_the_same_command_goes_on(here, monkeypatch, stop):
     send, code, word = STOPS[stop]
     slow = RECIPE.replace("import torch\n", "import time, torch\n", 1).replace(
         "    return MLP(dataset",
@@ -254,5 +256,7 @@ def test_a_stop_keeps_finished_parts_and_the_same_command_goes_on(here, stop):
     assert "Traceback" not in told
     again = ["run", "recipe.py:build", "--out", "cut", "--part-samples", "10", "--quiet"]
     assert cli.main(again) == 3
+    begun = json.loads((here / "cut" / "manifest.json").read_text())["about"]["created"]
+    monkeypatch.setattr(clock, "now", lambda: datetime.fromisoformat(begun))
     assert cli.main([*RUN, "--quiet", "--force", "--part-samples", "10"]) == 3
     assert parts(here / "cut") == parts(here / "out")

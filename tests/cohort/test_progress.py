@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 def shown(kind, file=None, total=30):
     file = file or io.StringIO()
-    with Progress(kind, total, done=10, failures=1, file=file) as progress:
+    with Progress(kind, "1f", total, done=10, failures=1, file=file) as progress:
         progress.add(10, 2, np.array([0.5, -0.5, 0.5]))
         progress.add(10, 0, np.array([np.nan, -0.5]))
     return file.getvalue()
@@ -84,6 +84,6 @@ def test_nothing_when_quiet():
 
 def test_a_run_that_is_stopped_says_so():
     file = io.StringIO()
-    with pytest.raises(KeyboardInterrupt), Progress("lines", 30, file=file):
+    with pytest.raises(KeyboardInterrupt), Progress("lines", "1f", 30, file=file):
         raise KeyboardInterrupt
     assert file.getvalue().splitlines()[-1].endswith("stopped")

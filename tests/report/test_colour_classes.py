@@ -1,5 +1,8 @@
 import re
 
+import pytest
+from colour_vision import BLINDNESS, apart, lab
+
 from deeplift_fast.report.colour_classes import STEPS, css, shade, sign
 from deeplift_fast.support.colours import contrast
 
@@ -14,6 +17,20 @@ def test_every_shade_has_a_class_whose_text_stands_out():
     assert len({background for _, background, _ in found}) == 2 * STEPS
     for hollow in re.findall(r"1\.5px (#\w{6})", css()):
         assert contrast(hollow, "#ffffff") >= 4.5
+
+
+@pytest.mark.parametrize("seen", BLINDNESS)
+def test_both_signs_can_be_told_apart_from_the_first_shade_on(seen):
+    found = dict(re.findall(r"\.([pn]\d)\{background:(#\w{6})", css()))
+    for step in range(1, STEPS + 1):
+        assert apart(found[f"p{step}"], found[f"n{step}"], seen) > 4 + 2.5 * step, step
+
+
+def test_shades_are_in_the_order_of_their_lightness():
+    found = dict(re.findall(r"\.([pn]\d)\{background:(#\w{6})", css()))
+    for letter in "pn":
+        lightness = [lab(found[f"{letter}{step}"], "none")[0] for step in range(1, STEPS + 1)]
+        assert lightness == sorted(lightness, reverse=True)
 
 
 def test_contributions_have_the_class_of_their_sign_and_size():

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from deeplift_fast.cohort.about import about_of
 from deeplift_fast.report import SummaryError, summarise
 from deeplift_fast.report import summary as report
 from deeplift_fast.report.bootstrap import hash_texts, weights
@@ -349,14 +350,15 @@ def test_a_run_that_is_faster_than_its_reader_is_told(two, monkeypatch):
         summarise(before)
 
 
-SOUND = {"format": 1, "identity": {"interpreter": {"rules": "rescale"}, "part_samples": 20}, "device": "cpu"}
+IDENTITY = cohorts.identity()
+SOUND = {"identity": IDENTITY, "about": about_of(IDENTITY), "device": "cpu"}
 UNREADABLE = {
-    "its format is not 1": {"parts": {}},
+    "it has no about": {"parts": {}},
     "part 0 is a int": SOUND | {"total": 60, "parts": {"0": 3}},
-    "it has no device": {key: SOUND[key] for key in ("format", "identity")} | {"parts": {}},
+    "it has no device": {key: SOUND[key] for key in ("about", "identity")} | {"parts": {}},
     "it has no parts": SOUND,
     "interpreter has no rules": SOUND | {"identity": {"part_samples": 20}, "parts": {}},
-    "part_samples is": SOUND | {"identity": {"interpreter": {"rules": "rescale"}}, "parts": {}},
+    "part_samples is": SOUND | {"identity": IDENTITY | {"part_samples": None}, "parts": {}},
 }
 
 

@@ -1,9 +1,11 @@
 import gzip
+from pathlib import Path
 
 import pytest
 
 from deeplift_fast.report import SummaryError
-from deeplift_fast.report.titles import Titles, find_table
+from deeplift_fast.report.lab_items import packaged_rows
+from deeplift_fast.report.titles import Title, Titles
 
 DIAGNOSES = """icd_code,icd_version,long_title
 0040,9,Salmonella gastroenteritis
@@ -18,7 +20,23 @@ PROCEDURES = """icd_code,icd_version,long_title
 0040,9,Procedure on single vessel
 5A1221Z,10,"Performance of Cardiac Output, Continuous"
 """
-LABS = "itemid,label,fluid,category\n50983,Sodium,Blood,Chemistry\n"
+LABS = """itemid,label,fluid,category
+50983,Sodium,Blood,Chemistry
+50824,"Sodium, Whole Blood",Blood,Blood Gas
+50808,Free Calcium,Blood,Blood Gas
+51624,"Calcium, Whole Blood",Blood,Chemistry
+51006,Urea Nitrogen,Blood,Chemistry
+"""
+EVENTS = """itemid,valueuom,ref_range_lower,ref_range_upper
+50983,mEq/L,133,145
+50983,mEq/L,133,145
+50824,mEq/L,130,
+50808,mmol/L,1.12,1.32
+50808,mmol/L,1.12,1.32
+51624,mg/dL,8.4,10.3
+51006,mg/dL,,20
+"""
+MIMIC_DEMO = Path(__file__).parents[2] / "../shared/data/mimic-demo"
 
 
 @pytest.fixture
@@ -84,7 +102,97 @@ def test_a_dictionary_that_is_none_is_named(root):
         Titles(root)
 
 
-def test_either_file_name_will_do(root):
-    assert find_table(root, "hosp/d_icd_diagnoses").suffix == ".csv"
-    assert find_table(root, "hosp/d_icd_procedures").suffix == ".gz"
-    assert find_table(root, "hosp/patients") is None
+def test_a_version_that_is_none_is_named(root):
+    (root / "hosp/d_icd_diagnoses.csv").write_text("icd_code,icd_version,long_title\nI10,ten,Hypertension\n")
+    with pytest.raises(SummaryError, match=r"d_icd_diagnoses\.csv cannot be read: icd_version is 'ten'"):
+        Titles(root)
+
+
+def written(root, diagnoses="", procedures=""):
+    for name, rows in (("diagnoses", diagnoses), ("procedures", procedures)):
+        (root / f"hosp/{name}_icd.csv").write_text(f"icd_code,icd_version\n{rows}")
+    return Titles(root)
+
+
+@pytest.mark.parametrize(
+    ("code", "diagnoses", "procedures", "expected"),
+    [
+        ("E870", "E870,9\n", "", "Failure of sterile precautions"),
+        ("E87.0", "E870,10\nI10,10\n", "", "Hyperosmolality"),
+        ("0040", "", "0040,9\n", "Procedure on single vessel"),
+        ("0040", "0040,9\n", "5A1221Z,10\n", "Salmonella gastroenteritis"),
+    ],
+)
+def test_the_version_that_occurs_in_the_release_decides(root, code, diagnoses, procedures, expected):
+    title = written(root, diagnoses, procedures).find("icd_codes", code)
+    assert (title.text, title.ambiguous) == (expected, False)
+
+
+def test_of_versions_that_both_occur_the_more_frequent_comes_first(root):
+    title = written(root, "E870,9\nE870,9\nE870,10\n").find("icd_codes", "E870")
+    assert title.text == "ICD-9 diagnosis: Failure of sterile precautions / ICD-10 diagnosis: Hyperosmolality"
+    assert title.ambiguous
+
+
+def test_the_name_of_the_version_outweighs_the_release(root):
+    assert written(root, "E870,9\n").find("icd_codes", "10_E870").text == "Hyperosmolality"
+
+
+def test_of_versions_that_never_occur_all_are_shown(root):
+    assert written(root, "I10,10\n").find("icd_codes", "E870").ambiguous
+
+
+def test_an_item_with_the_number_of_a_code_is_no_code(root):
+    (root / "hosp/d_icd_diagnoses.csv").write_text("icd_code,icd_version,long_title\n50983,9,A disease\n")
+    titles = Titles(root)
+    assert titles.find("icd_codes", "50983").text == "A disease"
+    assert titles.find("labs", "50983").text == "Sodium"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("50983", Title("Sodium", False, "mEq/L", 133.0, 145.0)),
+        ("50824", Title("Sodium, Whole Blood", False, "mEq/L", 130.0, None)),
+        ("Sodium", Title("Sodium", False, "mEq/L", 133.0, 145.0)),  # a category
+        ("calcium", Title("calcium", False, "mmol/L", 1.12, 1.32, mixed=True)),
+        ("Urea Nitrogen", Title("Urea Nitrogen", False, "mg/dL", None, 20.0)),  # a label
+        ("Magnesium", None),  # a category without items
+        ("dimension 3", None),
+    ],
+)
+def test_units_and_ranges(root, code, expected):
+    (root / "hosp/labevents.csv").write_text(EVENTS)
+    assert Titles(root).find("labs", code) == expected
+
+
+def test_a_release_without_labevents_gives_no_units(root):
+    assert Titles(root).find("labs", "Sodium") == Title("Sodium")
+
+
+def test_a_drug_of_the_name_of_an_item_is_none(root):
+    assert Titles(root).find("drugs", "Sodium") is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(133.0, 145.0, "133–145"), (None, 0.01, "≤ 0.01"), (60.0, None, "≥ 60"), (-2.0, 3.5, "−2–3.5"), (None, None, "")],
+)
+def test_a_range_as_text(low, high, expected):
+    assert Title("x", low=low, high=high).range == expected
+
+
+def test_the_package_holds_what_the_synthetic_hospital_has():
+    titles = Titles.packaged()
+    assert titles.find("icd_codes", "I5023").text == "Acute on chronic systolic (congestive) heart failure"
+    assert titles.find("labs", "Calcium") == Title("Calcium", False, "mmol/L", 1.12, 1.32)
+    assert titles.find("labs", "50931") == Title("Glucose", False, "mg/dL", 70.0, 105.0)
+    assert titles.find("icd_codes", "4019") is None
+    assert not any(titles.find("icd_codes", row["code"]).ambiguous for row in packaged_rows("codes.csv"))
+
+
+@pytest.mark.skipif(not MIMIC_DEMO.is_dir(), reason="the MIMIC-IV demo's tables are not beside this checkout")
+def test_the_mimic_demo():
+    titles = Titles(MIMIC_DEMO)
+    assert titles.find("icd_codes", "4019") == Title("Unspecified essential hypertension")
+    assert titles.find("labs", "Sodium") == Title("Sodium", unit="mEq/L")
