@@ -53,7 +53,9 @@ def summary(
         from rich.console import Console
 
         from deeplift_fast.report import summarise
+        from deeplift_fast.report.cohort_table import keep
         from deeplift_fast.report.files import write_csv, write_json, write_parquet
+        from deeplift_fast.report.folder import CohortFolder
         from deeplift_fast.report.grouping import read_grouping
         from deeplift_fast.report.show import show
 
@@ -61,4 +63,5 @@ def summary(
         for path, write in ((csv, write_csv), (parquet, write_parquet), (json, write_json)):
             if path is not None:
                 write(found, path)
+        keep(found.cohort, CohortFolder(folder))
         show(found, Console(), top, sort.value, min_samples)
