@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -72,6 +73,15 @@ class CohortFolder:
         """The number of parts of the finished cohort; `None` while unknown, as for an iterable of batches."""
         total = self.manifest.total
         return None if total is None else -(-total // int(self.manifest.identity["part_samples"]))
+
+    @property
+    def source(self) -> str:
+        """A digest of everything that is read: the parts' files, their number in all, and the run's identity."""
+        parts = {
+            number: [part.begin, part.end, part.failures, part.files] for number, part in self.manifest.parts.items()
+        }
+        text = json.dumps([parts, self.expected, self.manifest.identity], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
 
     def samples(self, part: int, columns: Sequence[str]) -> pa.Table:
         """Columns of a part's samples; each call reads the file and verifies its checksum.

@@ -26,7 +26,7 @@ def build():
 
 @pytest.fixture(autouse=True)
 def cohort(monkeypatch):
-    monkeypatch.setattr(page, "cohort_of", lambda folder, titles: cases.cohort_table(folder.out))
+    monkeypatch.setattr(page, "cohort_of", lambda folder: cases.cohort_table(folder.out))
 
 
 @pytest.fixture

@@ -18,8 +18,12 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from deeplift_fast.cohort import failures, lock, manifest
+<<<<<<< HEAD
 from deeplift_fast.cohort.about import metadata_of
 from deeplift_fast.report import SummaryError, private_file, summarise
+=======
+from deeplift_fast.report import SummaryError, cohort_table, private_file, summarise
+>>>>>>> p20
 from deeplift_fast.report.files import SCHEMA, write_csv, write_json, write_parquet
 from deeplift_fast.report.grouping import read_grouping
 from deeplift_fast.report.show import show
@@ -188,8 +192,8 @@ def test_files_of_the_cohort_are_not_written_over(summary, tmp_path, name, write
     assert before == (path.read_bytes() if path.exists() else None)
 
 
-def test_the_cohorts_files_are_those_that_a_run_writes():
-    assert {manifest.NAME, *manifest.FOLDERS, failures.NAME, lock.NAME} == private_file.OWN
+def test_the_cohorts_files_are_those_that_a_run_or_a_summary_writes():
+    assert {manifest.NAME, *manifest.FOLDERS, failures.NAME, lock.NAME, cohort_table.NAME} == private_file.OWN
 
 
 def test_a_file_beside_the_cohorts_is_written(summary):

@@ -30,7 +30,7 @@ def test_every_command_and_every_line_of_python_runs(tmp_path, monkeypatch, caps
     raw = cohort_cases.raw(23)
     named = [each | {"patient_id": str(10_003 + n)} for n, each in enumerate(raw)]
     monkeypatch.setattr(cohort_cases, "raw", lambda *given: named)
-    monkeypatch.setattr(page, "cohort_of", lambda folder, titles: cases.cohort_table(folder.out))
+    monkeypatch.setattr(page, "cohort_of", lambda folder: cases.cohort_table(folder.out))
     monkeypatch.chdir(tmp_path)
     data, model = cohort_cases.cohort()
     cohort_cases.run(model, data, tmp_path / "mortality", rules="complete")

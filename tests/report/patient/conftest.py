@@ -8,7 +8,7 @@ from deeplift_fast.report.patient import page
 def patient_page(monkeypatch):
     """`patient_page`, with titles and the cohort's table made up."""
     monkeypatch.setattr(page, "_titles", lambda root: cases.Named())
-    monkeypatch.setattr(page, "cohort_of", lambda folder, titles: cases.cohort_table(folder.out))
+    monkeypatch.setattr(page, "cohort_of", lambda folder: cases.cohort_table(folder.out))
     return page.patient_page
 
 
