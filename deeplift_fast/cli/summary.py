@@ -65,12 +65,8 @@ def summary(
         for path, write in ((csv, write_csv), (parquet, write_parquet), (json, write_json)):
             if path is not None:
                 write(found, path)
-<<<<<<< HEAD
+        keep(found.cohort, CohortFolder(folder))
         console = Console()
         if not console.is_terminal and "COLUMNS" not in os.environ:
             console.width = PIPED
         show(found, console, top, sort.value, min_samples)
-=======
-        keep(found.cohort, CohortFolder(folder))
-        show(found, Console(), top, sort.value, min_samples)
->>>>>>> p20

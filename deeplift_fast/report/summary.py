@@ -56,18 +56,13 @@ class Summary:
         completeness: totals over samples.
         table: one row per grouping, group, feature and code or dimension. With several targets, each group has one
             target, and the grouping "target" replaces "overall". The columns are
-<<<<<<< HEAD
             `deeplift_fast.report.statistics.COLUMNS`, then `DESCRIBED`: `description` (text or null), `ambiguous`
             (bool: several dictionary entries match), `unit` (text or null), `mixed` (bool: values come in other units
             too), and `ref_low` and `ref_high`, the ends of the reference range (null if unknown).
-=======
-            `deeplift_fast.report.statistics.COLUMNS`, then `description` (text or null) and `ambiguous` (bool: several
-            dictionary entries match).
         cohort: the contributions per sample, code by code: what `summary.parquet` keeps.
         by_group: the same by grouping and group too, with the columns `grouping` and `group`, and without quantiles.
         points: at most 400 samples of each target, feature and code: the columns `contribution` (the sample's sum) and
             `value` (its newest measured value, or NaN), chosen by a hash of the sample's number.
->>>>>>> p20
         described: whether dictionaries were given.
         notes: notes for the reader, one sentence each.
     """
@@ -177,16 +172,8 @@ def _summarised(folder: CohortFolder, by: Sequence[Cut], titles: Titles | None, 
     table = _by_target(table) if several else table.drop(columns="target")
     notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if labels.too_many else []
     notes += [f"no sample's {' or '.join(each.columns)} is in the file of {each.name}" for each in unmatched]
-<<<<<<< HEAD
-    notes += _target_notes(statistics.targets)
-    notes += _describe(table, titles)
-=======
     notes += _target_notes(targets)
-    if titles is not None:
-        notes += _describe(table, titles)
-    else:
-        table["description"], table["ambiguous"] = None, False
->>>>>>> p20
+    notes += _describe(table, titles)
     return Summary(
         out=folder.out,
         rules=folder.rules,

@@ -18,12 +18,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from deeplift_fast.cohort import failures, lock, manifest
-<<<<<<< HEAD
 from deeplift_fast.cohort.about import metadata_of
-from deeplift_fast.report import SummaryError, private_file, summarise
-=======
 from deeplift_fast.report import SummaryError, cohort_table, private_file, summarise
->>>>>>> p20
 from deeplift_fast.report.files import SCHEMA, write_csv, write_json, write_parquet
 from deeplift_fast.report.grouping import read_grouping
 from deeplift_fast.report.show import show
