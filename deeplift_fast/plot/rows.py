@@ -50,9 +50,11 @@ class Rows:
 
     @property
     def valued(self) -> np.ndarray:
-        """Which rows are of a feature of values, bool."""
-        measured = self.table["value"].notna() | self.table["measured"].notna()
-        return measured.groupby(self.table["feature"]).transform("any").to_numpy(bool)
+        """Which rows are of a feature of values, bool: some are measured, or nothing was and flags say so."""
+        value, said = self.table["value"].notna(), self.table["measured"]
+        features = pd.DataFrame({"value": value, "flag": said.notna(), "true": said.eq(True)})
+        found = features.groupby(self.table["feature"]).transform("any")
+        return (found["value"] | (found["flag"] & ~found["true"])).to_numpy(bool)
 
 
 def patient_rows(data: Any, sample: int | None = None, patient: str | None = None) -> Rows:
@@ -124,6 +126,7 @@ def normalised(given: pd.DataFrame) -> pd.DataFrame:
     for name in ("sample", "step", "slot"):
         table[name] = pd.to_numeric(table[name]).fillna(0).astype(np.int64)
     table["feature"] = table["feature"].astype(str)
+    table["stay"] = table["stay"].astype(object)  # a folder's is categorical
     code = table["code"].astype(object)
     table["name"] = code.where(code.notna(), "dimension " + table["slot"].astype(str)).astype(str)
     return table
