@@ -12,6 +12,7 @@ from deeplift_fast.pyhealth.feature_baselines import Baseline, Removed
 from deeplift_fast.pyhealth.features import PAD, kind_of
 from deeplift_fast.pyhealth.fitted_baselines import Fits, FittedBaseline, FittedEmbedding, FittedValues
 from deeplift_fast.pyhealth.fitting import FittedPart, fitted_part, value_of, values_of
+from deeplift_fast.pyhealth.measured_flags import flags_key
 from deeplift_fast.pyhealth.token_leaves import token_point
 
 __all__ = ["Baseline", "mean", "typical"]
@@ -111,7 +112,8 @@ def _fitted(
     for numbers in patients:
         read = [(number, part.sample(number)) for number in numbers]
         for key in continuous:
-            found[key].add([values_of(sample, number, key, processors[key]) for number, sample in read])
+            flagged = flags_key(key) not in part.processors
+            found[key].add([values_of(sample, number, key, processors[key], flagged) for number, sample in read])
         for key in tables:
             for number, sample in read:
                 _count(counts[key], sample, number, key, processors[key])

@@ -10,9 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deeplift_fast.cohort import ATTRIBUTIONS, SAMPLES
+from deeplift_fast.cohort.about import about_of, metadata_of
 
 CODES = ["0040", "I10", "4019", "10_E119", "9_25000", "<unk>"]
 LABS = ["Sodium", "Potassium"]
+
+
+def identity(rules="rescale", baseline="unk", part_samples=20):
+    """What a manifest says that numbers depend on, as far as a reader asks for it."""
+    model = {"class": "pyhealth.models.mlp.MLP", "weights": "0" * 64, "modules": {}}
+    versions = dict.fromkeys(("deeplift_fast", "torch", "pyhealth"), "1.0")
+    about = {"versions": versions, "interpreter": {"rules": rules, "steps": 1}, "target": None, "baseline": baseline}
+    return about | {"model": model, "part_samples": part_samples}
 
 
 def draw(samples=60, patients=25, seed=0):
@@ -57,18 +66,21 @@ def write(
     for name in ("samples", "attributions"):
         (folder / name).mkdir(parents=True)
     count = -(-len(found) // part_samples)
+    about = about_of(identity(rules, baseline))
     for part in range(count):
         for name, table, schema in (("samples", found, SAMPLES), ("attributions", attributions, ATTRIBUTIONS)):
             rows = table[table["sample"] // part_samples == part]
+            rows = rows.assign(**dict.fromkeys(set(schema.names) - set(rows.columns)))  # null
             rows = pa.Table.from_pandas(rows[schema.names], preserve_index=False).cast(schema)
+            rows = rows.replace_schema_metadata(metadata_of(about))
             # Small row groups: samples are cut in two.
             pq.write_table(rows, folder / name / f"part-{part:06d}.parquet", row_group_size=37)
     named = range(count) if parts is None else parts
     failed = Counter(part for _, part, _ in failures)  # beside the samples of the table
     size = part_samples + max(failed.values(), default=0)
     manifest = {
-        "format": 1,
-        "identity": {"interpreter": {"rules": rules}, "baseline": baseline, "part_samples": size},
+        "identity": identity(rules, baseline, size),
+        "about": about,
         "total": (count if in_all is None else in_all) * size,
         "device": "cpu",
         "parts": {str(part): _part(folder, part, size, failed[part]) for part in named},

@@ -4,15 +4,26 @@ import contextlib
 import copy
 import random
 import sys
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 
+from deeplift_fast.support import clock
+
 # No deadlines: other work on the machine would decide whether tests pass.
 settings.register_profile("deeplift_fast", deadline=None, derandomize=True)
 settings.load_profile("deeplift_fast")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_time():
+    """Time stands still: the files of a run hold the time of its beginning, and tests compare files byte by byte."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "now", lambda: datetime(2026, 1, 31, 12, tzinfo=UTC))
+        yield
 
 
 @pytest.fixture(autouse=True)

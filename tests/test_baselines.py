@@ -233,7 +233,7 @@ def test_flags_of_the_samples_decide_in_the_fit_and_in_a_batch():
     contributions = DeepLift(model, rules="complete", baseline=found).attribute(**given)
     assert contributions["labs"][1, 0, 0] == 0
     assert contributions["labs"][0, 0, 1] != 0  # a 0 that was measured
-    for wrong, error in ((torch.ones(2, 2).bool(), ValueError), (torch.ones(2, 2, 2), TypeError)):
+    for wrong, error in ((torch.ones(2, 3).bool(), ValueError), (torch.ones(2, 2, 2), TypeError)):
         with pytest.raises(error, match="labs_measured"):
             DeepLift(model).attribute(**given | {"labs_measured": wrong})
 

@@ -39,7 +39,8 @@ def copied(folder):
 def files():
     """The package's Python files and data, by their paths in a wheel."""
     package = ROOT / "deeplift_fast"
-    found = [*package.rglob("*.py"), *package.rglob("*.csv"), package / "py.typed"]
+    templates = package / "report/templates"
+    found = [*package.rglob("*.py"), *package.rglob("*.csv"), *templates.iterdir(), package / "py.typed"]
     return {path.relative_to(ROOT).as_posix() for path in found}
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from deeplift_fast.cohort.tables import BASELINE, RULES
+from deeplift_fast.cohort.about import NAMES, PREFIX
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-METADATA = {BASELINE, RULES}  # keys of Parquet files, spelled like modules
+METADATA = {PREFIX + name for name in NAMES}  # keys of Parquet files, spelled like modules
 
 pytestmark = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 

@@ -8,6 +8,7 @@ import typer
 from deeplift_fast import __version__
 from deeplift_fast.cli.demo import demo
 from deeplift_fast.cli.exit import EPILOGUE, Debug, reported
+from deeplift_fast.cli.report import report
 from deeplift_fast.cli.run import run
 from deeplift_fast.cli.summary import summary
 from deeplift_fast.cli.synth import synth
@@ -73,5 +74,5 @@ def doctor(debug: Debug = False) -> None:
         print(describe())
 
 
-for _command in (run, summary, synth, demo):
+for _command in (run, summary, report, synth, demo):
     app.command(epilog=EPILOGUE)(_command)

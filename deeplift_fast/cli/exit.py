@@ -4,12 +4,11 @@ Messages of this package are shown whole. For errors and warnings of other packa
 shown, because their messages may quote a patient's data; `--debug` shows these messages too.
 """
 
-import json
 import logging
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, TextIO, override
 
@@ -17,6 +16,7 @@ import typer
 
 from deeplift_fast.cli.termination import termination_raised
 from deeplift_fast.errors import DemoError
+from deeplift_fast.support.events import Level, event_line
 from deeplift_fast.support.printable import printable_lines
 
 UNEXPECTED = 1
@@ -29,6 +29,9 @@ SHOWN_BY_DEBUG = "--debug shows the rest, which may quote patients' data"
 
 Style = Literal["text", "json", "errors"]
 """The lines on standard error: text, JSON, or errors only, as text."""
+
+Report = Callable[[str, str, bool, str], None]
+"""Takes a warning: its arguments are those of `Reporter.warning`."""
 
 EPILOGUE = (
     "Exit codes: 0 done; 1 a package is missing, or an unexpected error; 2 bad usage or input; "
@@ -44,11 +47,11 @@ class Reporter:
     Args:
         style: form of the lines.
         debug: whether messages of other packages are shown.
+        run: id of the run, for lines of JSON.
     """
 
-    def __init__(self, style: Style, debug: bool) -> None:
-        self._style = style
-        self._debug = debug
+    def __init__(self, style: Style, debug: bool, run: str = "") -> None:
+        self._style, self._debug, self._run = style, debug, run
         self._file: TextIO | None = None
 
     @contextmanager
@@ -61,8 +64,13 @@ class Reporter:
             self._file = None
 
     def error(self, message: str, code: int) -> None:
-        """Writes the reason for an exit code."""
-        self._write("error", message, code=code)
+        """Writes the reason for an exit code, and the traceback of the error being handled, if `debug` asks for it."""
+        trace = traceback.format_exc() if self._debug and sys.exception() is not None else ""
+        if self._style == "json":
+            self._write("error", message, code=code, **({"traceback": trace} if trace else {}))
+            return
+        (self._file or sys.stderr).write(trace)
+        self._write("error", message)
 
     def warning(self, kind: str, message: str, ours: bool, place: str) -> None:
         """Writes a warning, unless the style is `"errors"`.
@@ -78,16 +86,17 @@ class Reporter:
         line = f"{kind}: {message}" if ours else f"{kind} at {place}" + (f": {message}" if self._debug else "")
         self._write("warning", line + ("" if ours or self._debug else f"; {SHOWN_BY_DEBUG}"))
 
-    def _write(self, event: str, message: str, **more: Any) -> None:
+    def _write(self, event: Level, message: str, **more: Any) -> None:
         file = sys.stderr if self._file is None else self._file
         if self._style == "json":
-            print(json.dumps({"event": event, "message": message, **more}), file=file, flush=True)
+            file.write(event_line(self._run, event, event, message=message, **more))
         else:
-            print(f"deeplift-fast: {printable_lines(message)}", file=file, flush=True)
+            file.write(f"deeplift-fast: {printable_lines(message)}\n")
+        file.flush()
 
 
 @contextmanager
-def reported(debug: bool, extra: str, kept: str, style: Style = "text") -> Iterator[Reporter]:
+def reported(debug: bool, extra: str, kept: str, style: Style = "text", run: str = "") -> Iterator[Reporter]:
     """Turns errors and warnings into one line each on standard error, and errors into an exit code.
 
     Args:
@@ -95,6 +104,7 @@ def reported(debug: bool, extra: str, kept: str, style: Style = "text") -> Itera
         extra: the extra of this package that installs the command's imports.
         kept: state after an interruption, as words for the user.
         style: form of the lines.
+        run: id of the run, for lines of JSON.
 
     Yields:
         The reporter of the lines.
@@ -102,16 +112,14 @@ def reported(debug: bool, extra: str, kept: str, style: Style = "text") -> Itera
     Raises:
         typer.Exit: with the exit code.
     """
-    reporter = Reporter(style, debug)
+    reporter = Reporter(style, debug, run)
     with termination_raised() as termination:
         try:
-            with warnings_reported(reporter):
+            with warnings_reported(reporter.warning):
                 yield reporter
         except typer.Exit:
             raise
         except (KeyboardInterrupt, Exception) as error:
-            if debug:
-                traceback.print_exc()
             message, code = _end(error, debug, extra, kept)
             if termination.came:
                 message, code = f"terminated; {kept}", TERMINATED
@@ -134,8 +142,8 @@ def _end(error: BaseException, debug: bool, extra: str, kept: str) -> tuple[str,
 
 
 @contextmanager
-def warnings_reported(reporter: Reporter) -> Iterator[None]:
-    """Reports warnings, and log records without a handler, by one line each."""
+def warnings_reported(report: Report) -> Iterator[None]:
+    """Reports warnings, and log records without a handler, one by one."""
 
     def show(
         message: Warning | str,
@@ -145,10 +153,10 @@ def warnings_reported(reporter: Reporter) -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        reporter.warning(category.__name__, str(message), _is_ours(category.__module__), f"{filename}:{lineno}")
+        report(category.__name__, str(message), _is_ours(category.__module__), f"{filename}:{lineno}")
 
     usual, warnings.showwarning = warnings.showwarning, show
-    last, logging.lastResort = logging.lastResort, _Unhandled(reporter)
+    last, logging.lastResort = logging.lastResort, _Unhandled(report)
     try:
         yield
     finally:
@@ -158,14 +166,14 @@ def warnings_reported(reporter: Reporter) -> Iterator[None]:
 class _Unhandled(logging.Handler):
     """Reports log records for which nobody set up a handler."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, report: Report) -> None:
         super().__init__(logging.WARNING)
-        self._reporter = reporter
+        self._report = report
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
         kind, place = f"{record.levelname} of {record.name}", f"{record.pathname}:{record.lineno}"
-        self._reporter.warning(kind, record.getMessage(), _is_ours(record.name), place)
+        self._report(kind, record.getMessage(), _is_ours(record.name), place)
 
 
 def place(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """Loads a recipe: a function that returns `(model, dataset)`.
 
 It may return a dict as third item, with arguments of `attribute_cohort` that have no option: `dimensions` (by feature
-key, the names of a continuous feature's dimensions) and `baseline`.
+key, the names of a continuous feature's dimensions), `splits` (by split, the numbers of its samples) and `baseline`.
 """
 
 import importlib
@@ -14,15 +14,15 @@ from types import ModuleType
 from typing import Any
 
 from deeplift_fast.cli.exit import SHOWN_BY_DEBUG, place
-from deeplift_fast.errors import RecipeError
+from deeplift_fast.errors import DemoError, RecipeError
 from deeplift_fast.support.home import expanded
 
 ACCEPTED = "accepted: module:function or file.py:function, of a function that returns (model, dataset)"
 
-FURTHER = ("baseline", "dimensions")
+FURTHER = ("baseline", "dimensions", "splits")
 
 # Errors whose message names a file or a module, never data.
-_HARMLESS = (ImportError, SyntaxError, FileNotFoundError, PermissionError)
+_HARMLESS = (ImportError, SyntaxError, FileNotFoundError, PermissionError, DemoError)
 
 
 def load_recipe(given: str) -> tuple[Any, Any, dict[str, Any]]:

@@ -1,6 +1,5 @@
 """`deeplift-fast run`."""
 
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -8,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from deeplift_fast.cli.exit import SOME_FAILED, Debug, reported
+from deeplift_fast.cli.exit import SOME_FAILED, Debug, Report, reported
 from deeplift_fast.cli.stdout import redirected
+from deeplift_fast.support.events import Level, event_line, new_run_id
 
 if TYPE_CHECKING:
     from deeplift_fast.cohort.run import Cohort
@@ -70,7 +70,8 @@ def run(
     if quiet and log_json:
         raise typer.BadParameter("--quiet and --log-json exclude each other")
     kept = "finished parts are kept: the same command goes on with the rest"
-    with reported(debug, "cohort", kept, "errors" if quiet else "json" if log_json else "text") as reporter:
+    number = new_run_id()
+    with reported(debug, "cohort", kept, "errors" if quiet else "json" if log_json else "text", number) as reporter:
         from deeplift_fast.cli.sizes import parse_bytes
 
         options = {
@@ -87,10 +88,12 @@ def run(
             "progress": "none" if quiet else "json" if log_json else "auto",
         }
         with redirected(silent=quiet or log_json) as stderr, reporter.writing_to(stderr):
-            cluster = _check(rules, steps, baseline, workers, device, debug)
-            cohort = _attribute(recipe, device, {"rules": rules, "steps": steps}, options, cluster, stderr)
+            _check(rules, steps, baseline, workers, device)
+            cluster = _cluster(workers, device, reporter.warning, debug)
+            method = {"rules": rules, "steps": steps}
+            cohort = _attribute(recipe, device, method, options, cluster, (stderr, number))
         if not quiet:
-            print(_json_line(cohort) if log_json else _line(cohort))
+            print(_json_line(cohort, number) if log_json else _line(cohort), end="")
         if cohort.failures:
             if not log_json:  # its last line has the number of failures
                 failed = f"{cohort.failures:,} sample(s) could not be attributed"
@@ -98,9 +101,9 @@ def run(
             raise typer.Exit(SOME_FAILED)
 
 
-def _check(rules: str, steps: int, baseline: str | None, workers: int, device: str | None, debug: bool) -> _Cluster:
-    """Checks options before the recipe runs, which may take long; returns the cluster to start after it."""
-    from deeplift_fast.cli.workers import local_client, worker_environments
+def _check(rules: str, steps: int, baseline: str | None, workers: int, device: str | None) -> None:
+    """Checks options before the recipe runs, which may take long."""
+    from deeplift_fast.cli.workers import worker_environments
     from deeplift_fast.cohort.cohort_baseline import check_name
     from deeplift_fast.core.devices import check_device
     from deeplift_fast.core.options import Options
@@ -110,15 +113,26 @@ def _check(rules: str, steps: int, baseline: str | None, workers: int, device: s
         check_name("--baseline", baseline, rules)
     if device is not None:
         check_device(device)
-    if workers == 1:
-        return nullcontext
-    worker_environments(workers, device)
-    return partial(local_client, workers, device, debug)
+    if workers > 1:
+        worker_environments(workers, device)
+
+
+def _cluster(workers: int, device: str | None, report: Report, debug: bool) -> _Cluster:
+    """The cluster, to be started after the recipe; its client is `None` for one process."""
+    from deeplift_fast.cli.workers import local_client
+
+    return nullcontext if workers == 1 else partial(local_client, workers, device, report, debug)
 
 
 def _attribute(
-    recipe: str, device: str | None, method: dict[str, Any], options: dict[str, Any], cluster: _Cluster, stderr: TextIO
+    recipe: str,
+    device: str | None,
+    method: dict[str, Any],
+    options: dict[str, Any],
+    cluster: _Cluster,
+    shown: tuple[TextIO, str],
 ) -> "Cohort":
+    """Runs the recipe and attributes its dataset; `shown` has the file and the id for :func:`shown_on`."""
     from deeplift_fast.cli.recipe import load_recipe
     from deeplift_fast.cohort import attribute_cohort
     from deeplift_fast.cohort.progress import shown_on
@@ -130,7 +144,7 @@ def _attribute(
         model = model.to(device)
     interpreter = DeepLift(model, **method)
     class_target(model, options["target_class_idx"], "--target")
-    with shown_on(stderr), cluster() as client:
+    with shown_on(*shown), cluster() as client:
         return attribute_cohort(interpreter, dataset, client=client, **(further | options))
 
 
@@ -140,14 +154,14 @@ def _line(cohort: "Cohort") -> str:
     done = f"{cohort.samples:,} sample(s) attributed, in {cohort.parts:,} part(s)"
     if not cohort.attribution:  # 0 seconds: no part was left
         done = f"nothing to do: {cohort.samples:,} sample(s), in {cohort.parts:,} part(s), were attributed before"
-    return f"{cohort.out}: {done}; this run took {cohort.seconds:.1f} s ({shares})"
+    return f"{cohort.out}: {done}; this run took {cohort.seconds:.1f} s ({shares})\n"
 
 
-def _json_line(cohort: "Cohort") -> str:
-    numbers = ("samples", "failures", "parts", "seconds", "reading", "attribution", "writing", "budget")
-    return json.dumps(
-        {"event": "done", "out": str(cohort.out)} | {name: _rounded(getattr(cohort, name)) for name in numbers}
-    )
+def _json_line(cohort: "Cohort", run: str) -> str:
+    names = ("samples", "failures", "parts", "seconds", "reading", "attribution", "writing", "budget")
+    numbers = {name: _rounded(getattr(cohort, name)) for name in names}
+    level: Level = "warning" if cohort.failures else "info"
+    return event_line(run, "done", level, out=str(cohort.out), **numbers)
 
 
 def _rounded(number: float) -> float:

@@ -55,7 +55,9 @@ def summary(
         from rich.console import Console
 
         from deeplift_fast.report import summarise
+        from deeplift_fast.report.cohort_table import keep
         from deeplift_fast.report.files import write_csv, write_json, write_parquet
+        from deeplift_fast.report.folder import CohortFolder
         from deeplift_fast.report.grouping import read_grouping
         from deeplift_fast.report.show import PIPED, show
 
@@ -63,7 +65,12 @@ def summary(
         for path, write in ((csv, write_csv), (parquet, write_parquet), (json, write_json)):
             if path is not None:
                 write(found, path)
+<<<<<<< HEAD
         console = Console()
         if not console.is_terminal and "COLUMNS" not in os.environ:
             console.width = PIPED
         show(found, console, top, sort.value, min_samples)
+=======
+        keep(found.cohort, CohortFolder(folder))
+        show(found, Console(), top, sort.value, min_samples)
+>>>>>>> p20

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from deeplift_fast.cli.exit import Reporter, warnings_reported
+from deeplift_fast.cli.exit import Report, warnings_reported
 from deeplift_fast.support.temporary import temporary_folder
 
 LOOPBACK = "127.0.0.1"
@@ -16,18 +16,22 @@ LOOPBACK = "127.0.0.1"
 START = 300.0
 """Seconds within which all workers must start."""
 
+WARNINGS = "deeplift_fast warnings"
+"""Dask's topic of warnings that workers send to the run."""
+
 _UNTIL_EXIT = ExitStack()
 """Context managers that a worker process leaves at its end."""
 
 
 @contextmanager
-def local_client(workers: int, device: str | None, debug: bool = False) -> Iterator[Any]:
+def local_client(workers: int, device: str | None, report: Report, debug: bool = False) -> Iterator[Any]:
     """Starts a cluster that listens on the loopback interface only.
 
     Args:
         workers: number of processes; each has its share of the cores and, on CUDA, its own GPU.
         device: device of the model; `None` for its present one.
-        debug: whether workers show messages of other packages, which may quote patients' data.
+        report: takes the warnings of the workers.
+        debug: whether Dask shows its messages, which may quote patients' data.
 
     Yields:
         A `dask.distributed.Client`.
@@ -44,13 +48,13 @@ def local_client(workers: int, device: str | None, debug: bool = False) -> Itera
     with temporary_folder(Path(tempfile.gettempdir()), "deeplift-fast-") as folder:
         level = logging.ERROR if debug else logging.CRITICAL  # Dask logs the messages of failed tasks as errors
         options = here | {"nthreads": 1, "memory_limit": 0, "local_directory": str(folder), "silence_logs": level}
-        if not debug:
-            options["preload"] = [__name__]
+        options["preload"] = [__name__]
         specification = {
             number: {"cls": Nanny, "options": options | {"env": environment}}
             for number, environment in enumerate(environments)
         }
         with SpecCluster(specification, scheduler, silence_logs=level) as cluster, Client(cluster) as client:
+            client.subscribe_topic(WARNINGS, lambda event: report(*event[1]))
             _wait_for(client, workers)
             yield client
 
@@ -66,9 +70,9 @@ def _wait_for(client: Any, workers: int) -> None:
         ) from None
 
 
-def dask_setup(_: Any) -> None:
-    """Called by Dask in each worker process: reports its warnings like those of the command."""
-    _UNTIL_EXIT.enter_context(warnings_reported(Reporter("text", debug=False)))
+def dask_setup(worker: Any) -> None:
+    """Called by Dask in each worker process: sends its warnings to the run, which reports them like its own."""
+    _UNTIL_EXIT.enter_context(warnings_reported(lambda *warning: worker.log_event(WARNINGS, warning)))
 
 
 def worker_environments(workers: int, device: str | None) -> list[dict[str, str]]:

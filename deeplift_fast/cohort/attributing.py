@@ -14,14 +14,15 @@ from deeplift_fast.cohort import failures
 from deeplift_fast.cohort.budget import is_out_of_memory
 from deeplift_fast.cohort.entries import taken
 from deeplift_fast.cohort.failures import Failure
+from deeplift_fast.cohort.metadata import SPLIT, listed, split_of
 from deeplift_fast.cohort.part_tables import BatchColumns, Texts, columns_of
-from deeplift_fast.cohort.samples import Batch, Stretch, cut
+from deeplift_fast.cohort.samples import Batch, Group, Stretch, cut
 from deeplift_fast.cohort.settings import Settings
-from deeplift_fast.cohort.tables import BASELINE, RULES
 from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.errors import CohortError, ConvergenceWarning, PredictionWarning, is_reader_death
 from deeplift_fast.pyhealth.features import read_features
 from deeplift_fast.pyhealth.interpreter import DeepLift
+from deeplift_fast.pyhealth.measured_flags import own_names
 
 ALIGNMENT = 64
 """Alignment in bytes of tensors that PyTorch allocates on a CPU."""
@@ -69,12 +70,8 @@ class Attributor:
         self.texts = Texts(self.model, settings.dimensions)
         self.proven = False
         """Whether any sample was attributed; before, errors may be the interpreter's fault."""
+        self.splits = settings.splits
         self._baseline, self._target = settings.baseline, settings.target
-
-    @property
-    def about(self) -> dict[str, str]:
-        """The metadata of the tables."""
-        return {BASELINE: self._baseline.name, RULES: self.interpreter.rules}
 
     def attributable(self, stretch: Stretch, count: int) -> Batch | None:
         """Up to `count` samples of a stretch that can be attributed, the longest first; `None` if none can."""
@@ -107,14 +104,22 @@ class Attributor:
             budget: padded steps per batch.
 
         Raises:
-            CohortError: if the interpreter raises for each of the first :data:`HOPELESS` samples.
+            CohortError: if the interpreter raises for each of the first :data:`HOPELESS` samples, or a sample is in
+                another split than it says.
         """
         result = PartResult(replace(stretch, groups=()), budget=budget)
         for group in stretch.groups:
             fit, found = failures.check(group, self.model)
             result.failures += found
+            self._check_splits(group, fit)
             self._attribute(cut(group, fit, self.keys, result.budget), result)
         return result
+
+    def _check_splits(self, group: Group, fit: np.ndarray) -> None:
+        """Raise CohortError if one of these samples of a group says another split than the run was given."""
+        if self.splits.numbers and SPLIT not in own_names(self.model):
+            said = listed(SPLIT, group.field(SPLIT), len(group.numbers))
+            self.splits.merged(group.numbers[fit], [split_of(said[place]) for place in fit])
 
     def _attribute(self, batches: list[Batch], result: PartResult) -> None:
         waiting = batches[::-1]  # a stack: the pieces of a batch come next

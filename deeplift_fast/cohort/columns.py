@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from deeplift_fast.cohort.metadata_columns import StepMetadata
 from deeplift_fast.pyhealth.features import Feature, kind_of, measured
 
 
@@ -24,6 +25,9 @@ class FeatureColumns:
         time: NaN for null; `None` for a feature without times.
         value: NaN for null; `None` for tokens.
         attribution: float32.
+        day: float32, NaN for null; `None` if the samples do not have it, as for the next two.
+        stay: labels as objects, `None` for null.
+        measured: int8, 0 or 1; `UNKNOWN` for null.
     """
 
     sample: np.ndarray
@@ -33,9 +37,14 @@ class FeatureColumns:
     time: np.ndarray | None
     value: np.ndarray | None
     attribution: np.ndarray
+    day: np.ndarray | None = None
+    stay: np.ndarray | None = None
+    measured: np.ndarray | None = None
 
 
-def feature_columns(feature: Feature, processor: Any, contributions: Tensor, recorded: Tensor) -> FeatureColumns:
+def feature_columns(
+    feature: Feature, processor: Any, contributions: Tensor, recorded: Tensor, metadata: StepMetadata
+) -> FeatureColumns:
     """The columns of one feature of a batch.
 
     Args:
@@ -43,16 +52,33 @@ def feature_columns(feature: Feature, processor: Any, contributions: Tensor, rec
         processor: its processor.
         contributions: floating point, of the value's shape.
         recorded: the numbers to record for continuous values, of the value's shape.
+        metadata: the metadata of its steps.
     """
-    schema = tuple(processor.schema())
-    times = feature.parts[schema.index("time")] if "time" in schema else None
+    times = feature.times
     grid = _grid(feature, timed=times is not None)
     real = numbers(feature.real() | measured(feature)).reshape(grid)
     sample, step, slot = (axis.astype(np.int32) for axis in real.nonzero())
     token = numbers(feature.value).reshape(grid)[real] if feature.is_token else None
     value = None if feature.is_token else numbers(recorded).reshape(grid)[real]
     attribution = numbers(contributions).reshape(grid)[real].astype(np.float32, copy=False)
-    return FeatureColumns(sample, step, slot, token, _times(times, grid, sample, step), value, attribution)
+    outer = step // (grid[1] // feature.value.shape[1]) if has_steps(feature) else step
+    return FeatureColumns(
+        sample,
+        step,
+        slot,
+        token,
+        _times(times, grid, sample, step),
+        value,
+        attribution,
+        None if metadata.day is None else metadata.day[sample, outer],
+        None if metadata.stay is None else metadata.stay[sample, outer],
+        None if metadata.measured is None else metadata.measured.reshape(grid)[real],
+    )
+
+
+def has_steps(feature: Feature) -> bool:
+    """Whether the value has an axis of steps."""
+    return feature.value.dim() > (1 if feature.is_token or feature.times is not None else 2)
 
 
 def names_of(processor: Any, given: Sequence[str] | None) -> Sequence[str] | None:

@@ -56,6 +56,7 @@ class Work:
         shared: whether others may read the output.
         proven: whether any sample was attributed before.
         token: the token of the run's lock.
+        about: the facts in the manifest.
     """
 
     interpreter: Any
@@ -65,6 +66,7 @@ class Work:
     shared: bool
     proven: bool
     token: str
+    about: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class WorkerState(WorkerPlugin):
             with quiet():
                 result = attributor.part(stretch, budget)
             times.append(time.perf_counter())
-        part = write_files(store, result, attributor, times[2] - began, held)
+        part = write_files(store, result, attributor, times[2] - began, held, self._about)
         return Done(
             number=number,
             part=part,
@@ -140,7 +142,7 @@ class WorkerState(WorkerPlugin):
     def _open(self) -> tuple[DatasetSource, Store, Attributor, SeenLock]:
         work: Work = pickle.loads(self._content)  # pickled by the run itself
         settings = work.settings
-        self._part_samples = settings.part_samples
+        self._part_samples, self._about = settings.part_samples, work.about
         attributor = Attributor(work.interpreter, settings)
         attributor.proven = work.proven
         store = open_store(work.out, work.shared)
@@ -148,11 +150,13 @@ class WorkerState(WorkerPlugin):
         return source, store, attributor, SeenLock(store, work.token)
 
 
-def work_for(attributor: Attributor, dataset: Any, settings: Settings, store: Store, token: str) -> Work:
+def work_for(
+    attributor: Attributor, dataset: Any, settings: Settings, store: Store, token: str, about: dict[str, Any]
+) -> Work:
     """The input of a run's workers."""
     out = str(Path(store.shown).absolute()) if isinstance(store, LocalStore) else store.shown
     shared = isinstance(store, LocalStore) and store.shared
-    return Work(attributor.interpreter, unopened(dataset), settings, out, shared, attributor.proven, token)
+    return Work(attributor.interpreter, unopened(dataset), settings, out, shared, attributor.proven, token, about)
 
 
 def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int, patience: float) -> Iterator[Done]:

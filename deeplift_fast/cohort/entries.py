@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.cohort.identifiers import FIELDS
+from deeplift_fast.cohort.metadata import names_of
 from deeplift_fast.cohort.odd_tensors import Unusable, has_plain_memory, usable
 from deeplift_fast.errors import CohortError
-from deeplift_fast.pyhealth.measured_flags import flags_key
 
 _ACCEPTED = "accepted: a tensor, array, list or tuple with one entry per sample"
 
@@ -37,13 +37,13 @@ def regular(batch: Mapping[str, Any], model: Any, where: str) -> tuple[int, dict
         CohortError: if an entry has another length than the batch; the message names the entry and quotes no value.
     """
     features = {*model.feature_keys, *getattr(model.dataset, "input_processors", {})}
-    flags = {flags_key(key) for key in features}
-    per_sample = {*features, *FIELDS, *getattr(model, "label_keys", ())}
+    lists = {*names_of(model), *FIELDS}
+    per_sample = {*features, *lists, *getattr(model, "label_keys", ())}
     found, of_features, of_all = {}, Counter[int](), dict[str, int]()
     for name, value in batch.items():
-        found[name] = _regular(value, name in features, name in flags or name in FIELDS)
+        found[name] = _regular(value, name in features, name in lists)
         lengths = _lengths(name, found[name])
-        is_none = not lengths or (name in FIELDS and isinstance(value, Mapping))
+        is_none = not lengths or (name in lists and isinstance(value, Mapping))
         if is_none and name in per_sample and value is not None:
             raise CohortError(f"{where}: {name!r} is a {type(value).__name__}; {_ACCEPTED}")
         if name in model.feature_keys:

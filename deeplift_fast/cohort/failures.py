@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor, nn
 
+from deeplift_fast.cohort.metadata_checks import faults
 from deeplift_fast.cohort.odd_tensors import Unusable
 from deeplift_fast.cohort.samples import FlatTensor, Group
 from deeplift_fast.cohort.store import Store, whole_version
@@ -57,6 +58,7 @@ def check(group: Group, model: Any) -> tuple[np.ndarray, list[Failure]]:
         for part in group.tensors(key):
             for place, reason in _wrong(key, part, model, tokens, len(group.numbers)):
                 reasons.setdefault(place, reason)
+    reasons = {place: fault.reason for place, fault in faults(group, model).items()} | reasons
     failures = [Failure(int(group.numbers[place]), reason) for place, reason in sorted(reasons.items())]
     return np.setdiff1d(np.arange(len(group.numbers)), list(reasons)), failures
 

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from deeplift_fast.cohort.identifiers import of_batch
+from deeplift_fast.cohort.metadata_checks import faults
 from deeplift_fast.cohort.part_tables import Texts, columns_of, part_tables
+from deeplift_fast.cohort.samples import PaddedGroup
 from deeplift_fast.core.result import Attribution
 
 
@@ -30,7 +32,8 @@ def frame(
         The columns of `attributions`; texts are objects, and `sample` is the place in the batch.
 
     Raises:
-        ValueError: if the batch does not fit the model or the contributions.
+        ValueError: if the batch does not fit the model or the contributions, or its metadata
+            (:mod:`deeplift_fast.cohort.metadata`) do not fit it.
     """
     size = len(found.output)
     if found.baseline_output.dim() > 1:
@@ -39,9 +42,11 @@ def frame(
             baseline_output=found.baseline_output.mean(0),
             convergence_delta=found.convergence_delta.mean(0),
         )
+    for place, fault in sorted(faults(PaddedGroup(np.arange(size), batch), model).items()):
+        raise ValueError(f"sample {place} of the batch: {fault}")
     texts = Texts(model, dimensions)
     rows = columns_of(texts, batch, found, np.arange(size), None)
     _, attributions = part_tables([rows], 0, of_batch(batch, size), list(model.feature_keys), texts)
     table: pd.DataFrame = attributions.to_pandas()
-    texts_of = ["patient_id", "visit_id", "feature", "code"]
+    texts_of = ["patient_id", "visit_id", "feature", "code", "stay", "measured"]
     return table.astype(dict.fromkeys(texts_of, object))

@@ -59,22 +59,24 @@ def listed(field: str, given: Any, size: int) -> Sequence[Any]:
 
 
 def _first(given: Sequence[Any]) -> Any:
-    return next((each for each in map(_single, given) if each is not None), None)
+    return next((each for each in map(single, given) if each is not None), None)
 
 
-def _single(name: Any) -> Any:
+def single(name: Any) -> Any:
     """An identifier taken out of a list, array or tensor of length 1; `None` for NaN and pandas' missing values."""
     if isinstance(name, np.ndarray | Tensor) and np.prod(name.shape) == 1:
         name = name.item()
     if isinstance(name, list | tuple) and len(name) == 1:
-        return _single(name[0])
+        return single(name[0])
     is_missing = isinstance(name, float | np.floating) and name != name
     return None if is_missing or type(name).__name__ in _MISSING else name
 
 
 def _text(name: Any) -> str | None:
-    if name is None:
-        return None
+    return None if name is None else as_text(name)
+
+
+def as_text(name: Any) -> str:
+    """A name as text that Parquet can hold: UTF-8 cannot encode lone surrogates."""
     text = name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name)
-    # Parquet holds UTF-8, which cannot encode lone surrogates.
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()

@@ -1,6 +1,5 @@
 """`manifest.json`: everything that a cohort's numbers depend on, and the finished parts.
 
-format     int      version of this layout, 1
 identity   object   everything that the numbers depend on; a run with another identity refuses the folder
     versions       deeplift_fast, torch, pyhealth
     interpreter    rules, steps, use_embeddings, fuse
@@ -12,6 +11,9 @@ identity   object   everything that the numbers depend on; a run with another id
                    of their learned state, content: a digest of some samples
     part_samples   samples per part: part k holds the samples from k·part_samples on
     dimensions     "none", or a digest of the names
+    splits         "none", or a digest of the names and numbers that `attribute_cohort(splits=…)` was given
+about      object   facts about the run for readers, as in the files' metadata (`deeplift_fast.cohort.about`)
+run        text     id of the last run, as the events of `--log-json` name it
 device     text     the model's device, cpu or cuda
 budget     int      padded steps per batch; null until the first part
 limit      int      number of samples that the last run was limited to; null for all
@@ -33,6 +35,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from deeplift_fast.cohort import differences
+from deeplift_fast.cohort.about import check_about, check_schema
 from deeplift_fast.cohort.hashing import SHORT, class_name, digest, of_weights
 from deeplift_fast.cohort.manifest_content import (
     FOLDERS,
@@ -57,12 +60,12 @@ from deeplift_fast.support.printable import printable
 if TYPE_CHECKING:
     from deeplift_fast.cohort.settings import Settings
 
-__all__ = ["FOLDERS", "FORMAT", "NAME", "Manifest", "Part", "check_same", "identity_of", "is_intact", "load"]
+__all__ = ["FOLDERS", "NAME", "Manifest", "Part", "check_same", "identity_of", "is_intact", "load"]
 
 NAME = "manifest.json"
-FORMAT = 1
 _DIGEST = re.compile("[0-9a-f]{64}")
-_OPTIONAL = {"budget", "limit", "total", "finished", "outputs", "prediction_difference"}
+_RUN = re.compile("[0-9a-f]{1,64}")
+_OPTIONAL = {"run", "budget", "limit", "total", "finished", "outputs", "prediction_difference"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,9 @@ class Manifest:
     """The content of `manifest.json`; the module describes it."""
 
     identity: dict[str, Any]
+    about: dict[str, Any]
     device: str
+    run: str | None = None
     budget: int | None = None
     limit: int | None = None
     total: int | None = None
@@ -106,7 +111,7 @@ class Manifest:
 
     def save(self, store: Store, require: Callable[[], None]) -> None:
         """Replaces the manifest in the folder; `require` as for `Store.write`."""
-        about = {"format": FORMAT, **vars(self)}
+        about = dict(vars(self))
         del about["parts"]
         parts = [f'  "{number}": {json.dumps(vars(part))}' for number, part in sorted(self.parts.items())]
         lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in about.items()]
@@ -160,10 +165,13 @@ def read(store: Store, repair: bool = False) -> Manifest | None:
 
 def _manifest(found: dict[str, Any]) -> Manifest:
     """A manifest from parsed JSON; raises ValueError for a field that is missing, unknown or of another type."""
-    if (given := found.pop("format", None)) != FORMAT or isinstance(given, bool):
-        raise ValueError(f"its format is not {FORMAT}")
+    if "about" not in found and "format" in found:  # from before there was a schema version
+        check_schema(found["format"])
     _require_names(found, Manifest, "it", optional=_OPTIONAL)
+    check_about(found["about"])
     check_identity(found["identity"])
+    if found.get("run") is not None and not _RUN.fullmatch(str(found["run"])):
+        raise ValueError(f"run is {quoted(found['run'])}")
     for name in ("budget", "limit", "total"):
         if found.get(name) is not None and not is_count(found[name]):
             raise ValueError(f"{name} is {quoted(found[name])}")
@@ -234,6 +242,7 @@ def identity_of(
         "dataset": dataset,
         "part_samples": settings.part_samples,
         "dimensions": digest(settings.dimensions) if settings.dimensions else "none",
+        "splits": settings.splits.digest,
     }
 
 

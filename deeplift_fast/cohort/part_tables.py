@@ -19,11 +19,15 @@ from deeplift_fast.cohort.columns import (
     check_shape,
     feature_columns,
     floats,
+    has_steps,
     labels_of,
     names_of,
     numbers,
 )
-from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES
+from deeplift_fast.cohort.metadata import Stays
+from deeplift_fast.cohort.metadata_columns import UNKNOWN, Metadata
+from deeplift_fast.cohort.splits import Splits
+from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES, STAYS
 from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.pyhealth.features import Feature, measured, read_features
 
@@ -101,12 +105,16 @@ class BatchColumns:
         columns: `target` and the float32 columns of `samples`, `[batch]` each; `None` for a missing one.
         features: by feature key, the columns of `attributions`; their `sample` is a place in `numbers`.
         codes: by feature key, the result of :meth:`Texts.numbers`.
+        splits: the split of each sample, or `None`.
+        stays: the stays of each sample, or `None`.
     """
 
     numbers: np.ndarray
     columns: dict[str, np.ndarray | None]
     features: dict[str, FeatureColumns]
     codes: dict[str, np.ndarray]
+    splits: list[str | None]
+    stays: list[Stays | None]
 
 
 def columns_of(
@@ -123,14 +131,21 @@ def columns_of(
 
     Raises:
         ValueError: if contributions have another shape than their feature's value, a feature has another number of
-            dimensions than of names, or the batch does not fit the model.
+            dimensions than of names, or the batch does not fit the model, or its metadata do not fit it.
     """
-    model, features = texts.model, {}
+    model, features, metadata = texts.model, {}, Metadata(texts.model, batch, len(which))
+    stays = metadata.stays()
     for key, feature in read_features(model, batch, use_embeddings=True).items():
         processor = model.dataset.input_processors[key]
         check_shape(f"contributions[{key!r}]", found.contributions[key], feature)
         check_names(feature, processor, texts.dimensions.get(key))
-        features[key] = feature_columns(feature, processor, found.contributions[key], _recorded(feature, processor))
+        features[key] = feature_columns(
+            feature,
+            processor,
+            found.contributions[key],
+            _recorded(feature, processor),
+            metadata.of_steps(feature, has_steps(feature), stays),
+        )
     codes = {key: texts.numbers(key, rows) for key, rows in features.items()}
     columns = {
         "target": numbers(found.target),
@@ -140,7 +155,7 @@ def columns_of(
         "label": labels_of(model, batch, found.target),
         "convergence_delta": numbers(found.convergence_delta),
     }
-    return BatchColumns(which, columns, features, codes)
+    return BatchColumns(which, columns, features, codes, metadata.splits(), stays)
 
 
 def part_tables(
@@ -149,6 +164,7 @@ def part_tables(
     identifiers: Mapping[str, Sequence[str | None]],
     keys: Sequence[str],
     texts: Texts,
+    splits: Splits | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """The tables `samples` and `attributions` of a part.
 
@@ -158,6 +174,7 @@ def part_tables(
         identifiers: by name, one text or `None` per sample of the part, attributed or not.
         keys: the model's features, in order.
         texts: as for `columns_of`.
+        splits: the split of samples that do not say their own.
     """
     every = np.concatenate([np.empty(0, np.int64), *(each.numbers for each in batches)])
     order = np.argsort(every, kind="stable")
@@ -171,8 +188,14 @@ def part_tables(
         ]
         found = np.concatenate([np.empty(0, np.int64 if name == "target" else np.float32), *known])[order]
         columns[name] = found if name == "target" else floats(found, len(order))
+    said = [each for batch in batches for each in batch.splits]
+    stays = [each for batch in batches for each in batch.stays]
+    of_samples = (splits or Splits()).merged(every[order], [said[place] for place in order])
+    columns["split"] = pa.array(of_samples, pa.string()).dictionary_encode()
+    columns["stays"] = _stays([stays[place] for place in order])
     count = max((len(given) for given in identifiers.values()), default=int(every.max(initial=begin)) - begin + 1)
-    return pa.table(columns, schema=SAMPLES), _attributions(batches, begin, count, names, keys, texts)
+    samples = pa.table({name: columns[name] for name in SAMPLES.names}, schema=SAMPLES)
+    return samples, _attributions(batches, begin, count, names, keys, texts)
 
 
 def _attributions(
@@ -195,11 +218,9 @@ def _attributions(
         "code": np.full(total, _NO_TEXT, np.int32),
         "attribution": np.zeros(total, np.float32),
     }
-    columns |= {
-        name: np.full(total, np.nan, np.float32)
-        for name in ("time", "value")
-        if any(getattr(rows, name) is not None for batch in batches for rows in batch.features.values())
-    }
+    columns |= {name: np.full(total, np.nan, np.float32) for name in ("time", "value", "day") if _any(batches, name)}
+    columns |= {"stay": np.full(total, None, object)} if _any(batches, "stay") else {}
+    columns |= {"measured": np.full(total, UNKNOWN, np.int8)} if _any(batches, "measured") else {}
     for batch in batches:
         for place, key in enumerate(keys):
             of = batch.numbers - begin
@@ -215,11 +236,35 @@ def _attributions(
             "slot": columns["slot"],
             "code": texts.dictionary(columns["code"]),
             "time": floats(columns.get("time"), total),
+            "day": floats(columns.get("day"), total),
+            "stay": _labels(columns.get("stay"), total),
+            "measured": _flags(columns.get("measured"), total),
             "value": floats(columns.get("value"), total),
             "attribution": columns["attribution"],
         },
         schema=ATTRIBUTIONS,
     )
+
+
+def _any(batches: Sequence[BatchColumns], name: str) -> bool:
+    """Whether a feature of any batch has this column."""
+    return any(getattr(rows, name) is not None for batch in batches for rows in batch.features.values())
+
+
+def _stays(given: Sequence[Stays | None]) -> pa.Array:
+    """The column `stays`."""
+    each = [None if stays is None else [{"label": label, "begin": begin} for label, begin in stays] for stays in given]
+    return pa.array(each, STAYS)
+
+
+def _labels(stay: np.ndarray | None, rows: int) -> pa.Array:
+    """The column `stay`; its dictionary has the order in which labels first appear."""
+    return (pa.nulls(rows, pa.string()) if stay is None else pa.array(stay, pa.string())).dictionary_encode()
+
+
+def _flags(measured: np.ndarray | None, rows: int) -> pa.Array:
+    """The column `measured`."""
+    return pa.nulls(rows, pa.bool_()) if measured is None else pa.array(measured == 1, mask=measured == UNKNOWN)
 
 
 def _rows_per_sample(batch: BatchColumns, key: str) -> np.ndarray:

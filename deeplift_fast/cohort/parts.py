@@ -8,13 +8,14 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deeplift_fast.cohort import failures
+from deeplift_fast.cohort.about import metadata_of
 from deeplift_fast.cohort.attributing import Attributor, PartResult
 from deeplift_fast.cohort.lock import Requirable
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, Part
@@ -28,11 +29,18 @@ ENCODED_AT_ONCE = 1 << 16  # rows; pyarrow's default of 1,024 takes 1.5 times as
 _PART = re.compile(r"part-\d{6,}\.parquet")
 
 # Plain small integers are written faster than with a dictionary, and are as short after compression.
-_DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "time", "target")
+_DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "time", "day", "stay", "split", "target")
 _WITH_STATISTICS = ("sample",)  # only the order of this column lets a reader skip row groups
 
 
-def write_files(store: Store, result: PartResult, attributor: Attributor, seconds: float, held: Requirable) -> Part:
+def write_files(
+    store: Store,
+    result: PartResult,
+    attributor: Attributor,
+    seconds: float,
+    held: Requirable,
+    about: Mapping[str, Any],
+) -> Part:
     """Writes a part's two files.
 
     Args:
@@ -41,6 +49,7 @@ def write_files(store: Store, result: PartResult, attributor: Attributor, second
         attributor: its attributor.
         seconds: duration of the attribution.
         held: the folder's lock; a run that lost it writes nothing.
+        about: the facts in the manifest, for the files' metadata.
 
     Returns:
         The part's entry for the manifest.
@@ -51,10 +60,11 @@ def write_files(store: Store, result: PartResult, attributor: Attributor, second
     """
     stretch = result.stretch
     keys, texts = attributor.keys, attributor.texts
-    samples, attributions = part_tables(result.batches, stretch.begin, stretch.identifiers, keys, texts)
+    splits = attributor.splits
+    samples, attributions = part_tables(result.batches, stretch.begin, stretch.identifiers, keys, texts, splits)
     files = {}
     for folder, table in zip(FOLDERS, (attributions, samples), strict=True):
-        content = memoryview(_parquet(table.replace_schema_metadata(attributor.about)))
+        content = memoryview(_parquet(table.replace_schema_metadata(metadata_of(about))))
         name = file_name(folder, stretch.part)
         files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         store.write(name, content, held.require)
@@ -121,7 +131,7 @@ class Recorder:
             kept = kept.filter(pa.compute.not_equal(kept["part"], number))
         together = pa.concat_tables([kept, failures.table_of(failed, number)])
         if len(failed) or len(kept) != len(self._failures):
-            failures.write(self._store, together, self._held.require)
+            self._write_failures(together)
         before = self.manifest.parts.get(number)
         self.manifest.parts[number] = part
         self.manifest.budget = min(self.manifest.budget or part.budget, part.budget)
@@ -140,9 +150,13 @@ class Recorder:
         Folders are settled only here: a part that a power failure damages fails its checksum and is done again.
         """
         self._store.settle(*FOLDERS)
-        failures.write(self._store, self._failures, self._held.require)
+        self._write_failures(self._failures)
         self.manifest.total, self.manifest.finished = total, finished
         self.save()
+
+    def _write_failures(self, table: pa.Table) -> None:
+        about = metadata_of(self.manifest.about)
+        failures.write(self._store, table.replace_schema_metadata(about), self._held.require)
 
 
 class Writer:

@@ -1,7 +1,6 @@
 """Progress of a run as a bar, plain lines or JSON lines: counts of samples, never a patient's values."""
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -9,15 +8,16 @@ from contextvars import ContextVar
 from typing import Any, Literal, TextIO
 
 import numpy as np
-from tqdm import tqdm
 
 from deeplift_fast.errors import CohortError
+from deeplift_fast.support.bars import bar, in_notebook
+from deeplift_fast.support.events import Level, event_line, new_run_id
 
 KINDS = ("auto", "bar", "lines", "json", "none")
 EVERY = 10.0
 """Seconds between plain lines."""
 
-_SHOWN_ON: ContextVar[TextIO | None] = ContextVar("_SHOWN_ON", default=None)
+_SHOWN_ON: ContextVar[tuple[TextIO, str] | None] = ContextVar("_SHOWN_ON", default=None)
 
 _DECADES = (-12.0, 6.0)
 _BINS = 7200
@@ -47,20 +47,27 @@ class RunningMedian:
 
 
 @contextlib.contextmanager
-def shown_on(file: TextIO) -> Iterator[None]:
-    """Shows progress on this file instead of standard error."""
-    token = _SHOWN_ON.set(file)
+def shown_on(file: TextIO, run: str) -> Iterator[None]:
+    """Shows progress on this file instead of standard error, and gives the run this id."""
+    token = _SHOWN_ON.set((file, run))
     try:
         yield
     finally:
         _SHOWN_ON.reset(token)
 
 
+def run_id() -> str:
+    """The id given by :func:`shown_on`, or else a new one."""
+    shown = _SHOWN_ON.get()
+    return new_run_id() if shown is None else shown[1]
+
+
 class Progress:
     """Shows a run; a context manager.
 
     Args:
-        kind: one of :data:`KINDS`; `"auto"` is a bar on a terminal and lines elsewhere.
+        kind: one of :data:`KINDS`; `"auto"` is a bar on a terminal and in a notebook, and lines elsewhere.
+        run: id of the run.
         total: number of all samples; `None` if it is unknown before the end.
         done: number of samples in parts of earlier runs.
         failures: number of those samples that could not be attributed.
@@ -68,12 +75,13 @@ class Progress:
     """
 
     def __init__(
-        self, kind: str, total: int | None, done: int = 0, failures: int = 0, file: TextIO | None = None
+        self, kind: str, run: str, total: int | None, done: int = 0, failures: int = 0, file: TextIO | None = None
     ) -> None:
-        self._file = file or _SHOWN_ON.get() or sys.stderr
+        shown = _SHOWN_ON.get()
+        self._file = file or (sys.stderr if shown is None else shown[0])
         if kind == "auto":
-            kind = "bar" if self._file.isatty() else "lines"
-        self._kind = kind
+            kind = "bar" if self._file.isatty() or (self._file is sys.stderr and in_notebook()) else "lines"
+        self._kind, self._run = kind, run
         self._total, self._before, self._done, self._failures = total, done, done, failures
         self._median = RunningMedian()
         self._started = self._said = time.monotonic()
@@ -82,7 +90,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         if self._kind == "bar":
             options = {"desc": "Attributing", "unit": " samples", "file": self._file, "dynamic_ncols": True}
-            self._bar = tqdm(total=self._total, initial=self._done, **options)
+            self._bar = bar(total=self._total, initial=self._done, **options)
         self._show("start")
         return self
 
@@ -118,7 +126,6 @@ class Progress:
         median = self._median.median()
         if self._kind == "json":
             about = {
-                "event": event,
                 "done": self._done,
                 "total": self._total,
                 "failures": self._failures,
@@ -127,7 +134,9 @@ class Progress:
                 "median_abs_delta": median,
                 "seconds": round(seconds, 3),
             }
-            print(json.dumps(about), file=self._file, flush=True)
+            level: Level = "warning" if event == "stopped" else "info"
+            self._file.write(event_line(self._run, event, level, **about))
+            self._file.flush()
         elif self._kind == "lines":
             of = "" if self._total is None else f" of {self._total:,}"
             eta = "" if left is None or event != "part" else f", {_span(left)} left"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deeplift_fast.cohort import failures, lock
+from deeplift_fast.cohort.about import about_of, begun_in
 from deeplift_fast.cohort.attributing import Attributor, PartResult, quiet
 from deeplift_fast.cohort.budget import CAUTIOUS_STEPS, available, find_budget, most_steps
 from deeplift_fast.cohort.cohort_baseline import by_index, fitted
@@ -17,10 +18,11 @@ from deeplift_fast.cohort.differences import Differences
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
 from deeplift_fast.cohort.outputs import check_same_outputs, coarsest, outputs_of, run_once
 from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
-from deeplift_fast.cohort.progress import Progress, check_kind
+from deeplift_fast.cohort.progress import Progress, check_kind, run_id
 from deeplift_fast.cohort.reading import BatchSource, DatasetSource, Source, open_source
 from deeplift_fast.cohort.samples import Batch, Stretch
 from deeplift_fast.cohort.settings import Settings, check_client, check_worker_timeout, checked_settings
+from deeplift_fast.cohort.splits import check_length, checked_splits
 from deeplift_fast.cohort.store import Store, naming_full, open_store
 from deeplift_fast.cohort.threads import Lanes, lanes_for, threads_for
 from deeplift_fast.errors import CohortError, NoWorkersError, is_reader_death
@@ -75,6 +77,7 @@ def attribute_cohort(
     force: bool = False,
     shared: bool = False,
     dimensions: Mapping[str, Sequence[str]] | None = None,
+    splits: Mapping[str, Any] | None = None,
     progress: str = "auto",
     client: Any = None,
     worker_timeout: float = 60.0,
@@ -108,8 +111,10 @@ def attribute_cohort(
         force: whether to start over.
         shared: whether others may read the output, as the umask allows; otherwise only its owner may.
         dimensions: by feature key, the names of a continuous feature's dimensions.
-        progress: `"bar"`, `"lines"`, `"json"` or `"none"`, on standard error; `"auto"` for a bar on a terminal and
-            lines elsewhere.
+        splits: by the name of a split, the numbers of its samples in `dataset` (ints from 0: a list, array or range),
+            for the column `split`; samples may have a field `split` instead.
+        progress: `"bar"`, `"lines"`, `"json"` or `"none"`, on standard error; `"auto"` for a bar on a terminal
+            and in a notebook, and lines elsewhere.
         client: a `dask.distributed.Client` whose workers attribute the parts; they must reach the dataset and `out`.
         worker_timeout: seconds without a worker at work after which the run gives up.
 
@@ -129,7 +134,10 @@ def attribute_cohort(
     settings = checked_settings(
         interpreter, baseline, target_class_idx, dimensions, force, part_samples=part_samples, **counts
     )
+    settings = replace(settings, splits=checked_splits(splits))
     source = open_source(dataset, interpreter.model, settings.limit)
+    if isinstance(source, DatasetSource):
+        check_length(settings.splits, source.length)
     if settings.baseline.is_unfitted:
         samples = by_index(source, dataset)
         settings = replace(settings, baseline=fitted(settings.baseline, interpreter, samples, settings.dimensions))
@@ -140,7 +148,7 @@ def attribute_cohort(
         with lock.held(store) as held:
             run = _Run(interpreter, source, store, settings, held)
             run.begin()
-            with Progress(progress, run.manifest.total, *run.done_before()) as shown:
+            with Progress(progress, run.id, run.manifest.total, *run.done_before()) as shown:
                 run.all_parts(shown, client, worker_timeout)
             return run.cohort(store.shown, time.perf_counter() - started)
 
@@ -152,6 +160,7 @@ class _Run:
         self, interpreter: DeepLift, source: Source, store: Store, settings: Settings, held: lock.Lock
     ) -> None:
         self.source, self.store, self.settings, self.held = source, store, settings, held
+        self.id = run_id()
         self.attributor = Attributor(interpreter, settings)
         self.reading = self.attribution = self.writing = 0.0
         identity = identity_of(
@@ -170,7 +179,7 @@ class _Run:
         found = None if self.settings.force else load(self.store)
         if found is None:
             self._refuse_foreign()
-            found = Manifest(self._identity, self.attributor.model.device.type)
+            found = Manifest(self._identity, about_of(self._identity), self.attributor.model.device.type)
         check_same(found, self._identity, self.store.shown, self.source.read_once)
         outputs = outputs_of(self.attributor.interpreter, self.source.examples())
         check_same_outputs(found.outputs, outputs, self.store.shown, coarsest(self.attributor.model))
@@ -183,7 +192,9 @@ class _Run:
             for number, part in found.parts.items()
             if is_intact(part, self.store) and of_part[number] == part.failures
         }
-        found.device = self.attributor.model.device.type
+        intact = (name for part in found.parts.values() for name in part.files)
+        found.about = about_of(self._identity, begun_in(self.store, intact) or found.about)
+        found.device, found.run = self.attributor.model.device.type, self.id
         found.limit, found.total, found.finished = self.settings.limit, self.source.total, False
         if found.total is not None:  # a lower limit removes no part
             found.total = max(found.total, found.end())
@@ -251,7 +262,9 @@ class _Run:
         if not wanted:
             return
         budget = self.manifest.budget or self.budget(source.stretch(wanted[0], size))
-        work = work_for(self.attributor, source.dataset, self.settings, self.store, self.held.token)
+        work = work_for(
+            self.attributor, source.dataset, self.settings, self.store, self.held.token, self.manifest.about
+        )
         try:
             for done in parts_on(client, work, iter(wanted), budget, worker_timeout):
                 self._take(done, shown)
@@ -338,7 +351,7 @@ class _Run:
         return find_budget(attribute, allowed, device, len(batch.which))
 
     def _write(self, result: PartResult, seconds: float, shown: Progress) -> None:
-        part = write_files(self.store, result, self.attributor, seconds, self.held)
+        part = write_files(self.store, result, self.attributor, seconds, self.held, self.manifest.about)
         self.record(result.stretch.part, part, result.failures, result.deltas, shown)
 
     def record(self, number: int, part: Any, failed: list, deltas: np.ndarray, shown: Progress) -> None:

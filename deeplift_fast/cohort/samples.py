@@ -16,6 +16,7 @@ from torch import Tensor
 
 from deeplift_fast.cohort.entries import taken
 from deeplift_fast.cohort.identifiers import IDENTIFIERS, of_batch, of_sample
+from deeplift_fast.cohort.metadata import compact
 from deeplift_fast.cohort.odd_tensors import Unusable, oddity, usable
 
 
@@ -86,6 +87,10 @@ class Group(ABC):
         """Some of the samples as PyHealth's loader would yield them."""
 
     @abstractmethod
+    def field(self, key: str) -> Any:
+        """A field as the group holds it; `None` without it."""
+
+    @abstractmethod
     def tensors(self, key: str) -> list[FlatTensor]:
         """The tensors of a field."""
 
@@ -113,6 +118,10 @@ class RaggedGroup(Group):
     @override
     def batch(self, which: np.ndarray) -> dict[str, Any]:
         return {key: _padded(field, which) for key, field in self.fields.items()}
+
+    @override
+    def field(self, key: str) -> Any:
+        return self.fields.get(key)
 
     @override
     def tensors(self, key: str) -> list[FlatTensor]:
@@ -144,6 +153,10 @@ class PaddedGroup(Group):
         if np.array_equal(which, np.arange(len(self.numbers))):
             return dict(self.given)
         return {key: taken(value, which) for key, value in self.given.items()}
+
+    @override
+    def field(self, key: str) -> Any:
+        return self.given.get(key)
 
     @override
     def tensors(self, key: str) -> list[FlatTensor]:
@@ -183,7 +196,7 @@ def stretch_of(samples: Sequence[Mapping[str, Any]], part: int, begin: int) -> S
         part: number of the part.
         begin: number of the first sample.
     """
-    samples = [{key: usable(value) for key, value in sample.items()} for sample in samples]
+    samples = [{key: compact(key, usable(value)) for key, value in sample.items()} for sample in samples]
     grouped: dict[tuple, list[int]] = {}
     for place, sample in enumerate(samples):
         kinds = tuple((key, _kind(value)) for key, value in sample.items())
@@ -232,8 +245,8 @@ def _kind(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.dtype, value.dim(), value.shape[1:]
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Tensor):
-        return _kind(value[0]), _kind(value[1])
-    return "time" if value is None else "unusable" if isinstance(value, Unusable) else "other"
+        return "time" if value[0] is None else _kind(value[0]), _kind(value[1])
+    return "unusable" if isinstance(value, Unusable) else "other"
 
 
 def _field(values: list[Any]) -> Field:

@@ -2,10 +2,11 @@
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from deeplift_fast.cohort.cohort_baseline import CohortBaseline, checked_baseline
+from deeplift_fast.cohort.splits import Splits
 from deeplift_fast.core.targets import class_target
 from deeplift_fast.errors import CohortError
 from deeplift_fast.pyhealth.interpreter import DeepLift
@@ -25,6 +26,7 @@ class Settings:
         limit: number of first samples to attribute; `None` for all.
         force: whether to start over.
         dimensions: by feature key, the names of a continuous feature's dimensions.
+        splits: the split of each sample.
     """
 
     baseline: CohortBaseline
@@ -36,6 +38,7 @@ class Settings:
     limit: int | None
     force: bool
     dimensions: Mapping[str, Sequence[str]] | None
+    splits: Splits = field(default_factory=Splits)
 
 
 def checked_settings(
@@ -61,7 +64,10 @@ def checked_settings(
         part_samples=samples,
         force=bool(force),
         dimensions=_checked_dimensions(dimensions, interpreter.model),
-        **{name: _count(name, given, 0 if name == "read_ahead" else 1) for name, given in counts.items()},
+        budget=_count("budget", counts["budget"], 1),
+        memory=_count("memory", counts["memory"], 1),
+        read_ahead=_count("read_ahead", counts["read_ahead"], 0),
+        limit=_count("limit", counts["limit"], 1),
     )
 
 

@@ -6,12 +6,15 @@
     patient_id         dictionary  the batch's patient_id
     visit_id           dictionary  the batch's visit_id, or else its hadm_id, admission_id or record_id; null if samples
                                    have none
+    split              dictionary  the sample's split, such as "train", "validation" or "test"; null if unknown
     target             int64       index of the explained logit
     output             float32     that logit at the input
     baseline_output    float32     that logit at the baseline
     probability        float32     predicted probability of the target; null for regression
     label              float32     true label (multilabel: whether the target applies); null if there is none
     convergence_delta  float32     sum of the contributions minus (output − baseline_output), before any rescaling
+    stays              list        the patient's stays, in the given order: label (string) and begin (float32, days from
+                                   the patient's first record; null if unknown); null if unknown
 
 `attributions`, one row per real token or value; padding never appears. Rows are ordered by sample, then by feature:
 
@@ -26,36 +29,43 @@
     code               dictionary  text of the token, or name of the dimension (of the category, for a multi-hot
                                    feature); null if neither is known
     time               float32     time of the step, as the model's input has it; null for a feature without times
+    day                float32     days from the patient's first record to the step; null if unknown
+    stay               dictionary  label of the stay that the step belongs to; null if unknown
+    measured           bool        whether the value was measured at this step; false if it was carried forward or
+                                   filled in; null if unknown
     value              float32     the value; null for tokens, and if nothing was measured
     attribution        float32     contribution to the target logit, in units of the logit
 
-Dictionaries hold strings.
+Dictionaries hold strings. `split`, `stays`, `day`, `stay` and `measured` are metadata of the samples
+(`deeplift_fast.cohort.metadata`); a run may be given the splits instead.
 
 Real are tokens other than 0, steps that are not all 0, and measured values, including a measured 0
 (`deeplift_fast.features.Feature.real`, `deeplift_fast.features.measured`). A gap that a processor filled (forward, or
-with a constant) counts as real, since it is part of the model's input.
+with a constant) counts as real, since it is part of the model's input; where `measured` is false, `value` is null.
 
-The files' metadata name the baseline (`deeplift_fast.baseline`) and the rule set (`deeplift_fast.rules`).
+`deeplift_fast.cohort.about` describes the files' metadata.
 """
 
 import pyarrow as pa
 
-BASELINE, RULES = "deeplift_fast.baseline", "deeplift_fast.rules"
-"""Keys of the files' metadata."""
-
 _TEXT = pa.dictionary(pa.int32(), pa.string())
+
+STAYS = pa.list_(pa.struct({"label": pa.string(), "begin": pa.float32()}))
+"""Type of the column `stays`."""
 
 SAMPLES = pa.schema(
     {
         "sample": pa.int64(),
         "patient_id": _TEXT,
         "visit_id": _TEXT,
+        "split": _TEXT,
         "target": pa.int64(),
         "output": pa.float32(),
         "baseline_output": pa.float32(),
         "probability": pa.float32(),
         "label": pa.float32(),
         "convergence_delta": pa.float32(),
+        "stays": STAYS,
     }
 )
 ATTRIBUTIONS = pa.schema(
@@ -68,6 +78,9 @@ ATTRIBUTIONS = pa.schema(
         "slot": pa.int32(),
         "code": _TEXT,
         "time": pa.float32(),
+        "day": pa.float32(),
+        "stay": _TEXT,
+        "measured": pa.bool_(),
         "value": pa.float32(),
         "attribution": pa.float32(),
     }

@@ -49,7 +49,9 @@ def plain(found: "Attribution", sample: int | None = None) -> "pd.DataFrame":
         piece["step"] = np.tile(inside // max(last, 1), len(numbers)).astype(np.int32)
         piece["slot"] = np.tile(inside % max(last, 1), len(numbers)).astype(np.int32)
         piece["code"] = np.asarray(codes, dtype=object)
-        piece["time"] = piece["value"] = np.full(len(piece), np.nan, np.float32)
+        piece["time"] = piece["day"] = np.full(len(piece), np.nan, np.float32)
+        piece["stay"] = piece["measured"] = None
+        piece["value"] = np.full(len(piece), np.nan, np.float32)
         piece["attribution"] = numbers.reshape(-1)
         pieces.append(piece)
     table = pd.concat(pieces, ignore_index=True).sort_values(["sample", "order"], kind="stable")

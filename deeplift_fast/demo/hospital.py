@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as pa_csv
-from tqdm import tqdm
 
 from deeplift_fast.demo.codes import DIAGNOSES, LAB_ITEMS, PROCEDURES
 from deeplift_fast.demo.planted import PLANTED
+from deeplift_fast.support.bars import bar
 
 CHUNK = 500
 """Patients drawn at a time."""
@@ -97,14 +97,14 @@ def write_hospital(root: Path, patients: int = 1000, seed: int = 0) -> None:
     _write_dictionaries(root / "hosp")
     with ExitStack() as stack:
         writers: dict[str, pa_csv.CSVWriter] = {}
-        bar = stack.enter_context(tqdm(total=patients, desc="Patients", unit="", delay=1))
+        shown = stack.enter_context(bar(total=patients, desc="Patients", unit="", delay=1))
         for chunk in range(-(-patients // CHUNK)):
             wanted = min(CHUNK, patients - chunk * CHUNK)
             for name, table in _draw_chunk(seed, chunk, wanted).items():
                 if name not in writers:
                     writers[name] = stack.enter_context(_csv_writer(root / name, table.schema))
                 writers[name].write_table(table)
-            bar.update(wanted)
+            shown.update(wanted)
 
 
 @contextmanager

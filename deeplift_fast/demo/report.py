@@ -30,7 +30,6 @@ class Facts:
 
     Attributes:
         title: one line on the method and the data.
-        held_out: numbers of the held-out samples, int64.
         speed: speed of both interpreters.
         mimic: folder of the MIMIC-IV release, for the titles of codes.
         planted: planted causes of death of a synthetic hospital; `None` for a real one.
@@ -38,7 +37,6 @@ class Facts:
     """
 
     title: str
-    held_out: np.ndarray
     speed: Speed
     mimic: Path
     planted: Planted | None
@@ -73,7 +71,7 @@ def write_report(folder: Path, facts: Facts) -> str:
     sections = [
         [facts.title],
         _baseline_lines(summary.baseline),
-        _model_lines(folder, facts.held_out),
+        _model_lines(folder),
         _completeness_lines(summary),
         _code_lines(codes, summary, facts.planted),
         _lab_lines(labs, facts.planted),
@@ -134,10 +132,10 @@ def _number(value: float | None) -> str:
     return "not defined: one class" if value is None else f"{value:.3f}"
 
 
-def _model_lines(folder: Path, held_out: np.ndarray) -> list[str]:
-    cohort, columns = CohortFolder(folder), ("sample", "label", "probability")
+def _model_lines(folder: Path) -> list[str]:
+    cohort, columns = CohortFolder(folder), ("split", "label", "probability")
     samples = pa.concat_tables([cohort.samples(part, columns) for part in cohort.parts]).to_pandas()
-    test = samples[samples["sample"].isin(held_out)]
+    test = samples[samples["split"] == "test"]
     area = _area_under_roc(test["label"].to_numpy(), test["probability"].to_numpy())
     return [
         "Model",

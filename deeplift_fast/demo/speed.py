@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from deeplift_fast.cohort.attributing import to_device
+from deeplift_fast.support.bars import bar
 
 Attribute = Callable[..., Any]
 
@@ -51,14 +51,14 @@ def compare_speed(
         most_seconds: seconds after which timing stops.
     """
     rounds: list[tuple[int, float, float]] = []  # samples, our seconds, their seconds
-    with tqdm(total=most_samples, desc="Timing", unit=" samples", delay=1) as bar:
+    with bar(total=most_samples, desc="Timing", unit=" samples", delay=1) as shown:
         for batch in loader:
             moved = to_device(batch, torch.device(device))
             # The order alternates, because the second one finds the batch in the processor's cache.
             order = (ours, theirs) if len(rounds) % 2 else (theirs, ours)
             seconds = {attribute: _timed(attribute, moved) for attribute in order}
             rounds.append((len(batch["patient_id"]), seconds[ours], seconds[theirs]))
-            bar.update(rounds[-1][0])
+            shown.update(rounds[-1][0])
             samples, *spent = (sum(column) for column in zip(*rounds, strict=True))
             if samples >= most_samples or sum(spent) >= most_seconds:
                 break

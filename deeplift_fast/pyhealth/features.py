@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from deeplift_fast.core.baselines import require_finite
 from deeplift_fast.core.plain_tensors import require_plain
 from deeplift_fast.core.questions import NOW, Questions
-from deeplift_fast.pyhealth.measured_flags import flags_key, read_flags
+from deeplift_fast.pyhealth.measured_flags import flags_key, own_names, read_flags
 
 PAD, UNK = 0, 1  # PyHealth's indices of padding and of the unknown code
 NEUTRAL = 1e-2  # PyHealth's baseline of a continuous value
@@ -51,6 +51,11 @@ class Feature:
         return value
 
     @property
+    def times(self) -> Tensor | None:
+        """The times of the steps, `[batch, steps]`, or `None`."""
+        return None if self.time_position is None else self.parts[self.time_position]
+
+    @property
     def in_steps(self) -> bool:
         """Whether a step holds several values, all of them real or all of them padding."""
         return not self.is_token and self.value.dim() >= 3
@@ -69,8 +74,8 @@ class Feature:
         """
         if not self.in_steps:
             return self.filled
-        held, time = self.filled, None if self.time_position is None else self.parts[self.time_position]
-        if isinstance(time, Tensor) and time.numel() == held.numel():
+        held, time = self.filled, self.times
+        if time is not None and time.numel() == held.numel():
             held = held | (time.reshape(held.shape) != 0)
         return _until_last(held, -1)
 
@@ -145,13 +150,14 @@ def read_features(
     device = next(model.parameters()).device
     if device.type == "meta":
         raise ValueError("the model is on meta, which holds no numbers; load its weights onto a device first")
-    features = {}
+    features, own = {}, own_names(model)
     for key in keys:
         feature = _read(key, batch[key], model.dataset.input_processors[key])
         _check_tensors(feature, device, questions)
         _check_value(feature, use_embeddings)
-        if not feature.is_token and (name := flags_key(key)) in batch and name not in keys:
-            feature = replace(feature, flags=read_flags(name, batch[name], feature.value, questions))
+        if not feature.is_token and (given := batch.get(name := flags_key(key))) is not None and name not in own:
+            flags = read_flags(name, given, feature.value, questions, _assumed(feature))
+            feature = replace(feature, flags=flags)
         features[key] = feature
     sizes = {key: feature.value.shape[0] for key, feature in features.items()}
     if len(set(sizes.values())) > 1:
@@ -268,12 +274,13 @@ def measured(feature: Feature) -> Tensor:
     """
     if feature.is_token:
         return feature.real()
+    return (_assumed(feature) if feature.flags is None else feature.flags) & _steps(feature)
+
+
+def _assumed(feature: Feature) -> Tensor:
+    """Which values count as measured if nothing says so, bool, of the value's shape."""
     value = feature.value
-    if feature.flags is not None:
-        said = feature.flags
-    else:
-        said = torch.ones_like(value, dtype=torch.bool) if feature.kind == "tensor" else value != 0
-    return said & _steps(feature)
+    return torch.ones_like(value, dtype=torch.bool) if feature.kind == "tensor" else value != 0
 
 
 def _steps(feature: Feature) -> Tensor:

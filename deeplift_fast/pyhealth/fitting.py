@@ -118,7 +118,9 @@ def value_of(sample: Mapping[str, Any], key: str, processor: Any) -> Tensor | No
     return parts[place]
 
 
-def values_of(sample: Mapping[str, Any], number: int, key: str, processor: Any) -> tuple[np.ndarray, np.ndarray] | None:
+def values_of(
+    sample: Mapping[str, Any], number: int, key: str, processor: Any, flagged: bool
+) -> tuple[np.ndarray, np.ndarray] | None:
     """The values of a continuous feature of a sample, by dimension.
 
     Args:
@@ -126,6 +128,7 @@ def values_of(sample: Mapping[str, Any], number: int, key: str, processor: Any) 
         number: its number, for messages.
         key: the key of the feature.
         processor: the processor of the feature.
+        flagged: whether `K_measured` marks the measured values; it does not if it is a feature itself.
 
     Returns:
         The values, float64 `[n, dimensions]`, and whether each was measured and is finite, bool; `None` if the sample
@@ -140,8 +143,7 @@ def values_of(sample: Mapping[str, Any], number: int, key: str, processor: Any) 
     value = value.detach().cpu().unsqueeze(0)
     mask = torch.ones(value.shape[:2], dtype=torch.bool, device="cpu")
     flags, name = None, flags_key(key)
-    if name in sample:
-        given = sample[name]
+    if flagged and (given := sample.get(name)) is not None:
         try:
             flags = read_flags(name, given.unsqueeze(0) if isinstance(given, Tensor) else [given], value)
         except (TypeError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deeplift_fast.cohort.about import OtherSchemaError, metadata_of
 from deeplift_fast.cohort.failures import MOST_BYTES as MOST_FAILURES
 from deeplift_fast.cohort.failures import NAME as FAILURES
 from deeplift_fast.cohort.manifest import NAME as MANIFEST
 from deeplift_fast.cohort.manifest import Manifest, check_total, read
 from deeplift_fast.cohort.manifest_content import file_name, is_count, quoted
 from deeplift_fast.cohort.store import open_store, whole_version
-from deeplift_fast.cohort.tables import BASELINE, RULES
 from deeplift_fast.errors import CohortError, SummaryError
 
 BATCH_ROWS = 1 << 17
@@ -32,7 +33,7 @@ class CohortFolder:
         out: the folder, a path in which `~` is the home folder, or an fsspec URL.
 
     Raises:
-        SummaryError: if the manifest is missing or cannot be read.
+        SummaryError: if the manifest is missing, cannot be read, or has another schema version than this package's.
     """
 
     def __init__(self, out: str | Path) -> None:
@@ -46,6 +47,11 @@ class CohortFolder:
         self.manifest = self._read_manifest()
         self.parts = tuple(sorted(self.manifest.parts))
         """Numbers of the finished parts."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The facts about the run, as :mod:`deeplift_fast.cohort.about` describes them."""
+        return self.manifest.about
 
     @property
     def rules(self) -> str:
@@ -67,6 +73,15 @@ class CohortFolder:
         """The number of parts of the finished cohort; `None` while unknown, as for an iterable of batches."""
         total = self.manifest.total
         return None if total is None else -(-total // int(self.manifest.identity["part_samples"]))
+
+    @property
+    def source(self) -> str:
+        """A digest of everything that is read: the parts' files, their number in all, and the run's identity."""
+        parts = {
+            number: [part.begin, part.end, part.failures, part.files] for number, part in self.manifest.parts.items()
+        }
+        text = json.dumps([parts, self.expected, self.manifest.identity], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
 
     def samples(self, part: int, columns: Sequence[str]) -> pa.Table:
         """Columns of a part's samples; each call reads the file and verifies its checksum.
@@ -92,6 +107,22 @@ class CohortFolder:
         content = self._content(name, part)
         with self._reading(name):
             yield from _file(content, columns).iter_batches(BATCH_ROWS, columns=list(columns))
+
+    def rows_of(self, part: int, sample: int, columns: Sequence[str]) -> pa.Table:
+        """Columns of one sample's attributions; row groups of other samples are not decoded.
+
+        Raises:
+            SummaryError: if the file is missing or damaged.
+        """
+        name = file_name("attributions", part)
+        content = self._content(name, part)
+        with self._reading(name):
+            file = _file(content, (*columns, "sample"))
+            groups = [group for group in range(file.num_row_groups) if _may_hold(file, group, sample)]
+            batches = file.iter_batches(BATCH_ROWS, row_groups=groups, columns=[*columns, "sample"])
+            wanted = [batch.filter(pa.compute.equal(batch["sample"], sample)) for batch in batches]
+            tables = [pa.Table.from_batches([batch]) for batch in wanted if len(batch)]
+            return pa.concat_tables(tables).select(list(columns)) if tables else file.read_row_groups([], list(columns))
 
     def failures(self) -> dict[str, int]:
         """The number of failed samples in the finished parts, by reason.
@@ -128,11 +159,9 @@ class CohortFolder:
     def _check_against_manifest(self, name: str, part: int, file: pq.ParquetFile) -> None:
         """Checks that the manifest agrees with the samples' file of a part."""
         metadata = file.schema_arrow.metadata or {}
-        pairs = [
-            (metadata[key.encode()].decode(errors="replace"), said)
-            for key, said in ((RULES, self.rules), (BASELINE, self.baseline))
-            if key.encode() in metadata
-        ]
+        of_identity = {"rules": self.rules, "baseline": self.baseline}
+        facts = [*metadata_of(self.about).items(), *metadata_of(of_identity).items()]
+        pairs = [(metadata.get(key.encode(), b"nothing").decode(errors="replace"), said) for key, said in facts]
         pairs.append((f"{file.metadata.num_rows} samples", f"{self.manifest.parts[part].samples} samples"))
         for there, said in pairs:
             if there != said:
@@ -175,6 +204,11 @@ class CohortFolder:
                 _check(manifest)
         except CohortError as error:
             raise SummaryError(str(error)) from error
+        except OtherSchemaError as error:
+            raise SummaryError(
+                f"{self._store.shown}/{MANIFEST} cannot be read: {error}; run the cohort again with --force "
+                "(force=True in Python), or read it with the version that wrote it"
+            ) from error
         except ValueError as error:
             raise SummaryError(
                 f"{self._store.shown}/{MANIFEST} cannot be read as a cohort's manifest ({error}); accepted: one that "
@@ -208,6 +242,13 @@ def _file(content: bytes, columns: Sequence[str]) -> pq.ParquetFile:
         if name not in file.schema_arrow.names:
             raise KeyError(name)
     return file
+
+
+def _may_hold(file: pq.ParquetFile, group: int, sample: int) -> bool:
+    """Whether a row group may hold a sample's rows, by its statistics if it has them."""
+    column = file.metadata.row_group(group).column(file.schema_arrow.names.index("sample"))
+    found = column.statistics
+    return found is None or not found.has_min_max or found.min <= sample <= found.max
 
 
 def _failures(content: bytes) -> pa.Table:

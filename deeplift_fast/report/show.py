@@ -86,7 +86,7 @@ def _overview(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "samples", f"{found.samples:,} attributed, {failed:,} failed"
     for reason, count in found.failures.items():
         yield f"  {count:,} failed", printable(reason)
-    if difference := _difference(summary.prediction_difference):
+    if difference := difference_of(summary.prediction_difference):
         yield "model(**batch)", f"{difference} (docs/models.md)"
     if not found.samples:
         return
@@ -106,7 +106,7 @@ def _overview(summary: Summary) -> Iterator[tuple[str, str]]:
         )
 
 
-def _difference(found: dict[str, Any] | None) -> str:
+def difference_of(found: dict[str, Any] | None) -> str:
     """The difference between the model's own output and the explained one; empty without a difference."""
     if found is None or not (found["differing"] or found["failure"]):
         return ""

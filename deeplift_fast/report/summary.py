@@ -12,9 +12,13 @@ import pandas as pd
 
 from deeplift_fast.errors import SummaryError
 from deeplift_fast.report.bootstrap import REPLICATES
+from deeplift_fast.report.cells import CellReader
 from deeplift_fast.report.completeness import COLUMNS, Completeness, Totals, cancellation, quantiles
+from deeplift_fast.report.distribution import CohortTable, Population
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.grouping import EVERYONE, MOST_GROUPS, UNLISTED, ByLabel, Cut
+from deeplift_fast.report.members import Assigner
+from deeplift_fast.report.per_sample import QUANTILES, PerSample
 from deeplift_fast.report.statistics import Statistics
 from deeplift_fast.report.titles import Titles
 
@@ -46,14 +50,24 @@ class Summary:
         out: the cohort's folder.
         rules: its rule set.
         baseline: the reference of its contributions, as the manifest names it.
+        about: the facts about the run (`deeplift_fast.cohort.about`).
         prediction_difference: the difference between the model's own output and the explained output, as
             `deeplift_fast.cohort.differences` describes it; `None` if they were not compared.
         completeness: totals over samples.
         table: one row per grouping, group, feature and code or dimension. With several targets, each group has one
             target, and the grouping "target" replaces "overall". The columns are
+<<<<<<< HEAD
             `deeplift_fast.report.statistics.COLUMNS`, then `DESCRIBED`: `description` (text or null), `ambiguous`
             (bool: several dictionary entries match), `unit` (text or null), `mixed` (bool: values come in other units
             too), and `ref_low` and `ref_high`, the ends of the reference range (null if unknown).
+=======
+            `deeplift_fast.report.statistics.COLUMNS`, then `description` (text or null) and `ambiguous` (bool: several
+            dictionary entries match).
+        cohort: the contributions per sample, code by code: what `summary.parquet` keeps.
+        by_group: the same by grouping and group too, with the columns `grouping` and `group`, and without quantiles.
+        points: at most 400 samples of each target, feature and code: the columns `contribution` (the sample's sum) and
+            `value` (its newest measured value, or NaN), chosen by a hash of the sample's number.
+>>>>>>> p20
         described: whether dictionaries were given.
         notes: notes for the reader, one sentence each.
     """
@@ -61,9 +75,13 @@ class Summary:
     out: str
     rules: str
     baseline: str
+    about: dict[str, Any]
     prediction_difference: dict[str, Any] | None
     completeness: Completeness
     table: pd.DataFrame
+    cohort: CohortTable
+    by_group: pd.DataFrame
+    points: dict[tuple[int, str, str], pd.DataFrame]
     described: bool
     notes: tuple[str, ...]
 
@@ -124,34 +142,62 @@ def summarise(
 
 def _summarised(folder: CohortFolder, by: Sequence[Cut], titles: Titles | None, replicates: int, seed: int) -> Summary:
     """The summary of a folder; a run may replace parts meanwhile."""
-    totals, labels = Totals(folder), ByLabel()
+    totals, labels, reader = Totals(folder), ByLabel(), CellReader()
     groupings: list[Cut] = [EVERYONE, labels, *by]
-    statistics = Statistics(groupings, replicates, seed)
-    columns = sorted(statistics.columns().union(COLUMNS))
-    with tempfile.TemporaryFile() as deltas, tempfile.TemporaryFile() as ratios:
+    assigner, statistics = Assigner(groupings), Statistics(replicates, seed)
+    columns = sorted(assigner.columns().union(COLUMNS))
+    with (
+        tempfile.TemporaryFile() as deltas,
+        tempfile.TemporaryFile() as ratios,
+        PerSample(replicates, seed) as per_sample,
+        Population() as population,
+    ):
         for part in folder.parts:
             samples = folder.samples(part, columns).sort_by("sample")
+            members = assigner.assign(samples)
+            cells = reader.read(folder, part, members.number)
+            statistics.add(members, cells)
+            per_sample.add(members, reader.by_code(cells, len(samples)))
+            population.add(members, samples)
             deltas.write(totals.add(samples))
-            ratios.write(cancellation(samples, statistics.add(folder, part, samples)))
+            ratios.write(cancellation(samples, np.bincount(cells.sample, cells.abs, len(samples))))
         found = totals.found(*quantiles(deltas, 0.5), *quantiles(ratios, 0.5, 0.9))
-    table = _ordered(statistics.table(), groupings)
+        table = _ordered(statistics.table(assigner, reader), groupings)
+        by_group = _ordered(per_sample.table(assigner, reader), groupings)
+        points = per_sample.points(assigner, reader)
+        patients, outputs = population.patients(), population.outputs(assigner)
+    targets = len(assigner.targets)
+    if targets > MOST_GROUPS:
+        table, by_group, outputs = table[:0], by_group[:0], outputs[:0]
+    of_all = by_group[by_group["grouping"] == EVERYONE.name].drop(columns=["grouping", "group"])
+    cohort = CohortTable(of_all.reset_index(drop=True), patients, outputs, found, folder.source)
     several = table["target"].nunique() > 1
-    if statistics.targets > MOST_GROUPS:
-        table = table[:0]
     groups = {grouping.name: set(table.loc[table["grouping"] == grouping.name, "group"]) for grouping in by}
     unmatched = [grouping for grouping in by if groups[grouping.name] == {UNLISTED}]
     table = _by_target(table) if several else table.drop(columns="target")
     notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if labels.too_many else []
     notes += [f"no sample's {' or '.join(each.columns)} is in the file of {each.name}" for each in unmatched]
+<<<<<<< HEAD
     notes += _target_notes(statistics.targets)
     notes += _describe(table, titles)
+=======
+    notes += _target_notes(targets)
+    if titles is not None:
+        notes += _describe(table, titles)
+    else:
+        table["description"], table["ambiguous"] = None, False
+>>>>>>> p20
     return Summary(
         out=folder.out,
         rules=folder.rules,
         baseline=folder.baseline,
+        about=folder.about,
         prediction_difference=folder.prediction_difference,
         completeness=found,
         table=table,
+        cohort=cohort,
+        by_group=by_group.drop(columns=list(QUANTILES)),
+        points=points,
         described=titles is not None,
         notes=tuple(notes),
     )

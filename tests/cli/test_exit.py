@@ -19,6 +19,10 @@ def warn_of_all():
     logging.getLogger("elsewhere").warning("patient %s", "secret-1")
 
 
+def event(kind, **fields):
+    return {"event": kind, "time": "2026-01-31T12:00:00.000Z", "level": kind, "run": "1f", **fields}
+
+
 def told_lines(capsys, **options):
     usual = warnings.showwarning, logging.lastResort
     with warnings.catch_warnings():
@@ -40,18 +44,23 @@ def test_our_warnings_are_one_line_and_those_of_others_tell_their_place_alone(ca
     assert other.endswith(": patient secret-0")
     assert logged.endswith(": patient secret-1")
     assert told_lines(capsys, debug=False, style="errors") == []
-    found = [json.loads(line) for line in told_lines(capsys, debug=False, style="json")]
-    assert found[0] == {"event": "warning", "message": "FusionWarning: slow"}
-    assert [line["event"] for line in found] == ["warning"] * 3
+    found = [json.loads(line) for line in told_lines(capsys, debug=False, style="json", run="1f")]
+    assert found[0] == event("warning", message="FusionWarning: slow")
+    assert [(line["event"], line["level"]) for line in found] == [("warning", "warning")] * 3
 
 
 def test_errors_are_lines_of_json_where_the_others_are(capsys):
-    with pytest.raises(typer.Exit) as error, reported(False, "cohort", "all is kept", "json"):
+    with pytest.raises(typer.Exit) as error, reported(False, "cohort", "all is kept", "json", "1f"):
         raise KeyboardInterrupt
     assert error.value.exit_code == 130
-    assert json.loads(capsys.readouterr().err) == {
-        "event": "error", "message": "interrupted; all is kept", "code": 130
-    }  # fmt: skip
+    assert json.loads(capsys.readouterr().err) == event("error", message="interrupted; all is kept", code=130)
+
+
+def test_a_traceback_is_a_field_of_the_errors_line(capsys):
+    with pytest.raises(typer.Exit), reported(True, "cohort", "all is kept", "json", "1f"):
+        raise RuntimeError("secret-0")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["traceback"].endswith("RuntimeError: secret-0\n")
 
 
 def test_sigterm_ends_a_command_as_ctrl_c_does(capsys):

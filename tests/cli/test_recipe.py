@@ -45,6 +45,11 @@ def test_what_else_attribution_needs(folder):
     assert load_recipe("recipe:build")[2] == {"dimensions": {"labs": ["Sodium"]}}
 
 
+def test_a_recipe_may_name_the_splits(folder):
+    write(folder, "from torch import nn\ndef build(): return nn.Linear(1, 1), [], {'splits': {'train': [0, 2]}}")
+    assert load_recipe("recipe:build")[2] == {"splits": {"train": [0, 2]}}
+
+
 def test_a_file_elsewhere_imports_what_lies_beside_it(folder, monkeypatch):
     write(folder, GOOD)
     (folder / "sub").mkdir()

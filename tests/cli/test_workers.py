@@ -25,7 +25,7 @@ def test_on_cuda_each_has_a_gpu_of_its_own(monkeypatch):
 
 @pytest.mark.slow
 def test_a_cluster_of_processes_on_loopback_alone(capfd):
-    with local_client(2, None) as client:
+    with local_client(2, None, print) as client:
         addresses = [client.scheduler.address, *client.scheduler_info()["workers"]]
         assert all(address.startswith(f"tcp://{LOOPBACK}:") for address in addresses)
         found = client.run(lambda: (os.getpid(), os.environ["OMP_NUM_THREADS"]))

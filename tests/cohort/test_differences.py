@@ -197,7 +197,7 @@ def test_the_words_of_a_models_error_are_neither_told_nor_written(tmp_path):
 
 class TestLarger:
     def largest(self, *found):
-        about = Manifest({}, "cpu")
+        about = Manifest({}, {}, "cpu")
         differences = Differences(about, None)
         for each in found:
             differences.add(each)

@@ -3,22 +3,27 @@
 import json
 import shutil
 
+import cohort_folders
 import pyarrow.parquet as pq
 import pytest
 from cohort_cases import contents, manifest, run, spoiled
 
 from deeplift_fast.cohort import CohortError
+from deeplift_fast.cohort.about import about_of
 
 FILES = ("manifest.json", "failures.parquet", "samples/part-000001.parquet", "attributions/part-000001.parquet")
 
 
 NUMBERS = dict.fromkeys(("begin", "end", "samples", "failures", "rows", "budget", "seconds"), 1)
-SOUND = {"format": 1, "identity": {}, "device": "cpu", "budget": 1, "parts": {}}
+ABOUT = about_of(cohort_folders.identity())
+SOUND = {"identity": {}, "about": ABOUT, "device": "cpu", "budget": 1, "parts": {}}
 CONTENTS = {
     "empty": "",
     "cut short": "{",
     "a list": "[]",
-    "another format": json.dumps(SOUND | {"format": 2}),
+    "nothing about the run": json.dumps({name: SOUND[name] for name in SOUND.keys() - {"about"}}),
+    "about": json.dumps(SOUND | {"about": 3}),
+    "run": json.dumps(SOUND | {"run": "not an id"}),
     "parts": json.dumps(SOUND | {"parts": 3}),
     "identity": json.dumps(SOUND | {"identity": 3}),
     "budget": json.dumps(SOUND | {"budget": "x"}),

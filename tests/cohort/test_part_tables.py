@@ -56,7 +56,7 @@ def naively(batches, begin, identifiers):
         for place, number in enumerate(numbers.tolist()):
             who = {name: given[number - begin] for name, given in identifiers.items()}
             about = {name: None if columns[name] is None else columns[name][place].item() for name in COLUMNS}
-            samples.append({"sample": number, **who, **about})
+            samples.append({"sample": number, **who, "split": None, **about, "stays": None})
             for key, rows in features.items():
                 for row in np.flatnonzero(rows.sample == place):
                     attributions.append(
@@ -68,6 +68,9 @@ def naively(batches, begin, identifiers):
                             "slot": rows.slot[row].item(),
                             "code": None if rows.token is None else vocabulary[rows.token[row]],
                             "time": None if rows.time is None else rows.time[row].item(),
+                            "day": None,
+                            "stay": None,
+                            "measured": None,
                             "value": None if rows.value is None else null(rows.value[row].item()),
                             "attribution": rows.attribution[row].item(),
                         }
@@ -87,7 +90,14 @@ def test_every_row_is_where_it_belongs(seed, count, timed, named):
     visits = [f"v{number}" if draw.random() < named else None for number in range(count)]
     identifiers = {"patient_id": patients, "visit_id": visits}
     rows = [
-        BatchColumns(numbers, columns, features, {key: known.numbers(key, features[key]) for key in features})
+        BatchColumns(
+            numbers,
+            columns,
+            features,
+            {key: known.numbers(key, features[key]) for key in features},
+            [None] * len(numbers),
+            [None] * len(numbers),
+        )
         for numbers, columns, features in batches
     ]
     samples, attributions = part_tables(rows, begin, identifiers, ["codes", "labs"], known)

@@ -132,4 +132,4 @@ def test_a_dask_worker_is_sent_the_whole_path(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     data, model = cohort(count=4)
     attributor = type("A", (), {"interpreter": model, "proven": False})
-    assert distribute.work_for(attributor, data, None, open_store("~/out"), "token").out == f"{tmp_path}/out"
+    assert distribute.work_for(attributor, data, None, open_store("~/out"), "token", {}).out == f"{tmp_path}/out"

@@ -212,7 +212,7 @@ def test_a_summary_names_such_a_manifest_too(copied, what):
 
 
 @pytest.mark.parametrize(
-    "content", ["[" * 100_000, '{"a":' * 100_000, "1" * 10_000, '{"format": 1, "parts": ' + "[" * 900]
+    "content", ["[" * 100_000, '{"a":' * 100_000, "1" * 10_000, '{"device": "cpu", "parts": ' + "[" * 900]
 )
 def test_deep_and_long_content_is_no_manifest(copied, content):
     data, model, out = copied

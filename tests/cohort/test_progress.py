@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ class Terminal(io.StringIO):
 
 def shown(kind, file=None, total=30):
     file = file or io.StringIO()
-    with Progress(kind, total, done=10, failures=1, file=file) as progress:
+    with Progress(kind, "1f", total, done=10, failures=1, file=file) as progress:
         progress.add(10, 2, np.array([0.5, -0.5, 0.5]))
         progress.add(10, 0, np.array([np.nan, -0.5]))
     return file.getvalue()
@@ -60,6 +61,16 @@ def test_json_lines_tell_of_every_part():
     assert lines[-1]["failures"] == 3
     assert lines[-1]["median_abs_delta"] == pytest.approx(0.5, rel=0.01)
     assert {"total", "samples_per_second", "eta_seconds", "seconds"} <= set(lines[1])
+    assert [(line["level"], line["run"]) for line in lines] == [("info", "1f")] * 4
+    assert {line["time"] for line in lines} == {"2026-01-31T12:00:00.000Z"}
+
+
+def test_the_documentation_describes_each_field_of_a_line():
+    text = (Path(__file__).parents[2] / "docs" / "cohorts.md").read_text()
+    log = text.partition("### The log")[2].partition("### Progress")[0]
+    for line in map(json.loads, shown("json").splitlines()):
+        assert f"`{line['event']}`" in log
+        assert all(f"`{name}`" in log for name in line)
 
 
 def test_plain_lines_where_there_is_no_terminal():
@@ -84,6 +95,6 @@ def test_nothing_when_quiet():
 
 def test_a_run_that_is_stopped_says_so():
     file = io.StringIO()
-    with pytest.raises(KeyboardInterrupt), Progress("lines", 30, file=file):
+    with pytest.raises(KeyboardInterrupt), Progress("lines", "1f", 30, file=file):
         raise KeyboardInterrupt
     assert file.getvalue().splitlines()[-1].endswith("stopped")

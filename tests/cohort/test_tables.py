@@ -86,7 +86,8 @@ def test_every_real_token_and_value_has_its_row_and_padding_has_none(stagenet):
     model, batch, contributions = stagenet
     table = attributions_of(model, batch, contributions, first_sample=5, dimensions={"labs": ["Na", "K"]})
     assert table.schema.equals(ATTRIBUTIONS)
-    rows = [tuple(row.values()) for row in table.to_pylist()]
+    assert {row[name] for row in table.to_pylist() for name in ("day", "stay", "measured")} == {None}
+    rows = [tuple(row.values()) for row in table.drop(["day", "stay", "measured"]).to_pylist()]
     assert [(*row[:9], round(row[9], 6)) for row in rows] == [
         (5, "p1", "v1", "codes", 0, 0, "A", 0.0, None, 1.0),
         (5, "p1", "v1", "codes", 0, 1, "B", 0.0, None, 2.0),
@@ -108,7 +109,8 @@ def test_samples_have_one_row_each(stagenet):
     probability = torch.tensor([0.5, 0.75])
     table = samples_of(model, batch, found(contributions), first_sample=5, probability=probability)
     assert table.schema.equals(SAMPLES)
-    assert [tuple(row.values()) for row in table.drop(["probability"]).to_pylist()] == [
+    assert table["split"].null_count == table["stays"].null_count == 2
+    assert [tuple(row.values()) for row in table.drop(["split", "probability", "stays"]).to_pylist()] == [
         (5, "p1", "v1", 0, 1.0, 0.5, 1.0, 0.25),
         (6, "p2", "v2", 0, 2.0, 1.0, 0.0, 0.25),
     ]

@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 import torch
+from metadata_cases import with_metadata
 from pyhealth import models
 from pyhealth.datasets import create_sample_dataset
 from pyhealth.datasets.utils import collate_fn_dict_with_padding
@@ -355,3 +356,22 @@ def test_report_comes_after_a_call(cases):
         explainer.report()
     explainer.attribute(**cases.batch(data))
     assert {"softmax", "matmul", "gelu"} <= {row.operation for row in explainer.report()}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_metadata_of_the_samples_reach_the_rows_and_change_nothing_else(cases, name):
+    data = cases.dataset(*MODELS[name][2], patients=4)
+    made, plain = make(name, data), cases.batch(data)
+    deeplift = DeepLift(made, rules="complete")
+    samples = with_metadata([data[i] for i in range(4)], data.input_processors)
+    extra = [{key: each[key] for key in each if key not in data[0]} for each in samples]
+    given = plain | {key: [each[key] for each in extra] for key in extra[0]}
+    expected, found = deeplift.explain(**plain), deeplift.explain(**given)
+    assert all(torch.equal(found.contributions[key], each) for key, each in expected.contributions.items())
+    attributed = deeplift.attribute(**given)
+    assert all(torch.equal(attributed[key], each) for key, each in expected.contributions.items())
+    rows = found.to_dataframe(made, given)
+    assert (rows["day"] == 100 * rows["sample"] + rows["step"]).all()
+    assert (rows["stay"] == [f"stay {step // 2}" for step in rows["step"]]).all()
+    assert rows["measured"].notna().all()
+    assert rows.loc[rows["measured"] == False, "value"].isna().all()  # noqa: E712 (a column of objects)

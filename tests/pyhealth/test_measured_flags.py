@@ -99,7 +99,8 @@ def test_flags_of_single_values_and_of_empty_samples():
     ("given", "error", "said"),
     [
         (torch.ones(2, 4, 2), TypeError, "labs_measured is float32; accepted: bool of the value's shape, (2, 4, 2)"),
-        (torch.ones(2, 4).bool(), ValueError, "labs_measured has shape (2, 4)"),
+        (torch.ones(2, 3).bool(), ValueError, "labs_measured has shape (2, 3)"),
+        (torch.tensor(True), ValueError, "labs_measured has shape ()"),
         ("yes", TypeError, "labs_measured is a str"),
         ([np.ones((4, 2), bool)], ValueError, "labs_measured is a list of 1; the batch has 2 samples"),
         ([np.ones((4, 2)), np.ones((4, 2))], TypeError, "labs_measured of sample 0 of the batch is float64"),
@@ -111,7 +112,8 @@ def test_flags_of_single_values_and_of_empty_samples():
         ([np.ones((5, 2), bool)] * 2, ValueError, "labs_measured of sample 0 of the batch has shape (5, 2)"),
         ([np.ones((4, 2), bool), [[True], [True, False]]], TypeError, "labs_measured of sample 1 of the batch"),
         ([np.ones((2, 2), bool)] * 2, ValueError, "labs_measured has fewer steps than the value: 1 step(s)"),
-        ([None, np.ones((4, 2), bool)], TypeError, "labs_measured of sample 0 of the batch"),
+        ([1.5, np.ones((4, 2), bool)], TypeError, "labs_measured of sample 0 of the batch"),
+        ([True, np.ones((4, 2), bool)], ValueError, "labs_measured of sample 0 of the batch has shape ()"),
     ],
 )
 def test_flags_that_do_not_fit_are_named(given, error, said):

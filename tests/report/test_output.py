@@ -18,7 +18,12 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from deeplift_fast.cohort import failures, lock, manifest
-from deeplift_fast.report import SummaryError, files, summarise
+<<<<<<< HEAD
+from deeplift_fast.cohort.about import metadata_of
+from deeplift_fast.report import SummaryError, private_file, summarise
+=======
+from deeplift_fast.report import SummaryError, cohort_table, private_file, summarise
+>>>>>>> p20
 from deeplift_fast.report.files import SCHEMA, write_csv, write_json, write_parquet
 from deeplift_fast.report.grouping import read_grouping
 from deeplift_fast.report.show import show
@@ -187,8 +192,8 @@ def test_files_of_the_cohort_are_not_written_over(summary, tmp_path, name, write
     assert before == (path.read_bytes() if path.exists() else None)
 
 
-def test_the_cohorts_files_are_those_that_a_run_writes():
-    assert {manifest.NAME, *manifest.FOLDERS, failures.NAME, lock.NAME} == files.OWN
+def test_the_cohorts_files_are_those_that_a_run_or_a_summary_writes():
+    assert {manifest.NAME, *manifest.FOLDERS, failures.NAME, lock.NAME, cohort_table.NAME} == private_file.OWN
 
 
 def test_a_file_beside_the_cohorts_is_written(summary):
@@ -214,6 +219,9 @@ def test_the_files_hold_the_whole_table(summary, tmp_path):
         for name in ("mean", "low", "count"):
             np.testing.assert_allclose(table[name].astype(float), summary.table[name].astype(float), rtol=1e-12)
         assert table["description"].isna().sum() == summary.table["description"].isna().sum()
+    assert content["about"] == summary.about
+    metadata = pq.read_schema(tmp_path / "t.parquet").metadata
+    assert all(metadata[key.encode()].decode() == value for key, value in metadata_of(summary.about).items())
     assert content["baseline"] == summary.baseline == "unk"
     assert set(tables[0]["baseline"]) == set(tables[1]["baseline"]) == {"unk"}
 
@@ -304,7 +312,7 @@ def test_a_link_of_another_user_is_not_followed(summary, tmp_path, monkeypatch):
     (tmp_path / "target").write_text("the user's own")
     (tmp_path / "t").symlink_to("target")
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    monkeypatch.setattr(files, "ROOT", 54321)
+    monkeypatch.setattr(private_file, "ROOT", 54321)
     with pytest.raises(SummaryError, match="is a link of another user, which is not followed"):
         write_csv(summary, tmp_path / "t")
     assert (tmp_path / "target").read_text() == "the user's own"
