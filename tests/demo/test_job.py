@@ -17,6 +17,7 @@ from deeplift_fast.demo import job, samples
 from deeplift_fast.demo.hospital import write_hospital
 from deeplift_fast.demo.job import DemoError, DemoOptions, run
 from deeplift_fast.demo.model import Settings
+from deeplift_fast.report.layout import width_of
 
 TINY = Settings(embedding_dim=16, chunk_size=12, levels=2, epochs=1, batch_size=16, timed_samples=16)
 TABLES = {"samples", "attributions", "failures.parquet", "manifest.json", ".lock"}
@@ -93,6 +94,12 @@ def test_lab_values_are_those_of_the_laboratory(result):
     assert set(sodium["value"].round(3)) <= measured
     gaps = rows[(rows["feature"] == "labs") & rows["value"].isna()]
     assert "Osmolality" in set(gaps["code"])  # seldom measured, and null until it is
+
+
+def test_the_report_fits_80_columns(result):
+    out, printed = result
+    wide = [line for line in printed.splitlines() if width_of(line) > 80 and str(out) not in line]
+    assert wide == []
 
 
 def test_steps_stand_under_the_days_and_stays_of_the_hospital(result):
