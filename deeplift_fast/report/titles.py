@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from deeplift_fast.errors import SummaryError
-from deeplift_fast.report.lab_items import CATEGORIES, Measure, measure, packaged_rows
+from deeplift_fast.report.lab_items import CATEGORIES, Measure, measure
 from deeplift_fast.report.release import (
     DIAGNOSES,
     LABS,
@@ -27,6 +27,7 @@ from deeplift_fast.report.release import (
     read_columns,
 )
 from deeplift_fast.support.home import expanded
+from deeplift_fast.support.packaged import packaged_rows
 
 DICTIONARIES = (DIAGNOSES, PROCEDURES, LABS)
 
