@@ -1,7 +1,7 @@
 """Codes of the synthetic hospital: ICD-10-CM diagnoses, ICD-10-PCS procedures and laboratory items.
 
-They are read from `codes.csv` and `lab_items.csv` of `deeplift_fast.support`. Codes have no dots, as in MIMIC-IV; titles
-are the official ones of the 2024 release. Laboratory items are those of
+They are read from `codes.csv` and `lab_items.csv` of `deeplift_fast.support`. Codes have no dots, as in MIMIC-IV;
+titles are the official ones of the 2024 release. Laboratory items are those of
 :attr:`MortalityPredictionStageNetMIMIC4.LAB_CATEGORIES`, with MIMIC-IV's labels.
 """
 
