@@ -36,10 +36,10 @@ laboratories report, so that no scaled value is exactly 0, which StageNet takes 
 
 
 class DailyCodes(StageNetProcessor):
-    """:class:`StageNetProcessor` with times in days and a vocabulary in sorted order.
+    """:class:`StageNetProcessor` with times in days, and the vocabulary and the codes of a visit in sorted order.
 
-    PyHealth's vocabulary has the order of its event cache, which differs between builds. Sorted, the same data always
-    give the same indices.
+    PyHealth gives both the order of its event cache, which differs between builds. Sorted, the same data always give
+    the same indices.
     """
 
     code_vocab: dict[Any, int]
@@ -65,7 +65,8 @@ class DailyCodes(StageNetProcessor):
         Returns:
             Days (float32, [visits]) and token indices (int64, [visits, codes]).
         """
-        hours, tokens = super().process(value)
+        hours, visits = value
+        hours, tokens = super().process((hours, [sorted(codes) for codes in visits]))
         return (None if hours is None else hours / HOURS_PER_DAY), tokens
 
 

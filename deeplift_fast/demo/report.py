@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sklearn.metrics import roc_auc_score
 
+from deeplift_fast.demo.kept import CHECKPOINT, PROCESSORS, RECIPE
 from deeplift_fast.demo.planted import Planted
 from deeplift_fast.demo.speed import Speed
 from deeplift_fast.errors import SummaryError
@@ -240,7 +241,8 @@ def _file_lines(folder: Path, shown_at: Path) -> list[str]:
         files = sorted((folder / name).glob("part-*.parquet"))
         rows = sum(pq.read_metadata(file).num_rows for file in files)
         lines.append(f"  {shown_at / name}  ({rows:,} rows in {len(files):,} part(s))")
-    lines.append(f"  {shown_at / 'report.txt'}")
+    lines += [f"  {shown_at / name}" for name in (CHECKPOINT, PROCESSORS, "report.txt")]
+    lines.append(f"  {shown_at / RECIPE}  (for deeplift-fast run {RECIPE}:build)")
     if (folder / "hospital").is_dir():
         lines.append(f"  {shown_at / 'hospital'}")
     return lines

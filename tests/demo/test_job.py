@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import stat
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +130,15 @@ def test_the_split_is_in_the_tables(result):
     assert f"AUROC on {count['test']} held-out samples" in printed
 
 
-def test_later_commands_go_on_from_the_recipe(result, tmp_path, capsys):
+@pytest.fixture
+def no_recipe_stays(monkeypatch):
+    """Recipes that a test loads are forgotten after it."""
+    monkeypatch.setitem(sys.modules, "recipe", None)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@pytest.mark.usefixtures("no_recipe_stays")
+def test_later_commands_go_on_from_the_recipe(result, tmp_path):
     out, _ = result
     moved, other = tmp_path / "moved", tmp_path / "other"
     shutil.copytree(out, moved)
@@ -143,6 +152,7 @@ def test_later_commands_go_on_from_the_recipe(result, tmp_path, capsys):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
 
 
+@pytest.mark.usefixtures("no_recipe_stays")
 def test_a_recipe_whose_tables_are_gone_says_where_it_looked(result, tmp_path, capsys):
     out, _ = result
     shutil.copytree(out, tmp_path / "moved", ignore=shutil.ignore_patterns("hospital"))
@@ -169,6 +179,7 @@ def test_the_report_says_what_was_asked_for(result):
         "PyHealth's DeepLift",
         f"{out}/samples  (",
         f"{out}/attributions  (",
+        f"{out}/recipe.py  (for deeplift-fast run recipe.py:build)",
     ):
         assert text in printed
     assert "no sample left out" not in printed  # nothing is left out where nothing is rescaled
