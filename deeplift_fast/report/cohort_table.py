@@ -116,9 +116,9 @@ def titled(cohort: CohortTable, titles: Titles | None) -> CohortTable:
     ]
     table["title"] = pd.Series([None if each is None else each.text for each in found], table.index, object)
     table["ambiguous"] = np.array([each is not None and each.ambiguous for each in found], bool)
-    table["unit"] = pd.Series([getattr(each, "unit", None) for each in found], table.index, object)
-    for column, name in (("ref_low", "low"), ("ref_high", "high")):
-        table[column] = np.array([getattr(each, name, None) for each in found], np.float64)
+    table["unit"] = pd.Series([None if each is None else each.unit for each in found], table.index, object)
+    table["ref_low"] = np.array([None if each is None else each.low for each in found], np.float64)
+    table["ref_high"] = np.array([None if each is None else each.high for each in found], np.float64)
     return CohortTable(table, cohort.patients, cohort.outputs, cohort.completeness, cohort.source)
 
 

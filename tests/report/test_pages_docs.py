@@ -10,7 +10,6 @@ import patient_cases as cases
 import pytest
 
 from deeplift_fast.cli import main
-from deeplift_fast.report.patient import page
 
 TEXT = (Path(__file__).parents[2] / "docs/pages.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"(?m)^deeplift-fast (.+)$", TEXT)
@@ -30,7 +29,6 @@ def test_every_command_and_every_line_of_python_runs(tmp_path, monkeypatch, caps
     raw = cohort_cases.raw(23)
     named = [each | {"patient_id": str(10_003 + n)} for n, each in enumerate(raw)]
     monkeypatch.setattr(cohort_cases, "raw", lambda *given: named)
-    monkeypatch.setattr(page, "cohort_of", lambda folder: cases.cohort_table(folder.out))
     monkeypatch.chdir(tmp_path)
     data, model = cohort_cases.cohort()
     cohort_cases.run(model, data, tmp_path / "mortality", rules="complete")
