@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deeplift_fast.cohort.about import metadata_of
 from deeplift_fast.cohort.hashing import digest
 from deeplift_fast.cohort.manifest import NAME as MANIFEST
 from deeplift_fast.cohort.store import LocalStore, Store, open_store
-from deeplift_fast.cohort.tables import BASELINE, RULES
 from deeplift_fast.errors import CohortError, CohortWarning, warn
 from deeplift_fast.report.completeness import Completeness
 from deeplift_fast.report.distribution import CohortTable
@@ -98,7 +98,7 @@ def keep(cohort: CohortTable, folder: CohortFolder) -> None:
             "completeness": asdict(cohort.completeness),
         }
     )
-    about = {RULES: folder.rules, BASELINE: folder.baseline, _TOTALS: totals, _DIGEST: _digest(cohort.table, totals)}
+    about = metadata_of(folder.about) | {_TOTALS: totals, _DIGEST: _digest(cohort.table, totals)}
     pq.write_table(table.replace_schema_metadata(about), sink, compression="zstd", write_page_checksum=True)
     try:
         _store(folder).write(NAME, memoryview(sink.getvalue()))
@@ -116,9 +116,9 @@ def titled(cohort: CohortTable, titles: Titles | None) -> CohortTable:
     ]
     table["title"] = pd.Series([None if each is None else each.text for each in found], table.index, object)
     table["ambiguous"] = np.array([each is not None and each.ambiguous for each in found], bool)
-    table["unit"] = pd.Series([getattr(each, "unit", None) for each in found], table.index, object)
-    for column, name in (("ref_low", "low"), ("ref_high", "high")):
-        table[column] = np.array([getattr(each, name, None) for each in found], np.float64)
+    table["unit"] = pd.Series([None if each is None else each.unit for each in found], table.index, object)
+    table["ref_low"] = np.array([None if each is None else each.low for each in found], np.float64)
+    table["ref_high"] = np.array([None if each is None else each.high for each in found], np.float64)
     return CohortTable(table, cohort.patients, cohort.outputs, cohort.completeness, cohort.source)
 
 
