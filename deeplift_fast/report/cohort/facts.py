@@ -13,8 +13,8 @@ def lead_of(summary: Summary, run: Run, fewest: int) -> str:
     found = summary.cohort
     patients = f"fewer than {fewest} patients" if found.patients < fewest else count(found.patients, "patient")
     return (
-        f"{count(found.samples, 'sample')} of {patients}: what {run.model} predicts for {cut(run.outcome, 60)}, compared "
-        f"with {run.reference}."
+        f"{count(found.samples, 'sample')} of {patients}: what {run.model} predicts for {cut(run.outcome, 60)}, "
+        f"compared with {run.reference}."
     )
 
 
@@ -70,7 +70,7 @@ def limits_of() -> tuple[str, ...]:
         "A contribution depends on the reference, on the other entries of the record and on the model.",
         "Means are over the samples that have the code. A rare code with a large mean moves few predictions.",
         "Intervals say how far the mean would move with other patients, not with another model.",
-        "`deeplift-fast summary` prints means over single attributions. Here a sample's attributions to a code are summed.",
+        "Here a sample's attributions to a code are summed. The command summary prints means of single ones.",
     )
 
 
@@ -86,6 +86,6 @@ def _complete(found: Completeness) -> str:
 
 def _cancellation(found: Completeness) -> str:
     return (
-        f"The sum of |attributions| is {short(found.median_cancellation)} times the change in output in the median, and "
-        f"{short(found.p90_cancellation)} times at the 90th percentile. Far above 1, single contributions say little."
+        f"The sum of |attributions| is {short(found.median_cancellation)} times the change in output in the median, "
+        f"and {short(found.p90_cancellation)} times at the 90th percentile. Far above 1, single ones say little."
     )

@@ -84,15 +84,17 @@ def _tables(table: pd.DataFrame, titles: Titles, fewest: int) -> Iterator[GroupT
         heading = f"{KINDS[kind]} by {cut(grouping, 60)}" + (f", target {target}" if several else "")
         for first in range(0, len(groups), ACROSS):
             heads = groups[first : first + ACROSS]
-            yield _table(known[known["group"].isin(heads)], heads, heading, titles, hidden)
+            yield _table(known[known["group"].isin(heads)], grouping, heads, heading, titles, hidden)
 
 
-def _table(known: pd.DataFrame, heads: list[str], heading: str, titles: Titles, hidden: int) -> GroupTable:
+def _table(
+    known: pd.DataFrame, grouping: str, heads: list[str], heading: str, titles: Titles, hidden: int
+) -> GroupTable:
     ordered = known.sort_values(["mean_abs", "feature", "code"], ascending=[False, True, True])
     keys = ordered.groupby("group").head(TOP)[["feature", "code"]].drop_duplicates().head(MOST)
     shown = known.merge(keys, on=["feature", "code"])
     scale = Scale.of(shown["mean"].to_numpy())
-    numbers = Numbers(scale.limit, 2)
+    numbers = Numbers(scale.limit, 3)
     cells = {
         (row.feature, row.code, row.group): Cell(
             row.mean,
@@ -111,4 +113,4 @@ def _table(known: pd.DataFrame, heads: list[str], heading: str, titles: Titles, 
         )
         for feature, code in keys.itertuples(index=False)
     )
-    return GroupTable(heading, tuple(cut(head, 40) for head in heads), rows, f"{scale.limit:g}", hidden)
+    return GroupTable(heading, tuple(cut(f"{grouping} {head}", 40) for head in heads), rows, f"{scale.limit:g}", hidden)

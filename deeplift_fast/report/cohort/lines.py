@@ -105,28 +105,30 @@ def _block(
     shown = known.sort_values(["mean_abs", "feature", "code"], ascending=[False, True, True]).head(rows)
     ends = shown[["q01", "q99", "low", "high"]].to_numpy()
     scale = Scale.of(ends[np.isfinite(ends)])
-    numbers = Numbers(scale.limit, 2)
+    means = shown[["mean", "low", "high", "mean_abs"]].abs().to_numpy()
+    numbers = Numbers(float(np.nanmax(means, initial=0.0)), 3), Numbers(scale.limit, 3)
     drawn = [(row, points[row.target, row.feature, row.code]) for row in shown.itertuples(index=False)]
     lines = tuple(_line(row, mine, titles, scale.limit, numbers, most_points) for row, mine in drawn)
     is_valued = any(level in ("low", "middle", "high") for line in lines for level, _ in line.swarm.paths)
     return Block(heading, lines, len(known), len(table) - len(known), f"{scale.limit:g}", is_valued)
 
 
-def _line(row, points, titles: Titles, limit: float, numbers: Numbers, most: int) -> Line:  # type: ignore[no-untyped-def]
+def _line(row, points, titles: Titles, limit: float, numbers: tuple[Numbers, Numbers], most: int) -> Line:  # type: ignore[no-untyped-def]
     swarm = swarm_of(points, limit, row.mean, (row.low, row.high), most)
+    means, sums = numbers
     return Line(
         title=title_of(titles, row.feature, row.code),
         detail=detail_of(titles.find(row.feature, row.code), row.feature, row.code),
         samples=row.samples,
         patients=row.patients,
-        mean=(row.mean, numbers.signed(row.mean)),
-        interval=interval_of(row.low, row.high, numbers),
-        mean_abs=(row.mean_abs, numbers.level(row.mean_abs)),
+        mean=(row.mean, means.signed(row.mean)),
+        interval=interval_of(row.low, row.high, means),
+        mean_abs=(row.mean_abs, means.level(row.mean_abs)),
         style=sign(row.mean),
-        quantiles=(numbers.plain(row.q05), numbers.plain(row.q50), numbers.plain(row.q95)),
+        quantiles=(sums.plain(row.q05), sums.plain(row.q50), sums.plain(row.q95)),
         median=row.q50,
         swarm=swarm,
-        levels="; ".join(f"{level} values {numbers.plain(median)}" for level, median in swarm.text),
+        levels="; ".join(f"{level} values {sums.plain(median)}" for level, median in swarm.text),
     )
 
 

@@ -2,8 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import pandas as pd
@@ -13,6 +14,7 @@ from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.formats import share
 from deeplift_fast.report.patient.page import patient_page
 from deeplift_fast.report.private_file import write_private
+from deeplift_fast.support.home import expanded
 from deeplift_fast.support.numbers import short
 
 MOST = 1000
@@ -88,8 +90,7 @@ def patient_pages(
     """
     if not 1 <= count <= MOST:
         raise SummaryError(f"the number of patients' pages is {count}; accepted: from 1 to {MOST}")
-    path = Path(page)
-    beside = path.with_name(f"{path.stem}-patients")
+    beside = pages_folder(expanded(page, "page"))
     try:
         beside.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
@@ -98,9 +99,18 @@ def patient_pages(
     for place, row in enumerate(highest(CohortFolder(out), count).itertuples(index=False), 1):
         name = f"patient-{place:04}.html" if pseudonymous else f"sample-{int(row.sample)}.html"
         text = patient_page(out, int(row.sample), None, mimic_root, pseudonymous)
-        write_private(str(out), beside / name, lambda file, text=text: file.write(text.encode()), replace=force)
+        write_private(str(out), beside / name, partial(_write, text), replace=force)
         links.append(_link(quote(f"{beside.name}/{name}"), place, row, pseudonymous))
     return tuple(links)
+
+
+def pages_folder(page: Path) -> Path:
+    """The folder of patients' pages beside a cohort's page."""
+    return page.with_name(f"{page.stem}-patients")
+
+
+def _write(text: str, file: BinaryIO) -> None:
+    file.write(text.encode())
 
 
 def _link(href: str, place: int, row: Any, pseudonymous: bool) -> Link:
