@@ -1,10 +1,8 @@
 """CSS classes of contributions, made from the colours of the figures.
 
-A filled cell has the class `p1` to `p8` (raises) or `n1` to `n8` (lowers), by eighths of the scale's limit; a hollow
-one has `hp` or `hn`. `tp` and `tn` colour text, `fp` and `fn` fill shapes of SVG.
+A filled cell has the class `p1` to `p8` (raises) or `n1` to `n8` (lowers): the nearest eighth of the scale's limit. A
+hollow one has `hp` or `hn`. `tp` and `tn` colour text, `fp` and `fn` fill shapes of SVG.
 """
-
-import math
 
 from deeplift_fast.support.colours import LOWERS, RAISES, Scale, ink_on, text_of
 
@@ -28,8 +26,8 @@ def css() -> str:
 
 
 def shade(value: float, limit: float) -> str:
-    """The class of a filled cell; "" for a contribution of 0."""
-    step = min(STEPS, math.ceil(STEPS * abs(value) / limit))
+    """The class of a filled cell; "" for a contribution near 0."""
+    step = min(STEPS, round(STEPS * abs(value) / limit))
     return f"{'p' if value > 0 else 'n'}{step}" if step else ""
 
 

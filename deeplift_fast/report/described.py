@@ -40,6 +40,7 @@ class Run:
         baseline: its name in the manifest.
         rules: the rule set.
         versions: package and version, for each known one.
+        created: day on which the run was begun; empty where not known.
     """
 
     model: str
@@ -50,6 +51,7 @@ class Run:
     baseline: str
     rules: str
     versions: tuple[tuple[str, str], ...]
+    created: str
 
 
 def described(folder: CohortFolder) -> Run:
@@ -70,6 +72,7 @@ def described(folder: CohortFolder) -> Run:
         baseline=folder.baseline,
         rules=folder.rules,
         versions=tuple(versions.items()),
+        created=str(folder.manifest.about.get("created", "")).partition("T")[0],
     )
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from deeplift_fast.cli import main
 from deeplift_fast.report.page import _environment
-from deeplift_fast.report.patient import page
 
 RECIPE = """
 import sys
@@ -22,11 +21,6 @@ def build():
     data, model = cohort_cases.cohort()
     return model, data
 """
-
-
-@pytest.fixture(autouse=True)
-def cohort(monkeypatch):
-    monkeypatch.setattr(page, "cohort_of", lambda folder, titles: cases.cohort_table(folder.out))
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ def pages(tmp_path_factory):
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "_titles", lambda root: cases.Named())
-        patch.setattr(page, "cohort_of", lambda folder, titles: cases.cohort_table(folder.out))
         said = page.Without("Acute respiratory failure with hypoxia", "31 %", "▲ +0.29", "▲ +0.34")
         patch.setattr(page, "_without", lambda *given: (said, said, said))
         for name, out in cohorts.items():

@@ -34,5 +34,6 @@ def test_shades_are_in_the_order_of_their_lightness():
 
 
 def test_contributions_have_the_class_of_their_sign_and_size():
-    assert [shade(v, 0.8) for v in (0.8, -0.8, 0.05, -0.11, 9.0, 0.0)] == ["p8", "n8", "p1", "n2", "p8", ""]
+    found = [shade(v, 0.8) for v in (0.8, -0.8, 0.06, -0.16, 9.0, 0.04, 0.0)]
+    assert found == ["p8", "n8", "p1", "n2", "p8", "", ""]
     assert [sign(v) for v in (2.0, -2.0, 0.0)] == ["p", "n", ""]

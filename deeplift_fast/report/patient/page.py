@@ -134,7 +134,7 @@ def content_of(
     """What the page shows; arguments as for :func:`patient_page`."""
     found = read_sample(folder, sample, patient)
     run, titles = described(folder), _titles(mimic_root)
-    table = cohort_of(folder, titles)
+    table = cohort_of(folder)
     rare, hidden = (_rare(found, table), _identifiers(found)) if pseudonymous else ((), ())
     if pseudonymous:
         found = _relative(found)
@@ -161,11 +161,11 @@ def content_of(
     )
 
 
-def cohort_of(folder: CohortFolder, titles: Titles | None) -> Any:
+def cohort_of(folder: CohortFolder) -> Any:
     """The cohort's table, a pandas data frame."""
     from deeplift_fast.report.cohort_table import cohort_table
 
-    return cohort_table(folder, titles).table
+    return cohort_table(folder).table
 
 
 def _titles(mimic_root: str | Path | None) -> Titles:

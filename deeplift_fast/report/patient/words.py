@@ -148,8 +148,10 @@ def facts_of(
     if not pseudonymous:
         visit = "" if sample.visit is None else f", visit {cut(sample.visit, 60)}"
         facts.append(("Record", f"sample {sample.number:,} of the cohort{visit}"))
-    if run.versions:
-        facts.append(("Versions", ", ".join(f"{cut(name, 40)} {cut(version, 40)}" for name, version in run.versions)))
+    made = [f"{cut(name, 40)} {cut(version, 40)}" for name, version in run.versions]
+    made += [f"attributed from {cut(run.created, 20)} on"] if run.created else []
+    if made:
+        facts.append(("Made by", ", ".join(made)))
     return tuple(facts)
 
 

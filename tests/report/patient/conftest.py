@@ -6,9 +6,8 @@ from deeplift_fast.report.patient import page
 
 @pytest.fixture
 def patient_page(monkeypatch):
-    """`patient_page`, with titles and the cohort's table made up."""
+    """`patient_page`, with titles made up."""
     monkeypatch.setattr(page, "_titles", lambda root: cases.Named())
-    monkeypatch.setattr(page, "cohort_of", lambda folder, titles: cases.cohort_table(folder.out))
     return page.patient_page
 
 

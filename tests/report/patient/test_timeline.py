@@ -55,7 +55,7 @@ def test_a_cell_holds_the_newest_value_and_is_hollow_where_nothing_was_measured(
         place = [each["label"] for each in stays].index(stay)
         cell, measured = labs[lab].cells[place], part["value"].dropna()
         hollow += measured.empty
-        assert (cell.style[0] == "h") == measured.empty
+        assert cell.style.startswith("h") == measured.empty
         assert cell.value == ("" if measured.empty else f"{measured.iloc[-1]:.4g}")
         _, _, low, high = cases.LABS[lab]
         flag = "" if measured.empty else "H" if measured.iloc[-1] > high else "L" if measured.iloc[-1] < low else ""

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import patient_cases as cases
@@ -88,6 +89,7 @@ def test_facts_say_how_complete_it_is(sample, folder):
     assert found["Rule set"].startswith("complete: ")
     assert found["Record"] == f"sample 0 of the cohort, visit {cases.VISIT}"
     assert found["Split"] == "test"
+    assert re.search(r"deeplift_fast 0.1.0, .*, attributed from \d{4}-\d\d-\d\d on$", found["Made by"])
     assert "Cancellation" not in found
     assert "Record" not in facts(sample, folder, pseudonymous=True)
     far = replace(sample, convergence_delta=0.5, split="train")
@@ -120,5 +122,5 @@ def test_a_manifest_that_says_little_still_has_words(tmp_path):
 
     folder = CohortFolder(write(tmp_path / "out", *draw()))
     run = described(folder)
-    assert (run.model, run.outcome, run.mode, run.weights) == ("the model", "the outcome", "", "")
-    assert lead_of(read_sample(folder, 3), run).sentence == "is the probability of the outcome that the model predicts."
+    assert (run.model, run.outcome, run.mode) == ("MLP", "the outcome", "")
+    assert lead_of(read_sample(folder, 3), run).sentence == "is the probability of the outcome that MLP predicts."
