@@ -74,8 +74,9 @@ _MODULES = {
     "plot": "plot",
     "report": "report",
     "rules": "rules",
+    "tasks": "tasks",
 }
-_EXTRAS = {"DeepLift": "pyhealth", "cohort": "cohort", "plot": "plot", "report": "cohort"}
+_EXTRAS = {"DeepLift": "pyhealth", "cohort": "cohort", "plot": "plot", "report": "cohort", "tasks": "pyhealth"}
 
 
 def __getattr__(name: str) -> Any:

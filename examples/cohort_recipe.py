@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from pyhealth.datasets import MIMIC4Dataset, load_processors, save_processors
 from pyhealth.models import StageNet
-from pyhealth.tasks import MortalityPredictionStageNetMIMIC4
 from pyhealth.trainer import Trainer
+
+from deeplift_fast.tasks import MortalityWithStaysMIMIC4
 
 EXAMPLE = Path("cohort-example")
 SIZES = {"embedding_dim": 32, "chunk_size": 16, "levels": 3}  # sizes of the checkpoint's model
@@ -30,13 +31,16 @@ def place(name: str, default: str) -> Path:
 
 
 def samples(**processors: Any) -> Any:
-    """The task's samples. PyHealth caches them on disk, so a second run starts at once."""
+    """The samples of PyHealth's task, with the day and stay of each step.
+
+    PyHealth caches them on disk, so a second run starts at once.
+    """
     dataset = MIMIC4Dataset(
         ehr_root=str(place("MIMIC_ROOT", "hospital")),
         ehr_tables=["diagnoses_icd", "procedures_icd", "labevents"],
         cache_dir=str(place("PYHEALTH_CACHE", "cache")),
     )
-    return dataset.set_task(MortalityPredictionStageNetMIMIC4(), **processors)
+    return dataset.set_task(MortalityWithStaysMIMIC4(), **processors)
 
 
 def build() -> tuple[Any, Any, dict[str, Any]]:
@@ -47,7 +51,7 @@ def build() -> tuple[Any, Any, dict[str, Any]]:
     model = StageNet(dataset, **SIZES)
     weights = torch.load(place("CHECKPOINT", "best.ckpt"), map_location="cpu", weights_only=True)
     model.load_state_dict(weights)
-    names = {"labs": MortalityPredictionStageNetMIMIC4.LAB_CATEGORY_NAMES}
+    names = {"labs": MortalityWithStaysMIMIC4.LAB_CATEGORY_NAMES}
     # The baseline removes codes and puts laboratory values at their medians; --baseline chooses another one.
     return model, dataset, {"dimensions": names, "baseline": "typical"}
 

@@ -117,7 +117,7 @@ def test_the_wheel_holds_the_package_the_library_and_the_triton_kernels(built):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == files() | {"deeplift_fast/_C.abi3.so"}
-    assert {"deeplift_fast/ops/triton/secant.py", "deeplift_fast/report/codes.csv"} <= names
+    assert {"deeplift_fast/ops/triton/secant.py", "deeplift_fast/support/codes.csv"} <= names
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ FLOORS = [
     {"rules"},
     {"core"},
     {"pyhealth"},
-    {"baselines", "captum"},
+    {"baselines", "captum", "tasks"},
     {"cohort"},
     {"report"},
     {"plot"},

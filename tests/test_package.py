@@ -17,7 +17,7 @@ from deeplift_fast import cli, ops
 from deeplift_fast.cli import doctor
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("captum", "cohort", "baselines", "features", "report", "plot", "ops")
+MODULES = ("captum", "cohort", "baselines", "features", "report", "plot", "ops", "tasks")
 
 
 def python(*arguments, **options):
@@ -149,9 +149,9 @@ def sections_of(thing):
     return found
 
 
-@pytest.mark.parametrize("module", ["", ".core.attribution", ".captum", ".rules", ".ops", ".baselines"])
+@pytest.mark.parametrize("module", ["", ".core.attribution", ".captum", ".rules", ".ops", ".baselines", ".tasks"])
 def test_public_functions_and_classes_have_whole_docstrings(module):
-    if module in ("", ".baselines"):
+    if module in ("", ".baselines", ".tasks"):
         pytest.importorskip("pyhealth")
     home = importlib.import_module(f"deeplift_fast{module}")
     own = [name for name, each in vars(home).items() if getattr(each, "__module__", None) == home.__name__]
@@ -180,7 +180,7 @@ print("CALLS", deeplift_fast.captum.DeepLift.__name__, deeplift_fast.cohort.attr
         "LIGHT True",
         "LISTED True",
         "PRIVATE []",
-        "THERE ['captum', 'cohort', 'baselines', 'features', 'report', 'plot', 'ops']",
+        "THERE ['captum', 'cohort', 'baselines', 'features', 'report', 'plot', 'ops', 'tasks']",
         "CALLS DeepLift attribute_cohort",
     ]
 
@@ -192,6 +192,7 @@ print("CALLS", deeplift_fast.captum.DeepLift.__name__, deeplift_fast.cohort.attr
         ("pandas", "report", "cohort"),
         ("pyhealth", "DeepLift", "pyhealth"),
         ("matplotlib", "plot", "plot"),
+        ("pyhealth", "tasks", "pyhealth"),
     ],
 )
 def test_a_module_without_its_packages_tells_what_to_install(missing, name, extra):

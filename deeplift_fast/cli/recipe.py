@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from deeplift_fast.cli.exit import SHOWN_BY_DEBUG, place
-from deeplift_fast.errors import RecipeError
+from deeplift_fast.errors import DemoError, RecipeError
 from deeplift_fast.support.home import expanded
 
 ACCEPTED = "accepted: module:function or file.py:function, of a function that returns (model, dataset)"
@@ -22,7 +22,7 @@ ACCEPTED = "accepted: module:function or file.py:function, of a function that re
 FURTHER = ("baseline", "dimensions", "splits")
 
 # Errors whose message names a file or a module, never data.
-_HARMLESS = (ImportError, SyntaxError, FileNotFoundError, PermissionError)
+_HARMLESS = (ImportError, SyntaxError, FileNotFoundError, PermissionError, DemoError)
 
 
 def load_recipe(given: str) -> tuple[Any, Any, dict[str, Any]]:

@@ -50,6 +50,8 @@ def summary(
     rows of few samples.
     """
     with reported(debug, "cohort", "no file was begun"):
+        import os
+
         from rich.console import Console
 
         from deeplift_fast.report import summarise
@@ -57,11 +59,14 @@ def summary(
         from deeplift_fast.report.files import write_csv, write_json, write_parquet
         from deeplift_fast.report.folder import CohortFolder
         from deeplift_fast.report.grouping import read_grouping
-        from deeplift_fast.report.show import show
+        from deeplift_fast.report.show import PIPED, show
 
         found = summarise(folder, [read_grouping(given, key) for given in by or ()], mimic_root)
         for path, write in ((csv, write_csv), (parquet, write_parquet), (json, write_json)):
             if path is not None:
                 write(found, path)
         keep(found.cohort, CohortFolder(folder))
-        show(found, Console(), top, sort.value, min_samples)
+        console = Console()
+        if not console.is_terminal and "COLUMNS" not in os.environ:
+            console.width = PIPED
+        show(found, console, top, sort.value, min_samples)

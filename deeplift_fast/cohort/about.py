@@ -81,10 +81,12 @@ def begun_in(store: Store, names: Iterable[str]) -> dict[str, Any] | None:
         try:
             with store.open(name) as file:
                 metadata = pq.read_schema(file).metadata or {}
-            found = {key: metadata[(PREFIX + key).encode()].decode() for key in ("created", "versions")}
-            return {"created": found["created"], "versions": {"pyarrow": json.loads(found["versions"])["pyarrow"]}}
-        except (KeyError, ValueError, pa.ArrowException):  # another program's file
+            created, versions = (metadata[(PREFIX + key).encode()].decode() for key in ("created", "versions"))
+            found = {"created": created, "versions": {"pyarrow": json.loads(versions)["pyarrow"]}}
+        except (KeyError, TypeError, ValueError, OSError, pa.ArrowException):  # another program's file, or a lost one
             continue
+        if _is_time(created) and isinstance(found["versions"]["pyarrow"], str):
+            return found
     return None
 
 

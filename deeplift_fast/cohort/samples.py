@@ -16,6 +16,7 @@ from torch import Tensor
 
 from deeplift_fast.cohort.entries import taken
 from deeplift_fast.cohort.identifiers import IDENTIFIERS, of_batch, of_sample
+from deeplift_fast.cohort.metadata import compact
 from deeplift_fast.cohort.odd_tensors import Unusable, oddity, usable
 
 
@@ -195,7 +196,7 @@ def stretch_of(samples: Sequence[Mapping[str, Any]], part: int, begin: int) -> S
         part: number of the part.
         begin: number of the first sample.
     """
-    samples = [{key: usable(value) for key, value in sample.items()} for sample in samples]
+    samples = [{key: compact(key, usable(value)) for key, value in sample.items()} for sample in samples]
     grouped: dict[tuple, list[int]] = {}
     for place, sample in enumerate(samples):
         kinds = tuple((key, _kind(value)) for key, value in sample.items())

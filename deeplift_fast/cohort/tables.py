@@ -6,15 +6,15 @@
     patient_id         dictionary  the batch's patient_id
     visit_id           dictionary  the batch's visit_id, or else its hadm_id, admission_id or record_id; null if samples
                                    have none
-    split              dictionary  part of the dataset, such as "train", "validation" or "test"; null if unknown
+    split              dictionary  the sample's split, such as "train", "validation" or "test"; null if unknown
     target             int64       index of the explained logit
     output             float32     that logit at the input
     baseline_output    float32     that logit at the baseline
     probability        float32     predicted probability of the target; null for regression
     label              float32     true label (multilabel: whether the target applies); null if there is none
     convergence_delta  float32     sum of the contributions minus (output − baseline_output), before any rescaling
-    stays              list        the patient's stays: label (string) and begin (float32, days from the patient's first
-                                   record; null if unknown); null if the sample does not say
+    stays              list        the patient's stays, in the given order: label (string) and begin (float32, days from
+                                   the patient's first record; null if unknown); null if unknown
 
 `attributions`, one row per real token or value; padding never appears. Rows are ordered by sample, then by feature:
 
@@ -36,11 +36,12 @@
     value              float32     the value; null for tokens, and if nothing was measured
     attribution        float32     contribution to the target logit, in units of the logit
 
-Dictionaries hold strings.
+Dictionaries hold strings. `split`, `stays`, `day`, `stay` and `measured` are metadata of the samples
+(`deeplift_fast.cohort.metadata`); a run may be given the splits instead.
 
 Real are tokens other than 0, steps that are not all 0, and measured values, including a measured 0
 (`deeplift_fast.features.Feature.real`, `deeplift_fast.features.measured`). A gap that a processor filled (forward, or
-with a constant) counts as real, since it is part of the model's input.
+with a constant) counts as real, since it is part of the model's input; where `measured` is false, `value` is null.
 
 `deeplift_fast.cohort.about` describes the files' metadata.
 """

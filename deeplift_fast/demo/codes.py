@@ -1,13 +1,13 @@
 """Codes of the synthetic hospital: ICD-10-CM diagnoses, ICD-10-PCS procedures and laboratory items.
 
-They are read from `codes.csv` and `lab_items.csv` of `deeplift_fast.report`. Codes have no dots, as in MIMIC-IV; titles
+They are read from `codes.csv` and `lab_items.csv` of `deeplift_fast.support`. Codes have no dots, as in MIMIC-IV; titles
 are the official ones of the 2024 release. Laboratory items are those of
 :attr:`MortalityPredictionStageNetMIMIC4.LAB_CATEGORIES`, with MIMIC-IV's labels.
 """
 
 from dataclasses import dataclass
 
-from deeplift_fast.report.lab_items import packaged_rows
+from deeplift_fast.support.packaged import packaged_rows
 
 
 @dataclass(frozen=True)

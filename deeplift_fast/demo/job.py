@@ -120,6 +120,7 @@ def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> tuple[s
     """Does all the work in `folder`; returns the report and the number of failed samples."""
     from deeplift_fast import DeepLift
     from deeplift_fast.demo.hospital import write_hospital
+    from deeplift_fast.demo.kept import keep
     from deeplift_fast.demo.model import one_thread, train_stagenet
     from deeplift_fast.demo.planted import PLANTED
     from deeplift_fast.demo.report import Facts, write_report
@@ -136,6 +137,7 @@ def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> tuple[s
     with one_thread():
         _say("Training a StageNet")
         model = train_stagenet(samples, settings, options.seed, options.device)
+        keep(folder, model, samples, settings, options)
         interpreter = DeepLift(model, rules=options.rules, baseline=_baseline(samples, options))
         _say("Attributing every sample")
         failures = _attribute(interpreter, samples, folder)
@@ -145,7 +147,6 @@ def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> tuple[s
     where = f"a synthetic hospital of {options.patients:,} patients" if planted else str(options.mimic_root)
     facts = Facts(
         title=f'DeepLIFT, rules="{options.rules}", on {where} (seed {options.seed}, {options.device})',
-        held_out=samples.held_out,
         speed=speed,
         mimic=mimic,
         planted=planted,
@@ -169,9 +170,9 @@ def _baseline(samples: "Samples", options: DemoOptions) -> "str | Baseline":
 
 
 def _lab_names() -> dict[str, list[str]]:
-    from pyhealth.tasks import MortalityPredictionStageNetMIMIC4
+    from deeplift_fast.tasks import MortalityWithStaysMIMIC4
 
-    return {"labs": MortalityPredictionStageNetMIMIC4.LAB_CATEGORY_NAMES}
+    return {"labs": MortalityWithStaysMIMIC4.LAB_CATEGORY_NAMES}
 
 
 def _attribute(interpreter: Any, samples: "Samples", folder: Path) -> int:
@@ -181,7 +182,10 @@ def _attribute(interpreter: Any, samples: "Samples", folder: Path) -> int:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the report counts these samples
-        return attribute_cohort(interpreter, samples.everything, folder, dimensions=_lab_names()).failures
+        found = attribute_cohort(
+            interpreter, samples.everything, folder, dimensions=_lab_names(), splits=samples.splits
+        )
+    return found.failures
 
 
 def _compare(interpreter: Any, samples: "Samples", settings: "Settings") -> "Speed":

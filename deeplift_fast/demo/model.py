@@ -44,6 +44,11 @@ class Settings:
     timed_samples: int = 320
     timed_seconds: float = 20.0
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of the StageNet, as its arguments."""
+        return {name: getattr(self, name) for name in ("embedding_dim", "chunk_size", "levels")}
+
 
 def train_stagenet(samples: Samples, settings: Settings, seed: int, device: str) -> Any:
     """Trains a StageNet and returns it in eval mode, with the weights of its best epoch.
@@ -63,8 +68,7 @@ def train_stagenet(samples: Samples, settings: Settings, seed: int, device: str)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  (PyHealth draws from it)
     torch.manual_seed(seed)
-    sizes = {"chunk_size": settings.chunk_size, "levels": settings.levels}
-    model = StageNet(samples.train, embedding_dim=settings.embedding_dim, **sizes)
+    model = StageNet(samples.train, **settings.sizes)
     # The epoch is chosen by loss, which is defined even if all validation samples have the same label.
     watched = bool(len(samples.validation))
     with warnings.catch_warnings(), quiet_pyhealth():

@@ -1,6 +1,5 @@
 """The report of the main job: aggregates of its two tables, never one patient's data."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
 from deeplift_fast.demo.planted import Planted
@@ -18,11 +16,12 @@ from deeplift_fast.errors import SummaryError
 from deeplift_fast.report.completeness import COLUMNS, LARGEST_FACTOR, TOLERANCE, misscaled
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.grouping import EVERYONE, Cut
+from deeplift_fast.report.layout import wrapped
 from deeplift_fast.report.show import MIN_SAMPLES, Column, table
 from deeplift_fast.report.summary import Summary, summarise
 
 TOP = 15
-WIDTH = 100
+WIDTH = 80
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,6 @@ class Facts:
 
     Attributes:
         title: one line on the method and the data.
-        held_out: numbers of the held-out samples, int64.
         speed: speed of both interpreters.
         mimic: folder of the MIMIC-IV release, for the titles of codes.
         planted: planted causes of death of a synthetic hospital; `None` for a real one.
@@ -39,7 +37,6 @@ class Facts:
     """
 
     title: str
-    held_out: np.ndarray
     speed: Speed
     mimic: Path
     planted: Planted | None
@@ -74,7 +71,7 @@ def write_report(folder: Path, facts: Facts) -> str:
     sections = [
         [facts.title],
         _baseline_lines(summary.baseline),
-        _model_lines(folder, facts.held_out),
+        _model_lines(folder),
         _completeness_lines(summary),
         _code_lines(codes, summary, facts.planted),
         _lab_lines(labs, facts.planted),
@@ -135,10 +132,10 @@ def _number(value: float | None) -> str:
     return "not defined: one class" if value is None else f"{value:.3f}"
 
 
-def _model_lines(folder: Path, held_out: np.ndarray) -> list[str]:
-    cohort, columns = CohortFolder(folder), ("sample", "label", "probability")
+def _model_lines(folder: Path) -> list[str]:
+    cohort, columns = CohortFolder(folder), ("split", "label", "probability")
     samples = pa.concat_tables([cohort.samples(part, columns) for part in cohort.parts]).to_pandas()
-    test = samples[samples["sample"].isin(held_out)]
+    test = samples[samples["split"] == "test"]
     area = _area_under_roc(test["label"].to_numpy(), test["probability"].to_numpy())
     return [
         "Model",
@@ -151,17 +148,18 @@ def _baseline_lines(name: str) -> list[str]:
     if name == "unk":
         return [
             f"Baseline: {name}",
-            "  Each code is compared with the unknown code, each lab value with 0.01 (0 is a typical value).",
-            "  Training never touches the unknown code's embedding: drawn again, it gives other contributions.",
+            "  Each code is compared with the unknown code, each lab value with 0.01",
+            "  (0 is a typical value). Training never touches the unknown code's embedding:",
+            "  drawn again, it gives other contributions.",
         ]
     labs = "are 0, as if never measured (0 is a typical value)"
     if name.startswith("typical"):
         labs = "stand at their medians over the patients of the training part"
     return [
         f"Baseline: {name}",
-        "  Contributions explain the difference to the logit of the same record, visits and times, in which",
-        "  all codes are removed, as if none had been recorded, and",
-        f"  measured lab values {labs}.",
+        "  Contributions explain the difference to the logit of the same visits and times.",
+        "  There, all codes are removed, as if none had been recorded, and the measured",
+        f"  lab values {labs}.",
     ]
 
 
@@ -174,8 +172,8 @@ def _completeness_lines(summary: Summary) -> list[str]:
     else:
         lines += [
             f'{share}rules="{summary.rules}" then scales each until it is',
-            f"  {found.misscaled:.1%} were scaled by a negative factor or by more than {LARGEST_FACTOR:g}; the ranks "
-            "leave them out",
+            f"  {found.misscaled:.1%} were scaled by a negative factor or by more than {LARGEST_FACTOR:g};",
+            "  the ranks leave them out",
         ]
     if failures := sum(found.failures.values()):
         lines.append(f"  {failures:,} sample(s) could not be attributed; failures.parquet says why")
@@ -189,7 +187,7 @@ def _code_lines(codes: pd.DataFrame, summary: Summary, planted: Planted | None) 
     lines = [
         f"Codes, by mean attribution in logits, against {against}",
         f"(the first {min(TOP, len(codes))} of {len(codes)} that {MIN_SAMPLES} samples or more carry)",
-        *_table(codes.head(TOP), ["code", "mean", "samples"], planted, summary.described),
+        *_table(codes.head(TOP), ["code", "mean", "samples"], planted),
     ]
     if not summary.described:
         lines.append("  (no titles: d_icd_diagnoses and d_icd_procedures were not found)")
@@ -208,32 +206,30 @@ def _planted_lines(codes: pd.DataFrame, areas: Sequence[Sequence[float | None]],
     names = ("risk codes above codes without effect", "protective codes below those", "planted labs above the others")
     lines = ["Planted causes of death, and their ranks"]
     for name, area, *of_all in zip(names, *areas, strict=True):
-        everyone = f"  (no sample left out: {_number(of_all[0])})" if of_all else ""
-        lines.append(f"  {name + ':':40} AUROC {_number(area)}{everyone}")
+        lines.append(f"  {name + ':':40} AUROC {_number(area)}")
+        lines += [f"    (no sample left out: {_number(each)})" for each in of_all]
     known = codes[codes["code"].map(planted.weight) != 0]
-    lines += _table(known, ["code", "mean", "samples"], planted, described=True)
+    lines += _table(known, ["code", "mean", "samples"], planted)
     pairs = ", ".join(f"{one} × {other} {weight:+.1f}" for (one, other), weight in planted.interactions.items())
-    return [*lines, f"  interactions: {pairs}"]
+    return [*lines, *wrapped(f"  interactions: {pairs}", WIDTH, indent=4)]
 
 
-def _table(rows: pd.DataFrame, columns: list[str], planted: Planted | None, described: bool = False) -> list[str]:
+def _table(rows: pd.DataFrame, columns: list[str], planted: Planted | None) -> list[str]:
     """Lines of a table, with the planted weights of a synthetic hospital."""
-    names = ["rank", *columns, *(["planted"] if planted is not None else []), *(["description"] if described else [])]
+    names = ["rank", *columns, *(["planted"] if planted is not None else [])]
     weights = {code: planted.weight(code) if planted is not None else 0.0 for code in rows["code"]}
     more: dict[str, Column] = {
         "rank": lambda row: str(row.rank),
         "planted": lambda row: f"{weights[row.code]:+.1f}" if weights[row.code] else "",
     }
-    lines = io.StringIO()
-    Console(file=lines, width=WIDTH - 2).print(table(rows, names, more))
-    return [f"  {line.rstrip()}" for line in lines.getvalue().rstrip("\n").split("\n")]
+    return [f"  {line}" for line in table(rows, names, WIDTH - 2, columns[1], more)]
 
 
 def _speed_lines(speed: Speed) -> list[str]:
     return [
         f"Speed ({speed.where})",
-        f"  {speed.ours:,.0f} samples/s; PyHealth's DeepLift {speed.theirs:,.0f} samples/s on the same "
-        f"{speed.samples:,} samples ({speed.ours / speed.theirs:.1f} times)",
+        f"  {speed.ours:,.0f} samples/s; PyHealth's DeepLift {speed.theirs:,.0f} samples/s",
+        f"  on the same {speed.samples:,} samples ({speed.ours / speed.theirs:.1f} times)",
         "  (PyHealth's with its own rules and baseline)",
     ]
 

@@ -4,19 +4,21 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deeplift_fast.demo.output import private
 from deeplift_fast.errors import DemoError
 from deeplift_fast.report.release import find_table, table_candidates
 
 EHR_TABLES = ("diagnoses_icd", "procedures_icd", "labevents")
+SPLITS = ("train", "validation", "test")
 SPLIT_RATIOS = (0.7, 0.1, 0.2)
-"""Shares of patients in the training, validation and test parts."""
+"""Shares of patients in these parts."""
 
 BYTES_PER_WORKER = 32 << 20
 """Bytes of the gzipped lab table per further process."""
@@ -34,20 +36,20 @@ _NEEDED = (
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of `MortalityPredictionStageNetMIMIC4`, split by patient.
+    """Samples of `MortalityWithStaysMIMIC4`, split by patient.
 
     The vocabulary comes from all parts, so that every code has a name.
 
     Attributes:
         everything: PyHealth `SampleDataset` of all samples.
-        held_out: numbers of the held-out samples, int64.
+        splits: numbers of the samples of each part, int64, ascending: `train`, `validation` and `test`.
         train: PyHealth `SampleDataset` to train on.
         validation: PyHealth `SampleDataset` to choose the epoch on; may be empty.
         test: PyHealth `SampleDataset` of the held-out samples.
     """
 
     everything: Any
-    held_out: np.ndarray
+    splits: Mapping[str, np.ndarray]
     train: Any
     validation: Any
     test: Any
@@ -73,31 +75,33 @@ def check_tables(root: Path) -> None:
         )
 
 
-def load_samples(root: Path, cache: Path, seed: int) -> Samples:
+def load_samples(root: Path, cache: Path, seed: int, processors: Path | None = None) -> Samples:
     """Builds the samples; PyHealth shows its progress on standard error.
 
     Args:
         root: folder of a MIMIC-IV release.
-        cache: folder for PyHealth's caches, which contain patient data.
+        cache: folder for PyHealth's caches, which contain patient data; only its owner may read what is written there.
         seed: seed of the split by patient.
+        processors: folder of processors that PyHealth has saved; `None` to fit new ones.
 
     Raises:
         DemoError: if tables are missing, or too few patients can be used.
     """
     check_tables(root)
-    with quiet_pyhealth():
-        from pyhealth.datasets import MIMIC4Dataset, PatientSplit
-        from pyhealth.tasks import MortalityPredictionStageNetMIMIC4
+    with quiet_pyhealth(), private():
+        from pyhealth.datasets import MIMIC4Dataset, PatientSplit, load_processors
 
         from deeplift_fast.demo.processors import DailyCodes, StandardLabs
+        from deeplift_fast.tasks import MortalityWithStaysMIMIC4
 
         dataset = MIMIC4Dataset(
             ehr_root=str(root), ehr_tables=list(EHR_TABLES), cache_dir=str(cache), num_workers=_workers(root)
         )
-        task = MortalityPredictionStageNetMIMIC4()
+        task = MortalityWithStaysMIMIC4()
         task.input_schema = {"icd_codes": (DailyCodes, {}), "labs": (StandardLabs, {})}
+        inputs, outputs = (None, None) if processors is None else load_processors(str(processors))
         try:
-            dataset = dataset.set_task(task)
+            dataset = dataset.set_task(task, input_processors=inputs, output_processors=outputs)
         except ValueError as error:
             if "zero samples" not in str(error):
                 raise
@@ -105,8 +109,8 @@ def load_samples(root: Path, cache: Path, seed: int) -> Samples:
         parts = PatientSplit(SPLIT_RATIOS, seed=seed).split_indices(dataset.patient_to_index)
     if not (len(parts[0]) and len(parts[-1])):
         raise DemoError(_too_few(root))
-    held_out = np.sort(np.asarray(parts[-1], dtype=np.int64))
-    return Samples(dataset, held_out, *(dataset.subset(part) for part in parts))
+    splits = dict(zip(SPLITS, parts, strict=True))
+    return Samples(dataset, splits, *(dataset.subset(part) for part in parts))
 
 
 def _workers(root: Path) -> int:

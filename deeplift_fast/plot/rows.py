@@ -14,13 +14,16 @@ from deeplift_fast.core.frames import base_of
 from deeplift_fast.core.result import Attribution
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.grouping import EMPTY
-from deeplift_fast.report.titles import Titles
+from deeplift_fast.report.titles import Title, Titles
 
 NEEDED = ("feature", "attribution")
 """Columns that a table must have."""
 
 OPTIONAL = ("sample", "patient_id", "step", "slot", "code", "time", "value", "day", "stay", "measured")
 """Columns that it may have, as :mod:`deeplift_fast.cohort.tables` describes them; missing ones are null."""
+
+MOST_UNIT = 20
+"""Letters of a unit; longer ones are not drawn."""
 
 Named = Mapping[Any, str] | Titles | None
 """Titles of codes: by code, or by feature and code; or the dictionaries of a MIMIC-IV release."""
@@ -50,9 +53,11 @@ class Rows:
 
     @property
     def valued(self) -> np.ndarray:
-        """Which rows are of a feature of values, bool."""
-        measured = self.table["value"].notna() | self.table["measured"].notna()
-        return measured.groupby(self.table["feature"]).transform("any").to_numpy(bool)
+        """Which rows are of a feature of values, bool: some are measured, or nothing was and flags say so."""
+        value, said = self.table["value"].notna(), self.table["measured"]
+        features = pd.DataFrame({"value": value, "flag": said.notna(), "true": said.eq(True)})
+        found = features.groupby(self.table["feature"]).transform("any")
+        return (found["value"] | (found["flag"] & ~found["true"])).to_numpy(bool)
 
 
 def patient_rows(data: Any, sample: int | None = None, patient: str | None = None) -> Rows:
@@ -124,6 +129,7 @@ def normalised(given: pd.DataFrame) -> pd.DataFrame:
     for name in ("sample", "step", "slot"):
         table[name] = pd.to_numeric(table[name]).fillna(0).astype(np.int64)
     table["feature"] = table["feature"].astype(str)
+    table["stay"] = table["stay"].astype(object)  # a folder's is categorical
     code = table["code"].astype(object)
     table["name"] = code.where(code.notna(), "dimension " + table["slot"].astype(str)).astype(str)
     return table
@@ -142,6 +148,12 @@ def _title(titles: Named, feature: str, name: str) -> str:
         found = titles.find(feature, name)
         return name if found is None else found.text
     return str(titles.get((feature, name), titles.get(name, name)))
+
+
+def measure_of(titles: Named, feature: str, name: str) -> Title | None:
+    """The title that holds the unit and the reference range of a laboratory item; `None` if no unit is known."""
+    found = titles.find(feature, name) if isinstance(titles, Titles) else None
+    return found if found is not None and found.unit and len(found.unit) <= MOST_UNIT else None
 
 
 def namer(titles: Named, table: pd.DataFrame) -> Callable[[str, str], str]:

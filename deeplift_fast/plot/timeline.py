@@ -77,7 +77,7 @@ def timeline(
     cells = _cells(table, items, columns_of(table, 10**9))
     numbers = numbers_of(_scale(cells, limit), 2)
     totals = [numbers.signed(item.attribution) if panel.box[2] >= _TOTALS_FROM else "" for item in items]
-    panel.lay([(item.name, ("",)) for item in items], totals, _NAMES)
+    panel.lay([(item.name, item.units) for item in items], totals, _NAMES)
     widest = 5 + _widest(panel.ax, list(cells.values()), numbers)
     columns = columns_of(table, max(2, int(panel.middle / widest)))
     cells = _cells(table, items, columns)

@@ -177,8 +177,8 @@ class DeepLift(BaseInterpreter):
             steps: as for the class, for this call.
             **batch: a batch from PyHealth's loader: per feature key a tensor, or a tuple in the order of the
                 processor's schema, on the model's device. `K_measured` marks the measured values of a continuous
-                feature `K`, for baselines that need it (:func:`deeplift_fast.features.measured`). Labels and metadata
-                are ignored.
+                feature `K`, for baselines that need it (:func:`deeplift_fast.features.measured`). Labels and other
+                metadata, such as `K_days` (:mod:`deeplift_fast.cohort.metadata`), are ignored.
 
         Returns:
             One floating-point tensor per feature key, of the value's shape; padding has exactly 0. With

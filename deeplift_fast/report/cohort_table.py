@@ -98,7 +98,11 @@ def keep(cohort: CohortTable, folder: CohortFolder) -> None:
             "completeness": asdict(cohort.completeness),
         }
     )
-    about = metadata_of(folder.about) | {_TOTALS: totals, _DIGEST: _digest(cohort.table, totals)}
+    about: dict[str | bytes, str] = {
+        **metadata_of(folder.about),
+        _TOTALS: totals,
+        _DIGEST: _digest(cohort.table, totals),
+    }
     pq.write_table(table.replace_schema_metadata(about), sink, compression="zstd", write_page_checksum=True)
     try:
         _store(folder).write(NAME, memoryview(sink.getvalue()))

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv as pa_csv
 
+from deeplift_fast.cohort.about import metadata_of
 from deeplift_fast.report.private_file import write_private
 from deeplift_fast.report.summary import Summary
 from deeplift_fast.support.printable import cell
@@ -29,6 +30,10 @@ SCHEMA = pa.schema(
         "high": pa.float64(),
         "description": pa.string(),
         "ambiguous": pa.bool_(),
+        "unit": pa.string(),
+        "mixed": pa.bool_(),
+        "ref_low": pa.float64(),
+        "ref_high": pa.float64(),
         "baseline": pa.string(),
     }
 )
@@ -45,15 +50,15 @@ def write_csv(summary: Summary, path: Path) -> None:
 
 
 def write_parquet(summary: Summary, path: Path) -> None:
-    """Writes the table as Parquet.
+    """Writes the table as Parquet, with the facts about the run as metadata.
 
     Raises:
         SummaryError: if the path cannot be written, or belongs to the cohort.
     """
+    table = _arrow(summary)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata_of(summary.about)})
     write_private(
-        summary.out,
-        path,
-        lambda file: pq.write_table(_arrow(summary), file, compression="zstd", write_page_checksum=True),
+        summary.out, path, lambda file: pq.write_table(table, file, compression="zstd", write_page_checksum=True)
     )
 
 
@@ -73,6 +78,7 @@ def write_json(summary: Summary, path: Path) -> None:
         "out": summary.out,
         "rules": summary.rules,
         "baseline": summary.baseline,
+        "about": summary.about,
         "prediction_difference": summary.prediction_difference,
         "completeness": completeness,
         "table": _arrow(summary).drop_columns("baseline").to_pylist(),

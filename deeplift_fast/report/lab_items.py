@@ -1,10 +1,8 @@
 """Units and reference ranges of laboratory items."""
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 
 from deeplift_fast.report.release import Range
 
@@ -64,8 +62,3 @@ def measure(items: Iterable[str], ranges: Mapping[str, Counter[Range]]) -> Measu
             known[low, high] += count
     low, high = known.most_common(1)[0][0] if known else (None, None)
     return Measure(spelled.most_common(1)[0][0] or None, low, high, len(named) > 1)
-
-
-def packaged_rows(name: str) -> list[dict[str, str]]:
-    """The rows of a CSV file of this package, `codes.csv` or `lab_items.csv`: what the synthetic hospital has."""
-    return list(csv.DictReader(files("deeplift_fast.report").joinpath(name).read_text(encoding="utf-8").splitlines()))

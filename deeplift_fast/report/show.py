@@ -4,33 +4,44 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from rich.console import Console, Group
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
 from deeplift_fast.report.completeness import LARGEST_FACTOR, TOLERANCE, Completeness
+from deeplift_fast.report.grouping import EMPTY
+from deeplift_fast.report.layout import Cells, wrapped
+from deeplift_fast.report.layout import table as lines_of
 from deeplift_fast.report.summary import Summary
+from deeplift_fast.report.titles import Title
 from deeplift_fast.support.printable import printable
 
-Column = Callable[[Any], str | Text]
+Column = Callable[[Any], str]
 """Makes the text of one column from a row, a named tuple."""
 
 MIN_SAMPLES = 10
 
-_WIDE = 400  # width without a terminal, so that files and other programs get whole lines
+PIPED = 80
+"""Columns of lines that go to a file or a program, unless the variable COLUMNS says otherwise."""
 
 _MEANS = (
     "means are over attributions, in logits (a code twice in a visit counts twice, a value counts where it was "
     "measured); intervals are over patients"
 )
 _SORTS = {"mean_abs": "mean |attribution|", "mean": "mean attribution", "count": "count"}
+_GROUP = 120
+"""Columns of the terminal of a group's name; longer ones end in "…"."""
+
+_SORTED = {"mean_abs": "mean |a|", "mean": "mean", "count": "count"}
 _KINDS = {"code": "Codes", "value": "Labs and other values"}
 
 
 def show(
     summary: Summary, console: Console, top: int = 15, sort: str = "mean_abs", min_samples: int = MIN_SAMPLES
 ) -> None:
-    """Prints a summary.
+    """Prints a summary in lines that fit the console.
+
+    Numbers are whole. Titles and units follow on lines of their own, and those of more than
+    `deeplift_fast.report.layout.MOST_LINES` lines end in "…". A column that is the same in each row is said once.
 
     Args:
         summary: the summary.
@@ -39,56 +50,59 @@ def show(
         sort: column to sort by: `"mean_abs"`, `"mean"` or `"count"`.
         min_samples: smallest number of samples that carry a shown code or value.
     """
-    if not console.is_terminal:
-        console.width = _WIDE
-    console.print(Group(*_overview(summary)))
+    width = console.width
+
+    def say(text: str, style: str = "", indent: int = 2) -> None:
+        for line in wrapped(text, width, indent=min(indent, width // 3)):
+            console.print(Text(line), style=style, soft_wrap=True)
+
+    for label, value in _overview(summary):
+        say(f"  {label:19}{value}" if label else value, "" if label else "bold", 21 if label else 2)
     for grouping, group in summary.table[["grouping", "group"]].drop_duplicates().itertuples(index=False):
         for kind in _KINDS:
-            present = summary.table[(summary.table["grouping"] == grouping) & (summary.table["kind"] == kind)]
-            if present.empty:
+            if summary.table[(summary.table["grouping"] == grouping) & (summary.table["kind"] == kind)].empty:
                 continue
+            place = _place(kind, grouping, group)
             rows = summary.top(kind, grouping, group, top, sort, min_samples)
-            console.print()
-            described = summary.described and bool(present["description"].notna().any())
+            say("")
             if rows.empty:
-                console.print(
-                    Text(f"{_place(kind, grouping, group)}: none is carried by {min_samples} samples or more")
-                )
+                say(f"{place}: none is carried by {min_samples} samples or more")
                 continue
-            columns = [name for name in COLUMNS if described or name != "description"]
-            shown = table(rows, columns)
-            heading = f"{_place(kind, grouping, group)}: the first {len(rows)} by {_SORTS[sort]}"
-            shown.title = Text(heading, style="bold")
-            console.print(shown)
-    console.print()
+            say(f"{place}: the first {len(rows)} by {_SORTS[sort]}", "bold")
+            for line in table(rows, list(COLUMNS), width, _SORTED[sort]):
+                console.print(Text(line), soft_wrap=True)
+    say("")
     for note in (*summary.notes, _MEANS):
-        console.print(Text(f"Note: {printable(note)}."))
+        say(f"Note: {printable(note)}.")
 
 
-def _overview(summary: Summary) -> Iterator[Text]:
+def _overview(summary: Summary) -> Iterator[tuple[str, str]]:
+    """Labels and texts of the first lines; the heading has no label."""
     found = summary.completeness
-    yield Text(f'Cohort {printable(summary.out)}, rules="{printable(summary.rules)}"', style="bold")
-    yield Text(f"  relative to        {printable(summary.baseline)}")
-    yield Text(f"  parts done         {_parts(found)}")
+    yield "", f'Cohort {printable(summary.out)}, rules="{printable(summary.rules)}"'
+    yield "relative to", printable(summary.baseline)
+    yield "parts done", _parts(found)
     failed = sum(found.failures.values())
-    yield Text(f"  samples            {found.samples:,} attributed, {failed:,} failed")
+    yield "samples", f"{found.samples:,} attributed, {failed:,} failed"
     for reason, count in found.failures.items():
-        yield Text(f"    {count:,}: {printable(reason)}")
+        yield f"  {count:,} failed", printable(reason)
     if difference := difference_of(summary.prediction_difference):
-        yield Text(f"  model(**batch)     {difference} (docs/models.md)")
+        yield "model(**batch)", f"{difference} (docs/models.md)"
     if not found.samples:
         return
-    yield Text(f"  complete           {found.complete:.1%} of samples have |delta| ≤ {TOLERANCE:.0%} of the change")
-    yield Text(f"  |delta|, logits    median {found.median_delta:.3g}, largest {found.max_delta:.3g}")
-    yield Text(
-        f"  Σ|a| / |change|    median {found.median_cancellation:.3g}, 90th percentile {found.p90_cancellation:.3g}\n"
-        "    Far above 1, large attributions of both signs cancel, and a single one says little; it is also large "
-        "wherever the change is near 0."
+    yield "complete", f"{found.complete:.1%} of samples have |delta| ≤ {TOLERANCE:.0%} of the change"
+    yield "|delta|, logits", f"median {found.median_delta:.3g}, largest {found.max_delta:.3g}"
+    yield (
+        "Σ|a| / |change|",
+        f"median {found.median_cancellation:.3g}, 90th percentile {found.p90_cancellation:.3g}. Far above 1, large "
+        "attributions of both signs cancel, and a single one says little; it is also large wherever the change is "
+        "near 0.",
     )
     if summary.rules in ("rescale", "pyhealth"):
-        yield Text(
-            f"  rescaled           {found.misscaled:.1%} by a negative factor or more than {LARGEST_FACTOR:g} times: "
-            "their signs and sizes mislead"
+        yield (
+            "rescaled",
+            f"{found.misscaled:.1%} by a negative factor or more than {LARGEST_FACTOR:g} times: their signs and sizes "
+            "mislead",
         )
 
 
@@ -114,46 +128,53 @@ def _parts(found: Completeness) -> str:
 
 
 def _place(kind: str, grouping: str, group: str) -> str:
-    return _KINDS[kind] if grouping == "overall" else f"{_KINDS[kind]}, {printable(grouping)} = {printable(group)}"
+    if grouping == "overall":
+        return _KINDS[kind]
+    name, value = (wrapped(printable(text), _GROUP, 1)[0] for text in (grouping, group))
+    return f"{_KINDS[kind]}, {name} = {value}"
 
 
-def table(rows: pd.DataFrame, columns: Sequence[str], more: Mapping[str, Column] | None = None) -> Table:
-    """Rows of a summary's table, ready to print.
+def table(
+    rows: pd.DataFrame, columns: Sequence[str], width: int, keep: str, more: Mapping[str, Column] | None = None
+) -> list[str]:
+    """Lines of a table of a summary's rows, in which titles of codes and units follow on lines of their own.
 
     Args:
         rows: rows of :attr:`Summary.table`.
         columns: names of columns, from `COLUMNS` or `more`.
+        width: columns of the terminal.
+        keep: the column that rows are sorted by.
         more: further columns, by name.
     """
     known = {**COLUMNS, **(more or {})}
-    shown = Table(title_justify="left", box=None, pad_edge=False)
-    for name in columns:
-        left = name in ("feature", "code", "description")
-        # On a narrow terminal only descriptions are cut.
-        shown.add_column(name, justify="left" if left else "right", no_wrap=name != "description")
-    for row in rows.itertuples(index=False):
-        shown.add_row(*(known[name](row) for name in columns))
-    return shown
+    each = list(rows.itertuples(index=False))
+    cells = [Cells(name, tuple(known[name](row) for row in each), name in NAMES) for name in columns]
+    return lines_of(cells, [_described(row) for row in each], width, (keep, "mean", "95 % interval"))
 
 
 def _interval(row: Any) -> str:
     return "too few patients" if pd.isna(row.low) else f"{row.low:+.3g} … {row.high:+.3g}"
 
 
-def _description(row: Any) -> Text:
-    known = printable(row.description or "")
-    return Text(f"(?) {known}" if row.ambiguous else known, no_wrap=True, overflow="ellipsis")
+def _described(row: Any) -> str:
+    """Title, unit and reference range of a code or dimension; empty if none is known."""
+    low, high = (None if pd.isna(end) else float(end) for end in (row.ref_low, row.ref_high))
+    measure = Title("", False, row.unit, low, high, bool(row.mixed)).measure
+    text = "" if row.description is None or row.description == row.code else row.description
+    return printable(("(?) " if row.ambiguous else "") + ", ".join(filter(None, (text, measure))))
 
+
+NAMES = ("feature", "code")
+"""Columns of names, which may take several lines."""
 
 COLUMNS: dict[str, Column] = {
-    "feature": lambda row: Text(printable(row.feature)),
-    "code": lambda row: Text(printable(row.code)),
+    "feature": lambda row: printable(row.feature),
+    "code": lambda row: printable(row.code) if str(row.code).strip() else EMPTY,
     "count": lambda row: f"{row.count:,}",
     "samples": lambda row: f"{row.samples:,}",
     "mean": lambda row: f"{row.mean:+.3g}",
     "95 % interval": _interval,
     "mean |a|": lambda row: f"{row.mean_abs:.3g}",
     "positive": lambda row: f"{row.share_positive:.0%}",
-    "description": _description,
 }
 """The columns, by name."""

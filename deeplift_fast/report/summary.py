@@ -28,6 +28,16 @@ SPECIAL = ("<pad>", "<unk>")
 TRIES = 5
 """Attempts to read a cohort whose parts a run replaces meanwhile."""
 
+DESCRIBED = {
+    "description": "text",
+    "ambiguous": "ambiguous",
+    "unit": "unit",
+    "mixed": "mixed",
+    "ref_low": "low",
+    "ref_high": "high",
+}
+"""Columns of the table that describe codes and dimensions, and the attributes of `Title` that they hold."""
+
 PAUSE = 0.3
 """Seconds within which a run's manifest should name a part that it replaced."""
 
@@ -40,13 +50,15 @@ class Summary:
         out: the cohort's folder.
         rules: its rule set.
         baseline: the reference of its contributions, as the manifest names it.
+        about: the facts about the run (`deeplift_fast.cohort.about`).
         prediction_difference: the difference between the model's own output and the explained output, as
             `deeplift_fast.cohort.differences` describes it; `None` if they were not compared.
         completeness: totals over samples.
         table: one row per grouping, group, feature and code or dimension. With several targets, each group has one
             target, and the grouping "target" replaces "overall". The columns are
-            `deeplift_fast.report.statistics.COLUMNS`, then `description` (text or null) and `ambiguous` (bool: several
-            dictionary entries match).
+            `deeplift_fast.report.statistics.COLUMNS`, then `DESCRIBED`: `description` (text or null), `ambiguous`
+            (bool: several dictionary entries match), `unit` (text or null), `mixed` (bool: values come in other units
+            too), and `ref_low` and `ref_high`, the ends of the reference range (null if unknown).
         cohort: the contributions per sample, code by code: what `summary.parquet` keeps.
         by_group: the same by grouping and group too, with the columns `grouping` and `group`, and without quantiles.
         points: at most 400 samples of each target, feature and code: the columns `contribution` (the sample's sum) and
@@ -58,6 +70,7 @@ class Summary:
     out: str
     rules: str
     baseline: str
+    about: dict[str, Any]
     prediction_difference: dict[str, Any] | None
     completeness: Completeness
     table: pd.DataFrame
@@ -94,7 +107,7 @@ def summarise(
 
     Each finished part is read once, and its checksums are verified. Memory holds one part's files, its samples, a batch
     of its attributions, and sums for each group and code (see `deeplift_fast.report.statistics`). Temporary files hold
-    two numbers (8 bytes) per sample.
+    24 bytes of each sample, 8 bytes of each sample and code, and 8 bytes of each grouping, patient and code.
 
     Args:
         out: the cohort's folder, a path or an fsspec URL.
@@ -160,14 +173,12 @@ def _summarised(folder: CohortFolder, by: Sequence[Cut], titles: Titles | None, 
     notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if labels.too_many else []
     notes += [f"no sample's {' or '.join(each.columns)} is in the file of {each.name}" for each in unmatched]
     notes += _target_notes(targets)
-    if titles is not None:
-        notes += _describe(table, titles)
-    else:
-        table["description"], table["ambiguous"] = None, False
+    notes += _describe(table, titles)
     return Summary(
         out=folder.out,
         rules=folder.rules,
         baseline=folder.baseline,
+        about=folder.about,
         prediction_difference=folder.prediction_difference,
         completeness=found,
         table=table,
@@ -212,13 +223,18 @@ def _target_notes(targets: int) -> list[str]:
     return []
 
 
-def _describe(table: pd.DataFrame, titles: Titles) -> list[str]:
-    """Adds `description` and `ambiguous` to the table; returns notes on missing and ambiguous descriptions."""
+def _describe(table: pd.DataFrame, titles: Titles | None) -> list[str]:
+    """Adds `DESCRIBED` to the table; returns notes on missing and ambiguous descriptions."""
     codes = table[["feature", "code", "kind"]].drop_duplicates()
-    found = {(f, c): titles.find(f, c) for f, c in zip(codes["feature"], codes["code"], strict=True)}
+    keys = zip(codes["feature"], codes["code"], strict=True)
+    found = {key: None if titles is None else titles.find(*key) for key in keys}
     rows = [found[key] for key in zip(table["feature"], table["code"], strict=True)]
-    table["description"] = pd.Series([None if t is None else t.text for t in rows], dtype=object, index=table.index)
-    table["ambiguous"] = [t is not None and t.ambiguous for t in rows]
+    for name, attribute in DESCRIBED.items():
+        known = [None if title is None else getattr(title, attribute) for title in rows]
+        kind = {"ambiguous": bool, "mixed": bool, "ref_low": float, "ref_high": float}.get(name, object)
+        table[name] = pd.Series(known, dtype=object, index=table.index).astype(kind)
+    if titles is None:
+        return []
     tokens = codes[(codes["kind"] == "code") & ~codes["code"].isin(SPECIAL)]
     of_tokens = [found[key] for key in zip(tokens["feature"], tokens["code"], strict=True)]
     missing = sum(title is None for title in of_tokens)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from deeplift_fast.errors import SummaryError
-from deeplift_fast.report.lab_items import CATEGORIES, Measure, measure, packaged_rows
+from deeplift_fast.report.lab_items import CATEGORIES, Measure, measure
 from deeplift_fast.report.release import (
     DIAGNOSES,
     LABS,
@@ -27,6 +27,7 @@ from deeplift_fast.report.release import (
     read_columns,
 )
 from deeplift_fast.support.home import expanded
+from deeplift_fast.support.packaged import packaged_rows
 
 DICTIONARIES = (DIAGNOSES, PROCEDURES, LABS)
 
@@ -67,6 +68,12 @@ class Title:
         if low is not None and high is not None:
             return f"{low}–{high}"
         return f"≥ {low}" if low is not None else f"≤ {high}" if high is not None else ""
+
+    @property
+    def measure(self) -> str:
+        """Unit and range as text: "mEq/L, reference 133–145"; "mostly" if units are mixed; empty if unknown."""
+        unit = f"mostly {self.unit}" if self.unit and self.mixed else self.unit or ""
+        return ", ".join(filter(None, (unit, f"reference {self.range}" if self.range else "")))
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ import logging
 import os
 import re
 import signal
+import stat
 import sys
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -124,6 +125,73 @@ def test_the_baseline_of_a_run_stands_in_its_summary(here, capsys):
         assert set(table["baseline"]) == {name}
 
 
+def events_of(out, err):
+    """The events of a command with --log-json; every line is one."""
+    events = [json.loads(line) for line in [*err.splitlines(), *out.splitlines()]]
+    for event in events:
+        assert list(event)[:4] == ["event", "time", "level", "run"]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["time"])
+        assert datetime.fromisoformat(event["time"]).utcoffset() == timedelta(0)
+        assert event["level"] in ("info", "warning", "error")
+        assert re.fullmatch("[0-9a-f]{32}", event["run"])
+    assert len({event["run"] for event in events}) == 1
+    return events
+
+
+OWN = """
+import logging, warnings
+from recipe import build as quiet_build
+class Own:
+    def __init__(self, data):
+        self.data = data
+    def __len__(self):
+        return len(self.data)
+    def __getitem__(self, index):
+        if index == 60:
+            HERE
+        return self.data[index]
+def build():
+    model, data = quiet_build()
+    return model, Own([dict(data[index]) for index in range(len(data))])
+"""
+
+
+@pytest.fixture
+def own_run(here, capfd):
+    """Runs the command on a dataset that does something at its sample 60."""
+
+    def call(does, *options):
+        (here / "own.py").write_text(OWN.replace("HERE", does))
+        return cli.main(["run", "own.py:build", *RUN[2:], *options]), *capfd.readouterr()
+
+    yield call
+    sys.modules.pop("own", None)
+
+
+@pytest.mark.parametrize(
+    ("does", "code", "said"),
+    [("raise KeyboardInterrupt", 130, "interrupted"), ("raise ValueError('secret-0')", 2, "sample 60 .* be read")],
+)
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_a_stop_is_two_events(own_run, does, code, said, debug):
+    found, *told = own_run(does, "--log-json", "--read-ahead", "0", *debug)
+    stopped, error = events_of(*told)[-2:]
+    assert (stopped["event"], stopped["level"], stopped["done"]) == ("stopped", "warning", 40)
+    assert (error["event"], error["level"], error["code"]) == ("error", "error", code)
+    assert found == code
+    assert re.search(said, error["message"])
+    assert ("Traceback" in error.get("traceback", "")) == bool(debug)
+
+
+def test_each_call_is_a_run_of_its_own(here, capfd):
+    runs = []
+    for _ in range(2):
+        assert cli.main([*RUN, "--log-json"]) == 3
+        runs.append(events_of(*capfd.readouterr())[-1]["run"])
+        assert json.loads(Path("out/manifest.json").read_text())["run"] == runs[-1]
+    assert runs[0] != runs[1]
+
+
 def warned_of(told, what):
     return [line for line in told.splitlines() if what in line]
 
@@ -173,7 +241,7 @@ def test_what_the_model_says_otherwise_is_told_once_and_summed_up(here, capfd, w
     (line,) = [line for line in capfd.readouterr().out.splitlines() if "model(**batch)" in line]
     assert f"by up to {held['logit']:.3g} in logit and {held['probability']:.3g} in probability, for 3 of 4" in line
     assert cli.main([*given, "--log-json", "--force", *workers]) == 0
-    events = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    events = events_of(*capfd.readouterr())
     told = [each["message"] for each in events if each["event"] == "warning"]
     assert sum("PredictionWarning" in each for each in told) == 1
     assert cli.main([*given, "--quiet", "--force", *workers]) == 0
@@ -201,9 +269,12 @@ def test_what_others_write_is_dropped_where_errors_or_json_alone_are_asked_for(n
     assert err == "deeplift-fast: 1 sample(s) could not be attributed; noisy/failures.parquet says why\n"
     out, err = noisy_run("--log-json")
     assert json.loads(out)["samples"] == 119
-    events = [json.loads(line) for line in err.splitlines()]
-    assert {"warning", "start", "part", "end"} == {each["event"] for each in events}
+    events = events_of(out, err)
+    assert {each["event"]: each["level"] for each in events} == {
+        "warning": "warning", "start": "info", "part": "info", "end": "info", "done": "warning"
+    }  # fmt: skip
     assert "noise" not in err
+    assert {each["run"] for each in events} == {json.loads(Path("noisy/manifest.json").read_text())["run"]}
 
 
 def test_what_others_write_does_not_mix_with_the_result(noisy_run):
@@ -214,12 +285,37 @@ def test_what_others_write_does_not_mix_with_the_result(noisy_run):
     assert not [line for line in err.splitlines() if line.startswith("deeplift-fast:") and "noise" in line]
 
 
+WARNS = "warnings.warn('read secret'); logging.getLogger('elsewhere').error('logged secret')"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [["--log-json"], ["--log-json", "--debug"], [], ["--quiet"]], ids=" ".join)
+def test_workers_send_their_warnings_to_the_run(own_run, options):
+    """It writes them as its own; by class and place alone, unless --debug asks for more."""
+    code, out, err = own_run(WARNS, "--workers", "2", *options)
+    assert code == 3
+    if "--log-json" in options:
+        told = [each["message"] for each in events_of(out, err) if each["event"] == "warning"]
+    else:
+        told = [line.removeprefix("deeplift-fast: ") for line in err.splitlines() if line.startswith("deeplift-fast")]
+    for start, text in (("UserWarning at ", "read secret"), ("ERROR of elsewhere at ", "logged secret")):
+        found = [line for line in told if line.startswith(start)]
+        assert bool(found) == ("--quiet" not in options)
+        assert all((text in line) == ("--debug" in options) for line in found)
+
+
 @pytest.mark.slow
 def test_two_workers_write_what_one_writes(here):
     assert cli.main([*RUN, "--quiet"]) == 3
     alone = parts(here / "out")
-    assert cli.main([*RUN, "--quiet", "--force", "--workers", "2"]) == 3
+    before = os.umask(0)  # of the workers too
+    try:
+        assert cli.main([*RUN, "--quiet", "--force", "--workers", "2"]) == 3
+    finally:
+        os.umask(before)
     assert parts(here / "out") == alone
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (here / "out").rglob("*") if path.is_file()}
+    assert modes == {0o600}
 
 
 STOPS = {

@@ -88,7 +88,8 @@ def test_json_lines(engine, capsys):
     assert run("--log-json") == 0
     assert engine.calls[0].progress == "json"
     printed = capsys.readouterr()
-    assert json.loads(printed.out)["samples"] == 2  # and nothing else
+    done = json.loads(printed.out)  # and nothing else
+    assert (done["event"], done["level"], done["samples"]) == ("done", "info", 2)
     assert printed.err == ""  # what the engine's progress says is stood in for
 
 
@@ -96,7 +97,8 @@ def test_json_lines_count_the_failures(engine, capsys):
     engine.failures = 1
     assert run("--log-json") == 3
     printed = capsys.readouterr()
-    assert json.loads(printed.out)["failures"] == 1
+    done = json.loads(printed.out)
+    assert (done["failures"], done["level"]) == (1, "warning")
     assert printed.err == ""
 
 

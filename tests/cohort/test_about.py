@@ -12,8 +12,9 @@ import pytest
 from cohort_cases import cohort, contents, manifest, run, spoiled
 
 from deeplift_fast import DeepLift
-from deeplift_fast.cohort import CohortError, attribute_cohort, metadata
-from deeplift_fast.cohort.about import check_about
+from deeplift_fast.cohort import CohortError, about, attribute_cohort
+from deeplift_fast.cohort.about import begun_in, check_about
+from deeplift_fast.cohort.store import LocalStore
 from deeplift_fast.report import SummaryError, summarise
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.support import clock
@@ -92,7 +93,7 @@ def test_another_model_has_another_digest(whole, tmp_path):
 
 def later(patch):
     patch.setattr(clock, "now", lambda: datetime(2027, 1, 1, tzinfo=UTC))
-    patch.setattr(metadata, "version", lambda _: "99.0")
+    patch.setattr(about, "version", lambda _: "99.0")
 
 
 def test_a_run_that_goes_on_later_writes_the_same_bytes(finished, tmp_path, monkeypatch):
@@ -131,6 +132,26 @@ def test_a_damaged_fact_is_named_by_a_summary_and_repaired_by_a_run(whole, copie
     run(model, data, out)
     assert contents(out) == contents(whole[2])
     assert summarise(out).rules == "rescale"
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [None, {"created": "yesterday"}, {"versions": "3"}, {"versions": '{"pyarrow": 3}'}, {"versions": "{"}],
+)
+def test_the_file_of_another_program_tells_nothing(whole, tmp_path, facts):
+    out = whole[2]
+    name = "samples/part-000000.parquet"
+    begun = begun_in(LocalStore(out), [name])
+    known = manifest(out)["about"]
+    assert begun == {"created": known["created"], "versions": {"pyarrow": known["versions"]["pyarrow"]}}
+    table = pq.read_table(out / name)
+    metadata = facts_of(out / name) | {about.PREFIX + key: value for key, value in (facts or {}).items()}
+    pq.write_table(table.replace_schema_metadata(metadata if facts else None), tmp_path / "other")
+    (tmp_path / "none").write_bytes(b"PAR1")
+    others = LocalStore(tmp_path)
+    assert begun_in(others, ["other", "none", "lost"]) is None
+    shutil.copy(out / name, tmp_path / "ours")
+    assert begun_in(others, ["other", "none", "lost", "ours"]) == begun
 
 
 def before(found):
@@ -216,4 +237,4 @@ def test_the_page_reads_them(whole, tmp_path, monkeypatch, capsys):
 
 def test_the_page_names_each_key():
     text = DOCS.read_text()
-    assert all(f"`{metadata.PREFIX}{name}`" in text for name in metadata.NAMES)
+    assert all(f"`{about.PREFIX}{name}`" in text for name in about.NAMES)

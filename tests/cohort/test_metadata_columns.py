@@ -8,7 +8,7 @@ import pytest
 import torch
 from batch_tables import batch_tables
 from cohort_cases import contents, run, table
-from metadata_cases import SPLIT, STAYS, check_rows, dataset, stagenet
+from metadata_cases import SAMPLES, SPLIT, STAYS, check_rows, dataset, stagenet
 from pyhealth.datasets import create_sample_dataset, get_dataloader
 from pyhealth.datasets.utils import collate_fn_dict_with_padding
 from pyhealth.models import MLP, Transformer
@@ -94,6 +94,20 @@ def test_a_frame_has_them():
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     check_rows(rows)
     assert found.top(3)["day"].dtype == np.float32
+
+
+@pytest.mark.parametrize("sample", range(3))
+def test_a_figure_is_drawn_from_the_folder(sample, tmp_path):
+    plot = pytest.importorskip("deeplift_fast.plot")
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    samples = [each | {"codes_measured": [True] * len(each["codes"][1])} for each in SAMPLES]
+    data = dataset(samples)
+    run(stagenet(data), data, tmp_path, dimensions={"labs": ["Na", "K"]})
+    shown = [text.get_text() for text in plot.timeline(tmp_path, sample=sample).texts]
+    assert ("days on which stays began" in shown) == (sample != 1)
+    shown = [text.get_text() for text in plot.waterfall(tmp_path, sample=sample).texts]
+    assert not any("not measured" in text for text in shown if text.startswith(("A", "B", "C")))
+    pyplot.close("all")
 
 
 def test_features_and_labels_of_such_names_win(tmp_path):

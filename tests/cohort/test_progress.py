@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +61,16 @@ def test_json_lines_tell_of_every_part():
     assert lines[-1]["failures"] == 3
     assert lines[-1]["median_abs_delta"] == pytest.approx(0.5, rel=0.01)
     assert {"total", "samples_per_second", "eta_seconds", "seconds"} <= set(lines[1])
+    assert [(line["level"], line["run"]) for line in lines] == [("info", "1f")] * 4
+    assert {line["time"] for line in lines} == {"2026-01-31T12:00:00.000Z"}
+
+
+def test_the_documentation_describes_each_field_of_a_line():
+    text = (Path(__file__).parents[2] / "docs" / "cohorts.md").read_text()
+    log = text.partition("### The log")[2].partition("### Progress")[0]
+    for line in map(json.loads, shown("json").splitlines()):
+        assert f"`{line['event']}`" in log
+        assert all(f"`{name}`" in log for name in line)
 
 
 def test_plain_lines_where_there_is_no_terminal():

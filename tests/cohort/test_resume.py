@@ -158,7 +158,7 @@ def test_another_run_is_refused_with_what_differs(copied, what):
     [
         "versions.torch", "versions.pyhealth", "versions.deeplift_fast", "interpreter.steps", "interpreter.fuse",
         "interpreter.use_embeddings", "model.class", "dataset.input_schema.a", "dataset.output_schema.label",
-        "dataset.processors", "dimensions",
+        "dataset.processors", "dimensions", "splits",
     ],
 )  # fmt: skip
 def test_every_field_of_a_manifest_counts(copied, path):

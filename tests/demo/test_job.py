@@ -11,14 +11,17 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from deeplift_fast.cli import main
 from deeplift_fast.cohort import ATTRIBUTIONS, SAMPLES
 from deeplift_fast.demo import job, samples
 from deeplift_fast.demo.hospital import write_hospital
 from deeplift_fast.demo.job import DemoError, DemoOptions, run
 from deeplift_fast.demo.model import Settings
+from deeplift_fast.report.layout import width_of
 
 TINY = Settings(embedding_dim=16, chunk_size=12, levels=2, epochs=1, batch_size=16, timed_samples=16)
 TABLES = {"samples", "attributions", "failures.parquet", "manifest.json", ".lock"}
+KEPT = {"best.ckpt", "processors", "recipe.py"}
 MIMIC_DEMO = Path(__file__).resolve().parents[2] / "../shared/data/mimic-demo"
 
 
@@ -57,11 +60,12 @@ def result(tmp_path_factory):
 
 def test_the_folder_holds_the_result_and_nothing_else(result):
     out, printed = result
-    assert {path.name for path in out.iterdir()} == TABLES | {"hospital", "report.txt"}
+    assert {path.name for path in out.iterdir()} == TABLES | KEPT | {"hospital", "report.txt"}
     assert list(out.parent.iterdir()) == [out]
     assert (out / "report.txt").read_text(encoding="utf-8") == printed
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
-    assert stat.S_IMODE((out / "samples" / "part-000000.parquet").stat().st_mode) == 0o600
+    for path in out.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
 def test_the_tables_hold_every_sample_and_name_codes_and_labs(result):
@@ -90,6 +94,60 @@ def test_lab_values_are_those_of_the_laboratory(result):
     assert set(sodium["value"].round(3)) <= measured
     gaps = rows[(rows["feature"] == "labs") & rows["value"].isna()]
     assert "Osmolality" in set(gaps["code"])  # seldom measured, and null until it is
+
+
+def test_the_report_fits_80_columns(result):
+    out, printed = result
+    wide = [line for line in printed.splitlines() if width_of(line) > 80 and str(out) not in line]
+    assert wide == []
+
+
+def test_steps_stand_under_the_days_and_stays_of_the_hospital(result):
+    out, _ = result
+    found, rows = check_tables(out)
+    stays = pd.read_csv(out / "hospital/hosp/admissions.csv.gz", parse_dates=["admittime"])
+    first = stays.groupby("subject_id")["admittime"].transform("min")
+    stays["day"] = (stays["admittime"] - first).dt.total_seconds() / 86400
+    begins = {patient: rows["day"].tolist() for patient, rows in stays.groupby(stays["subject_id"].astype(str))}
+    for row in found.itertuples():
+        assert [each["begin"] for each in row.stays] == pytest.approx(begins[row.patient_id], rel=1e-6)
+        assert row.visit_id == row.stays[-1]["label"]
+    day = dict(zip(stays["hadm_id"].astype(str), stays["day"], strict=True))
+    codes = rows[rows["feature"] == "icd_codes"]
+    np.testing.assert_allclose(codes["day"], codes["stay"].astype(str).map(day), rtol=1e-6)
+    labs = rows[rows["feature"] == "labs"]
+    after = labs["day"] - labs["stay"].astype(str).map(day)
+    np.testing.assert_allclose(after, labs["time"], atol=1e-3)  # the model's times count from the stay's beginning
+    assert (labs["measured"].astype(bool) == labs["value"].notna()).all()
+
+
+def test_the_split_is_in_the_tables(result):
+    out, printed = result
+    found, _ = check_tables(out)
+    count = found["split"].value_counts()
+    assert count.to_dict() == {"train": int(0.7 * len(found)), "validation": count["validation"], "test": count["test"]}
+    assert f"AUROC on {count['test']} held-out samples" in printed
+
+
+def test_later_commands_go_on_from_the_recipe(result, tmp_path, capsys):
+    out, _ = result
+    moved, other = tmp_path / "moved", tmp_path / "other"
+    shutil.copytree(out, moved)
+    assert main(["run", f"{moved}/recipe.py:build", "--out", str(other)]) == 0
+    for name in ("samples", "attributions"):
+        before, now = (pd.read_parquet(folder / name) for folder in (out, other))
+        pd.testing.assert_frame_equal(before, now, rtol=1e-4, atol=1e-6)  # batches may be others, and so last bits
+    identities = [json.loads((folder / "manifest.json").read_text())["identity"] for folder in (out, other)]
+    assert identities[0] == identities[1]  # a run in the demo's own folder would go on, too
+    for path in (moved / "cache").rglob("*"):
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+
+
+def test_a_recipe_whose_tables_are_gone_says_where_it_looked(result, tmp_path, capsys):
+    out, _ = result
+    shutil.copytree(out, tmp_path / "moved", ignore=shutil.ignore_patterns("hospital"))
+    assert main(["run", f"{tmp_path}/moved/recipe.py:build", "--out", str(tmp_path / "other")]) == 2
+    assert f"{tmp_path}/moved/hospital is not a MIMIC-IV folder" in capsys.readouterr().err
 
 
 def test_the_report_says_what_was_asked_for(result):
@@ -125,10 +183,11 @@ def test_the_baseline_is_fitted_on_the_training_part_and_stands_everywhere(resul
     for table in ("samples", "attributions"):
         metadata = pq.read_schema(out / table / "part-000000.parquet").metadata
         assert metadata[b"deeplift_fast.baseline"].decode() == name
-    rows = pd.read_parquet(out / "attributions")
-    never = rows[(rows["feature"] == "labs") & rows["value"].isna()]
-    assert len(never)
-    assert (never["attribution"] == 0).all()
+    rows = pd.read_parquet(out / "attributions").query("feature == 'labs'")
+    rows["measured"] = rows["measured"].astype(bool)
+    begun = rows.groupby(["sample", "slot"])["measured"].cummax()
+    assert (rows[~begun]["attribution"] == 0).all()  # never measured
+    assert (rows[begun & ~rows["measured"]]["attribution"] != 0).any()  # carried forward
 
 
 @pytest.mark.parametrize(
@@ -274,7 +333,7 @@ def test_where_nothing_can_be_written_is_said(tmp_path):
 def test_the_mimic_demo_runs_and_its_report_holds_no_patient(tmp_path):
     out = tmp_path / "out"
     printed = run_and_read(DemoOptions(out=out, mimic_root=MIMIC_DEMO))
-    assert {path.name for path in out.iterdir()} == TABLES | {"report.txt"}
+    assert {path.name for path in out.iterdir()} == TABLES | KEPT | {"report.txt"}
     found, _ = check_tables(out)
     assert len(found) > 5
     assert "Planted causes of death" not in printed

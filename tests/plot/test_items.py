@@ -3,6 +3,7 @@ import pytest
 
 from deeplift_fast.plot.items import items_of
 from deeplift_fast.plot.rows import Rows, normalised
+from deeplift_fast.report.titles import Titles
 
 
 def items(titles=None, **columns):
@@ -37,3 +38,40 @@ def test_unnamed_dimensions_are_numbered():
     (item,) = items(feature=["v"], slot=[3], code=[None], value=[1.0], attribution=[1.0])
     assert item.name == "dimension 3"
     assert item.attribution == pytest.approx(1)
+
+
+LABS = {"feature": ["labs"] * 3, "code": ["Sodium"] * 3, "attribution": [1.0] * 3}
+
+
+def test_values_have_units_and_ranges_from_titles():
+    (item,) = items(Titles.packaged(), **LABS, value=[1, 2, 130.5])
+    assert item.details == (
+        " = 130.5 mEq/L (133–145), last of 3",
+        " = 130.5 mEq/L, last of 3",
+        " = 130.5 mEq/L",
+        " = 130.5",
+    )
+    assert item.units == (" (mEq/L, 133–145)", " (mEq/L)", "")
+
+
+@pytest.mark.parametrize(
+    ("rows", "details", "units"),
+    [
+        ("mEq/L,,\nmmol/L,,", (" = 130 (mostly mEq/L)", " = 130"), (" (mostly mEq/L)", "")),
+        ("\u202emEq/L,,", (r" = 130 \u202emEq/L", " = 130"), (r" (\u202emEq/L)", "")),
+        ("x" * 100 + ",,", (" = 130",), ("",)),
+        (",133,145", (" = 130",), ("",)),
+    ],
+)
+def test_units_that_are_mixed_hostile_long_or_missing(tmp_path, rows, details, units):
+    (tmp_path / "hosp").mkdir()
+    (tmp_path / "hosp/d_labitems.csv").write_text("itemid,label\n50983,Sodium\n")
+    events = "".join(f"50983,{row}\n" for row in (rows.splitlines()[0], *rows.splitlines()))
+    (tmp_path / "hosp/labevents.csv").write_text(f"itemid,valueuom,ref_range_lower,ref_range_upper\n{events}")
+    (item,) = items(Titles(tmp_path), feature=["labs"], code=["Sodium"], value=[130.0], attribution=[1.0])
+    assert (item.details, item.units) == (details, units)
+
+
+def test_a_code_without_values_has_no_unit():
+    (item,) = items(Titles.packaged(), **LABS)
+    assert (item.details, item.units) == ((" ×3",), ("",))

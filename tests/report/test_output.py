@@ -14,13 +14,16 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from deeplift_fast.cohort import failures, lock, manifest
+from deeplift_fast.cohort.about import metadata_of
 from deeplift_fast.report import SummaryError, cohort_table, private_file, summarise
 from deeplift_fast.report.files import SCHEMA, write_csv, write_json, write_parquet
 from deeplift_fast.report.grouping import read_grouping
 from deeplift_fast.report.show import show
+from deeplift_fast.report.summary import SPECIAL
 from deeplift_fast.support.printable import printable
 
 
@@ -37,20 +40,24 @@ def summary(tmp_path_factory):
     return summarise(out, mimic_root=root)
 
 
-def shown(summary, **options):
+def shown(summary, width=80, **options):
     text = io.StringIO()
-    show(summary, Console(file=text), **options)
+    show(summary, Console(file=text, width=width), **options)
     return text.getvalue()
 
 
+def unwrapped(text):
+    return " ".join(text.split())
+
+
 def test_the_tables_say_it_all_and_name_no_patient(summary):
-    text = shown(summary)
+    text = shown(summary, width=400)
     row = summary.table.query("group == 'all' and code == 'I10'").iloc[0]
     for part in (
         "relative to        unk",
         "3 of 9 (not finished)",
         "60 attributed, 1 failed",
-        "1: NaN in labs",
+        "1 failed         NaN in labs",
         f"{summary.completeness.complete:.1%} of samples",
         f"Σ|a| / |change|    median {summary.completeness.median_cancellation:.3g}, 90th percentile "
         f"{summary.completeness.p90_cancellation:.3g}",
@@ -84,8 +91,9 @@ DIFFERS = {"samples": 1600, "differing": 1200, "logit": 0.21913, "probability": 
 )
 def test_how_far_the_model_says_something_else_is_one_line(summary, tmp_path, change, expected):
     differs = dataclasses.replace(summary, prediction_difference=DIFFERS | change)
-    (line,) = [line for line in shown(differs).splitlines() if "model(**batch)" in line]
+    (line,) = [line for line in shown(differs, width=400).splitlines() if "model(**batch)" in line]
     assert expected in line
+    assert unwrapped(expected) in unwrapped(shown(differs, width=60))
     write_json(differs, tmp_path / "t.json")
     assert json.loads((tmp_path / "t.json").read_text())["prediction_difference"] == DIFFERS | change
 
@@ -95,18 +103,70 @@ def test_where_the_model_says_the_same_there_is_no_such_line(summary):
         assert "model(**batch)" not in shown(dataclasses.replace(summary, prediction_difference=same))
 
 
-def test_long_descriptions_give_way_to_numbers(summary):
-    row = summary.table.query("group == 'all' and code == 'I10'").iloc[0]
-    longer = summary.table["description"].map(lambda text: text and f"{text} {'and so on ' * 20}end")
-    summary = dataclasses.replace(summary, table=summary.table.assign(description=longer))
-    narrow = io.StringIO()
-    show(summary, Console(file=narrow, width=100, force_terminal=True, color_system=None))
-    for text in (narrow.getvalue(), shown(summary)):
-        assert f"{row['low']:+.3g} … {row['high']:+.3g}" in text
-        assert f"{row['share_positive']:.0%} " in text
-    assert all(len(line) <= 100 for line in narrow.getvalue().splitlines())
-    assert "and so on end" in shown(summary)
-    assert "and so on end" not in narrow.getvalue()
+HOSTILE_TITLES = {
+    "long": "and so on " * 20 + "end",
+    "10 kB": "x" * 10_000,
+    "control": "\x1b[2J\x07\r\n" * 30,
+    "right to left": "\u202etxet\u202c " * 30,
+    "wide": "高血圧症" * 50,
+    "accents": "e" + "\u0301" * 10_000,
+    "signs": "❤\ufe0f" * 200,
+}
+
+
+@pytest.mark.parametrize("title", HOSTILE_TITLES.values(), ids=HOSTILE_TITLES)
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_numbers_are_whole_whatever_the_titles(summary, title, width, terminal):
+    table = summary.table.assign(description=summary.table["description"].map(lambda text: text and f"{text} {title}"))
+    table.loc[table["code"] == "E119", "count"] = 1_234_567_890
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=terminal, color_system=None)
+    show(dataclasses.replace(summary, table=table), console)
+    lines = file.getvalue().splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert all(line.isprintable() for line in lines)
+    text = unwrapped(file.getvalue())
+    for row in table[table["group"] == "all"].itertuples():
+        numbers = f"{row.count:,} {row.samples:,} {row.mean:+.3g} {row.low:+.3g} … {row.high:+.3g} {row.mean_abs:.3g}"
+        assert row.samples < 10 or row.code in SPECIAL or numbers in text, row
+    assert "Essential [primary] hypertension" in text
+    assert len(lines) < 150
+
+
+def test_a_title_follows_on_lines_of_its_own_and_a_cut_one_says_so(summary):
+    lines = shown(summary).splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("I10 "))
+    assert lines[at + 1] == "    Essential [primary] hypertension"
+    longer = summary.table["description"].map(lambda text: text and "many words " * 40 + "end")
+    cut = shown(dataclasses.replace(summary, table=summary.table.assign(description=longer))).splitlines()
+    assert "end" not in "".join(cut)
+    assert [line for line in cut if line.startswith("    ") and "many" in line][2].endswith("…")
+
+
+def test_units_and_ranges_follow_too(summary):
+    about = {"description": "Sodium", "unit": "mEq/L", "mixed": True, "ref_low": 133.0, "ref_high": 145.0}
+    table = summary.table.copy()
+    table.loc[table["code"] == "dimension 2", list(about)] = list(about.values())
+    assert "    Sodium, mostly mEq/L, reference 133–145\n" in shown(dataclasses.replace(summary, table=table))
+
+
+def test_a_column_that_is_the_same_in_each_row_is_said_once(summary):
+    lines = shown(summary).splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("Codes: the first"))
+    assert lines[at + 1] == "each row: feature icd_codes"
+    assert unwrapped(lines[at + 2]) == "code count samples mean 95 % interval mean |a| positive"
+    same = dataclasses.replace(summary, table=summary.table.assign(count=1_000_000, low=np.nan, high=np.nan))
+    lines = unwrapped(shown(same))
+    assert "each row: feature icd_codes, count 1,000,000, 95 % interval too few patients code samples mean" in lines
+
+
+def test_many_labels_each_have_their_tables(summary):
+    rows = summary.table[summary.table["group"] == "all"]
+    tables = [rows.assign(grouping="label", group=f"{number} {'0123456789' * 20}") for number in range(30)]
+    text = shown(dataclasses.replace(summary, table=pd.concat(tables)), width=60)
+    assert max(map(len, text.splitlines())) <= 60
+    assert text.count("Essential") == 30
 
 
 def test_few_samples_are_not_shown(summary):
@@ -155,6 +215,9 @@ def test_the_files_hold_the_whole_table(summary, tmp_path):
         for name in ("mean", "low", "count"):
             np.testing.assert_allclose(table[name].astype(float), summary.table[name].astype(float), rtol=1e-12)
         assert table["description"].isna().sum() == summary.table["description"].isna().sum()
+    assert content["about"] == summary.about
+    metadata = pq.read_schema(tmp_path / "t.parquet").metadata
+    assert all(metadata[key.encode()].decode() == value for key, value in metadata_of(summary.about).items())
     assert content["baseline"] == summary.baseline == "unk"
     assert set(tables[0]["baseline"]) == set(tables[1]["baseline"]) == {"unk"}
 

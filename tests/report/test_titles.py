@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from deeplift_fast.report import SummaryError
-from deeplift_fast.report.lab_items import packaged_rows
 from deeplift_fast.report.titles import Title, Titles
+from deeplift_fast.support.packaged import packaged_rows
 
 DIAGNOSES = """icd_code,icd_version,long_title
 0040,9,Salmonella gastroenteritis
