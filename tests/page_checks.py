@@ -40,7 +40,11 @@ def check(text):
         for name, value in attributes.items():
             assert not name.startswith("on"), (tag, name)
             assert name != "style", (tag, value)
-            assert name not in OUTSIDE or re.fullmatch(r"#[\w-]+|[\w-]+\.html", value or ""), (tag, name, value)
+            assert name not in OUTSIDE or re.fullmatch(r"#[\w-]+|(?:[\w%-]+/)?[\w-]+\.html", value or ""), (
+                tag,
+                name,
+                value,
+            )
     metas = [attributes for tag, attributes in parsed.elements if tag == "meta"]
     (policy,) = [each["content"] for each in metas if each.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; ")

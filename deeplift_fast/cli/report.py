@@ -22,6 +22,22 @@ def report(
         ),
     ] = False,
     mimic_root: Annotated[Path | None, typer.Option(help="MIMIC-IV folder whose dictionaries describe codes.")] = None,
+    cohort: Annotated[bool, typer.Option("--cohort", help="Write a page of the whole cohort instead.")] = False,
+    patients: Annotated[
+        str | None,
+        typer.Option(
+            metavar="top:N",
+            help="With --cohort: also write the pages of the N samples with the highest predictions, into a folder "
+            "beside the page.",
+        ),
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE.csv:COLUMN", help="With --cohort: group by a column too, as `summary` does."),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column that names samples in the files of --by.")
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -32,21 +48,46 @@ def report(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing page.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write an HTML page of one patient: one file that loads nothing.
+    """Write an HTML page of one patient, or of the cohort: one file that loads nothing.
 
-    The page says what moved the prediction, when, and where the patient lies among the cohort.
+    A patient's page says what moved the prediction, when, and where the patient lies among the cohort. A cohort's page
+    says which codes and values move predictions, how far, and in which groups.
     """
-    if patient is None and sample is None:
-        raise typer.BadParameter("give one of --patient and --sample")
+    if cohort == (patient is not None or sample is not None):
+        raise typer.BadParameter("give --cohort, or one of --patient and --sample")
+    if cohort and recipe is not None:
+        raise typer.BadParameter("--recipe is for --patient and --sample")
+    if not cohort and (patients is not None or by or key is not None):
+        raise typer.BadParameter("--patients, --by and --key are for --cohort")
+    count = 0 if patients is None else _top(patients)
     with reported(debug, "report", "no page was begun"):
-        from deeplift_fast.report import patient_page
-        from deeplift_fast.report.private_file import write_private
+        from deeplift_fast.report import cohort_page, patient_page, patient_pages
+        from deeplift_fast.report.cohort.patients import pages_folder
+        from deeplift_fast.report.grouping import read_grouping
+        from deeplift_fast.report.private_file import require_absent, write_private
 
         with redirected(silent=False):
-            run = None if recipe is None else _model_run(recipe)
-            text = patient_page(folder, sample, patient, mimic_root, pseudonymous, run)
+            if cohort:
+                groupings = [read_grouping(given, key) for given in by or ()]
+                if count:
+                    require_absent(out, force)
+                links = patient_pages(folder, out, count, mimic_root, pseudonymous, force) if count else ()
+                text = cohort_page(folder, mimic_root, pseudonymous, groupings, links)
+            else:
+                run = None if recipe is None else _model_run(recipe)
+                text = patient_page(folder, sample, patient, mimic_root, pseudonymous, run)
         write_private(folder, out, lambda file: file.write(text.encode()), replace=force)
         print(f"{out}: {len(text.encode()):,} bytes")
+        if count:
+            print(f"{pages_folder(out)}: {len(links):,} patients' pages")
+
+
+def _top(given: str) -> int:
+    """The number in `top:N`."""
+    word, _, number = given.partition(":")
+    if word != "top" or not number.isdecimal() or not int(number):
+        raise typer.BadParameter(f"--patients is {given!r}; accepted: top:N, such as top:50")
+    return int(number)
 
 
 def _model_run(recipe: str) -> Any:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from deeplift_fast.plot.panel import Panel
 from deeplift_fast.plot.rows import Named, cohort_rows, namer, normalised
 from deeplift_fast.plot.text import write
+from deeplift_fast.report.cohort.swarm import swarmed
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.summary import SPECIAL, summarise
 from deeplift_fast.support.colours import LOWERS, NEUTRAL, RAISES, Scale
@@ -108,7 +109,7 @@ def _thinned(values: np.ndarray, points: int) -> np.ndarray:
 
 def _marks(ax: Axes, row: int, values: np.ndarray, per_point: float, pitch: float) -> None:
     """Draws a row: one path of marks per sign."""
-    shifts = _swarmed(values / per_point) * (0.5 * pitch - 0.5 * _MARK - 0.3)
+    shifts = swarmed(values / per_point, _MARK) * (0.5 * pitch - 0.5 * _MARK - 0.3)
     at = row + shifts / pitch
     for chosen, marker, colour in (
         (values > 0, "^", RAISES),
@@ -118,17 +119,3 @@ def _marks(ax: Axes, row: int, values: np.ndarray, per_point: float, pitch: floa
         if chosen.any():
             x, y = values[chosen], at[chosen]
             ax.scatter(x, y, s=_MARK**2, marker=marker, color=colour, alpha=0.85, lw=0, zorder=3)
-
-
-def _swarmed(places: np.ndarray) -> np.ndarray:
-    """How far each mark lies from its row's middle, from −1 to 1; `places` are ascending, in points.
-
-    Marks within one mark's width are set alternately above and below the middle.
-    """
-    cells = np.floor(places / _MARK).astype(int)
-    counts = pd.Series(cells).groupby(cells)
-    rank = counts.cumcount().to_numpy()
-    step = (rank + 1) // 2 * np.where(rank % 2, 1, -1)
-    height = max(1.0, float(np.abs(step).max(initial=0)))
-    # Few marks stand close together; many fill the row.
-    return step / max(height, 2.0)

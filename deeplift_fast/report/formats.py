@@ -41,6 +41,11 @@ def count(number: int, one: str, several: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
+def sig(number: float) -> str:
+    """A number for a script to sort by, with five digits."""
+    return f"{number:.5g}"
+
+
 def share(part: float) -> str:
     """A probability in percent: "34 %", "2.3 %", "0.04 %"; "< 0.01 %" and "> 99.99 %" at its ends."""
     percent = 100 * part

@@ -62,7 +62,13 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"name": formats.name, "day": formats.day, "count": formats.count, "cut": formats.cut}
+    environment.filters |= {
+        "name": formats.name,
+        "day": formats.day,
+        "count": formats.count,
+        "cut": formats.cut,
+        "sig": formats.sig,
+    }
     return environment
 
 

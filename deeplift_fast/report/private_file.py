@@ -51,6 +51,13 @@ def write_private(out: str, given: Path, to: Callable[[BinaryIO], Any], replace:
         raise SummaryError(f"{given} cannot be written ({error.strerror}); give another path") from error
 
 
+def require_absent(given: Path, replace: bool) -> None:
+    """Raises SummaryError if a file exists and is not to be replaced."""
+    path = expanded(given, "path")
+    if path.is_file() and not replace:
+        raise _exists(path)
+
+
 def _exists(path: Path) -> SummaryError:
     return SummaryError(f"{path} exists; give another path, or replace it with --force")
 

@@ -107,7 +107,7 @@ def summarise(
 
     Each finished part is read once, and its checksums are verified. Memory holds one part's files, its samples, a batch
     of its attributions, and sums for each group and code (see `deeplift_fast.report.statistics`). Temporary files hold
-    two numbers (8 bytes) per sample.
+    24 bytes of each sample, 8 bytes of each sample and code, and 8 bytes of each grouping, patient and code.
 
     Args:
         out: the cohort's folder, a path or an fsspec URL.

@@ -1,4 +1,4 @@
-"""`deeplift-fast report`, for one patient."""
+"""`deeplift-fast report`."""
 
 import sys
 from pathlib import Path
