@@ -47,7 +47,7 @@ SCHEMA = pa.schema(
 )
 """Columns of the file, as :class:`CohortTable` describes them. Its metadata hold the totals."""
 
-_TOTALS, _DIGEST = "deeplift_fast.totals", "deeplift_fast.digest"
+_TOTALS, _DIGEST = b"deeplift_fast.totals", b"deeplift_fast.digest"
 _OWN_RIGHTS = 0o077
 """Rights of other users."""
 
@@ -98,7 +98,11 @@ def keep(cohort: CohortTable, folder: CohortFolder) -> None:
             "completeness": asdict(cohort.completeness),
         }
     )
-    about = metadata_of(folder.about) | {_TOTALS: totals, _DIGEST: _digest(cohort.table, totals)}
+    about: dict[str | bytes, str] = {
+        **metadata_of(folder.about),
+        _TOTALS: totals,
+        _DIGEST: _digest(cohort.table, totals),
+    }
     pq.write_table(table.replace_schema_metadata(about), sink, compression="zstd", write_page_checksum=True)
     try:
         _store(folder).write(NAME, memoryview(sink.getvalue()))
