@@ -79,10 +79,15 @@ def run(options: DemoOptions, settings: "Settings | None" = None) -> int:
     with private(), replaced(options.out, options.force, *_OUT) as folder:
         # Imported after the checks of options, because importing PyHealth takes seconds.
         from deeplift_fast.demo.model import Settings
+        from deeplift_fast.demo.pages import COHORT, PATIENT
 
         report, failures = _run_in(folder, options, settings or Settings())
         minutes, seconds = divmod(round(time.perf_counter() - started), 60)
         report += f"\n\nTook {minutes} min {seconds} s."
+        report += (
+            f"\n\nPages, to open in a browser\n  {options.out / PATIENT}  (the held-out patient with the highest risk)"
+        )
+        report += f"\n  {options.out / COHORT}"
         (folder / "report.txt").write_text(report + "\n", encoding="utf-8")
     print(report)
     return SOME_FAILED if failures else 0
@@ -122,9 +127,11 @@ def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> tuple[s
     from deeplift_fast.demo.hospital import write_hospital
     from deeplift_fast.demo.kept import keep
     from deeplift_fast.demo.model import one_thread, train_stagenet
+    from deeplift_fast.demo.pages import write_pages
     from deeplift_fast.demo.planted import PLANTED
     from deeplift_fast.demo.report import Facts, write_report
     from deeplift_fast.demo.samples import load_samples
+    from deeplift_fast.report.model_run import ModelRun
 
     mimic, planted = options.mimic_root, None
     if mimic is None:
@@ -138,11 +145,14 @@ def _run_in(folder: Path, options: DemoOptions, settings: "Settings") -> tuple[s
         _say("Training a StageNet")
         model = train_stagenet(samples, settings, options.seed, options.device)
         keep(folder, model, samples, settings, options)
-        interpreter = DeepLift(model, rules=options.rules, baseline=_baseline(samples, options))
+        baseline = _baseline(samples, options)
+        interpreter = DeepLift(model, rules=options.rules, baseline=baseline)
         _say("Attributing every sample")
         failures = _attribute(interpreter, samples, folder)
         _say("Timing against PyHealth's DeepLift")
         speed = _compare(interpreter, samples, settings)
+        _say("Writing the pages of a patient and of the cohort")
+        write_pages(folder, mimic, ModelRun(model, samples.everything, baseline, _lab_names()))
     shutil.rmtree(cache)
     where = f"a synthetic hospital of {options.patients:,} patients" if planted else str(options.mimic_root)
     facts = Facts(

@@ -47,7 +47,7 @@ SCHEMA = pa.schema(
 )
 """Columns of the file, as :class:`CohortTable` describes them. Its metadata hold the totals."""
 
-_TOTALS, _DIGEST = b"deeplift_fast.totals", b"deeplift_fast.digest"
+_TOTALS, _DIGEST = "deeplift_fast.totals", "deeplift_fast.digest"
 _OWN_RIGHTS = 0o077
 """Rights of other users."""
 
@@ -98,11 +98,7 @@ def keep(cohort: CohortTable, folder: CohortFolder) -> None:
             "completeness": asdict(cohort.completeness),
         }
     )
-    about: dict[str | bytes, str] = {
-        **metadata_of(folder.about),
-        _TOTALS: totals,
-        _DIGEST: _digest(cohort.table, totals),
-    }
+    about = metadata_of(folder.about) | {_TOTALS: totals, _DIGEST: _digest(cohort.table, totals)}
     pq.write_table(table.replace_schema_metadata(about), sink, compression="zstd", write_page_checksum=True)
     try:
         _store(folder).write(NAME, memoryview(sink.getvalue()))
@@ -148,9 +144,9 @@ def _content(folder: CohortFolder, source: str) -> tuple[pd.DataFrame, dict[str,
         if content is None:
             return None
         stored = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
-        about = stored.schema.metadata or {}
-        table, totals = stored.cast(SCHEMA).to_pandas(), about[_TOTALS].decode()
-        if about[_DIGEST].decode() != _digest(table, totals) or (found := json.loads(totals))["source"] != source:
+        about = {key.decode(): value.decode() for key, value in (stored.schema.metadata or {}).items()}
+        table, totals = stored.cast(SCHEMA).to_pandas(), about[_TOTALS]
+        if about[_DIGEST] != _digest(table, totals) or (found := json.loads(totals))["source"] != source:
             return None
         return table, found
     except (pa.ArrowException, CohortError, OSError, ValueError, KeyError):

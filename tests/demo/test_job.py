@@ -22,7 +22,7 @@ from deeplift_fast.report.layout import width_of
 
 TINY = Settings(embedding_dim=16, chunk_size=12, levels=2, epochs=1, batch_size=16, timed_samples=16)
 TABLES = {"samples", "attributions", "failures.parquet", "manifest.json", ".lock"}
-KEPT = {"best.ckpt", "processors", "recipe.py"}
+KEPT = {"best.ckpt", "processors", "recipe.py", "summary.parquet", "patient.html", "cohort.html"}
 MIMIC_DEMO = Path(__file__).resolve().parents[2] / "../shared/data/mimic-demo"
 
 
@@ -67,6 +67,18 @@ def test_the_folder_holds_the_result_and_nothing_else(result):
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
     for path in out.rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_it_ends_with_the_paths_of_two_pages(result):
+    out, printed = result
+    assert printed.rstrip("\n").split("\n")[-2:] == [f"  {out / name}" for name in ("patient.html", "cohort.html")]
+    found = pd.read_parquet(out / "samples")
+    held_out = found[found["split"] == "test"]
+    highest = held_out.loc[held_out["probability"].idxmax()]
+    patient, cohort = ((out / name).read_text(encoding="utf-8") for name in ("patient.html", "cohort.html"))
+    assert f"Patient {highest['patient_id']}" in patient
+    assert "was not run" not in patient
+    assert not any(f"Patient {name}" in cohort for name in found["patient_id"])
 
 
 def test_the_tables_hold_every_sample_and_name_codes_and_labs(result):
