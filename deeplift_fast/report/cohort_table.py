@@ -98,11 +98,8 @@ def keep(cohort: CohortTable, folder: CohortFolder) -> None:
             "completeness": asdict(cohort.completeness),
         }
     )
-    about: dict[str | bytes, str] = {
-        **metadata_of(folder.about),
-        _TOTALS: totals,
-        _DIGEST: _digest(cohort.table, totals),
-    }
+    about = {name.encode(): text.encode() for name, text in metadata_of(folder.about).items()}
+    about |= {_TOTALS: totals.encode(), _DIGEST: _digest(cohort.table, totals).encode()}
     pq.write_table(table.replace_schema_metadata(about), sink, compression="zstd", write_page_checksum=True)
     try:
         _store(folder).write(NAME, memoryview(sink.getvalue()))
