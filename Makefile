@@ -1,4 +1,4 @@
-# make setup | demo | test | soak | lint | bench | bench-gpu | plot | wheel | wheel-check: each works as the first command in a fresh clone.
+# make setup | demo | test | soak | lint | bench | bench-gpu | plot | picture | wheel | wheel-check: each works as the first command in a fresh clone.
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 # Two processes; their OpenMP threads sleep while they wait, or they would take the cores from one another.
 PARALLEL := OMP_WAIT_POLICY=passive $(PYTEST) -n 2 --dist loadfile
 
-.PHONY: setup demo test soak lint format bench bench-gpu plot wheel wheel-check lock clean
+.PHONY: setup demo test soak lint format bench bench-gpu plot picture wheel wheel-check lock clean
 
 setup: $(STAMP)
 
@@ -57,6 +57,9 @@ bench-gpu: setup
 
 plot: setup
 	$(BIN)/python benchmarks/plot.py
+
+picture: setup
+	$(BIN)/python benchmarks/timeline_picture.py
 
 wheel: setup
 	$(BIN)/python -m build --no-isolation

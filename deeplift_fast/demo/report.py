@@ -158,7 +158,7 @@ def _baseline_lines(name: str) -> list[str]:
         labs = "stand at their medians over the patients of the training part"
     return [
         f"Baseline: {name}",
-        "  Contributions explain the difference to the logit of the same visits and times.",
+        "  Contributions explain the change from the logit of the same visits and times.",
         "  There, all codes are removed, as if none had been recorded, and the measured",
         f"  lab values {labs}.",
     ]

@@ -75,7 +75,7 @@ def timeline(
     panel = Panel(ax, width, len(items), _ABOVE, _BELOW, pitch, least)
     items = items[: panel.rows]
     cells = _cells(table, items, columns_of(table, 10**9))
-    numbers = numbers_of(_scale(cells, limit), 2)
+    numbers = _numbers(_scale(cells, limit))
     totals = [numbers.signed(item.attribution) if panel.box[2] >= _TOTALS_FROM else "" for item in items]
     panel.lay([(item.name, item.units) for item in items], totals, _NAMES)
     widest = 5 + _widest(panel.ax, list(cells.values()), numbers)
@@ -90,6 +90,11 @@ def timeline(
 
 def _scale(cells: dict[tuple[int, int], dict[str, Any]], limit: float | None) -> Scale:
     return Scale.of(np.array([cell["attribution"] for cell in cells.values()]), limit)
+
+
+def _numbers(scale: Scale) -> Numbers:
+    """Contributions with two digits; three if the scale ends at 1 to 1.99, as two would round by up to 5 % of it."""
+    return numbers_of(scale, 3 if f"{scale.limit:e}".startswith("1") else 2)
 
 
 def _widest(ax: Axes, cells: list[dict[str, Any]], numbers: Numbers) -> float:
@@ -126,7 +131,7 @@ def _draw(
     two_lines: bool,
     count: int,
 ) -> None:
-    ax, numbers = panel.ax, numbers_of(scale, 2)
+    ax, numbers = panel.ax, _numbers(scale)
     ax.set_xlim(-0.5, len(columns.heads) - 0.5)
     ax.set_xticks([])
     ax.spines["bottom"].set_visible(False)

@@ -17,7 +17,9 @@ def test_ten_lines_lead_from_a_table_to_figures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(code, names)
-    assert (tmp_path / "waterfall.pdf").read_bytes().startswith(b"%PDF")
+    pdf = (tmp_path / "waterfall.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF")
+    assert b"/MediaBox [ 0 0 252 " in pdf  # 3.5 inches, a journal's column
     assert b"<svg" in (tmp_path / "codes.svg").read_bytes()
     cases.check(names["ax"])
     plt.close("all")

@@ -1,0 +1,126 @@
+"""Commands and lines of README, docs/cohorts.md and docs/rules.md run as they stand."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from cohort_cases import manifest
+from pyhealth.datasets import create_sample_dataset, get_dataloader
+from pyhealth.models import MLP
+
+from deeplift_fast import unregister_rule
+from deeplift_fast.cli import main
+
+ROOT = Path(__file__).parents[1]
+RECIPE = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_docs_run import cohort
+
+def build():
+    data, model = cohort()
+    return model, data
+"""
+
+
+def page(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(name, language):
+    return re.findall(rf"(?m)^```{language}\n((?:.*\n)*?)```$", page(name))
+
+
+def cohort():
+    """Patients with codes and labs, and a model of them."""
+    torch.manual_seed(0)
+    samples = [
+        {"patient_id": f"p{n}", "codes": ["I10", "E119", f"c{n % 3}"], "labs": [140.0 + n, 4.0 - n / 9], "label": n % 2}
+        for n in range(12)
+    ]
+    data = create_sample_dataset(
+        samples, {"codes": "sequence", "labs": "tensor"}, {"label": "binary"}, dataset_name="docs", in_memory=True
+    )
+    return data, MLP(data, embedding_dim=8, hidden_dim=8).eval()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a recipe and a release of MIMIC-IV, in which commands run."""
+    (tmp_path / "recipe.py").write_text(RECIPE)
+    (tmp_path / "mimic-iv-3.1/hosp").mkdir(parents=True)
+    (tmp_path / "mimic-iv-3.1/hosp/d_icd_diagnoses.csv").write_text(
+        "icd_code,icd_version,long_title\nI10,10,Essential hypertension\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def commands(text):
+    """The commands of the package in a block, but `demo` and `doctor`, which other tests run."""
+    lines = re.findall(r"(?m)^deeplift-fast (.+)$", text)
+    return [words for line in lines if (words := shlex.split(line, comments=True))[0] not in ("demo", "doctor")]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "out"), [("README.md", "DIR"), ("docs/cohorts.md", "mortality")])
+def test_run_and_summary(folder, capsys, name, out):
+    found = [words for block in blocks(name, "bash") for words in commands(block)]
+    assert [words[0] for words in found] == ["run", "summary"]
+    for words in found:
+        assert main(words) == 0, capsys.readouterr().err
+    text = capsys.readouterr().out
+    assert "12 attributed, 0 failed" in text
+    assert max(map(len, text[text.index("Cohort ") :].splitlines())) <= 80
+    assert len(manifest(folder / out)["parts"]) == 1
+    if name == "docs/cohorts.md":
+        assert "Essential hypertension" in text
+        assert (folder / "mortality.csv").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cohort_is_written_and_read(folder):
+    """All lines of Python but the task, which tests/cohort/test_docs.py runs, and Spark."""
+    data, model = cohort()
+    names = {"model": model, "dataset": data}
+    done = 0
+    for code in blocks("docs/cohorts.md", "python"):
+        if "BaseTask" in code or code.startswith("# Spark"):
+            continue
+        if "import polars" in code:
+            pytest.importorskip("polars")
+        exec(code, names)
+        done += 1
+    assert done == 4
+    assert set(names["samples"]["sample"]) == set(range(12))
+    assert "codes" in names["top"]["feature"].to_list()
+    assert names["rules"] == "complete"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_rules_and_baselines(capsys):
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, weight):
+            return torch.nn.functional.silu(x) * weight
+
+    @torch.library.custom_op("mylibrary::cube", mutates_args=())
+    def cube(x: torch.Tensor) -> torch.Tensor:
+        return x**3
+
+    data, model = cohort()
+    names = {"model": model, "dataset": data, "MyFunction": Doubled}
+    names["batch"] = next(iter(get_dataloader(data, batch_size=12)))
+    names["batch"].pop("label")
+    try:
+        for code in blocks("docs/rules.md", "python"):
+            exec(code, names)
+    finally:
+        unregister_rule(Doubled)
+        unregister_rule(torch.ops.mylibrary.cube)
+    assert "baseline: removed" in capsys.readouterr().out
+    found = names["found"]
+    moved = names["deeplift"].explain(at_baseline={"codes": ~names["first"]}, **names["batch"])
+    assert not torch.equal(found.output - found.baseline_output, moved.output - moved.baseline_output)
