@@ -84,10 +84,8 @@ def run(options: DemoOptions, settings: "Settings | None" = None) -> int:
         report, failures = _run_in(folder, options, settings or Settings())
         minutes, seconds = divmod(round(time.perf_counter() - started), 60)
         report += f"\n\nTook {minutes} min {seconds} s."
-        report += (
-            f"\n\nPages, to open in a browser\n  {options.out / PATIENT}  (the held-out patient with the highest risk)"
-        )
-        report += f"\n  {options.out / COHORT}"
+        report += "\n\nPages, for a browser: the held-out patient with the highest risk, and the cohort"
+        report += f"\n  {options.out / PATIENT}\n  {options.out / COHORT}"
         (folder / "report.txt").write_text(report + "\n", encoding="utf-8")
     print(report)
     return SOME_FAILED if failures else 0
