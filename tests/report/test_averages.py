@@ -99,7 +99,9 @@ def test_how_many_were_measured_is_printed(tmp_path):
     console = Console(width=200)
     with console.capture() as captured:
         show(summarise(tmp_path), console, min_samples=1)
-    head, line = (next(line for line in captured.get().splitlines() if word in line) for word in (" count ", "Potassium"))
+    head, line = (
+        next(line for line in captured.get().splitlines() if word in line) for word in (" count ", "Potassium")
+    )
     end = head.index(" count ") + len(" count")
     assert line[:end].split()[-1] == str(found.loc["Potassium", "count"])
     assert "a value counts where it was measured" in captured.get()
