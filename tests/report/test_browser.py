@@ -48,6 +48,14 @@ def test_a_patients_page_opens_without_complaint(chromium, pages, name, width):
     assert opened.run("return getComputedStyle(document.querySelector('h1')).fontWeight") == "600"
 
 
+def test_a_timeline_that_is_wider_than_the_page_says_where_older_stays_are(chromium, pages):
+    shown = "return !document.querySelector('#older').hidden"
+    assert Page(chromium, pages["fifty"]).run(shown)
+    assert not Page(chromium, pages["five"]).run(shown)
+    corner = "return getComputedStyle(document.querySelector('.timeline thead td')).position"
+    assert Page(chromium, pages["fifty"]).run(corner) == "sticky"
+
+
 def test_at_200_percent_zoom_nothing_lies_beyond_the_edge(chromium, pages):
     Page(chromium, pages["five"], width=640).check()  # 1280 pixels at 200 %
 

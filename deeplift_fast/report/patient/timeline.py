@@ -170,7 +170,8 @@ def _drawn(split: Iterable[list[list[Row]]], columns: Columns) -> "_Drawn":
         if not (several and column.older)
     ]
     limit = Scale.of(np.array(own)).limit
-    return _Drawn(limit, Numbers(min(limit, 0.99), 2))
+    leading = limit / 10.0 ** math.floor(math.log10(limit)) if limit > 0 else 0.0
+    return _Drawn(limit, Numbers(min(limit, 0.99), 3 if leading < 2 and limit < 1 else 2))  # 0.15: "+0.004", not "0.00"
 
 
 def _by(rows: Sequence[Row], place: dict[int, int], size: int) -> list[list[Row]]:

@@ -3,6 +3,7 @@
   const table = document.querySelector(".timeline");
   const area = table.closest(".wide");
   area.scrollLeft = area.scrollWidth; // the newest
+  document.querySelector("#older").hidden = area.scrollLeft === 0;
   const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
   table.addEventListener("keydown", (event) => {
     const move = moves[event.key];
