@@ -59,9 +59,11 @@ def folder(tmp_path, monkeypatch):
 
 
 def commands(text):
-    """The commands of the package in a block, but `demo` and `doctor`, which other tests run."""
+    """The commands of the package in a block, but `demo`, `doctor` and `report`, which other tests run."""
     lines = re.findall(r"(?m)^deeplift-fast (.+)$", text)
-    return [words for line in lines if (words := shlex.split(line, comments=True))[0] not in ("demo", "doctor")]
+    return [
+        words for line in lines if (words := shlex.split(line, comments=True))[0] not in ("demo", "doctor", "report")
+    ]
 
 
 @pytest.mark.filterwarnings("ignore")
