@@ -34,11 +34,12 @@ def blocks(name, language):
 
 
 def cohort():
-    """Patients with codes and labs, and a model of them."""
+    """Patients with codes and labs, one of them called ID as in README, and a model of them."""
     torch.manual_seed(0)
+    names = ["ID", *(f"p{n}" for n in range(1, 12))]
     samples = [
-        {"patient_id": f"p{n}", "codes": ["I10", "E119", f"c{n % 3}"], "labs": [140.0 + n, 4.0 - n / 9], "label": n % 2}
-        for n in range(12)
+        {"patient_id": name, "codes": ["I10", "E119", f"c{n % 3}"], "labs": [140.0 + n, 4.0 - n / 9], "label": n % 2}
+        for n, name in enumerate(names)
     ]
     data = create_sample_dataset(
         samples, {"codes": "sequence", "labs": "tensor"}, {"label": "binary"}, dataset_name="docs", in_memory=True
@@ -59,18 +60,16 @@ def folder(tmp_path, monkeypatch):
 
 
 def commands(text):
-    """The commands of the package in a block, but `demo`, `doctor` and `report`, which other tests run."""
+    """The commands of the package in a block, but `demo` and `doctor`, which other tests run."""
     lines = re.findall(r"(?m)^deeplift-fast (.+)$", text)
-    return [
-        words for line in lines if (words := shlex.split(line, comments=True))[0] not in ("demo", "doctor", "report")
-    ]
+    return [words for line in lines if (words := shlex.split(line, comments=True))[0] not in ("demo", "doctor")]
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "out"), [("README.md", "DIR"), ("docs/cohorts.md", "mortality")])
 def test_run_and_summary(folder, capsys, name, out):
     found = [words for block in blocks(name, "bash") for words in commands(block)]
-    assert [words[0] for words in found] == ["run", "summary"]
+    assert [words[0] for words in found] == ["run", "summary", *["report"] * (name == "README.md")]
     for words in found:
         assert main(words) == 0, capsys.readouterr().err
     text = capsys.readouterr().out
@@ -84,12 +83,12 @@ def test_run_and_summary(folder, capsys, name, out):
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_cohort_is_written_and_read(folder):
-    """All lines of Python but the task, which tests/cohort/test_docs.py runs, and Spark."""
+    """All lines of Python but the task, which tests/cohort/test_docs.py runs."""
     data, model = cohort()
     names = {"model": model, "dataset": data}
     done = 0
     for code in blocks("docs/cohorts.md", "python"):
-        if "BaseTask" in code or code.startswith("# Spark"):
+        if "BaseTask" in code:
             continue
         if "import polars" in code:
             pytest.importorskip("polars")

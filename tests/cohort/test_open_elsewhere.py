@@ -1,14 +1,19 @@
 """Both tables open in other programs as they are, all parts at once."""
 
+import re
+from pathlib import Path
+
 import cohort_folders as cohorts
 import pandas as pd
 import pytest
+
+DOCS = Path(__file__).parents[2] / "docs" / "cohorts.md"
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     found, rows = cohorts.draw()
-    return cohorts.write(tmp_path_factory.mktemp("cohort") / "out", found, rows), found, rows
+    return cohorts.write(tmp_path_factory.mktemp("cohort") / "mortality", found, rows), found, rows
 
 
 def expected(found, rows):
@@ -32,12 +37,13 @@ def test_polars(written):
     assert {code: round(total, 3) for code, total in sums.iter_rows()} == pytest.approx(expected(found, rows), abs=2e-3)
 
 
-def test_duckdb(written):
+def test_duckdb(written, monkeypatch):
+    """The query of docs/cohorts.md, as it stands there."""
     duckdb = pytest.importorskip("duckdb")
     out, found, rows = written
-    sums = duckdb.sql(
-        f"SELECT code, sum(attribution) FROM '{out}/attributions/*.parquet' "
-        f"JOIN '{out}/samples/*.parquet' USING (sample) "
-        "WHERE feature = 'icd_codes' AND label = 1 GROUP BY code"
-    ).fetchall()
-    assert dict(sums) == pytest.approx(expected(found, rows), abs=2e-3)
+    (query,) = re.findall(r"(?ms)^```sql\n(.*?)^```$", DOCS.read_text(encoding="utf-8"))
+    monkeypatch.chdir(out.parent)
+    joined = rows.merge(found[["sample", "label"]], on="sample")
+    means = joined[joined["label"] == 1].fillna({"code": ""}).groupby("code")["attribution"].mean()
+    given = {code or "": mean for code, mean in duckdb.sql(query).fetchall()}
+    assert given == pytest.approx(means.to_dict(), abs=1e-6)
