@@ -15,7 +15,6 @@ Each may be `None`: unknown. A feature or label of such a name is that, and no m
 as one step; steps of nested values are those of the first axis.
 """
 
-import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -98,16 +97,15 @@ def days_of(name: str, given: Any) -> np.ndarray:
         Fault: for anything but finite numbers and `None`.
     """
     entries = _entries(name, given, "numbers (days)")
-    numbers = {type(each) for each in entries} - {type(None)}
+    numbers = {*map(type, entries)} - {type(None)}
     if not all(issubclass(kind, Real) and not issubclass(kind, bool) for kind in numbers):
         raise Fault(f"{name} holds something else than numbers; accepted: days as numbers, or None")
     try:
         with np.errstate(over="ignore"):
-            days = np.array([math.nan if each is None else float(each) for each in entries], np.float64)
-            days = days.astype(np.float32)
+            days = np.array(entries, np.float64).astype(np.float32)  # NumPy makes NaN of None
     except OverflowError:
         days = np.full(len(entries), np.inf, np.float32)
-    if np.isfinite(days).sum() + sum(each is None for each in entries) != len(entries):
+    if np.count_nonzero(np.isfinite(days)) + entries.count(None) != len(entries):
         raise Fault(f"{name} holds NaN, inf or a number beyond float32; accepted: days as finite numbers, or None")
     return days
 
@@ -152,12 +150,14 @@ def stays_of(given: Any) -> Stays | None:
     if given is None:
         return None
     found = [_stay(each) for each in _entries(STAYS, given, "pairs (label, begin)")]
+    begins = [begin for _, begin in found]
+    days = days_of(f"begin in {STAYS}", begins).tolist()
     if len({label for label, _ in found}) < len(found):
         raise Fault(f"{STAYS} holds a label twice; accepted: labels that tell the patient's stays apart")
-    return found
+    return [(label, None if begin is None else day) for (label, begin), day in zip(found, days, strict=True)]
 
 
-def _stay(given: Any) -> tuple[str, float | None]:
+def _stay(given: Any) -> tuple[str, Any]:
     accepted = 'accepted: pairs (label, begin) or dicts {"label": …, "begin": …}'
     if isinstance(given, dict) and given.keys() == {"label", "begin"}:
         label, begin = given["label"], given["begin"]
@@ -167,8 +167,7 @@ def _stay(given: Any) -> tuple[str, float | None]:
         raise Fault(f"{STAYS} holds something else than pairs; {accepted}")
     if not isinstance(label, str):
         raise Fault(f"{STAYS} holds a label that is no text; {accepted}")
-    day = float(days_of(f"begin in {STAYS}", [begin])[0])
-    return as_text(label), None if begin is None else day
+    return as_text(label), begin
 
 
 def split_of(given: Any) -> str | None:
