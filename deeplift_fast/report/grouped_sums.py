@@ -51,17 +51,19 @@ class GroupedSums:
             Per grouping, the cells that are in one of its groups, bool `[cells]`, and the row of each of them, int64.
         """
         placed = [self._place(members, number, name, sample) for number in range(len(members.groups))]
-        for inside, rows in placed:
-            used, row = np.unique(rows, return_inverse=True)
+        used = [np.unique(rows, return_inverse=True) for _, rows in placed]
+        for (inside, _), (which, row) in zip(placed, used, strict=True):
             for column, key in enumerate(self._columns):
-                self._sums[used, column] += np.bincount(row, cells[key][inside], len(used))
-            for first in range(0, len(members.patient), _BLOCK):
-                weighing = weights(members.patient[first : first + _BLOCK], self._replicates, self._seed)
+                self._sums[which, column] += np.bincount(row, cells[key][inside], len(which))
+        for first in range(0, len(members.patient), _BLOCK):
+            patients = members.patient[first : first + _BLOCK]
+            weighing = weights(patients, self._replicates, self._seed).astype(np.float64)
+            for (inside, _), (which, row) in zip(placed, used, strict=True):
                 here = sample[inside] // _BLOCK == first // _BLOCK
                 place = row[here], sample[inside][here] - first
                 for key, total in zip(self._quotient, self._drawn, strict=True):
-                    matrix = sparse.csr_array((cells[key][inside][here], place), shape=(len(used), len(weighing)))
-                    total[used] += (matrix @ weighing.astype(np.float64)).astype(np.float32)
+                    matrix = sparse.csr_array((cells[key][inside][here], place), shape=(len(which), len(weighing)))
+                    total[which] += (matrix @ weighing).astype(np.float32)
         return placed
 
     def _place(

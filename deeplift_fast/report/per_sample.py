@@ -9,7 +9,7 @@ from deeplift_fast.report.bootstrap import REPLICATES
 from deeplift_fast.report.cells import CellReader, Cells
 from deeplift_fast.report.grouped_sums import GroupedSums
 from deeplift_fast.report.members import Assigner, Members
-from deeplift_fast.report.points import Points
+from deeplift_fast.report.points import Points, PointTables
 from deeplift_fast.report.spool import Spool, bits_of
 from deeplift_fast.report.statistics import keys_table
 
@@ -80,8 +80,8 @@ class PerSample:
         shares = self._numbers.quantiles(size, np.array(list(QUANTILES.values())))
         return pd.DataFrame(found | numbers | dict(zip(QUANTILES, shares.T, strict=True)))
 
-    def points(self, assigner: Assigner, reader: CellReader) -> dict[tuple[int, str, str], pd.DataFrame]:
+    def points(self, assigner: Assigner, reader: CellReader) -> PointTables:
         """Some samples' sums of each target, feature and code; see :class:`Points`."""
         targets, codes = list(assigner.targets), list(reader.codes)
-        keys = list(self._sums.keys)
-        return {(targets[keys[row][2]], *codes[keys[row][3]]): found for row, found in self._points.frames()}
+        rows = {(targets[t], *codes[n]): row for (grouping, _, t, n), row in self._sums.keys.items() if grouping == 0}
+        return self._points.tables(rows)

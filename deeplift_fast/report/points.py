@@ -1,6 +1,7 @@
 """A sample of contributions, for figures that draw each as a point."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import override
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,37 @@ MOST_POINTS = 400
 """The largest number of points of a row."""
 
 _FEW = 1 << 12
-_POINT = np.dtype([("row", np.int64), ("hash", np.uint64), ("contribution", np.float32), ("value", np.float32)])
+_POINT = np.dtype([("row", np.int32), ("hash", np.uint64), ("contribution", np.float32), ("value", np.float32)])
 _LARGEST = np.iinfo(np.uint64).max
+
+Key = tuple[int, str, str]
+"""Target, feature and code or dimension."""
+
+
+class PointTables(Mapping[Key, pd.DataFrame]):
+    """The points of each key: a table that is made when it is asked for, because few of thousands are drawn.
+
+    Args:
+        rows: the row of each key.
+        points: `_POINT` `[points]`, ascending by row.
+    """
+
+    def __init__(self, rows: Mapping[Key, int], points: np.ndarray) -> None:
+        self._rows, self._points = rows, points
+
+    @override
+    def __getitem__(self, key: Key) -> pd.DataFrame:
+        row = self._rows[key]
+        begin, end = np.searchsorted(self._points["row"], [row, row + 1])
+        return pd.DataFrame({name: self._points[name][begin:end] for name in ("contribution", "value")})
+
+    @override
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._rows)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
 class Points:
@@ -41,14 +71,17 @@ class Points:
         for name, column in zip(_POINT.names or (), (rows, hashes, sums, values), strict=True):
             new[name] = column[low]
         self._new.append(new)
-        if sum(map(len, self._new)) > _FEW:
+        if sum(map(len, self._new)) > max(_FEW, len(self._kept) // 2):  # sorts each point a few times, not once a part
             self._choose()
 
-    def frames(self) -> Iterator[tuple[int, pd.DataFrame]]:
-        """Each row, and its points: the columns `contribution` and `value`, float32."""
+    def tables(self, rows: Mapping[Key, int]) -> PointTables:
+        """The points by key: the columns `contribution` and `value`, float32, in the order of the hashes.
+
+        Args:
+            rows: the row of each key.
+        """
         self._choose()
-        for row, found in pd.DataFrame(self._kept).groupby("row"):
-            yield int(row), found[["contribution", "value"]].reset_index(drop=True)  # type: ignore[call-overload]
+        return PointTables(rows, self._kept)
 
     def _choose(self) -> None:
         table = np.concatenate([self._kept, *self._new])

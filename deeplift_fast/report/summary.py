@@ -19,6 +19,7 @@ from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.grouping import EVERYONE, MOST_GROUPS, UNLISTED, ByLabel, Cut
 from deeplift_fast.report.members import Assigner
 from deeplift_fast.report.per_sample import QUANTILES, PerSample
+from deeplift_fast.report.points import PointTables
 from deeplift_fast.report.statistics import Statistics
 from deeplift_fast.report.titles import Titles
 
@@ -76,7 +77,7 @@ class Summary:
     table: pd.DataFrame
     cohort: CohortTable
     by_group: pd.DataFrame
-    points: dict[tuple[int, str, str], pd.DataFrame]
+    points: PointTables
     described: bool
     notes: tuple[str, ...]
 

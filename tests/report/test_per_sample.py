@@ -116,10 +116,11 @@ def test_four_hundred_points_of_many_do_not_depend_on_the_order():
         points = Points()
         for piece in np.array_split(order, 11):
             points.add(rows[piece], samples[piece], samples[piece] / 10, np.full(len(piece), np.nan))
-        found.append({row: frame["contribution"].tolist() for row, frame in points.frames()})
+        tables = points.tables({(0, "codes", str(row)): row for row in range(3)})
+        found.append({key: table["contribution"].tolist() for key, table in tables.items()})
     assert found[0] == found[1]
     assert {len(each) for each in found[0].values()} == {MOST_POINTS}
-    spread = np.quantile(found[0][0], [0.25, 0.5, 0.75])
+    spread = np.quantile(found[0][0, "codes", "0"], [0.25, 0.5, 0.75])
     np.testing.assert_allclose(spread, [225, 450, 675], atol=75)  # they are no first or last ones
 
 
