@@ -4,20 +4,16 @@ import json
 import logging
 import os
 import re
-import signal
 import stat
 import sys
-import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import pyhealth.datasets  # noqa: F401  (its logger keeps the standard error it finds: not that of a test)
 import pytest
-from processes import started
 
 from deeplift_fast import cli
-from deeplift_fast.support import clock
 
 RECIPE = """
 import torch
@@ -321,43 +317,3 @@ def test_two_workers_write_what_one_writes(here):
     assert parts(here / "out") == alone
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (here / "out").rglob("*") if path.is_file()}
     assert modes == {0o600}
-
-
-STOPS = {
-    "Ctrl-C": (lambda process: process.send_signal(signal.SIGINT), 130, "interrupted"),
-    "SIGTERM": (lambda process: process.send_signal(signal.SIGTERM), 143, "terminated"),
-    "SIGTERM to all its processes": (lambda process: os.killpg(process.pid, signal.SIGTERM), 143, "terminated"),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stop", STOPS)
-def test_a_stop_keeps_finished_parts_and_the_same_command_goes_on(here, monkeypatch, stop):
-    send, code, word = STOPS[stop]
-    slow = RECIPE.replace("import torch\n", "import time, torch\n", 1).replace(
-        "    return MLP(dataset",
-        "    get = type(dataset).__getitem__\n"
-        "    type(dataset).__getitem__ = lambda self, n: (time.sleep(0.02), get(self, n))[1]\n"
-        "    return MLP(dataset",
-    )
-    (here / "slow.py").write_text(slow)
-    command = [sys.executable, "-m", "deeplift_fast.cli", "run", "slow.py:build", "--out", "cut"]
-    ahead = "1" if "all" in stop else "0"
-    with started(
-        [*command, "--part-samples", "10", "--read-ahead", ahead],
-        limit=600,
-        env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])},
-    ) as process:
-        while process.poll() is None and not list((here / "cut").glob("samples/part-*")):
-            time.sleep(0.02)
-        send(process)
-        told = process.communicate()[1]
-    assert process.returncode == code, told
-    assert f"deeplift-fast: {word}; finished parts are kept: the same command goes on" in told
-    assert "Traceback" not in told
-    again = ["run", "recipe.py:build", "--out", "cut", "--part-samples", "10", "--quiet"]
-    assert cli.main(again) == 3
-    begun = json.loads((here / "cut" / "manifest.json").read_text())["about"]["created"]
-    monkeypatch.setattr(clock, "now", lambda: datetime.fromisoformat(begun))
-    assert cli.main([*RUN, "--quiet", "--force", "--part-samples", "10"]) == 3
-    assert parts(here / "cut") == parts(here / "out")
