@@ -6,7 +6,8 @@ STAMP := $(VENV)/.setup-done
 SOURCES := pyproject.toml setup.py requirements.lock $(wildcard csrc/*)
 PYTEST := $(BIN)/python -m pytest
 # Two processes; their OpenMP threads sleep while they wait, or they would take the cores from one another.
-PARALLEL := OMP_WAIT_POLICY=passive $(PYTEST) -n 2 --dist loadfile
+# Files in the order of tests/conftest.py, slow ones first; pytest-xdist's own order has files of few tests last.
+PARALLEL := OMP_WAIT_POLICY=passive $(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo test soak lint format bench bench-gpu plot picture wheel wheel-check lock clean
 

@@ -18,6 +18,12 @@ settings.register_profile("deeplift_fast", deadline=None, derandomize=True)
 settings.load_profile("deeplift_fast")
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that at the end no core waits for one of them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_time():
     """Time stands still: the files of a run hold the time of its beginning, and tests compare files byte by byte."""

@@ -162,6 +162,7 @@ def test_public_functions_and_classes_have_whole_docstrings(module):
     assert [each for name, thing in public.items() for each in undocumented(thing, name)] == []
 
 
+@pytest.mark.slow
 def test_modules_are_there_without_being_imported_first():
     pytest.importorskip("pyhealth")
     code = (

@@ -6,7 +6,7 @@ this process.
 
 import os
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import batched, chain, islice
 from typing import Any, Protocol, override
 
@@ -43,8 +43,8 @@ class Source(Protocol):
     def examples(self) -> Sequence[Group]:
         """Some of the samples: those whose content is in the identity, or the first of a batch."""
 
-    def stretches(self, parts: Callable[[int], bool], part_samples: int, processes: int | None) -> Iterator[Stretch]:
-        """The stretches of the wanted parts, in order.
+    def stretches(self, parts: Callable[[int], bool], part_samples: int, processes: int | None) -> Generator[Stretch]:
+        """The stretches of the wanted parts, in order; closing the generator ends the reading processes.
 
         Args:
             parts: tells whether a part is wanted.
@@ -88,13 +88,13 @@ class DatasetSource(Source):
         return [sample_of(self.dataset, int(index)) for index in spread]
 
     @override
-    def stretches(self, parts: Callable[[int], bool], part_samples: int, processes: int | None) -> Iterator[Stretch]:
+    def stretches(self, parts: Callable[[int], bool], part_samples: int, processes: int | None) -> Generator[Stretch]:
         assert self.total is not None
         wanted = [part for part in range(-(-self.total // part_samples)) if parts(part)]
         reader = Reader(unopened(self.dataset), self.total, part_samples)
         count = self._processes(len(wanted)) if processes is None else processes
         if not count or not wanted:
-            return map(reader.stretch, wanted)
+            return (reader.stretch(part) for part in wanted)
         return read_ahead(reader, wanted, min(count, len(wanted)))
 
     def stretch(self, part: int, part_samples: int) -> Stretch:
@@ -164,7 +164,7 @@ class BatchSource(Source):
         return [PaddedGroup(few, {key: taken(value, few) for key, value in batch.items()})]
 
     @override
-    def stretches(self, parts: Callable[[int], bool], part_samples: int, processes: int | None) -> Iterator[Stretch]:
+    def stretches(self, parts: Callable[[int], bool], part_samples: int, processes: int | None) -> Generator[Stretch]:
         self._begin()  # samples of other parts are read and dropped
         one_by_one = bool(self._first) and _is_sample(self._first[0], self._model)
         stretches = self._of_samples(part_samples) if one_by_one else stretches_of(self._sized(), part_samples)

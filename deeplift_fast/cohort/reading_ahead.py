@@ -6,14 +6,14 @@ Reading processes send their samples as plain arrays through a pipe: shared memo
 import copy
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from deeplift_fast.cohort.samples import Stretch, stretch_of
-from deeplift_fast.errors import CohortError
+from deeplift_fast.errors import CohortError, is_reader_death
 
 STRETCHES_AHEAD = 2
 """Stretches that each reading process may hold ready."""
@@ -49,8 +49,11 @@ class Reader(Dataset):
         return stretch_of([sample_of(self._dataset, index) for index in indices], part, begin)
 
 
-def read_ahead(reader: Reader, parts: Sequence[int], processes: int) -> Iterator[Stretch]:
-    """The stretches of some parts, in order, read by other processes; their errors are raised here."""
+def read_ahead(reader: Reader, parts: Sequence[int], processes: int) -> Generator[Stretch]:
+    """The stretches of some parts, in order, read by other processes, which end when the generator is closed.
+
+    Their errors are raised here.
+    """
     with warnings.catch_warnings():
         # Python warns of forks beside threads. The reading processes take no lock that a thread here may hold.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -70,14 +73,27 @@ def read_ahead(reader: Reader, parts: Sequence[int], processes: int) -> Iterator
             return _raising(iter(loader))
 
 
-def _raising(stretches: Iterator[Stretch | CohortError]) -> Iterator[Stretch]:
+def _raising(stretches: Iterator[Stretch | CohortError]) -> Generator[Stretch]:
     try:
         for stretch in stretches:
             if isinstance(stretch, CohortError):
                 raise stretch
             yield stretch
     finally:
-        del stretches  # ends the processes, also where a traceback keeps this frame
+        _end(stretches)
+
+
+def _end(stretches: Any) -> None:
+    """Ends the processes of a loader's iterator at once.
+
+    Torch ends them when the iterator is freed, which a traceback delays. Until then torch's signal handler raises the
+    death of a process at any line: a SIGTERM to all processes reaches a busy one late.
+    """
+    try:
+        stretches._shutdown_workers()
+    except RuntimeError as error:
+        if not is_reader_death(error):
+            raise
 
 
 def _unchanged(stretch: Any) -> Any:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -302,6 +303,7 @@ class _Run:
             threads_for(count),
             Writer(lambda result, seconds: self._write(result, seconds, shown)) as writer,
             Lanes(count) as lanes,
+            closing(stretches),  # first of all: a reading process that dies later would disturb the writer's end
         ):
             read = self._timed(stretches, lanes)
             wanted = ((stretch, self.budget(stretch, count)) for stretch in read if not self._have(stretch))

@@ -74,6 +74,7 @@ def bare(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_without_pyhealth_it_says_that_there_is_no_gpu(bare):
     assert "No module named 'pyhealth'" in bare("-c", "import pyhealth").stderr
     done = bare("benchmarks/gpu.py", "--only", "numbers", "speed", "-k", "no_test_has_this_name")

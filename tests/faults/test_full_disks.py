@@ -1,13 +1,11 @@
 """A disk that is full, or broken, from any write on: an error that names the folder, and the same run goes on."""
 
+import contextlib
 import errno
-import json
 import os
 import random
-import sys
-from pathlib import Path
+import resource
 
-import processes
 import pytest
 from cohort_cases import contents, run, spoiled
 from fsspec.implementations.memory import MemoryFileSystem
@@ -16,7 +14,6 @@ from deeplift_fast.cohort import CohortError, local_store, lock
 from deeplift_fast.cohort.manifest import is_intact, load
 from deeplift_fast.cohort.store import open_store
 
-ROOT = Path(__file__).parents[2]
 ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -135,13 +132,28 @@ def test_a_disk_that_fails_at_any_write(sick, tmp_path, monkeypatch, examples, f
     figures("disks that fail", refused=refused, resumed_to_the_same_bytes=len(chosen), other_numbers=0)
 
 
-def test_files_that_may_not_grow(sick, tmp_path, examples, figures):
+@contextlib.contextmanager
+def files_of_at_most(size):
     """The system's own limit (`ulimit -f`), which cuts files short for real."""
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    script = ROOT / "tests" / "faults" / "limiting.py"
-    command = [sys.executable, "-W", "ignore", script, tmp_path, str(examples(6, 16))]
-    done = processes.run(command, limit=900, cwd=ROOT, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["refused"] > found["limits"] // 2
-    figures("file size limits", refused=found["refused"], resumed_to_the_same_bytes=found["limits"], other_numbers=0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_files_that_may_not_grow(sick, tmp_path, examples, figures):
+    samples, model, whole = sick
+    largest = max(len(content) for name, content in whole.items() if name.endswith(".parquet"))
+    count, refused = examples(6, 16), 0
+    for number in range(count):
+        out = tmp_path / str(number)
+        with files_of_at_most(largest * number // count):
+            said = said_by(lambda out=out: run(model, samples, out, part_samples=6))
+        assert not said or (said.startswith(f"out is {out}, where ") and "kept" in said), said
+        refused += bool(said)
+        run(model, samples, out, part_samples=6)
+        assert contents(out) == whole
+    assert refused > count // 2
+    figures("file size limits", refused=refused, resumed_to_the_same_bytes=count, other_numbers=0)
