@@ -13,7 +13,7 @@ STEPS = 8
 def css() -> str:
     """The classes."""
     scale = Scale(STEPS)
-    lines = [".h{box-shadow:inset 0 0 0 1.5px #808080}"]
+    lines = [".h{box-shadow:inset 0 0 0 1.5px #6b6b6b}"]
     for sign, letter in ((1, "p"), (-1, "n")):
         for step in range(1, STEPS + 1):
             colour = scale.colour(sign * step)
