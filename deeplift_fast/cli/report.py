@@ -21,7 +21,13 @@ def report(
             help="Leave out identifiers, and what fewer than 10 patients have; count days from the first.",
         ),
     ] = False,
-    mimic_root: Annotated[Path | None, typer.Option(help="MIMIC-IV folder whose dictionaries describe codes.")] = None,
+    mimic_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="MIMIC-IV folder whose dictionaries describe codes. Without it, titles are those that the package "
+            "holds: of common ICD-10 codes and laboratory items."
+        ),
+    ] = None,
     cohort: Annotated[bool, typer.Option("--cohort", help="Write a page of the whole cohort instead.")] = False,
     patients: Annotated[
         str | None,

@@ -38,7 +38,13 @@ def summary(
     top: Annotated[int, typer.Option(min=1, help="Rows shown of each table.")] = 15,
     sort: Annotated[Sort, typer.Option(help="Column to sort the shown rows by.")] = Sort.MEAN_ABS,
     min_samples: Annotated[int, typer.Option(min=1, help="Show codes and values of at least so many samples.")] = 10,
-    mimic_root: Annotated[Path | None, typer.Option(help="MIMIC-IV folder whose dictionaries describe codes.")] = None,
+    mimic_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="MIMIC-IV folder whose dictionaries describe codes. Without it, titles are those that the package "
+            "holds: of common ICD-10 codes and laboratory items."
+        ),
+    ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write every row as CSV.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write every row as Parquet.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write every row, and the totals, as JSON.")] = None,
@@ -57,7 +63,6 @@ def summary(
         from deeplift_fast.report import summarise
         from deeplift_fast.report.cohort_table import keep
         from deeplift_fast.report.files import write_csv, write_json, write_parquet
-        from deeplift_fast.report.folder import CohortFolder
         from deeplift_fast.report.grouping import read_grouping
         from deeplift_fast.report.show import PIPED, show
 
@@ -65,7 +70,7 @@ def summary(
         for path, write in ((csv, write_csv), (parquet, write_parquet), (json, write_json)):
             if path is not None:
                 write(found, path)
-        keep(found.cohort, CohortFolder(folder))
+        keep(found.cohort, found.out, found.about)
         console = Console()
         if not console.is_terminal and "COLUMNS" not in os.environ:
             console.width = PIPED

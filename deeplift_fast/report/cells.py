@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from deeplift_fast.errors import SummaryError
 from deeplift_fast.report.folder import CohortFolder
+from deeplift_fast.report.has_values import HasValues
 
-_READ = ("sample", "feature", "slot", "code", "value", "attribution")
+_READ = ("sample", "feature", "slot", "code", "measured", "value", "attribution")
 _MIDDLE = 1 << 39
 
 
@@ -61,8 +62,8 @@ class CellReader:
         """The number of each feature and code or dimension."""
         self.names: dict[tuple[str, str, bool], int] = {}
         """The number of each feature, code or dimension, and whether its rows have a value."""
-        self.has_values: dict[str, bool] = {}
-        """Whether a feature has values."""
+        self.features: dict[str, HasValues] = {}
+        """The signs of values in a feature's rows."""
         self._code_of: list[int] = []
 
     def read(self, folder: CohortFolder, part: int, samples: np.ndarray) -> Cells:
@@ -119,10 +120,15 @@ class CellReader:
         packed, row = np.unique(((feature << 40) + inner + _MIDDLE) * 2 + measured, return_inverse=True)
         pairs = zip(packed >> 41, ((packed >> 1) & ((1 << 40) - 1)) - _MIDDLE, packed & 1, strict=True)
         texts = [(features[f], codes[i] if i >= 0 else f"dimension {-1 - i}", bool(valid)) for f, i, valid in pairs]
-        valued = np.bincount(feature, measured, len(features))
-        for name, count in zip(features, valued, strict=True):
-            self.has_values[name] = self.has_values.get(name, False) or bool(count)
+        self._note_values(batch, feature, features, measured)
         return np.array([self._number(text) for text in texts], dtype=np.int64)[row]
+
+    def _note_values(self, batch: pa.RecordBatch, feature: np.ndarray, names: list[str], known: np.ndarray) -> None:
+        said = batch["measured"].fill_null(False).to_numpy(zero_copy_only=False)
+        gap = batch["measured"].is_valid().to_numpy(zero_copy_only=False) & ~said
+        counts = [np.bincount(feature, each, len(names)) > 0 for each in (known, gap, said & ~known)]
+        for name, *signs in zip(names, *counts, strict=True):
+            self.features[name] = self.features.get(name, HasValues()).merged(HasValues(*map(bool, signs)))
 
     def _number(self, name: tuple[str, str, bool]) -> int:
         if name not in self.names:

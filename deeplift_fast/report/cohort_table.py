@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -20,7 +21,7 @@ from deeplift_fast.report.completeness import Completeness
 from deeplift_fast.report.distribution import CohortTable
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.per_sample import QUANTILES
-from deeplift_fast.report.summary import summarise
+from deeplift_fast.report.summary import summary_of
 from deeplift_fast.report.titles import Titles
 
 __all__ = ["CohortTable", "cohort_table", "keep", "titled"]
@@ -63,30 +64,30 @@ def cohort_table(folder: CohortFolder, titles: Titles | None = None) -> CohortTa
         titles: describes codes; `None` for no descriptions.
 
     Raises:
-        SummaryError: as :func:`deeplift_fast.report.summarise` raises it.
+        SummaryError: if a part is missing or damaged, or a run has replaced it since `folder` was opened.
 
     Warns:
         CohortWarning: if the file cannot be written; the result is the same.
     """
     found = _kept(folder)
     if found is None:
-        summary = summarise(folder.out)
-        keep(summary.cohort, folder)
-        found = summary.cohort
+        found = summary_of(folder).cohort
+        keep(found, folder.out, folder.about)
     return titled(found, titles)
 
 
-def keep(cohort: CohortTable, folder: CohortFolder) -> None:
+def keep(cohort: CohortTable, out: str, about: Mapping[str, Any]) -> None:
     """Writes `summary.parquet`, unless it is there already.
 
     Args:
         cohort: the table, without descriptions.
-        folder: the cohort.
+        out: the cohort's folder.
+        about: the facts about the run.
 
     Warns:
         CohortWarning: if the file cannot be written.
     """
-    if _content(folder, cohort.source) is not None:
+    if _content(out, cohort.source) is not None:
         return
     sink = pa.BufferOutputStream()
     table = pa.Table.from_pandas(cohort.table, schema=SCHEMA, preserve_index=False)
@@ -98,13 +99,13 @@ def keep(cohort: CohortTable, folder: CohortFolder) -> None:
             "completeness": asdict(cohort.completeness),
         }
     )
-    about = metadata_of(folder.about) | {_TOTALS: totals, _DIGEST: _digest(cohort.table, totals)}
-    pq.write_table(table.replace_schema_metadata(about), sink, compression="zstd", write_page_checksum=True)
+    facts = metadata_of(about) | {_TOTALS: totals, _DIGEST: _digest(cohort.table, totals)}
+    pq.write_table(table.replace_schema_metadata(facts), sink, compression="zstd", write_page_checksum=True)
     try:
-        _store(folder).write(NAME, memoryview(sink.getvalue()))
+        _store(out).write(NAME, memoryview(sink.getvalue()))
     except (CohortError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        warn(f"{NAME} could not be kept in {folder.out} ({reason}); it is made again each time", CohortWarning)
+        warn(f"{NAME} could not be kept in {out} ({reason}); it is made again each time", CohortWarning)
 
 
 def titled(cohort: CohortTable, titles: Titles | None) -> CohortTable:
@@ -124,7 +125,7 @@ def titled(cohort: CohortTable, titles: Titles | None) -> CohortTable:
 
 def _kept(folder: CohortFolder) -> CohortTable | None:
     """The table in the file; `None` if it is missing, damaged or of other parts."""
-    found = _content(folder, folder.source)
+    found = _content(folder.out, folder.source)
     if found is None:
         return None
     table, totals = found
@@ -137,10 +138,10 @@ def _kept(folder: CohortFolder) -> CohortTable | None:
     )
 
 
-def _content(folder: CohortFolder, source: str) -> tuple[pd.DataFrame, dict[str, Any]] | None:
+def _content(out: str, source: str) -> tuple[pd.DataFrame, dict[str, Any]] | None:
     """Table and totals of the file, if it is whole and was made from this source."""
     try:
-        content = _store(folder).read(NAME, MOST_BYTES)
+        content = _store(out).read(NAME, MOST_BYTES)
         if content is None:
             return None
         stored = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
@@ -158,9 +159,9 @@ def _digest(table: pd.DataFrame, totals: str) -> str:
     return digest([rows, totals])
 
 
-def _store(folder: CohortFolder) -> Store:
+def _store(out: str) -> Store:
     """The cohort's store, which gives new files the rights that the manifest has."""
-    store = open_store(folder.out)
+    store = open_store(out)
     if isinstance(store, LocalStore):
         store.shared = bool(os.stat(store.folder / MANIFEST).st_mode & _OWN_RIGHTS)
     return store

@@ -1,7 +1,7 @@
 """CSS classes of contributions, made from the colours of the figures.
 
 A filled cell has the class `p1` to `p8` (raises) or `n1` to `n8` (lowers): the nearest eighth of the scale's limit. A
-hollow one has `hp` or `hn`. `tp` and `tn` colour text, `fp` and `fn` fill shapes of SVG.
+hollow one has `hp`, `hn`, or `h` at exactly 0. `tp` and `tn` colour text, `fp` and `fn` fill shapes of SVG.
 """
 
 from deeplift_fast.support.colours import LOWERS, RAISES, Scale, ink_on, text_of
@@ -13,7 +13,7 @@ STEPS = 8
 def css() -> str:
     """The classes."""
     scale = Scale(STEPS)
-    lines = []
+    lines = [".h{box-shadow:inset 0 0 0 1.5px #6b6b6b}"]
     for sign, letter in ((1, "p"), (-1, "n")):
         for step in range(1, STEPS + 1):
             colour = scale.colour(sign * step)

@@ -17,6 +17,13 @@ RULES = {
 }
 """The rule sets in words, by name."""
 
+_FILL_FORWARD = {
+    "stagenet_tensor",
+    "pyhealth.processors.stagenet_processor.StageNetTensorProcessor",
+    "deeplift_fast.demo.processors.StandardLabs",
+}
+"""Processors that give a value that was not measured the last one measured before it, over all stays of a sample."""
+
 _MODES = ("binary", "multiclass", "multilabel", "regression")
 
 _REFERENCES = {
@@ -41,6 +48,7 @@ class Run:
         rules: the rule set.
         versions: package and version, for each known one.
         created: day on which the run was begun; empty where not known.
+        carried: the features whose values are known to be carried forward by their processor.
     """
 
     model: str
@@ -52,12 +60,14 @@ class Run:
     rules: str
     versions: tuple[tuple[str, str], ...]
     created: str
+    carried: frozenset[str] = frozenset()
 
 
 def described(folder: CohortFolder) -> Run:
     """The run that wrote a folder, as far as its manifest says."""
     identity = folder.manifest.identity
-    schema = _of(identity, "dataset").get("output_schema")
+    dataset = _of(identity, "dataset")
+    schema = dataset.get("output_schema")
     labels = [(str(key), str(mode)) for key, mode in schema.items()] if isinstance(schema, Mapping) else []
     outcome, named = labels[0] if len(labels) == 1 else ("the outcome", "")
     mode = next((each for each in _MODES if each in named.lower()), "")  # processors may be named by their class
@@ -73,6 +83,7 @@ def described(folder: CohortFolder) -> Run:
         rules=folder.rules,
         versions=tuple(versions.items()),
         created=str(folder.manifest.about.get("created", "")).partition("T")[0],
+        carried=frozenset(key for key, name in _of(dataset, "input_schema").items() if name in _FILL_FORWARD),
     )
 
 

@@ -67,7 +67,7 @@ class PerSample:
         the ends of the mean's 95 % interval over patients; and, for the first grouping alone, `QUANTILES` of the sums.
         """
         sums, size = self._sums.sums(), len(self._sums.keys)
-        found = keys_table(self._sums, assigner, list(reader.codes), reader.has_values)
+        found = keys_table(self._sums, assigner, list(reader.codes), reader)
         numbers = {
             "samples": sums["samples"].astype(np.int64),
             "patients": self._patients.distinct(size),

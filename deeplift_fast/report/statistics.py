@@ -50,7 +50,7 @@ class Statistics:
         `kind` is `"code"` or `"value"`.
         """
         sums, names = self._sums.sums(), list(reader.names)
-        found = keys_table(self._sums, assigner, [name[:2] for name in names], reader.has_values)
+        found = keys_table(self._sums, assigner, [name[:2] for name in names], reader)
         numbers = {
             "count": sums["count"].astype(np.int64),
             "samples": sums["samples"].astype(np.int64),
@@ -61,12 +61,12 @@ class Statistics:
             "high": sums["high"],
         }
         # In a feature with values, rows without a value were not measured.
-        kept = np.array([names[n][2] == reader.has_values[names[n][0]] for *_, n in self._sums.keys], bool)
+        kept = np.array([names[n][2] == bool(reader.features[names[n][0]]) for *_, n in self._sums.keys], bool)
         return pd.DataFrame(found | numbers, columns=[*COLUMNS, "target"])[kept].reset_index(drop=True)
 
 
 def keys_table(
-    sums: GroupedSums, assigner: Assigner, codes: list[tuple[str, str]], has_values: dict[str, bool]
+    sums: GroupedSums, assigner: Assigner, codes: list[tuple[str, str]], reader: CellReader
 ) -> dict[str, Any]:
     """What the rows of sums are about: the columns `grouping`, `group`, `target`, `feature`, `code` and `kind`."""
     groupings, targets = assigner.groupings, list(assigner.targets)
@@ -76,5 +76,5 @@ def keys_table(
         "target": np.array([targets[t] for _, _, t, _ in sums.keys], np.int64),
         "feature": np.array([codes[n][0] for *_, n in sums.keys], object),
         "code": np.array([codes[n][1] for *_, n in sums.keys], object),
-        "kind": np.array(["value" if has_values[codes[n][0]] else "code" for *_, n in sums.keys], object),
+        "kind": np.array(["value" if reader.features[codes[n][0]] else "code" for *_, n in sums.keys], object),
     }

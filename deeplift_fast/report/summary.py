@@ -1,7 +1,6 @@
 """A cohort's summary: its completeness, and the codes and values that moved the output."""
 
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deeplift_fast.errors import SummaryError
 from deeplift_fast.report.bootstrap import REPLICATES
 from deeplift_fast.report.cells import CellReader
 from deeplift_fast.report.completeness import COLUMNS, Completeness, Totals, cancellation, quantiles
+from deeplift_fast.report.consistent import consistently
 from deeplift_fast.report.distribution import CohortTable, Population
 from deeplift_fast.report.folder import CohortFolder
+from deeplift_fast.report.formats import cut
 from deeplift_fast.report.grouping import EVERYONE, MOST_GROUPS, UNLISTED, ByLabel, Cut
 from deeplift_fast.report.members import Assigner
 from deeplift_fast.report.per_sample import QUANTILES, PerSample
@@ -26,9 +26,6 @@ from deeplift_fast.report.titles import Titles
 SPECIAL = ("<pad>", "<unk>")
 """Tokens that are not codes."""
 
-TRIES = 5
-"""Attempts to read a cohort whose parts a run replaces meanwhile."""
-
 DESCRIBED = {
     "description": "text",
     "ambiguous": "ambiguous",
@@ -38,9 +35,6 @@ DESCRIBED = {
     "ref_high": "high",
 }
 """Columns of the table that describe codes and dimensions, and the attributes of `Title` that they hold."""
-
-PAUSE = 0.3
-"""Seconds within which a run's manifest should name a part that it replaced."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ class Summary:
         by_group: the same by grouping and group too, with the columns `grouping` and `group`, and without quantiles.
         points: at most 400 samples of each target, feature and code: the columns `contribution` (the sample's sum) and
             `value` (its newest measured value, or NaN), chosen by a hash of the sample's number.
-        described: whether dictionaries were given.
+        described: whether the titles are those of a MIMIC-IV release, and not of this package.
         notes: notes for the reader, one sentence each.
     """
 
@@ -113,7 +107,7 @@ def summarise(
     Args:
         out: the cohort's folder, a path or an fsspec URL.
         by: groupings beside "overall" and "label", such as from `deeplift_fast.report.grouping.read_grouping`.
-        mimic_root: folder of a MIMIC-IV release whose dictionaries describe the codes.
+        mimic_root: folder of a MIMIC-IV release whose dictionaries describe the codes; `None` for those of the package.
         replicates: replicates of the bootstrap over patients.
         seed: seed of the bootstrap.
 
@@ -121,23 +115,27 @@ def summarise(
         SummaryError: if the folder has no manifest, a part is missing or damaged, no dictionary is found, or a run
             replaces parts faster than they are read.
     """
-    titles = Titles(Path(mimic_root)) if mimic_root is not None else None
-    for _ in range(TRIES):
-        folder = CohortFolder(out)
-        try:
-            found = _summarised(folder, by, titles, replicates, seed)
-        except SummaryError:
-            time.sleep(PAUSE)  # a part is replaced before its entry in the manifest
-            if folder.is_current():
-                raise
-            continue
-        if folder.is_current():
-            return found
-    raise SummaryError(f"a run replaces parts of {out} faster than they are read; try again later")
+    titles = Titles.of(mimic_root)
+    return consistently(out, lambda folder: summary_of(folder, by, titles, replicates, seed))
 
 
-def _summarised(folder: CohortFolder, by: Sequence[Cut], titles: Titles | None, replicates: int, seed: int) -> Summary:
-    """The summary of a folder; a run may replace parts meanwhile."""
+def summary_of(
+    folder: CohortFolder,
+    by: Sequence[Cut] = (),
+    titles: Titles | None = None,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Summary:
+    """The summary of the parts that a folder named when it was opened.
+
+    Args:
+        folder: the cohort.
+        by: as for :func:`summarise`, and so are `replicates` and `seed`.
+        titles: describes codes; `None` for no descriptions.
+
+    Raises:
+        SummaryError: if a part is missing or damaged, or a run has replaced it since.
+    """
     totals, labels, reader = Totals(folder), ByLabel(), CellReader()
     groupings: list[Cut] = [EVERYONE, labels, *by]
     assigner, statistics = Assigner(groupings), Statistics(replicates, seed)
@@ -174,6 +172,7 @@ def _summarised(folder: CohortFolder, by: Sequence[Cut], titles: Titles | None, 
     notes = [f"labels take more than {MOST_GROUPS} values, so nothing is shown by label"] if labels.too_many else []
     notes += [f"no sample's {' or '.join(each.columns)} is in the file of {each.name}" for each in unmatched]
     notes += _target_notes(targets)
+    notes += [f"no value of {cut(name)} was measured, so it has no means of measured values" for name in _gaps(reader)]
     notes += _describe(table, titles)
     return Summary(
         out=folder.out,
@@ -186,7 +185,7 @@ def _summarised(folder: CohortFolder, by: Sequence[Cut], titles: Titles | None, 
         cohort=cohort,
         by_group=by_group.drop(columns=list(QUANTILES)),
         points=points,
-        described=titles is not None,
+        described=titles is not None and not titles.is_packaged,
         notes=tuple(notes),
     )
 
@@ -210,6 +209,11 @@ def _by_target(table: pd.DataFrame) -> pd.DataFrame:
     everyone = table["grouping"] == EVERYONE.name
     group = table["group"].where(everyone, table["group"] + ", target = " + targets).where(~everyone, targets)
     return table.assign(grouping=table["grouping"].where(~everyone, "target"), group=group).drop(columns="target")
+
+
+def _gaps(reader: CellReader) -> list[str]:
+    """The features of values that were never measured."""
+    return [name for name, found in reader.features.items() if found and not found.known]
 
 
 def _target_notes(targets: int) -> list[str]:
@@ -236,11 +240,14 @@ def _describe(table: pd.DataFrame, titles: Titles | None) -> list[str]:
         table[name] = pd.Series(known, dtype=object, index=table.index).astype(kind)
     if titles is None:
         return []
+    where = ""
+    if titles.is_packaged:
+        where = " in this package (--mimic-root reads the dictionaries of a MIMIC-IV release)"
     tokens = codes[(codes["kind"] == "code") & ~codes["code"].isin(SPECIAL)]
     of_tokens = [found[key] for key in zip(tokens["feature"], tokens["code"], strict=True)]
     missing = sum(title is None for title in of_tokens)
     several = sum(title is not None and title.ambiguous for title in of_tokens)
     return [
-        f"{missing:,} of {len(of_tokens):,} codes have no description",
+        f"{missing:,} of {len(of_tokens):,} codes have no description{where}",
         f"{several:,} fit several dictionary entries, all shown, marked (?)",
     ]

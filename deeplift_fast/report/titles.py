@@ -1,9 +1,10 @@
 """Titles of codes, and units and reference ranges of laboratory items, from a MIMIC-IV release or from this package.
 
 ICD-9 and ICD-10 share code strings, and so do diagnoses and procedures (0040 is a disease in one dictionary and a
-procedure in another). A token's text may name the version (`9_4019`, `ICD10CM_I10`), and its feature's name the
-dictionary (`procedures`). Else `hosp/diagnoses_icd` and `hosp/procedures_icd` decide: what never occurs there is left
-out. If several entries still match, all are shown and marked, the most frequent first.
+procedure in another; E871 is a diagnosis in both versions). A token's text may name the version (`9_4019`,
+`ICD10CM_I10`), and its feature's name the dictionary (`procedures`). Else `hosp/diagnoses_icd` and
+`hosp/procedures_icd` decide: what never occurs there is left out. If several entries still match, all are shown and
+marked, the most frequent first.
 """
 
 import re
@@ -113,15 +114,30 @@ class Titles:
             )
 
     @classmethod
+    def of(cls, root: Path | str | None) -> Self:
+        """The titles of a MIMIC-IV release; of this package for `None`. Errors are those of the class."""
+        return cls.packaged() if root is None else cls(root)
+
+    @classmethod
     def packaged(cls) -> Self:
-        """Titles, units and ranges of the synthetic hospital: 303 codes of ICD-10 and 15 laboratory items."""
+        """Titles, units and ranges of the synthetic hospital: 303 codes of ICD-10 and 15 laboratory items.
+
+        The codes of ICD-9 that are written like one of these have their titles too: without a version in the token's
+        text, both are shown.
+        """
         self = cls.__new__(cls)
         self._root, self._entries = None, {}
-        for row in packaged_rows("codes.csv"):
-            self._add(row["code"], DIAGNOSES if row["kind"] == "diagnosis" else PROCEDURES, 10, row["title"])
+        for version, name in ((10, "codes.csv"), (9, "icd9_codes.csv")):
+            for row in packaged_rows(name):
+                self._add(row["code"], DIAGNOSES if row["kind"] == "diagnosis" else PROCEDURES, version, row["title"])
         for row in packaged_rows("lab_items.csv"):
             self._add(row["itemid"], LABS, 0, row["label"])
         return self
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether these are the titles of this package."""
+        return self._root is None
 
     def find(self, feature: str, code: str) -> Title | None:
         """The description of a feature's code or dimension; `None` if there is none.
@@ -140,6 +156,8 @@ class Titles:
         hinted = {name for name, pattern in _FEATURES.items() if pattern.search(feature)}
         if not hinted and "icd" in feature.lower():
             hinted = {DIAGNOSES, PROCEDURES}
+        if hinted and LABS not in hinted:  # the number of an item may be a code that no dictionary has
+            entries = [entry for entry in entries if entry.dictionary != LABS]
         for dictionaries in ({kind}, hinted):
             entries = [entry for entry in entries if entry.dictionary in dictionaries] or entries
         if len({entry.title for entry in entries}) > 1:

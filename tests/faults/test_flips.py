@@ -26,7 +26,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch):
-    monkeypatch.setattr("deeplift_fast.report.summary.PAUSE", 0.0)
+    monkeypatch.setattr("deeplift_fast.report.consistent.PAUSE", 0.0)
 
 
 def flipped(source, target, name, draw):

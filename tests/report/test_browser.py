@@ -87,6 +87,17 @@ def test_arrows_lead_from_cell_to_cell_and_cells_tell_what_they_are(chromium, pa
     opened.check()
 
 
+def test_without_scripts_every_labelled_cell_takes_the_focus(chromium, pages):
+    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        opened = Page(chromium, pages["five"])
+        cells = opened.find("td[aria-labelledby]")
+        assert len(cells) > 50
+        assert len(opened.find('td[aria-labelledby][tabindex="0"]')) == len(cells)
+    finally:
+        chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
 def test_the_newest_stay_is_seen_first(chromium, pages):
     opened = Page(chromium, pages["fifty"], width=390)
     (last,) = opened.find("#c24")

@@ -16,6 +16,7 @@ from deeplift_fast.report import cohort_table as module
 from deeplift_fast.report import summarise
 from deeplift_fast.report.cohort_table import NAME, SCHEMA, cohort_table, keep, titled
 from deeplift_fast.report.folder import CohortFolder
+from deeplift_fast.report.summary import summary_of
 from deeplift_fast.report.titles import Titles
 
 
@@ -36,11 +37,11 @@ def passes(monkeypatch):
     """The folders whose parts were read."""
     read = []
 
-    def reading(folder, *about):
-        read.append(str(folder))
-        return summarise(folder, *about)
+    def reading(folder):
+        read.append(folder.out)
+        return summary_of(folder)
 
-    monkeypatch.setattr(module, "summarise", reading)
+    monkeypatch.setattr(module, "summary_of", reading)
     return read
 
 
@@ -151,9 +152,9 @@ def test_nothing_is_done_yet(tmp_path, drawn, passes):
 
 
 def test_what_is_there_is_not_written_again(out):
-    keep(summarise(out).cohort, CohortFolder(out))
+    keep(summarise(out).cohort, str(out), {})
     before = (out / NAME).stat()
-    keep(summarise(out).cohort, CohortFolder(out))
+    keep(summarise(out).cohort, str(out), {})
     after = (out / NAME).stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 

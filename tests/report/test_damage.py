@@ -49,7 +49,7 @@ def with_other_page(path, column):
 
 @pytest.fixture
 def at_once(monkeypatch):
-    monkeypatch.setattr("deeplift_fast.report.summary.PAUSE", 0.0)
+    monkeypatch.setattr("deeplift_fast.report.consistent.PAUSE", 0.0)
 
 
 @pytest.mark.parametrize("harm", ["gone", "emptied", "of fewer"])

@@ -1,4 +1,5 @@
 import gzip
+import re
 from pathlib import Path
 
 import pytest
@@ -188,7 +189,26 @@ def test_the_package_holds_what_the_synthetic_hospital_has():
     assert titles.find("labs", "Calcium") == Title("Calcium", False, "mmol/L", 1.12, 1.32)
     assert titles.find("labs", "50931") == Title("Glucose", False, "mg/dL", 70.0, 105.0)
     assert titles.find("icd_codes", "4019") is None
-    assert not any(titles.find("icd_codes", row["code"]).ambiguous for row in packaged_rows("codes.csv"))
+
+
+def test_a_title_of_the_package_is_alone_only_where_no_code_of_icd_9_is_written_like_it():
+    titles = Titles.packaged()
+    found = {row["code"]: titles.find("icd_codes", row["code"]) for row in packaged_rows("codes.csv")}
+    like_icd_9 = {code for code in found if re.fullmatch(r"E8(?!77)\d{2,3}|V\d{2,4}|\d{2,5}", code)}  # it has no E877
+    assert like_icd_9
+    assert {code for code, title in found.items() if title.ambiguous} == like_icd_9
+    assert found["E871"].text == (
+        "ICD-10 diagnosis: Hypo-osmolality and hyponatremia / ICD-9 diagnosis: Foreign object left in body during "
+        "procedure"
+    )
+    assert titles.find("icd_codes", "10_E871") == Title("Hypo-osmolality and hyponatremia")
+    assert titles.find("icd_codes", "9_E871") == Title("Foreign object left in body during procedure")
+    assert titles.find("icd_codes", "9_I10") is None
+
+
+@pytest.mark.parametrize("feature", ["icd_codes", "diagnoses", "procedures"])
+def test_a_code_with_the_number_of_an_item_is_no_item(feature):
+    assert Titles.packaged().find(feature, "50931") is None
 
 
 @pytest.mark.skipif(not MIMIC_DEMO.is_dir(), reason="the MIMIC-IV demo's tables are not beside this checkout")

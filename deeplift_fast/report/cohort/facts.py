@@ -7,6 +7,9 @@ from deeplift_fast.report.show import difference_of
 from deeplift_fast.report.summary import Summary
 from deeplift_fast.support.numbers import short
 
+MOST_REASONS = 40
+"""Reasons of failures that a page tells, the most frequent first; all others are one."""
+
 
 def lead_of(summary: Summary, run: Run, fewest: int) -> str:
     """The cohort in a sentence."""
@@ -34,7 +37,10 @@ def failures_of(found: Completeness, fewest: int) -> tuple[tuple[str, ...], tupl
         missing = found.parts_in_all - found.parts
         sentences.append(f"{missing:,} of {count(found.parts_in_all, 'part')} are missing: the run is not finished.")
     rare = sum(number < fewest for number in found.failures.values())
-    reasons = [(cut(reason, 300), f"{number:,}") for reason, number in found.failures.items() if number >= fewest]
+    common = [(reason, number) for reason, number in found.failures.items() if number >= fewest]
+    reasons = [(cut(reason, 300), f"{number:,}") for reason, number in common[:MOST_REASONS]]
+    if further := common[MOST_REASONS:]:
+        reasons.append((count(len(further), "further reason"), f"{sum(number for _, number in further):,}"))
     if rare:
         reasons.append((count(rare, "other reason"), f"fewer than {fewest} each"))
     return tuple(sentences), tuple(reasons)

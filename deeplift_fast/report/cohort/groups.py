@@ -62,17 +62,20 @@ class GroupTable:
     hidden: int
 
 
-def tables_of(by_group: pd.DataFrame, titles: Titles, fewest_patients: int) -> tuple[tuple[GroupTable, ...], int]:
-    """The tables, at most `MOST_TABLES`, and how many more there are.
+def tables_of(
+    by_group: pd.DataFrame, titles: Titles, fewest_patients: int, most: int = MOST_TABLES
+) -> tuple[tuple[GroupTable, ...], int]:
+    """The tables, and how many more there are.
 
     Args:
         by_group: as :attr:`deeplift_fast.report.summary.Summary.by_group`.
         titles: titles of codes.
         fewest_patients: cells of fewer patients are left out, as are those of fewer samples than `FEWEST`.
+        most: the largest number of tables.
     """
     table = by_group[(by_group["grouping"] != EVERYONE.name) & ~by_group["code"].isin(SPECIAL)]
     found = list(_tables(table, titles, fewest_patients))
-    return tuple(found[:MOST_TABLES]), max(0, len(found) - MOST_TABLES)
+    return tuple(found[:most]), max(0, len(found) - most)
 
 
 def _tables(table: pd.DataFrame, titles: Titles, fewest: int) -> Iterator[GroupTable]:

@@ -94,7 +94,7 @@ def blocks_of(
         (f"{KINDS[kind]}, target {target}" if several else KINDS[kind], part)
         for (target, kind), part in table.groupby(["target", "kind"])
     ]
-    each = max(5, min(100, rows // max(1, len(parts))))
+    each = max(1, min(100, rows // max(1, len(parts))))
     return tuple(_block(heading, part, points, titles, fewest_patients, each, most_points) for heading, part in parts)
 
 

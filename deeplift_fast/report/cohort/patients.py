@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from deeplift_fast.errors import SummaryError
+from deeplift_fast.report.consistent import consistently
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.formats import share
 from deeplift_fast.report.patient.page import patient_page
@@ -96,7 +97,7 @@ def patient_pages(
     except OSError as error:
         raise SummaryError(f"{beside} cannot be made ({error.strerror}); give another path for the page") from error
     links = []
-    for place, row in enumerate(highest(CohortFolder(out), count).itertuples(index=False), 1):
+    for place, row in enumerate(consistently(out, partial(highest, count=count)).itertuples(index=False), 1):
         name = f"patient-{place:04}.html" if pseudonymous else f"sample-{int(row.sample)}.html"
         text = patient_page(out, int(row.sample), None, mimic_root, pseudonymous)
         write_private(str(out), beside / name, partial(_write, text), replace=force)

@@ -44,6 +44,18 @@ class Columns:
     explained: str
 
 
+def moment_of(row: Row, columns: Columns) -> str:
+    """When a row was: "day 12", "time 3.5", "step 4", or its stay; empty where not known."""
+    if row.day is not None:
+        return day(row.day)
+    if columns.kind == "stay":
+        label = next((column.label or column.head for column in columns.each if row in column.rows), "")
+        return label if label.startswith("stay") or not label else f"stay {label}"
+    if columns.kind == "time" and row.time is not None:
+        return f"time {short(row.time)}"
+    return f"step {row.step + 1}" if columns.kind == "step" else ""
+
+
 def columns_of(sample: Sample, names_stays: bool = True) -> Columns:
     """The columns of a sample's rows.
 

@@ -53,6 +53,16 @@ class Item:
             return "H"
         return "L" if self.low is not None and value < self.low else ""
 
+    def before(self, rows: Sequence[Row]) -> Row | None:
+        """The newest measured row before each of these rows of values; `None` if there is none, or not the same."""
+        steps = [row.step for row in self.rows]
+        if self.count > 1 or len(set(steps)) < len(steps):  # two dimensions of one name
+            return None
+        measured = [row for row in self.rows if row.value is not None and row.measured is not False]
+        found = {max((row.step for row in measured if row.step < each.step), default=None) for each in rows}
+        step = found.pop() if len(found) == 1 else None
+        return next((row for row in measured if row.step == step), None)
+
     def shown(self, value: float) -> str:
         """A value with its unit."""
         return f"{short(value)} {self.unit}".strip()

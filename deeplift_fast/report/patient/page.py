@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deeplift_fast.report.consistent import consistently
 from deeplift_fast.report.described import described
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.formats import cut, share
@@ -115,7 +116,7 @@ def patient_page(
             `model_run` is not of this cohort.
         ImportError: if jinja2 is not installed.
     """
-    content = content_of(CohortFolder(out), sample, patient, mimic_root, pseudonymous, model_run)
+    content = consistently(out, lambda folder: content_of(folder, sample, patient, mimic_root, pseudonymous, model_run))
     text = render("patient", page=content)
     for moments in _FEWER:
         if len(text.encode()) > MOST_BYTES:
@@ -140,7 +141,7 @@ def content_of(
         found = _relative(found)
     items = items_of(found, titles, rare, hidden)
     columns = columns_of(found, names_stays=not pseudonymous)
-    timeline = timeline_of(items, columns)
+    timeline = timeline_of(items, columns, carried=run.carried)
     strongest = [item for item in items if item.attribution][:REASONS]
     positions = positions_of(strongest, table, found.target, FEWEST if pseudonymous else 1)
     difference = difference_of(folder.prediction_difference)
@@ -169,7 +170,7 @@ def cohort_of(folder: CohortFolder) -> Any:
 
 
 def _titles(mimic_root: str | Path | None) -> Titles:
-    return Titles.packaged() if mimic_root is None else Titles(mimic_root)
+    return Titles.of(mimic_root)
 
 
 def _rare(sample: Sample, table: Any) -> set[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The sample of a cohort's folder that a page is about: its line of `samples`, and its rows of `attributions`."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES
 from deeplift_fast.errors import SummaryError
 from deeplift_fast.report.folder import CohortFolder
+from deeplift_fast.report.has_values import HasValues
 
 _SHOWN = 8
 """Numbers of samples that an error lists."""
@@ -141,8 +143,18 @@ def _sample(folder: CohortFolder, part: int, about: dict[str, Any]) -> Sample:
         convergence_delta=about["convergence_delta"],
         stays=stays,
         rows=rows,
-        valued=frozenset(row.feature for row in rows if row.value is not None or row.measured is not None),
+        valued=_valued(rows),
     )
+
+
+def _valued(rows: Sequence[Row]) -> frozenset[str]:
+    """The features of values."""
+    found: dict[str, HasValues] = {}
+    for row in rows:
+        known = row.value is not None
+        here = HasValues(known, row.measured is False, row.measured is True and not known)
+        found[row.feature] = found.get(row.feature, HasValues()).merged(here)
+    return frozenset(name for name, signs in found.items() if signs)
 
 
 def _row(about: dict[str, Any]) -> Row:

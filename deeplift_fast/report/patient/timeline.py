@@ -1,14 +1,14 @@
 """When a patient's codes and values moved the output: a table of cells, and one of its steps for each column."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from deeplift_fast.report.colour_classes import shade, sign
 from deeplift_fast.report.formats import count, cut
-from deeplift_fast.report.patient.columns import Column, Columns
+from deeplift_fast.report.patient.columns import Column, Columns, moment_of
 from deeplift_fast.report.patient.items import Item
 from deeplift_fast.report.patient.rows import Row
 from deeplift_fast.support.colours import Scale
@@ -36,10 +36,12 @@ class Cell:
 
     Attributes:
         style: its CSS class.
-        value: the newest value measured, as text; empty where there is none.
+        value: the newest value measured, as text; of a hollow cell the last one before it, in brackets; empty where
+            there is none.
         flag: "H" or "L" for a value outside its reference range.
         moved: its contribution, as text with sign and mark.
-        more: how many times a code is in it, where there are several, as text.
+        more: how many times a code is in it, where there are several; of a hollow cell the day of its value.
+        how: what a hollow cell's value is: "carried forward" or "last measured,"; empty where there is none.
     """
 
     style: str
@@ -47,6 +49,7 @@ class Cell:
     flag: str
     moved: str
     more: str
+    how: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Timeline:
         places: for each column the place of its fold, or `None`.
         is_cut: whether folds were left out.
         is_hollow: whether any cell is.
+        brackets: what values in brackets are; empty where there are none.
         is_flagged: whether any value is outside its reference range.
         with_moments: makes it again with another number of moments in all folds; 0 for no folds.
     """
@@ -105,24 +109,28 @@ class Timeline:
     places: tuple[int | None, ...]
     is_cut: bool
     is_hollow: bool
+    brackets: str
     is_flagged: bool
     with_moments: Callable[[int], "Timeline"]
 
 
-def timeline_of(items: Sequence[Item], columns: Columns, moments: int = FOLD_MOMENTS) -> Timeline:
+def timeline_of(
+    items: Sequence[Item], columns: Columns, moments: int = FOLD_MOMENTS, carried: Collection[str] = ()
+) -> Timeline:
     """The timeline of a sample's items.
 
     Args:
         items: codes and dimensions, the strongest first.
         columns: its columns.
         moments: moments that all folds show; 0 for no folds.
+        carried: the features whose values are known to be carried forward.
     """
     place = {id(row): number for number, column in enumerate(columns.each) for row in column.rows}
     codes = [item for item in items if not item.is_value]
     values = [item for item in items if item.is_value]
     shown, rest = codes[:CODES] + values[:VALUES], (codes[CODES:], values[VALUES:])
     split = {id(item): _by(item.rows, place, len(columns.each)) for item in shown}
-    drawn = _drawn(split.values(), columns)
+    drawn = _drawn(split.values(), columns, carried)
 
     def line(item: Item) -> Line:
         return drawn.line(item.title, item.detail, [drawn.cell(item, rows) for rows in split[id(item)]], item.rows)
@@ -155,12 +163,19 @@ def timeline_of(items: Sequence[Item], columns: Columns, moments: int = FOLD_MOM
         places,
         not moments,
         any(cell.style.startswith("h") for cell in filled),
+        _brackets({cell.how for cell in filled}),
         any(cell.flag for cell in filled),
-        lambda fewer: timeline_of(items, columns, fewer),
+        lambda fewer: timeline_of(items, columns, fewer, carried),
     )
 
 
-def _drawn(split: Iterable[list[list[Row]]], columns: Columns) -> "_Drawn":
+def _brackets(hows: set[str]) -> str:
+    if hows <= {""}:
+        return ""
+    return "the value carried forward" if hows <= {"", "carried forward"} else "the value last measured before"
+
+
+def _drawn(split: Iterable[list[list[Row]]], columns: Columns, carried: Collection[str]) -> "_Drawn":
     """Cells on a scale that ends at the strongest one; what several older columns share may lie beyond it."""
     several = len(columns.each) > 1
     own = [
@@ -171,7 +186,8 @@ def _drawn(split: Iterable[list[list[Row]]], columns: Columns) -> "_Drawn":
     ]
     limit = Scale.of(np.array(own)).limit
     leading = limit / 10.0 ** math.floor(math.log10(limit)) if limit > 0 else 0.0
-    return _Drawn(limit, Numbers(min(limit, 0.99), 3 if leading < 2 and limit < 1 else 2))  # 0.15: "+0.004", not "0.00"
+    numbers = Numbers(min(limit, 0.99), 3 if leading < 2 and limit < 1 else 2)  # 0.15: "+0.004", not "0.00"
+    return _Drawn(limit, numbers, columns, carried)
 
 
 def _by(rows: Sequence[Row], place: dict[int, int], size: int) -> list[list[Row]]:
@@ -188,6 +204,8 @@ class _Drawn:
 
     limit: float
     numbers: Numbers
+    columns: Columns
+    carried: Collection[str]
 
     def moved(self, value: float) -> str:
         return self.numbers.signed(value).replace(" ", "")
@@ -201,10 +219,20 @@ class _Drawn:
             return Cell(shade(found, self.limit), "", "", self.moved(found), more)
         measured = [row.value for row in rows if row.value is not None and row.measured is not False]
         if not measured or item.count > 1:
-            style = shade(found, self.limit) if measured else f"h{sign(found)}"
-            return Cell(style, "", "", self.moved(found), "")
+            if measured:
+                return Cell(shade(found, self.limit), "", "", self.moved(found), "")
+            return self.hollow(item, rows, found)
         newest = measured[-1]
         return Cell(shade(found, self.limit), short(newest), item.flag(newest), self.moved(found), "")
+
+    def hollow(self, item: Item, rows: Sequence[Row], found: float) -> Cell:
+        """A cell of which nothing was measured, with the value before it where that is known."""
+        style, before = f"h{sign(found)}", item.before(rows)
+        if before is None or before.value is None:
+            return Cell(style, "", "", self.moved(found), "not measured")
+        when = moment_of(before, self.columns)
+        how = "carried forward" if item.feature in self.carried else "last measured,"
+        return Cell(style, f"({short(before.value)})", "", self.moved(found), f"from {when or 'before'}", how)
 
     def sum(self, rows: Sequence[Row]) -> Cell | None:
         """A cell without a colour: sums of many things are on no common scale with the others."""

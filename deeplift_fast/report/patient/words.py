@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from deeplift_fast.report.colour_classes import sign
 from deeplift_fast.report.described import RULES, Run
 from deeplift_fast.report.formats import count, cut, day, share
-from deeplift_fast.report.patient.columns import Columns
+from deeplift_fast.report.patient.columns import Columns, moment_of
 from deeplift_fast.report.patient.items import Item
 from deeplift_fast.report.patient.rows import Row, Sample, likelihood
 from deeplift_fast.support.numbers import Numbers, short
@@ -97,22 +97,18 @@ def _detail(item: Item, columns: Columns) -> str:
         words = {"H": ", high", "L": ", low", "": ""}[item.flag(strongest.value)]
         often = f", the strongest of {len(measured)} values" if len(measured) > 1 else ""
         return f"{item.shown(strongest.value)}{words}, {when}{often}"
-    before = [row for row in measured if row.step < strongest.step]
-    if before and before[-1].value is not None:
-        return f"not measured {when}: last {item.shown(before[-1].value)} {when_of(before[-1], columns)}"
+    before = item.before([strongest])
+    if before is not None and before.value is not None:
+        return f"not measured {when}: last {item.shown(before.value)} {when_of(before, columns)}"
     return f"not measured {when}"
 
 
 def when_of(row: Row, columns: Columns) -> str:
     """When a row was: "on day 12", "at time 3.5", "at step 4"."""
-    if row.day is not None:
-        return f"on {day(row.day)}"
-    if columns.kind == "stay":
-        label = next((column.label or column.head for column in columns.each if row in column.rows), "")
-        return f"in {label}" if label.startswith("stay") else f"in stay {label}" if label else "at an unknown time"
-    if columns.kind == "time" and row.time is not None:
-        return f"at time {short(row.time)}"
-    return f"at step {row.step + 1}" if columns.kind == "step" else "without a date"
+    when = moment_of(row, columns)
+    if not when:
+        return "at an unknown time" if columns.kind == "stay" else "without a date"
+    return f"{'on' if row.day is not None else 'in' if columns.kind == 'stay' else 'at'} {when}"
 
 
 def facts_of(

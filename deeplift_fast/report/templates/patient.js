@@ -4,6 +4,7 @@
   const area = table.closest(".wide");
   area.scrollLeft = area.scrollWidth; // the newest
   document.querySelector("#older").hidden = area.scrollLeft === 0;
+  [...table.querySelectorAll("td[tabindex]")].slice(1).forEach((cell) => (cell.tabIndex = -1)); // arrows lead to them
   const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
   table.addEventListener("keydown", (event) => {
     const move = moves[event.key];

@@ -1,5 +1,7 @@
 """A cohort's page: its numbers, what it leaves out, and what it must never hold."""
 
+import re
+
 import cohort_folders as cohorts
 import numpy as np
 import page_checks
@@ -7,6 +9,7 @@ import pandas as pd
 import pytest
 
 from deeplift_fast.report import SummaryError, cohort_page, patient_pages, summarise
+from deeplift_fast.report import summary as summary_module
 from deeplift_fast.report.cohort import page as module
 from deeplift_fast.report.cohort.patients import highest
 from deeplift_fast.report.folder import CohortFolder
@@ -160,10 +163,73 @@ def test_a_wrong_number_of_pages_is_refused(tmp_path, out, count):
         patient_pages(out, tmp_path / "page.html", count)
 
 
+def test_a_page_is_of_one_state_of_the_cohort(tmp_path, drawn, monkeypatch):
+    found, rows = drawn
+    before = cohorts.write(tmp_path / "before", found, rows)
+    after = cohorts.write(tmp_path / "after", found, rows.assign(attribution=-rows["attribution"]))
+    totals = summary_module.Totals
+    left = [None]
+
+    def replacing(folder):
+        if left:
+            left.pop()
+            for path in (each for each in after.rglob("*.*") if each.name != "summary.parquet"):
+                (before / path.relative_to(after)).write_bytes(path.read_bytes())
+        return totals(folder)
+
+    monkeypatch.setattr(summary_module, "Totals", replacing)
+    text = cohort_page(before)
+    assert left == []
+    assert text == cohort_page(after)
+
+
+def hostile(folder, codes, samples, targets, **options):
+    """A cohort of codes of long names, each of which every sample has."""
+    found, _ = cohorts.draw(samples=samples, patients=samples)
+    names = np.array([f"{n:05}" + '<"&\u202e' * 40 for n in range(codes)], object)
+    number = np.repeat(np.arange(samples), codes)
+    rows = pd.DataFrame({"sample": number, "code": np.tile(names, samples), "feature": "icd_codes" * 30})
+    rows = rows.assign(step=0, slot=0, value=np.nan, time=np.nan, patient_id=None, visit_id=None)
+    rows["attribution"] = np.random.default_rng(0).normal(size=len(rows))
+    found = found.assign(target=found["sample"] % targets, label=found["sample"] // targets % 2)
+    return cohorts.write(folder, found, rows, part_samples=samples, **options)
+
+
+def test_of_many_codes_the_largest_are_shown(tmp_path):
+    out = hostile(tmp_path / "out", 600, 10, 1)
+    text = cohort_page(out)
+    assert len(text.encode()) <= module.MOST_BYTES == 2_000_000
+    assert "The 100 with the largest mean |contribution| of 600." in page_checks.check(text).shown
+
+
+def test_many_targets_groups_and_failures_leave_the_page_small_and_it_says_so(tmp_path, monkeypatch):
+    failures = [(200 + n, 0, f"reason {n}" + "<" * 900) for n in range(60)]
+    out = hostile(tmp_path / "out", 60, 200, 5, failures=failures)
+    wards = "".join(f"visit-{n},{'<' * 90}{n // 10 % 2}\n" for n in range(200))
+    (tmp_path / "w.csv").write_text(f"visit_id,{'<' * 300}\n{wards}")
+    by = [read_grouping(f"{tmp_path}/w.csv:{'<' * 300}")]
+    whole = cohort_page(out, by=by)
+    assert len(whole.encode()) <= module.MOST_BYTES
+    monkeypatch.setattr(module, "MOST_BYTES", len(whole.encode()) // 2)
+    text = cohort_page(out, by=by)
+    assert len(text.encode()) <= module.MOST_BYTES
+    shown = page_checks.check(text).shown
+    assert re.search(r"To stay within [\d.]+ MB, this page shows 100 of 300 rows, those with the largest mean", shown)
+    assert "20 further reasons20" in shown
+
+
+def test_a_page_that_is_too_large_at_its_smallest_is_refused(out, monkeypatch):
+    monkeypatch.setattr(module, "MOST_BYTES", 5_000)
+    with pytest.raises(SummaryError, match=r"would have [\d,]+ bytes at its smallest; accepted: at most 5,000; give"):
+        cohort_page(out)
+
+
 def test_a_page_that_would_be_too_large_shows_less(out, monkeypatch):
     whole = cohort_page(out)
     monkeypatch.setattr(module, "MOST_BYTES", len(whole.encode()) - 1)
-    monkeypatch.setattr(module, "_SIZES", ((300, 400), (300, 20)))
+    monkeypatch.setattr(module, "_SIZES", (module.Size(300, 400, 40), module.Size(300, 20, 40)))
     less = cohort_page(out)
     assert len(less) < len(whole)
     assert "At most 20 samples of a row are drawn" in page_checks.check(less).shown
+    assert "To stay within" in less
+    assert "To stay within" not in whole

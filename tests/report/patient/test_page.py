@@ -9,6 +9,7 @@ import patient_cases as cases
 import plot_cases
 import pytest
 
+from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.page import TEMPLATES
 from deeplift_fast.report.patient import page
 from deeplift_fast.report.patient.page import MOST_BYTES
@@ -38,10 +39,30 @@ def test_cells_are_focusable_and_have_labels(patient_page, five):
     parsed = page_checks.check(patient_page(five, sample=0))
     cells = [each for tag, each in parsed.elements if tag == "td" and "tabindex" in each]
     assert len(cells) > 50
-    assert [each["tabindex"] for each in cells] == ["0"] + ["-1"] * (len(cells) - 1)  # arrows lead to the others
+    assert {each["tabindex"] for each in cells} == {"0"}  # a script leaves one, and arrows lead to the others
     for each in cells:
         row, column, own = each["aria-labelledby"].split()
         assert (row[0], column[0], own) == ("r", "c", each["id"])
+
+
+def test_a_page_is_of_one_state_of_the_cohort(patient_page, tmp_path, monkeypatch):
+    rows, stays = cases.record(2)
+    before = cases.folder(tmp_path / "before", (rows, stays), others=2)
+    after = cases.folder(tmp_path / "after", (rows.assign(attribution=-rows["attribution"]), stays), others=2)
+    read, left = CohortFolder.rows_of, [None]
+
+    def replacing(folder, *about):
+        if left:  # between the sample and its rows
+            left.pop()
+            for path in after.rglob("*.*"):
+                (before / path.relative_to(after)).write_bytes(path.read_bytes())
+        return read(folder, *about)
+
+    monkeypatch.setattr(CohortFolder, "rows_of", replacing)
+    monkeypatch.setattr("deeplift_fast.report.consistent.PAUSE", 0.0)
+    text = patient_page(before, sample=0)
+    assert left == []
+    assert text == patient_page(after, sample=0)
 
 
 def test_the_waterfall_is_its_own_text(patient_page, five):

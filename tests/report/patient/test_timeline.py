@@ -6,7 +6,7 @@ import pytest
 from deeplift_fast.report.folder import CohortFolder
 from deeplift_fast.report.patient.columns import columns_of
 from deeplift_fast.report.patient.items import items_of
-from deeplift_fast.report.patient.rows import read_sample
+from deeplift_fast.report.patient.rows import Row, Sample, read_sample
 from deeplift_fast.report.patient.timeline import CODES, FOLD_MOMENTS, MOST_MOMENTS, VALUES, timeline_of
 
 
@@ -56,13 +56,58 @@ def test_a_cell_holds_the_newest_value_and_is_hollow_where_nothing_was_measured(
         cell, measured = labs[lab].cells[place], part["value"].dropna()
         hollow += measured.empty
         assert cell.style.startswith("h") == measured.empty
-        assert cell.value == ("" if measured.empty else f"{measured.iloc[-1]:.4g}")
+        before = rows[(rows["code"] == lab) & (rows["step"] < part["step"].min())].dropna(subset="value")
+        if measured.empty and before.empty:
+            assert (cell.value, cell.more, cell.how) == ("", "not measured", "")
+        elif measured.empty:
+            assert cell.value == f"({before['value'].iloc[-1]:.4g})"
+            assert cell.more == f"from day {int(before['day'].iloc[-1])}"
+            assert cell.how == "last measured,"
+        else:
+            assert cell.value == f"{measured.iloc[-1]:.4g}"
         _, _, low, high = cases.LABS[lab]
         flag = "" if measured.empty else "H" if measured.iloc[-1] > high else "L" if measured.iloc[-1] < low else ""
         assert cell.flag == flag
     assert hollow
     assert timeline.is_hollow
     assert timeline.is_flagged
+
+
+def bracketed(rows, carried=()):
+    """The cells of the one value, by column, and what the key says of brackets; each row is a day."""
+    each = tuple(
+        Row("labs", "Sodium", step, None, float(place), None, measured, value if measured else None, 0.1)
+        for place, (step, measured, value) in enumerate(rows)
+    )
+    sample = Sample(0, None, None, None, 0, 0.0, 0.0, None, None, 0.0, (), each, frozenset({"labs"}))
+    timeline = timeline_of(items_of(sample, None), columns_of(sample), carried=carried)
+    return [(cell.value, cell.more, cell.how) for cell in timeline.groups[0].lines[0].cells], timeline.brackets
+
+
+def test_a_hollow_cell_says_which_value_it_carries_forward_and_since_when():
+    rows = [(0, False, 0), (1, True, 140), (2, False, 0), (3, False, 0), (4, True, 150), (5, False, 0)]
+    cells, key = bracketed(rows, {"labs"})
+    assert cells == [
+        ("", "not measured", ""),
+        ("140", "", ""),
+        ("(140)", "from day 1", "carried forward"),
+        ("(140)", "from day 1", "carried forward"),
+        ("150", "", ""),
+        ("(150)", "from day 4", "carried forward"),
+    ]
+    assert key == "the value carried forward"
+    cells, key = bracketed(rows)  # a processor that may do something else
+    assert cells[2] == ("(140)", "from day 1", "last measured,")
+    assert key == "the value last measured before"
+
+
+def test_a_value_that_was_never_measured_says_so():
+    assert bracketed([(0, False, 0), (1, False, 0)], {"labs"}) == ([("", "not measured", "")] * 2, "")
+
+
+def test_of_two_dimensions_of_one_name_no_value_is_said_to_be_carried():
+    cells, _ = bracketed([(0, True, 140), (0, True, 20), (1, False, 0), (1, False, 0)], {"labs"})
+    assert cells[2:] == [("", "not measured", "")] * 2
 
 
 def test_signs_show_as_class_mark_and_sign(five):
