@@ -166,16 +166,16 @@ def test_how_it_is_cut_into_parts_does_not_matter(tmp_path, drawn):
 
 def test_memory_does_not_grow_with_the_cohort(tmp_path):
     def peak(samples):
-        out = cohorts.write(tmp_path / str(samples), *cohorts.draw(samples, patients=samples // 2), part_samples=50)
+        out = cohorts.write(tmp_path / str(samples), *cohorts.draw(samples, patients=samples // 2), part_samples=400)
         tracemalloc.start()
         summarise(out)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
 
-    peak(50)  # what is loaded once
-    # Each code has its 400 points by then: only the manifest, read twice, has the entries of 16 parts more.
-    assert peak(2600) - peak(1800) < 3 * 16 * 4096
+    peak(400)  # what is loaded once
+    # Each code has its 400 points by then: only the manifest, read twice, has the entries of 6 parts more.
+    assert peak(4000) - peak(1800) < 6 * 16 * 1024
 
 
 @pytest.mark.parametrize(("key", "column"), [("visit_id", "hadm_id"), ("patient_id", "subject_id")])
