@@ -78,6 +78,26 @@ class NotFused(Exception):
     """The fused layers do not support a model; the message says why, and is empty for models of other kinds."""
 
 
+class Again(Exception):
+    """A read-back shows that a call rests on a wrong assumption, which the message names: it is computed again."""
+
+
+class WeightsChanged(Again):
+    """The weights are no longer those that were packed."""
+
+
+class PaddingCounts(Again):
+    """Further padding changes the numbers of the batch.
+
+    Args:
+        keys: the token features whose embedding of padding is not 0.
+    """
+
+    def __init__(self, message: str, keys: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.keys = keys
+
+
 class BackendWarning(UserWarning):
     """A compiled backend is missing: the same results, but slower."""
 

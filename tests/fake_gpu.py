@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from deeplift_fast import DeepLift
-from deeplift_fast.core.questions import on_host
+from deeplift_fast.core.questions import on_host, wanted
 from deeplift_fast.pyhealth.fused import plan
 
 # Calls that launch no kernel: other looks at the same memory, and memory of whatever content.
@@ -51,6 +51,29 @@ class Launches(TorchDispatchMode):
         return found
 
 
+class Waits(TorchDispatchMode):
+    """Notes the calls that wait for a device: copies to the CPU, and copies from it that are not from pinned memory.
+
+    Attributes:
+        calls: `"to the CPU"` and `"from the CPU"`, in order.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """See :class:`TorchDispatchMode`."""
+        found = func(*args, **(kwargs or {}))
+        if func._schema.name in ("aten::_to_copy", "aten::copy_"):
+            source = args[1] if func._schema.name == "aten::copy_" else args[0]
+            kinds = source.device.type, found.device.type
+            asynchronous = (kwargs or {}).get("non_blocking", False) and kinds[1] != "cpu"
+            if kinds[0] != kinds[1] and not asynchronous:
+                self.calls.append("to the CPU" if kinds[1] == "cpu" else "from the CPU")
+        return found
+
+
 def moved(model, batch, device):
     """The model, changed, and the batch, on a fake GPU; within the fake mode."""
     for module in model.modules():
@@ -73,14 +96,21 @@ def _empty(tensor, device):
 
 
 def prepare(monkeypatch):
-    """Stand-ins for what needs a GPU's driver or its numbers; returns the list of read-backs, in questions."""
+    """Stand-ins for what needs a GPU's driver or its numbers; returns the list of read-backs, in questions.
+
+    Every number that is read back is 0.
+    """
     read_back = []
 
     def fetch(self):
-        read_back.append(len(self.open))
-        if self.open:
-            on_host([number for numbers, _ in self.open for number in numbers])
-        self.open = []
+        asked, self.open = self.open, []
+        read_back.append(len(asked))
+        if asked:
+            on_host(wanted(asked))
+        with _disable_current_modes():  # the answers are on the CPU, which is a true one
+            for each in asked:
+                sizes = [(1, torch.float64)] if each.summed else [(t.numel(), t.dtype) for t in each.tensors]
+                each.then([torch.zeros(size, dtype=dtype) for size, dtype in sizes])
 
     monkeypatch.setattr("deeplift_fast.core.questions.Later.fetch", fetch)
     monkeypatch.setattr(plan.Plan, "_check", staticmethod(lambda *given: (None, True)))
@@ -91,6 +121,7 @@ def prepare(monkeypatch):
     )
     monkeypatch.setattr("deeplift_fast.pyhealth.fused.plan.wait_for", lambda weights: None)
     monkeypatch.setattr("deeplift_fast.pyhealth.fused.sequences._everybody", _everybody)
+    monkeypatch.setattr("deeplift_fast.core.devices._pinned", lambda tensor: tensor)
     monkeypatch.setattr("torch.cuda.is_current_stream_capturing", lambda: False)
     monkeypatch.setattr("torch.cuda.current_stream", lambda device=None: _Stream())
     return read_back
@@ -108,16 +139,16 @@ class _Stream:
         pass
 
 
-def explained(model, batch, rules, device="cuda:0", steps=1, counting=None, baseline="unk", **options):
+def explained(model, batch, rules, device="cuda:0", steps=1, counting=None, baseline="unk", at_baseline=None):
     """The attribution on a fake GPU; `counting` counts the second call, which finds everything prepared."""
     model = copy.deepcopy(model)
     with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", category=UserWarning, module="pyhealth")
         model, batch = moved(model, batch, device)
-        interpreter = DeepLift(model, rules=rules, baseline=baseline, **options)
-        found = interpreter.explain(steps=steps, **batch)
+        interpreter = DeepLift(model, rules=rules, baseline=baseline)
+        found = interpreter.explain(steps=steps, at_baseline=at_baseline, **batch)
         if counting is not None:
             with counting:
-                found = interpreter.explain(steps=steps, **batch)
+                found = interpreter.explain(steps=steps, at_baseline=at_baseline, **batch)
     return found

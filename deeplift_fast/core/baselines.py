@@ -59,8 +59,7 @@ def require_finite(what: str, values: Tensor, questions: Questions = NOW) -> Non
     if not values.is_floating_point() or values.device.type == "meta":
         return
     # One sum is much cheaper than a check of each value. It can overflow, so only a finite sum settles the question.
-    total = values.detach().sum()
-    questions.ask([total], lambda found: None if math.isfinite(found[0]) else _require_each_finite(what, values))
+    questions.total(values.detach(), lambda total: None if math.isfinite(total) else _require_each_finite(what, values))
 
 
 def _require_each_finite(what: str, values: Tensor) -> None:

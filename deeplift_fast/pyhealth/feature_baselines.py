@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from deeplift_fast.core.devices import moved
 from deeplift_fast.pyhealth.features import PAD, Feature, default_baseline
 
 FAINT = 2.0**-100  # the remaining part of a removed token or value: not 0, so tests against 0 in a model stay
@@ -153,7 +154,7 @@ class Everywhere:
     def of(self, feature: Feature) -> BaselineValue:
         """The baseline of a batch's feature."""
         value = feature.value
-        step = self.step.to(value.device, value.dtype)
+        step = moved(self.step, value.device, value.dtype)
         return BaselineValue(torch.where(feature.real(), step.expand(value.shape), value))
 
 
@@ -187,7 +188,7 @@ class Embedded:
 
     def of(self, feature: Feature) -> BaselineValue:
         """The baseline of a batch's feature."""
-        embedding = self.embedding.to(feature.value.device)
+        embedding = moved(self.embedding, feature.value.device)
         return BaselineValue(feature.value, embedding=embedding, embedded=feature.real(), keeps_mask=True)
 
 

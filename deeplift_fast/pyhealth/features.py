@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deeplift_fast.core.baselines import require_finite
+from deeplift_fast.core.constants import number, ramp
 from deeplift_fast.core.plain_tensors import require_plain
 from deeplift_fast.core.questions import NOW, Questions
 from deeplift_fast.pyhealth.measured_flags import flags_key, own_names, read_flags
@@ -76,8 +77,8 @@ class Feature:
             return self.filled
         held, time = self.filled, self.times
         if time is not None and time.numel() == held.numel():
-            held = held | (time.reshape(held.shape) != 0)
-        return _until_last(held, -1)
+            held = held.logical_or(time.reshape(held.shape))
+        return _until_last(held)
 
     def real(self) -> Tensor:
         """Whether a position is real, not padding: bool, of the value's shape."""
@@ -120,9 +121,12 @@ class Feature:
         return replace(self, parts=(*self.parts, mask.to(dtype)))
 
 
-def _until_last(held: Tensor, dim: int) -> Tensor:
-    """Whether a position or a later one along the dimension is true, bool."""
-    return held.flip(dim).cumsum(dim).flip(dim) > 0
+def _until_last(held: Tensor) -> Tensor:
+    """Whether a position or a later one along the last dimension is true, bool."""
+    if held.numel() == 0:
+        return held
+    place = ramp(held.shape[-1], 1, held.device, first=1)
+    return place <= (held * place).amax(-1, keepdim=True)
 
 
 def read_features(
@@ -295,7 +299,7 @@ def _steps(feature: Feature) -> Tensor:
         return torch.ones_like(value, dtype=torch.bool)
     if value.dim() == 3:
         return feature.steps.unsqueeze(-1)
-    still = _until_last(feature.filled.flatten(2).any(-1), 1)
+    still = _until_last(feature.filled.flatten(2).any(-1))
     return still.reshape(*still.shape, *[1] * (value.dim() - 2))
 
 
@@ -344,4 +348,6 @@ def default_baseline(feature: Feature, everywhere: bool) -> Tensor:
     if feature.is_token and feature.mask is None and not everywhere:
         return feature.filled.to(value.dtype)  # the same as below, because UNK is 1 and PAD 0
     neutral = UNK if feature.is_token else NEUTRAL
-    return torch.full_like(value, neutral) if everywhere else torch.where(feature.real(), neutral, value)
+    if everywhere:
+        return torch.full_like(value, neutral)
+    return torch.where(feature.real(), number(neutral, value.dtype, value.device), value)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from deeplift_fast.core.devices import moved
 from deeplift_fast.pyhealth.feature_baselines import FAINT, Baseline, BaselineValue, Embedded, FeatureBaseline, Removed
 from deeplift_fast.pyhealth.features import Feature, measured
 
@@ -51,7 +52,8 @@ class FittedValues:
         """
         self._check(feature)
         value = feature.value
-        centre = value.new_tensor([number or 0.0 for number in self.centre])
+        numbers = torch.tensor([number or 0.0 for number in self.centre], dtype=value.dtype, device="cpu")
+        centre = moved(numbers, value.device)
         given = measured(feature) | ((value != 0) & feature.real())
         if feature.in_steps:
             given = given & feature.real()  # an empty step stays empty

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.core.baselines import require_finite
+from deeplift_fast.core.devices import moved
 from deeplift_fast.core.plain_tensors import require_plain
-from deeplift_fast.core.questions import Questions
+from deeplift_fast.core.questions import NOW, Questions
 from deeplift_fast.pyhealth.feature_baselines import (
     Baseline,
     BaselineValue,
@@ -262,9 +263,9 @@ class Parser:
                 "masks are those of the input)"
             )
         _check_dtype(what, feature, given)
-        moved = given.to(value.device, torch.int64 if feature.is_token else value.dtype)
-        require_finite(what, moved, self.questions)
-        return Given(moved) if given.shape == value.shape else Everywhere(moved, _short(moved))
+        on_device = moved(given, value.device, torch.int64 if feature.is_token else value.dtype)
+        require_finite(what, on_device, self.questions)
+        return Given(on_device) if given.shape == value.shape else Everywhere(on_device, _short(given))
 
     def _embedding(self, feature: Feature, given: Tensor) -> Embedded:
         what = f"baseline of feature {feature.key!r}"
@@ -281,9 +282,9 @@ class Parser:
                 f"{what} has shape {tuple(given.shape)}, and the embedding of {feature.key!r} has width {width}; "
                 f"accepted: ({width},), or {full} for this batch; or integer token indices"
             )
-        moved = given.detach().to(feature.value.device, layer.weight.dtype)
-        require_finite(what, moved, self.questions)
-        return Embedded(moved)
+        on_device = moved(given.detach(), feature.value.device, layer.weight.dtype)
+        require_finite(what, on_device, self.questions)
+        return Embedded(on_device)
 
 
 def _number(feature: Feature, given: Real) -> Everywhere:
@@ -302,7 +303,9 @@ def _check_dtype(what: str, feature: Feature, given: Tensor) -> None:
 
 
 def _short(step: Tensor) -> str:
-    return f"{float(step):g}" if step.dim() == 0 else f"one value for each of {len(step)} dimensions"
+    if step.dim() == 0:  # a number on a GPU would have to be waited for
+        return f"{float(step):g}" if step.device.type == "cpu" else "one number"
+    return f"one value for each of {len(step)} dimensions"
 
 
 def _name_of(rows: Sequence[Mapping[str, FeatureBaseline]], keys: set[str], default: str) -> str:
@@ -328,7 +331,8 @@ def check_layers(model: Any, batch: Batch, chosen: Chosen) -> None:
             if isinstance(given, Given):
                 check_embeddable(what, given.value, layer, batch.questions)
             elif isinstance(given, Everywhere) and feature.is_token:
-                check_embeddable(what, given.step, layer)
+                there = given.step.device == feature.value.device
+                check_embeddable(what, given.step, layer, batch.questions if there else NOW)
 
 
 def masks(given: Any, features: Mapping[str, Feature]) -> dict[str, Tensor] | None:
@@ -363,5 +367,5 @@ def masks(given: Any, features: Mapping[str, Feature]) -> dict[str, Tensor] | No
                 f"at_baseline of feature {key!r} has shape {tuple(mask.shape)}; accepted: the value's, "
                 f"{tuple(feature.value.shape)}"
             )
-        found[key] = mask.to(feature.value.device)
+        found[key] = moved(mask, feature.value.device)
     return found

@@ -11,7 +11,7 @@ from torch import Tensor
 from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.core.diagnostics import Report, merged
 from deeplift_fast.core.isolation import warn_if_harmlessly_training
-from deeplift_fast.core.options import DELTA_TOL, Options
+from deeplift_fast.core.options import DELTA_TOL, Options, require_positive
 from deeplift_fast.core.questions import NOW
 from deeplift_fast.core.targets import class_target
 from deeplift_fast.errors import BaselineWarning, FusionWarning, NotFused, warn
@@ -55,10 +55,12 @@ class DeepLift(BaseInterpreter):
             :class:`deeplift_fast.GraphWarning` names the reason.
         baseline: the baseline of calls without one, in the forms of :meth:`attribute`. `None` is `"removed"` under
             `"complete"`, and `"unk"` (PyHealth's UNK and 0.01) otherwise.
+        cuda_graphs_memory: the bytes of a GPU's memory that the graphs of this interpreter may hold; `None` for a
+            quarter of its memory. Graphs share their memory, and the least recently used ones make room.
 
     Raises:
-        ValueError: if the model is not a PyHealth model, `rules` is unknown or does not fit the model, or `steps` or
-            `delta_tol` is out of range.
+        ValueError: if the model is not a PyHealth model, `rules` is unknown or does not fit the model, or `steps`,
+            `delta_tol` or `cuda_graphs_memory` is out of range.
 
     Example:
         >>> from deeplift_fast import DeepLift  # doctest: +SKIP
@@ -76,8 +78,11 @@ class DeepLift(BaseInterpreter):
         fuse: bool = True,
         cuda_graphs: bool = False,
         baseline: Baselines = None,
+        cuda_graphs_memory: int | None = None,
     ) -> None:
         options = Options(rules, steps, delta_tol, segments_at_once)
+        if cuda_graphs_memory is not None:
+            require_positive("cuda_graphs_memory", cuda_graphs_memory)
         check_model(model, rules)
         given_baselines.check(baseline, rules, list(getattr(model, "feature_keys", ())))
         super().__init__(model)
@@ -86,7 +91,8 @@ class DeepLift(BaseInterpreter):
         self.baseline = baseline
         self.fuse = fuse
         self.cuda_graphs = cuda_graphs
-        self._graphs = Graphs() if cuda_graphs else None
+        self.cuda_graphs_memory = cuda_graphs_memory
+        self._graphs = Graphs(cuda_graphs_memory) if cuda_graphs else None
         self._warned: set[type[Warning]] = set()
         self._generic = GenericRoute(model, use_embeddings, rules)
         self._comparison = Comparison()
@@ -106,6 +112,8 @@ class DeepLift(BaseInterpreter):
         name, baseline = type(self.model).__name__, given_baselines.shown(self.baseline, self.rules)
         steps = f", steps={self.steps}" if self.steps != 1 else ""
         fuse = ("" if self.fuse else ", fuse=False") + (", cuda_graphs=True" if self.cuda_graphs else "")
+        if self.cuda_graphs_memory is not None:
+            fuse += f", cuda_graphs_memory={self.cuda_graphs_memory}"
         first = f"DeepLift(model={name}, use_embeddings={self.use_embeddings}, rules={self.rules!r}{steps}"
         return f"{first}, baseline={baseline!r}{fuse})"
 
@@ -234,7 +242,7 @@ class DeepLift(BaseInterpreter):
             found = one.without_samples(self.model, len(chosen.each) if chosen.several else None)
         else:
             warn_if_harmlessly_training(self.model)
-            each = [self._attributed(request, one, values) for values in chosen.values(one.features, only)]
+            each = self._attributed(request, one, chosen.values(one.features, only))
             found = _mean(each) if chosen.several else each[0]
             self._compare(one)
         name = chosen.name if only is None else f"{chosen.name}, where at_baseline says"
@@ -254,18 +262,25 @@ class DeepLift(BaseInterpreter):
         """
         return self._generic.own_logits(features, batch, count)
 
-    def _attributed(self, request: Request, batch: Batch, baselines: Values) -> Attribution:
-        baselines = as_read.baselines_as_read(self.model, batch.features, baselines)
-        found = self._fused(request, batch, baselines) if self.fuse else None
-        if found is None:
-            batch.questions.fetch()
-            if self._graphs is not None:
-                self._graphs.refuse(f"{type(self.model).__name__} is attributed operation by operation")
-            found = self._generic.run(request, batch, baselines)
-        return replace(found, contributions=as_read.as_given(found.contributions, batch.features))
+    def _attributed(self, request: Request, batch: Batch, given: Sequence[Values]) -> list[Attribution]:
+        """The attribution to each baseline."""
+        values = [as_read.baselines_as_read(self.model, batch.features, each) for each in given]
+        # On a GPU all baselines share a read-back; on a CPU each chooses its own route.
+        groups = [values] if batch.questions.static else [[each] for each in values]
+        each = [found for group in groups for found in self._of_group(request, batch, group)]
+        return [replace(found, contributions=as_read.as_given(found.contributions, batch.features)) for found in each]
 
-    def _fused(self, request: Request, batch: Batch, baselines: Values) -> Attribution | None:
-        """The attribution through fused layers; `None` if the model or the batch has none."""
+    def _of_group(self, request: Request, batch: Batch, baselines: Sequence[Values]) -> list[Attribution]:
+        found = self._fused(request, batch, baselines) if self.fuse else None
+        if found is not None:
+            return found
+        batch.questions.fetch()
+        if self._graphs is not None:
+            self._graphs.refuse(f"{type(self.model).__name__} is attributed operation by operation")
+        return [self._generic.run(request, batch, values) for values in baselines]
+
+    def _fused(self, request: Request, batch: Batch, baselines: Sequence[Values]) -> list[Attribution] | None:
+        """The attributions through fused layers; `None` if the model or the batch has none."""
         try:
             return route.attribute(request, batch, baselines, self._generic.own_logits, self._graphs)
         except NotFused as error:

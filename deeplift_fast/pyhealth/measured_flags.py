@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deeplift_fast.core.devices import moved
 from deeplift_fast.core.questions import NOW, Questions
 
 
@@ -44,8 +45,9 @@ def read_flags(
         "array per sample"
     )
     if isinstance(given, Tensor) or (isinstance(given, np.ndarray) and not given.dtype.hasobject):
-        flags = torch.as_tensor(given, device=value.device)
+        flags = given if isinstance(given, Tensor) else torch.as_tensor(given, device="cpu")
         _require_bool(name, flags.dtype, accepted)
+        flags = moved(flags, value.device)
         if flags.dim() == 0 or flags.shape != value.shape[: flags.dim()]:
             raise ValueError(f"{name} has shape {tuple(flags.shape)}; {accepted}")
         return _expanded(flags, tuple(value.shape))
@@ -54,11 +56,10 @@ def read_flags(
     if len(given) != len(value):
         raise ValueError(f"{name} is a list of {len(given)}; the batch has {len(value)} samples; {accepted}")
     flags = torch.zeros(value.shape, dtype=torch.bool, device="cpu")
-    shape = tuple(value.shape[1:])
+    shape, said = tuple(value.shape[1:]), [each is not None for each in given]
     lengths = [shape[0] if shape else 1] * len(flags)
     for place, each in enumerate(given):
         if each is None:
-            flags[place] = value[place] != 0 if unknown is None else unknown[place]
             continue
         array = sample_flags(f"{name} of sample {place} of the batch", each, shape, accepted)
         if shape:
@@ -67,8 +68,12 @@ def read_flags(
         else:
             flags[place] = array
     if shape:
-        _require_all_steps(name, value, torch.tensor(lengths, device=value.device), accepted, questions)
-    return flags.to(value.device)
+        _require_all_steps(name, value, moved(torch.tensor(lengths, device="cpu"), value.device), accepted, questions)
+    flags = moved(flags, value.device)
+    if all(said):
+        return flags
+    told = moved(torch.tensor(said, device="cpu"), value.device).reshape(-1, *[1] * len(shape))
+    return torch.where(told, flags, value != 0 if unknown is None else unknown)
 
 
 def sample_flags(what: str, given: Any, shape: tuple[int, ...], accepted: str) -> Tensor:

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deeplift_fast import ops
+from deeplift_fast.core.constants import ramp
 from deeplift_fast.core.questions import Questions
 from deeplift_fast.errors import Unfit
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
-from deeplift_fast.pyhealth.fused.buffers import ramp
 from deeplift_fast.pyhealth.fused.pair import Pair
 from deeplift_fast.pyhealth.fused.sequences import Rows
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from deeplift_fast import ops
+from deeplift_fast.core.constants import ramp, ramps
 from deeplift_fast.ops.cells import COEFFICIENTS, rows_per_sample
 from deeplift_fast.pyhealth.fused import buffers
-from deeplift_fast.pyhealth.fused.buffers import ramp, ramps, wait_for
+from deeplift_fast.pyhealth.fused.buffers import wait_for
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair, shares
 from deeplift_fast.pyhealth.fused.sequences import AllSteps
 from deeplift_fast.pyhealth.fused.stagenet_layer import Given, Prepared, Tail, Windows, inputs, slope_of, staged
@@ -57,11 +58,9 @@ class Group:
     def __init__(self, layers: Sequence[Prepared]) -> None:
         self._layers, self._window = layers, layers[0].module.conv_size
         tails = [layer.tail for layer in layers]
-        scale, rescale, convolution = (
-            (torch.stack([each[0] for each in of_layers]), torch.stack([each[1] for each in of_layers]))
-            for of_layers in zip(*((tail.scale, tail.rescale, tail.convolution) for tail in tails), strict=True)
-        )
-        self._tail = Tail(tails[0].levels, tails[0].hidden, scale, rescale, convolution)
+        scale, rescale = (_in_one([getattr(tail, name) for tail in tails]) for name in ("scale", "rescale"))
+        weight, bias = (torch.stack(each) for each in zip(*(tail.convolution for tail in tails), strict=True))
+        self._tail = Tail(tails[0].levels, tails[0].hidden, scale, rescale, (weight, bias))
         self._cells: dict[tuple[int, ...], Cells] = {}
         wait_for([scale[0]])
 
@@ -71,11 +70,14 @@ class Group:
         sizes = {_sizes(layer) for layer in layers}
         return Group(layers) if len(layers) > 1 and len(sizes) == 1 and None not in sizes.pop() else None
 
-    def run(self, given: Sequence[Given], arithmetic: Arithmetic, segment: tuple[float, float]) -> tuple[Pair, Back]:
+    def run(
+        self, given: Sequence[Given], ends: Tensor, arithmetic: Arithmetic, segment: tuple[float, float]
+    ) -> tuple[Pair, Back]:
         """The layers' last outputs side by side, `[samples, layers · hidden]`, and `back` to contributions by layer.
 
         Args:
             given: the batch, in the order of the layers.
+            ends: one past the step whose output is kept, int64 `[samples, layers]`.
             arithmetic: the rule set.
             segment: the part of the line from baseline to input.
         """
@@ -88,7 +90,7 @@ class Group:
             to_gates = cells.inputs[order.index(i)]
             entered.append(self._projected(i, given[i], to_gates, projected[:, start:], segment))
         h, log_p, states_back = self._states(projected, steps, cells, arithmetic)
-        windows = _windows(given, starts, self._window)
+        windows = _windows(ends, starts, self._window)
         out, out_back = staged(self._tail, h, windows.rows, windows, log_p, arithmetic)
 
         def back(m: Tensor) -> list[Tensor]:
@@ -147,13 +149,21 @@ def _sizes(layer: Prepared) -> tuple[Any, ...]:
     return (tail.levels, layer.cell.units, layer.module.conv_size, *shapes)
 
 
-def _windows(given: Sequence[Given], starts: Sequence[int], size: int) -> Windows:
+def _in_one(layers: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The weights and biases of small layers as one layer from all inputs to all outputs, with 0 between the layers.
+
+    One product with its bias is one launch; a batched product would copy the bias first.
+    """
+    return torch.block_diag(*(weight for weight, _ in layers)), torch.cat([bias for _, bias in layers])
+
+
+def _windows(ends: Tensor, starts: Sequence[int], size: int) -> Windows:
     """The windows of each sample in each layer, sample by sample; `starts` are the first rows of the layers."""
-    samples, device = len(given[0].ends), given[0].ends.device
+    samples, device = len(ends), ends.device
     # A row is `start + step · samples + sample`.
     before = ramps(size * samples, tuple(start - size * samples for start in starts), device)
     before = before.view(-1, size, samples).permute(2, 0, 1)
-    ends = torch.stack([each.ends for each in given], 1).unsqueeze(-1)
+    ends = ends.unsqueeze(-1)
     rows = torch.add(before, ends, alpha=samples, out=ends.new_empty(before.shape)).flatten(0, 1)
     real = (ends >= ramp(size, -1, device, first=size)).flatten(0, 1)
     return Windows(Pair(rows, rows), real.unsqueeze(-1))

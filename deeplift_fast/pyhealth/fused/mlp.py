@@ -11,10 +11,10 @@ from deeplift_fast import ops
 from deeplift_fast.core.questions import Questions
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
-from deeplift_fast.pyhealth.fused.buffers import Watched
 from deeplift_fast.pyhealth.fused.entries import between, mask_of, pooled, require_linear, tokens_at, unfit
 from deeplift_fast.pyhealth.fused.model import Contributions, OneByOne, Segment, embeddings, schema_of
 from deeplift_fast.pyhealth.fused.pair import SECANTS, Arithmetic, Back, Pair, activation, chained, elementwise, linear
+from deeplift_fast.pyhealth.fused.watched import Watched
 
 
 def mean_of_tokens(
@@ -155,6 +155,10 @@ class FusedMLP(OneByOne):
     @override
     def is_outdated(self) -> bool:
         return False  # a table checks its weights at each use
+
+    @override
+    def watch(self, questions: Questions) -> None:
+        pass  # only the CPU has tables
 
     @override
     def feature(

@@ -18,6 +18,7 @@ from typing import Any, Protocol, override
 
 from torch import Tensor, nn
 
+from deeplift_fast.core.questions import Questions
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair
@@ -43,7 +44,14 @@ class FusedModel(Protocol):
     def __init__(self, model: Any) -> None: ...
 
     def is_outdated(self) -> bool:
-        """Whether a weight has changed since it was packed."""
+        """Whether a weight has changed since it was packed, as far as the CPU knows."""
+        ...
+
+    def watch(self, questions: Questions) -> None:
+        """Ask whether a weight on another device has changed since it was packed.
+
+        If it has, the answer raises :class:`deeplift_fast.errors.WeightsChanged`.
+        """
         ...
 
     def features(

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deeplift_fast import ops
+from deeplift_fast.core.constants import ramp
 from deeplift_fast.core.questions import NOW, Questions
 from deeplift_fast.ops.adjoined import adjoined
-from deeplift_fast.pyhealth.fused.buffers import ramp
 from deeplift_fast.rules.elementwise import secant_slope
 from deeplift_fast.rules.softmax import log_mean
 

@@ -88,6 +88,12 @@ class Plan:
                 self.unfit, self._checked = self._check(model, self._fused, own, given)
             return self._fused if self.unfit is None else None
 
+    def forget(self, fused: FusedModel) -> None:
+        """Pack the weights again before the next call, if `fused` are still the layers in use."""
+        with self._lock:
+            if self._fused is fused:
+                self._fused = None
+
     @staticmethod
     def _check(
         model: Any, fused: FusedModel, own: Callable[[int], Tensor], given: tuple[Features, Baselines]

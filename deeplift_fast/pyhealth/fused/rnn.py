@@ -9,12 +9,12 @@ from torch import Tensor
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.fused import recurrent
-from deeplift_fast.pyhealth.fused.buffers import Watched
 from deeplift_fast.pyhealth.fused.entries import between, entry_of, pooled, require_same, unfit, unfit_if
 from deeplift_fast.pyhealth.fused.model import Contributions, OneByOne, Segment, embeddings, linear_of, schema_of
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Back, Pair
 from deeplift_fast.pyhealth.fused.recurrent import Packed
 from deeplift_fast.pyhealth.fused.sequences import Steps, steps_of
+from deeplift_fast.pyhealth.fused.watched import Watched
 
 # The op's order of gates, as indices into PyTorch's order, for the weights of the input and of the state. An LSTM has
 # forget, input, output, new. A GRU has new, reset, update for the input, and reset, update, new for the state.
@@ -121,10 +121,10 @@ class FusedRNN(Watched, OneByOne):
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        super().__init__([*model.rnn.values(), *map(linear_of, embeddings(model).values())])
         self._layers = {
             key: prepare(model.rnn[key].rnn, linear_of(embeddings(model)[key])) for key in model.feature_keys
         }
-        super().__init__([*model.rnn.values(), *map(linear_of, embeddings(model).values())])
 
     @override
     def feature(

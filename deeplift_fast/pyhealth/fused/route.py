@@ -1,7 +1,8 @@
 """The fused route: from a PyHealth batch to its attribution through fused layers, or to the reason against them."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,17 +10,18 @@ from torch import Tensor
 
 from deeplift_fast.core.questions import NOW, Questions
 from deeplift_fast.core.result import Attribution
-from deeplift_fast.errors import NotFused, Unfit
+from deeplift_fast.errors import Again, NotFused, PaddingCounts, Unfit, WeightsChanged
 from deeplift_fast.pyhealth.as_read import with_masks
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.fused.graphs import Graphs
 from deeplift_fast.pyhealth.fused.plan import plan_for, questions_on, unusable
 from deeplift_fast.pyhealth.fused.recognise import modules_of
-from deeplift_fast.pyhealth.fused.run import Call, judged, reported
+from deeplift_fast.pyhealth.fused.run import Baselines, Call, Features, judged, reporting
 from deeplift_fast.pyhealth.request import Batch, Request
 from deeplift_fast.rules import registered
 
+TRIES = 4  # a call is computed again if its weights have changed, or if padding for a graph counts
 OwnLogits = Callable[[Mapping[str, Feature], Mapping[str, Any], int], Tensor]
 
 
@@ -31,23 +33,25 @@ def questions_to(model: Any) -> Questions:
 def attribute(
     request: Request,
     batch: Batch,
-    baselines: Mapping[str, BaselineValue],
+    baselines: Sequence[Mapping[str, BaselineValue]],
     own_logits: OwnLogits,
     graphs: Graphs | None = None,
-) -> Attribution:
-    """The attribution of a batch through fused layers.
+) -> list[Attribution]:
+    """The attribution of a batch to each of some baselines, through fused layers.
 
-    All open questions to the batch are answered here with one read-back; the first call of a model needs one more.
+    All open questions to the batch are answered here with one read-back; the first call of a model needs one more, and
+    so does a call whose answers show that it must be computed again.
 
     Args:
         request: model, target and options.
         batch: the batch.
-        baselines: by feature key.
+        baselines: the baselines, each by feature key.
         own_logits: the model's own logits of the first samples, from features, the given batch and their number.
         graphs: finds and keeps CUDA graphs; `None` for none.
 
     Raises:
-        NotFused: if the model has no fused layers, or they do not fit the model or the batch.
+        NotFused: if the model has no fused layers, or they do not fit the model, the batch or a baseline.
+        RuntimeError: if the weights keep changing during the call.
 
     Warns:
         ConvergenceWarning: as :class:`deeplift_fast.pyhealth.interpreter.DeepLift`.
@@ -62,13 +66,38 @@ def attribute(
         raise NotFused(reason)
     if request.options.complete and (registered.KINDS or registered.WRITTEN_OUT):
         raise NotFused("rules are registered for single operations")
+    own = functools.partial(own_logits, batch.read, batch.given)
+    exact = False  # whether batches keep their shapes
     try:
-        own = functools.partial(own_logits, batch.read, batch.given)
-        fused = plan.prepared(model, modules, own, (features, baselines), questions)
-        if fused is None:
-            raise NotFused(plan.unfit or "")
-        call = Call(model, request.target, request.options, fused)
-        found = None if graphs is None else graphs.replayed(call, features, baselines, questions)
-        return reported(call, *(found or judged(call, features, baselines, questions)), questions)
+        for _ in range(TRIES):
+            fused = plan.prepared(model, modules, own, (features, baselines[0]), questions)
+            if fused is None:
+                raise NotFused(plan.unfit or "")
+            call = Call(model, request.target, request.options, fused)
+            try:
+                reports = [_asked(call, (features, each), questions, graphs, exact) for each in baselines]
+                questions.fetch()
+            except WeightsChanged:
+                plan.forget(fused)
+            except PaddingCounts as error:
+                exact = True
+                if graphs is not None:
+                    graphs.exclude(error.keys)
+            else:
+                return [report() for report in reports]
     except Unfit as error:
+        with contextlib.suppress(Unfit, Again):
+            questions.fetch()  # the checks of the batch come first
         raise NotFused(str(error)) from error
+    raise RuntimeError(
+        f"the weights of {type(model).__name__} changed {TRIES} times while a batch was attributed; attribute between "
+        "the steps of a training, or a copy of the model"
+    )
+
+
+def _asked(
+    call: Call, given: tuple[Features, Baselines], questions: Questions, graphs: Graphs | None, exact: bool
+) -> Callable[[], Attribution]:
+    """Attribute a batch; the function makes the attribution with its report when `questions` are answered."""
+    found = None if graphs is None else graphs.replayed(call, *given, questions, exact)
+    return reporting(call, *(found or judged(call, *given, questions)), questions)

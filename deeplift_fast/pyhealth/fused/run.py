@@ -156,11 +156,13 @@ def _joined(parts: list[Part], order: Tensor | None = None) -> Part:
 def judged(call: Call, features: Features, baselines: Baselines, questions: Questions) -> tuple[Attribution, Verdict]:
     """The attribution of a batch without its report, and the verdict on its convergence deltas.
 
-    Nothing here waits for a GPU.
+    Nothing here waits for a GPU. The answers to `questions` raise :class:`deeplift_fast.errors.WeightsChanged` if the
+    weights have changed since they were packed.
 
     Raises:
         Unfit: if the layers do not fit the batch.
     """
+    call.fused.watch(questions)
     contributions, output, output0, target = run(call, features, baselines, questions)
     scaled = not call.options.complete
     with torch.no_grad():
@@ -172,29 +174,49 @@ def judged(call: Call, features: Features, baselines: Baselines, questions: Ques
     return Attribution(contributions, delta, output, output0, target[:, 0]), (fine, figures)
 
 
-def reported(call: Call, found: Attribution, verdict: Verdict, questions: Questions) -> Attribution:
-    """The attribution with its report; warns as :class:`deeplift_fast.pyhealth.interpreter.DeepLift`.
+def reporting(call: Call, found: Attribution, verdict: Verdict, questions: Questions) -> Callable[[], Attribution]:
+    """Ask for the verdict's numbers.
 
-    One read-back answers the open questions to the batch together with the verdict.
+    Returns:
+        A function for the time after the answers: it warns as :class:`deeplift_fast.pyhealth.interpreter.DeepLift`, and
+        returns the attribution with its report. It waits for nothing.
     """
-    (fine, figures), delta = verdict, found.convergence_delta
-    read: list[float] = []
-    questions.ask((figures,), read.extend)
-    questions.fetch()
-    count = int(sum(read[2::3]))
-    if not math.isfinite(sum(read[::3])):
-        warn_if_not_finite(found.output, found.baseline_output)
-        finite = found.output.isfinite() & found.baseline_output.isfinite()
-        count, delta = int((~fine & finite).sum()), delta.where(finite, 0.0)
-    if count and not call.options.complete:
-        warn_of_factors(fine, found.output.double() - found.baseline_output.double())
-    elif count:
-        warn_of_missed(count, delta, call.options.delta_tol)
-    tally = Tally()
-    for _ in found.contributions:
-        tally.count(call.fused.layer, FUSED_RULE)
-    report = tally.report_of(sum(read[::3]), sum(read[1::3]))
-    return replace(found, report=report.of(found.contributions.values(), found.output, found.baseline_output))
+    numbers: list[float] = []
+    read: list[Tensor] = []
+    fine, figures = verdict
+    questions.ask((figures,), numbers.extend)
+    questions.bring((fine, found.convergence_delta, found.output, found.baseline_output), read.extend)
+
+    def report() -> Attribution:
+        total, rounding, misses = (sum(numbers[first::3]) for first in range(3))
+        _warn(call, int(misses), math.isfinite(total), read)
+        tally = Tally()
+        for _ in found.contributions:
+            tally.count(call.fused.layer, FUSED_RULE)
+        made = tally.report_of(total, rounding)
+        return replace(found, report=made.of(found.contributions.values(), found.output, found.baseline_output))
+
+    return report
+
+
+def _warn(call: Call, misses: int, finite: bool, read: Sequence[Tensor]) -> None:
+    """Warn of outputs that are not finite and of `misses` samples that are not fine.
+
+    Args:
+        call: the request.
+        misses: the number of samples that are not fine.
+        finite: whether all deltas are.
+        read: whether each sample is fine (see :data:`Verdict`), the deltas, `f(x)` and `f(x0)`, `[batch]` each.
+    """
+    fine, delta, output, output0 = read
+    if not finite:
+        warn_if_not_finite(output, output0)
+        real = output.isfinite() & output0.isfinite()
+        misses, delta = int((~fine & real).sum()), delta.where(real, 0.0)
+    if misses and not call.options.complete:
+        warn_of_factors(fine, output.double() - output0.double())
+    elif misses:
+        warn_of_missed(misses, delta, call.options.delta_tol)
 
 
 def tensors_of(found: Attribution, verdict: Verdict) -> list[Tensor]:

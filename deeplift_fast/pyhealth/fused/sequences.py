@@ -13,7 +13,7 @@ from typing import Protocol, override
 import torch
 from torch import Tensor
 
-from deeplift_fast.pyhealth.fused.buffers import ramp
+from deeplift_fast.core.constants import ramp
 from deeplift_fast.pyhealth.fused.pair import Pair
 
 

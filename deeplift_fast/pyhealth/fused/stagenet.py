@@ -11,11 +11,11 @@ from torch import Tensor
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.fused import lockstep, stagenet_attention, stagenet_layer
-from deeplift_fast.pyhealth.fused.buffers import Watched
 from deeplift_fast.pyhealth.fused.entries import entry_of, mask_of, require_flags, step_mask, unfit
 from deeplift_fast.pyhealth.fused.model import Contributions, Ends, OneByOne, Segment, embeddings, linear_of, schema_of
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair
 from deeplift_fast.pyhealth.fused.stagenet_layer import Given, prepare, run
+from deeplift_fast.pyhealth.fused.watched import Watched
 
 
 class FusedStageNet(Watched, OneByOne):
@@ -28,8 +28,8 @@ class FusedStageNet(Watched, OneByOne):
         attention = isinstance(model, StageAttentionNet)
         self.layer = "StageNetAttentionLayer" if attention else "StageNetLayer"
         self._finish = stagenet_attention.finish if attention else stagenet_layer.finish
-        self._layers = {key: prepare(layer, linear_of(embeddings(model)[key])) for key, layer in model.stagenet.items()}
         super().__init__([*model.stagenet.values(), *map(linear_of, embeddings(model).values())])
+        self._layers = {key: prepare(layer, linear_of(embeddings(model)[key])) for key, layer in model.stagenet.items()}
 
     @override
     def feature(
@@ -51,8 +51,13 @@ class FusedStageNet(Watched, OneByOne):
     ) -> Ends:
         if not arithmetic.static or self._group is None:
             return super().features(features, baselines, arithmetic, segment)
-        given = {key: self._given(key, feature, baselines[key], arithmetic) for key, feature in features.items()}
-        end, back = self._group.run(list(given.values()), arithmetic, segment)
+        first = next(iter(features.values())).value
+        ends = torch.empty(len(first), len(features), dtype=torch.int64, device=first.device)
+        given = {
+            key: self._given(key, feature, baselines[key], arithmetic, ends[:, place])
+            for place, (key, feature) in enumerate(features.items())
+        }
+        end, back = self._group.run(list(given.values()), ends.clamp_(min=1), arithmetic, segment)
         return [end], lambda m: dict(zip(given, back(m[0]), strict=True))
 
     @functools.cached_property
@@ -62,16 +67,22 @@ class FusedStageNet(Watched, OneByOne):
             return None
         return lockstep.Group.of(list(self._layers.values()))
 
-    def _given(self, key: str, feature: Feature, baseline: BaselineValue, arithmetic: Arithmetic) -> Given:
+    def _given(
+        self, key: str, feature: Feature, baseline: BaselineValue, arithmetic: Arithmetic, out: Tensor | None = None
+    ) -> Given:
+        """A layer's part of the batch; with `out`, its ends are written there and may be 0."""
         entry = entry_of(feature, baseline, embeddings(self._model)[key])
         schema = schema_of(self._model, key)
         mask, given = step_mask(feature, schema), mask_of(feature, schema)
         if feature.is_token and given is not None and given.dim() != feature.value.dim():
             raise unfit(feature, "its mask is per step, and PyHealth's layer takes a mask per code")
         samples, steps = feature.value.shape[:2]
-        ends = mask.sum(1, dtype=torch.int64)
+        ends = torch.sum(mask, 1, dtype=torch.int64) if out is None else torch.sum(mask, 1, dtype=torch.int64, out=out)
         require_flags(feature, mask, ends, arithmetic.questions)
-        ends = ends.clamp(1, steps)
+        if out is None:
+            ends = ends.clamp(1, steps)
+        elif mask.dtype != torch.bool:  # the check for other numbers than 0 and 1 is open
+            ends.clamp_(max=steps)
         time = feature.parts[schema.index("time")] if "time" in schema else None
         if time is None:
             time = torch.ones(samples, steps, device=mask.device)

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deeplift_fast.core.constants import ramp
 from deeplift_fast.pyhealth.fused.attention import Spans, folded
-from deeplift_fast.pyhealth.fused.buffers import ramp
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Back, Pair, layer_norm
 from deeplift_fast.pyhealth.fused.recurrent import States
 from deeplift_fast.pyhealth.fused.sequences import Steps

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from deeplift_fast import ops
+from deeplift_fast.core.constants import ramp
 from deeplift_fast.pyhealth.fused import recurrent
-from deeplift_fast.pyhealth.fused.buffers import ramp
 from deeplift_fast.pyhealth.fused.entries import Contributions, Entry, between
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Back, Pair, activation, gated_sum, linear
 from deeplift_fast.pyhealth.fused.recurrent import Packed, States
@@ -24,7 +24,9 @@ Last = tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor | None]]]
 
 @dataclass(frozen=True)
 class Tail:
-    """The weights after the cell. Those of several layers have one more dimension in front.
+    """The weights after the cell.
+
+    Several layers have one theme, from all inputs to all outputs, and one more dimension in front of the convolution.
 
     Attributes:
         levels: the levels of the cell.
@@ -212,9 +214,11 @@ def staged(
     local, mean, last, log_stage = ops.stage_window(
         *h_pair, log_p.x, log_p.x0, *at, rows.x, rows.x0, real, levels, tail.hidden
     )
-    theme, scale_back = linear(Pair.stacked(mean.flatten(0, 1)), *tail.scale)
+    together = tail.scale[0].shape[1]  # the inputs of all layers side by side
+    theme, scale_back = linear(Pair.stacked(mean.reshape(-1, together)), *tail.scale)
     theme, relu_back = activation(theme, "relu", arithmetic)
     theme, rescale_back = linear(theme, *tail.rescale)
+    theme = theme.map(lambda x: x.reshape(-1, tail.hidden))
     if arithmetic.static:
         convolved, convolution_back = linear(Pair.stacked(local.flatten(2).flatten(0, 1)), *tail.convolution)
     else:
@@ -224,7 +228,7 @@ def staged(
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_theme, m_convolved = out_back(m)
         m_local = convolution_back(m_convolved).reshape(local[0].shape)
-        m_mean = scale_back(relu_back(rescale_back(m_theme)))
+        m_mean = scale_back(relu_back(rescale_back(m_theme.reshape(-1, together)))).reshape(-1, tail.hidden)
         at_input = rows.x, real, log_stage, log_p.x
         return ops.stage_window_backward(m_local, m_mean, m, *h_pair, *at, *at_input, levels, arithmetic.half)
 

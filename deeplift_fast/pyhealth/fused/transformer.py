@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deeplift_fast.core.constants import ramp
+from deeplift_fast.core.questions import Questions
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.fused.attention import Spans, folded
-from deeplift_fast.pyhealth.fused.buffers import ramp
 from deeplift_fast.pyhealth.fused.entries import between, entry_of, mask_of, step_mask, unfit
 from deeplift_fast.pyhealth.fused.model import Contributions, OneByOne, Segment, embeddings, schema_of
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Back, Pair, chained, elementwise, layer_norm, linear
@@ -217,6 +218,10 @@ class FusedTransformer(OneByOne):
     @override
     def is_outdated(self) -> bool:
         return False  # nothing is packed
+
+    @override
+    def watch(self, questions: Questions) -> None:
+        pass
 
     @override
     def feature(

@@ -10,7 +10,7 @@ from fused_cases import MODELS, SEQUENCE, STAGENET, batch_of, dataset, distance,
 from pyhealth.models import RNN, StageAttentionNet, StageNet, Transformer
 
 from deeplift_fast import ConvergenceWarning, DeepLift, FusionWarning, GraphWarning
-from deeplift_fast.pyhealth.fused import graphs
+from deeplift_fast.pyhealth.fused.graph_memory import Recording
 from deeplift_fast.pyhealth.fused.graphs import Graphs
 
 
@@ -19,39 +19,45 @@ def _static(monkeypatch):
     monkeypatch.setattr("deeplift_fast.pyhealth.fused.plan.static_on_cpu", True)
 
 
-class FakeGraph:
-    """What a replay writes goes to the tensors of the capture, as it does on a GPU."""
+class FakeMemory:
+    """Graphs whose replays run the function again, and write to the tensors of the capture as on a GPU."""
 
     captures = 0
+    bytes_each = 100
 
     def __init__(self, device):
-        FakeGraph.captures += 1
-        self.replays = 0
+        self.device, self.held, self.total = device, 0, 10**9
+        self.calls = []
 
-    def capture(self, function):
-        function()
-        self._function = function
-        self._tensors = function()
-        for tensor in self._tensors:  # a capture computes nothing
+    def record(self, function):
+        FakeMemory.captures += 1
+        plain = function()
+        tensors = function()
+        for tensor in tensors:  # a capture computes nothing
             tensor.fill_(0 if not tensor.is_floating_point() else torch.nan)
-        return self._tensors
+        self.held += self.bytes_each
 
-    def replay(self):
-        self.replays += 1
-        for tensor, new in zip(self._tensors, self._function(), strict=True):
-            tensor.copy_(new)
+        def replay():
+            self.calls.append("replay")
+            for tensor, new in zip(tensors, function(), strict=True):
+                tensor.copy_(new)
+
+        return Recording(replay, tensors), plain
 
     def begin(self):
-        self.used = True
+        self.calls.append("begin")
 
     def end(self):
-        self.used = False
+        self.calls.append("end")
+
+    def wait(self):
+        self.calls.append("wait")
 
 
-def with_graphs(model, kind=FakeGraph, **options):
-    FakeGraph.captures = 0
+def with_graphs(model, kind=FakeMemory, limit=None, **options):
+    FakeMemory.captures = 0
     interpreter = DeepLift(model, cuda_graphs=True, **options)
-    interpreter._graphs = Graphs(kind, "cpu")
+    interpreter._graphs = Graphs(limit, kind, "cpu")
     return interpreter
 
 
@@ -106,7 +112,7 @@ def test_batches_of_one_bucket_share_a_graph():
     explained(interpreter, of(batch, 3, 4))
     explained(interpreter, of(batch, 5, 6), target_class_idx=1)
     explained(interpreter, of(batch, 5, 6, 7))
-    assert FakeGraph.captures == 3  # another target, another number of samples
+    assert FakeMemory.captures == 3  # another target, another number of samples
     for key, value in first.contributions.items():
         assert torch.equal(value, kept[key])  # nobody writes to what was given out
 
@@ -122,7 +128,7 @@ def test_kinds_of_baselines_have_graphs_of_their_own(name):
         for baseline in ("removed", "unk", {key: torch.full((width,), 0.1)}, {key: torch.full((width,), 0.2)}):
             found = explained(graphed, batch, baseline=baseline)
             assert distance(found, eager.explain(baseline, **batch)) < 1e-9
-    assert FakeGraph.captures == 3
+    assert FakeMemory.captures == 3
 
 
 def test_masked_first_steps_are_not_padded():
@@ -158,25 +164,128 @@ def test_changed_weights_drop_the_graphs():
     with torch.no_grad():
         model.stagenet["labs"].kernel.weight.mul_(1.3)
     found = explained(interpreter, batch)
-    assert FakeGraph.captures == 2
+    assert FakeMemory.captures == 2
     assert len(interpreter._graphs) == 1
     assert distance(found, explained(DeepLift(model, rules="complete", fuse=False), batch)) < 1e-9
 
 
-def test_no_more_than_a_few_are_kept(monkeypatch):
-    monkeypatch.setattr(graphs, "KEPT", 2)
-    data = dataset(SEQUENCE)
-    batch, model = batch_of(data), make(Transformer, data, embedding_dim=8)
+def test_a_weight_changed_where_nothing_counts_it(monkeypatch):
+    monkeypatch.setattr("deeplift_fast.pyhealth.fused.watched.on_cpu", lambda weight: False)
+    data = dataset(STAGENET)
+    batch, model = batch_of(data), make(StageNet, data, embedding_dim=8, chunk_size=6)
     interpreter = with_graphs(model, rules="complete")
-    for samples in ((1,), (1, 2), (1,), (1, 2, 3), (1,), (1, 2)):
-        explained(interpreter, of(batch, *samples))
-    assert len(interpreter._graphs) == 2
-    assert FakeGraph.captures == 4  # the one used last but one went when the third came
+    explained(interpreter, batch)
+    model.stagenet["labs"].kernel.weight.data.mul_(1.3)
+    found = explained(interpreter, batch)
+    assert FakeMemory.captures == 2
+    assert distance(found, explained(DeepLift(model, rules="complete", fuse=False), batch)) < 1e-9
+    explained(interpreter, batch)
+    assert FakeMemory.captures == 2
+
+
+def test_padding_that_gets_an_embedding_later():
+    data = dataset(STAGENET)
+    batch, model = batch_of(data), make(StageNet, data, embedding_dim=8, chunk_size=6)
+    interpreter = with_graphs(model, rules="complete")
+    explained(interpreter, batch)
+    model.embedding_model.embedding_layers["codes"].weight.data[0] = 0.3
+    for _ in range(2):
+        found = explained(interpreter, batch)
+        assert distance(found, explained(DeepLift(model, rules="complete", fuse=False), batch)) < 1e-9
+
+
+def captured(interpreter, batch, *kinds):
+    """The captures of calls with so many samples."""
+    before = FakeMemory.captures
+    for count in kinds:
+        explained(interpreter, of(batch, *range(1, count + 1)))
+    return FakeMemory.captures - before
+
+
+@pytest.fixture
+def sequences():
+    data = dataset(SEQUENCE)
+    return batch_of(data), make(Transformer, data, embedding_dim=8)
+
+
+def test_all_kinds_share_one_memory_and_run_in_turn(sequences):
+    batch, model = sequences
+    interpreter = with_graphs(model, rules="complete")
+    assert captured(interpreter, batch, 1, 2, 3, 2, 1) == 3
+    assert interpreter._graphs._memory.calls == ["begin", "replay", "end"] * 8  # three replays are compared
+
+
+def test_the_kinds_used_least_recently_make_room(sequences, monkeypatch):
+    monkeypatch.setattr(FakeMemory, "bytes_each", 0)
+    batch, model = sequences
+    interpreter = with_graphs(model, rules="complete")
+    captured(interpreter, batch, 1, 2)
+    graphs = interpreter._graphs
+    graphs._limit = graphs.held + next(iter(graphs._kept.values())).own  # a third one of the first's size would fit
+    assert captured(interpreter, batch, 1, 3) == 1
+    assert "wait" in graphs._memory.calls
+    assert captured(interpreter, batch, 1, 3) == 0
+    assert captured(interpreter, batch, 2) == 1
+
+
+def test_memory_of_dropped_graphs_returns_with_the_last_one(sequences, monkeypatch):
+    monkeypatch.setattr(FakeMemory, "bytes_each", 10**6)
+    batch, model = sequences
+    interpreter = with_graphs(model, limit=25 * 10**5, rules="complete")
+    assert captured(interpreter, batch, 1, 2) == 2
+    memory = interpreter._graphs._memory
+    assert captured(interpreter, batch, 3) == 2  # once more, in memory of its own
+    assert len(interpreter._graphs) == 1
+    assert interpreter._graphs._memory is not memory
+    assert captured(interpreter, batch, 3, 1) == 1
+
+
+def test_a_kind_above_the_limit_is_left_out_with_one_warning(sequences):
+    batch, model = sequences
+    interpreter = with_graphs(model, limit=50, rules="complete")
+    with pytest.warns(GraphWarning, match=r"needs [\d,]+ bytes, and cuda_graphs_memory allows 50; use smaller"):
+        found = interpreter.explain(**batch)
+    assert distance(found, explained(DeepLift(model, rules="complete"), batch)) < 1e-12
+    assert captured(interpreter, batch, 3, 3) == 1
+    assert len(interpreter._graphs) == 0
+
+
+@pytest.mark.parametrize("limit", [0, 2.5, "2GB", True])
+def test_the_limit_is_a_number_of_bytes(sequences, limit):
+    with pytest.raises((ValueError, TypeError), match="cuda_graphs_memory is"):
+        DeepLift(sequences[1], cuda_graphs=True, cuda_graphs_memory=limit)
+    assert "cuda_graphs_memory=5" in repr(DeepLift(sequences[1], cuda_graphs=True, cuda_graphs_memory=5))
+
+
+def test_a_graph_with_other_numbers_is_refused(sequences):
+    class Empty(FakeMemory):
+        """Captures nothing, as on a stream of another device."""
+
+        def record(self, function):
+            recording, plain = super().record(function)
+            return Recording(lambda: None, recording.tensors), plain
+
+    batch, model = sequences
+    interpreter = with_graphs(model, Empty, rules="complete")
+    with pytest.warns(GraphWarning, match="a replayed graph gives other numbers than the same launches"):
+        found = interpreter.explain(**batch)
+    assert distance(found, explained(DeepLift(model, rules="complete"), batch)) < 1e-12
+    assert captured(interpreter, batch, 3) == 0
+
+
+def test_a_capture_without_memory_leaves_the_kind_out(sequences):
+    class Full(FakeMemory):
+        def record(self, function):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    interpreter = with_graphs(sequences[1], Full, rules="complete")
+    with pytest.warns(GraphWarning, match="needs more memory than the GPU has left"):
+        interpreter.explain(**sequences[0])
 
 
 def test_a_failed_capture_says_why_once():
-    class Failing(FakeGraph):
-        def capture(self, function):
+    class Failing(FakeMemory):
+        def record(self, function):
             raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
     data = dataset(SEQUENCE)
@@ -186,7 +295,7 @@ def test_a_failed_capture_says_why_once():
         found = interpreter.explain(**batch)
     assert distance(found, explained(DeepLift(model, rules="complete"), batch)) < 1e-12
     explained(interpreter, batch)
-    assert FakeGraph.captures == 1
+    assert FakeMemory.captures == 0
 
 
 @pytest.mark.parametrize("fuse", [True, False])
@@ -222,4 +331,4 @@ def test_many_batches_in_any_order():
     for _ in range(8):
         some = of(batch, *draw.sample(range(9), 3))
         assert distance(explained(interpreter, some), explained(DeepLift(model, rules="complete"), some)) < 1e-9
-    assert FakeGraph.captures == 1
+    assert FakeMemory.captures == 1
