@@ -18,7 +18,7 @@ from deeplift_fast.core.segments import run_in_batches
 from deeplift_fast.core.streams import Streams, Values, own_modules
 from deeplift_fast.core.targets import Target
 from deeplift_fast.errors import InterceptionWarning, warn
-from deeplift_fast.ops.precision import description, full_precision
+from deeplift_fast.ops.precision import description, in_full_precision
 from deeplift_fast.rules.ruleset import RuleSet
 
 MIXING_TOL = 1e-4  # part of f(x) - f(x0); a larger convergence delta starts the check for a model that mixes samples
@@ -130,7 +130,7 @@ def attributed(
     return replace(found, contributions=_like(inputs, by_name), report=report)
 
 
-@full_precision()
+@in_full_precision
 def explain(
     model: Callable[..., Any],
     inputs: Inputs,

@@ -6,6 +6,7 @@ bfloat16 (`allow_fp16_reduced_precision_reduction` and the like) stay: results o
 """
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator
 
@@ -46,7 +47,7 @@ _saved_older: dict[tuple[str, str], str] = {}  # settings of PyTorch's older fun
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Within it, and within a function that it decorates, products of float32 numbers have float32's precision.
+    """Within it, products of float32 numbers have float32's precision.
 
     The settings are those of the process, so other threads' products have full precision meanwhile. Several threads may
     be inside; the last one restores the settings. A setting that the model or another thread changes meanwhile stays.
@@ -68,6 +69,17 @@ def full_precision() -> Iterator[None]:
             _users -= 1
             if not _users:
                 _restore()
+
+
+def in_full_precision[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+    """Run a function within :func:`full_precision`; warnings still point at the caller outside this package."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with full_precision():
+            return function(*args, **kwargs)
+
+    return call
 
 
 def reduced() -> dict[str, str]:

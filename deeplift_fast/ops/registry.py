@@ -17,7 +17,7 @@ import torch
 from deeplift_fast.errors import BackendWarning
 from deeplift_fast.ops import naive
 from deeplift_fast.ops.checks import OPS, check, document, fake, schema
-from deeplift_fast.ops.precision import full_precision
+from deeplift_fast.ops.precision import in_full_precision
 from deeplift_fast.ops.specs import NAMESPACE, stem_of
 from deeplift_fast.ops.values import VALUES
 
@@ -145,7 +145,7 @@ def _triton_kernel(op: str) -> Callable[..., Any]:
 
 def _in_full(op: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
     """The kernel, with float32's precision in PyTorch's products."""
-    return full_precision()(kernel) if stem_of(op) in PRODUCTS else kernel
+    return in_full_precision(kernel) if stem_of(op) in PRODUCTS else kernel
 
 
 def _launcher(op: str) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ from deeplift_fast.core.options import DELTA_TOL, Options
 from deeplift_fast.core.questions import NOW
 from deeplift_fast.core.targets import class_target
 from deeplift_fast.errors import BaselineWarning, FusionWarning, NotFused, warn
-from deeplift_fast.ops.precision import description, full_precision
+from deeplift_fast.ops.precision import description, in_full_precision
 from deeplift_fast.pyhealth import as_read, given_baselines
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.fused import route
@@ -200,7 +200,7 @@ class DeepLift(BaseInterpreter):
         found = self.explain(baseline, target_class_idx, steps, **batch)
         return (found.contributions, found.convergence_delta) if return_convergence_delta else found.contributions
 
-    @full_precision()
+    @in_full_precision
     def explain(
         self,
         baseline: Baselines = None,
@@ -244,7 +244,7 @@ class DeepLift(BaseInterpreter):
         self._report = replace(found.report, baseline=name, precision=precision)
         return replace(found, report=self._report, baseline=name, source=(self.model, batch))
 
-    @full_precision()
+    @in_full_precision
     def own_logits(self, features: Mapping[str, Feature], batch: Mapping[str, Any], count: int) -> Tensor:
         """The model's logits of the first samples, `[count, classes]`, as this interpreter runs it.
 

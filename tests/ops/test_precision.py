@@ -11,7 +11,7 @@ from precision_cases import SETTINGS, all_full, fresh_settings, in_force, readab
 
 import deeplift_fast
 from deeplift_fast.ops import naive, registry
-from deeplift_fast.ops.precision import description, full_precision, reduced
+from deeplift_fast.ops.precision import description, full_precision, in_full_precision, reduced
 
 OPS = Path(deeplift_fast.__file__).parent / "ops"
 PRODUCTS = {"mm", "addmm", "addmm_", "bmm", "baddbmm", "matmul", "einsum", "linear", "mv", "addmv"}
@@ -60,7 +60,7 @@ def test_the_last_of_several_threads_restores_the_settings():
     entered, leave = threading.Event(), threading.Event()
     inside = []
 
-    @full_precision()
+    @in_full_precision
     def other():
         entered.set()
         leave.wait()
@@ -81,7 +81,7 @@ def test_a_thread_that_comes_later_sets_what_was_changed_meanwhile():
     entered, leave = threading.Event(), threading.Event()
     torch.backends.cudnn.allow_tf32 = False
 
-    @full_precision()
+    @in_full_precision
     def other():
         entered.set()
         leave.wait()
