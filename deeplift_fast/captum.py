@@ -20,6 +20,7 @@ from deeplift_fast.core.options import DELTA_TOL, Options, require_positive
 from deeplift_fast.core.streams import Streams, own_modules
 from deeplift_fast.core.targets import listed
 from deeplift_fast.errors import ArgumentTypeError, ArgumentValueError
+from deeplift_fast.ops.precision import in_full_precision
 from deeplift_fast.rules.activations import ActivationRules
 from deeplift_fast.rules.rescale import RescaleRules
 
@@ -164,6 +165,7 @@ class DeepLift:
         """
         raise NotImplementedError("attribute_future is not implemented for DeepLift; call attribute")
 
+    @in_full_precision
     def compute_convergence_delta(
         self,
         attributions: Tensors,

@@ -6,6 +6,7 @@ import re
 import subprocess
 
 import pytest
+from packaging.version import Version
 
 if importlib.util.find_spec("triton") is not None:
     import triton
@@ -21,6 +22,16 @@ ARCHITECTURES = (*NVIDIA, AMD)
 ITEMSIZE = {"fp32": 4, "fp64": 8, "fp16": 2, "bf16": 2}
 VECTOR = {"fp32": "v4.b32", "fp64": "v2.b64", "fp16": "v4.b32", "bf16": "v4.b32"}  # 16 bytes each
 MAX_REGISTERS = 128  # of 65,536: four programs of 128 threads at a time at least
+
+
+def by_version(bounds):
+    """The entry for the installed Triton, whose versions take different numbers of registers for one kernel.
+
+    Args:
+        bounds: by the version from which on it holds: `{"3.6": 152, "3.8": 128}`.
+    """
+    installed = Version(triton.__version__)
+    return bounds[max((since for since in bounds if Version(since) <= installed), key=Version)]
 
 
 def compiled(function, types, constants, *, architecture="sm_90", aligned=(), num_warps=4, **options):
@@ -71,12 +82,15 @@ def offsets(kernel):
     return re.findall(r"tt\.addptr .*, tensor<[\dx]+x(i\d+)>", kernel.asm["ttir"])
 
 
-def assert_spills_nothing(kernel, folder):
-    """No register goes to memory, and no NVIDIA thread needs more than `MAX_REGISTERS`."""
+def assert_spills_nothing(kernel, folder, registers=MAX_REGISTERS):
+    """No register goes to memory, and no NVIDIA thread needs more than `registers`.
+
+    A kernel that needs more than `MAX_REGISTERS` under one version of Triton has a bound from :func:`by_version`.
+    """
     if "amdgcn" in kernel.asm:
         assert re.search(r"\.vgpr_spill_count: +0\b", kernel.asm["amdgcn"])
         assert re.search(r"\.private_segment_fixed_size: +0\b", kernel.asm["amdgcn"])
     else:
-        registers, stack, local = resources(kernel, folder)
-        assert registers <= MAX_REGISTERS
+        found, stack, local = resources(kernel, folder)
         assert stack == local == 0
+        assert found <= registers

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from deeplift_fast.ops.precision import reduced
 from deeplift_fast.support import clock
 
 # No deadlines: other work on the machine would decide whether tests pass.
@@ -89,6 +90,7 @@ def _state(model):
         "inference": torch.is_inference_mode_enabled(),
         "modes": torch._C._len_torch_function_stack(),
         "saved-tensor hooks": torch._C._autograd._saved_tensors_hooks_is_enabled(),
+        "precision": reduced(),
         "threads": torch.get_num_threads(),
         "stance": getattr(getattr(dynamo, "_stance", None), "stance", "default"),
     }

@@ -3,13 +3,22 @@
 import contextlib
 import importlib.util
 import os
+from importlib import metadata
 
+import numpy as np
 import pytest
 import torch
+from packaging.version import Version
 
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+# It calls `int` on an array of one element where a loop ends at a loaded number; NumPy 2.4 made that an error.
+CALLS_INT_ON_AN_ARRAY = (
+    HAS_TRITON and Version(metadata.version("triton")) < Version("3.7") and Version(np.__version__) >= Version("2.4")
+)
 INTERPRETED = [
     pytest.mark.triton,
-    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed"),
+    pytest.mark.skipif(not HAS_TRITON, reason="triton is not installed"),
+    pytest.mark.skipif(CALLS_INT_ON_AN_ARRAY, reason="the interpreter of Triton before 3.7 fails under NumPy 2.4"),
     pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="needs TRITON_INTERPRET=1"),
     # The interpreter computes both sides of tl.where with numpy, which remarks on the unused one.
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),

@@ -227,6 +227,7 @@ def test_doctor_names_versions_backends_and_choices(capsys):
     for op in ops.SCHEMAS:
         choices = [ops.backend_for(op, device) for device in ("cpu", "cuda", "elsewhere")]
         assert re.search(rf"{op} +" + " +".join(map(re.escape, choices)), report)
+    assert re.search(r"Precision of float32 products in attributions\n  cpu   full \(ieee\)", report)
 
 
 def test_doctor_tells_of_packages_that_are_not_installed(monkeypatch):

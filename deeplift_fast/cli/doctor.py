@@ -1,4 +1,4 @@
-"""Lists installed packages, backends, and the backend of each op on each device."""
+"""Lists installed packages, backends, the backend of each op on each device, and the precision of products."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from deeplift_fast import ops
+from deeplift_fast.ops import precision
 
 PACKAGES = ("deeplift_fast", "torch", "numpy", "triton", "pyhealth", "captum", "pyarrow", "distributed")
 DEVICES = ("cpu", "cuda")
@@ -13,7 +14,7 @@ DEVICES = ("cpu", "cuda")
 
 def describe() -> str:
     """The report that `deeplift-fast doctor` prints."""
-    return "\n".join([*_versions(), "", *_backends(), "", *_choices(), "", *_devices()])
+    return "\n".join([*_versions(), "", *_backends(), "", *_choices(), "", *_precision(), "", *_devices()])
 
 
 def _versions() -> list[str]:
@@ -42,6 +43,13 @@ def _choices() -> list[str]:
     rows = [("op", devices), *((op, [ops.backend_for(op, device) for device in devices]) for op in ops.SCHEMAS)]
     lines = (f"  {name:<{width}}{''.join(f'{cell:<10}' for cell in cells).rstrip()}" for name, cells in rows)
     return ["Backend of each op, by device", *lines]
+
+
+def _precision() -> list[str]:
+    return [
+        "Precision of float32 products in attributions",
+        *(f"  {device:<5} {precision.description(device)}" for device in DEVICES),
+    ]
 
 
 def _devices() -> list[str]:

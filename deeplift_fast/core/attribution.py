@@ -18,6 +18,7 @@ from deeplift_fast.core.segments import run_in_batches
 from deeplift_fast.core.streams import Streams, Values, own_modules
 from deeplift_fast.core.targets import Target
 from deeplift_fast.errors import InterceptionWarning, warn
+from deeplift_fast.ops.precision import description, in_full_precision
 from deeplift_fast.rules.ruleset import RuleSet
 
 MIXING_TOL = 1e-4  # part of f(x) - f(x0); a larger convergence delta starts the check for a model that mixes samples
@@ -129,6 +130,7 @@ def attributed(
     return replace(found, contributions=_like(inputs, by_name), report=report)
 
 
+@in_full_precision
 def explain(
     model: Callable[..., Any],
     inputs: Inputs,
@@ -154,12 +156,13 @@ def explain(
     found = _run(streams, xs, x0s, options)
     name = "zeros" if baselines is None else "as given"
     report = streams.tally.report(found.convergence_delta, found.output - found.baseline_output)
+    report = replace(report, baseline=name, precision=description(found.output.device.type))
     return replace(
         found,
         contributions=_like(inputs, found.contributions),
         multipliers=_like(inputs, found.multipliers),
         target=_shown(found.target),
-        report=replace(report, baseline=name).of(found.contributions.values(), found.output, found.baseline_output),
+        report=report.of(found.contributions.values(), found.output, found.baseline_output),
         baseline=name,
     )
 

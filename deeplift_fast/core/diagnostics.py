@@ -51,6 +51,7 @@ class Report:
         delta: the sum of the convergence deltas over the batch.
         rounding: the part of `delta` that may be rounding.
         baseline: a description of the baseline.
+        precision: that of products of float32 numbers, and PyTorch's settings that ask for less, which are not used.
         cancellation: that of the returned contributions; `None` for an empty batch.
     """
 
@@ -58,6 +59,7 @@ class Report:
     delta: float
     rounding: float = 0.0
     baseline: str = ""
+    precision: str = ""
     cancellation: Cancellation | None = field(default=None, compare=False)
 
     def __iter__(self) -> Iterator[Row]:
@@ -80,6 +82,7 @@ class Report:
         ]
         lines = [*([f"baseline: {self.baseline}"] if self.baseline else []), *lines]
         lines.append(f"convergence delta, summed over the batch: {self.delta:.3g}")
+        lines += [f"precision of float32 products: {self.precision}"] if self.precision else []
         return "\n".join(lines if self.cancellation is None else [*lines, str(self.cancellation)])
 
     def of(self, contributions: Iterable[Tensor], output: Tensor, baseline_output: Tensor) -> "Report":
@@ -101,7 +104,7 @@ class Report:
 
 
 def merged(reports: Iterable[Report]) -> Report:
-    """One report of several calls, without their cancellation."""
+    """One report of several calls, with the first one's precision and without their cancellation."""
     reports = list(reports)
     total = sum(report.delta for report in reports)
     counts: Counter[tuple[str, str]] = Counter()
@@ -109,7 +112,8 @@ def merged(reports: Iterable[Report]) -> Report:
     for row in (row for report in reports for row in report):
         counts[row.operation, row.rule] += row.count
         deltas[row.operation, row.rule] += row.delta  # type: ignore[assignment]
-    return _report(dict(counts), dict(deltas), total, sum(report.rounding for report in reports))
+    found = _report(dict(counts), dict(deltas), total, sum(report.rounding for report in reports))
+    return replace(found, precision=reports[0].precision if reports else "")
 
 
 def _report(

@@ -17,9 +17,11 @@ import torch
 from deeplift_fast.errors import BackendWarning
 from deeplift_fast.ops import naive
 from deeplift_fast.ops.checks import OPS, check, document, fake, schema
+from deeplift_fast.ops.precision import in_full_precision
 from deeplift_fast.ops.specs import NAMESPACE, stem_of
 from deeplift_fast.ops.values import VALUES
 
+PRODUCTS = ("recurrent", "lockstep", "attention")  # stems whose implementations may call PyTorch's products
 SCHEMAS = {name: schema(op, naive.FUNCTIONS[name]) for name, op in OPS.items()}
 
 
@@ -138,7 +140,12 @@ def _register_triton() -> None:
 
 def _triton_kernel(op: str) -> Callable[..., Any]:
     """A kernel that imports its launcher at the first call, since the import of Triton is slow."""
-    return lambda *args: _launcher(op)(*args)
+    return _in_full(op, lambda *args: _launcher(op)(*args))
+
+
+def _in_full(op: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """The kernel, with float32's precision in PyTorch's products."""
+    return in_full_precision(kernel) if stem_of(op) in PRODUCTS else kernel
 
 
 def _launcher(op: str) -> Callable[..., Any]:
@@ -166,7 +173,7 @@ def _guarded(name: str) -> Callable[..., Any]:
             values(sizes, *given)
         return function(*given)
 
-    return kernel
+    return _in_full(name, kernel)
 
 
 def _define() -> None:

@@ -15,6 +15,7 @@ from deeplift_fast.core.options import DELTA_TOL, Options, require_positive
 from deeplift_fast.core.questions import NOW
 from deeplift_fast.core.targets import class_target
 from deeplift_fast.errors import BaselineWarning, FusionWarning, NotFused, warn
+from deeplift_fast.ops.precision import description, in_full_precision
 from deeplift_fast.pyhealth import as_read, given_baselines
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.fused import route
@@ -207,6 +208,7 @@ class DeepLift(BaseInterpreter):
         found = self.explain(baseline, target_class_idx, steps, **batch)
         return (found.contributions, found.convergence_delta) if return_convergence_delta else found.contributions
 
+    @in_full_precision
     def explain(
         self,
         baseline: Baselines = None,
@@ -246,9 +248,11 @@ class DeepLift(BaseInterpreter):
             found = _mean(each) if chosen.several else each[0]
             self._compare(one)
         name = chosen.name if only is None else f"{chosen.name}, where at_baseline says"
-        self._report = replace(found.report, baseline=name)
+        precision = description(found.output.device.type)
+        self._report = replace(found.report, baseline=name, precision=precision)
         return replace(found, report=self._report, baseline=name, source=(self.model, batch))
 
+    @in_full_precision
     def own_logits(self, features: Mapping[str, Feature], batch: Mapping[str, Any], count: int) -> Tensor:
         """The model's logits of the first samples, `[count, classes]`, as this interpreter runs it.
 

@@ -13,7 +13,7 @@ from deeplift_fast.errors import PredictionWarning, warn
 from deeplift_fast.pyhealth.features import Feature
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}  # as in the check of fused layers
-_COARSE = 1e-2  # for shorter dtypes, and for float32 on a GPU, which may round to TF32
+_COARSE = 1e-2  # for shorter dtypes
 _lock = threading.Lock()  # shared, because an interpreter with a lock of its own could not be pickled
 
 
@@ -121,7 +121,7 @@ def difference(model: Any, explained: Tensor, run: Callable[[], Tensor]) -> Pred
     with torch.no_grad():
         alike = (own == explained) | (own.isnan() & explained.isnan())
         apart = torch.where(alike, 0.0, (own - explained).abs().double()).flatten(1)
-        differs = ~(apart <= _tolerance(own) * (1 + own.abs().nan_to_num(0, 0, 0).amax())).all(1)
+        differs = ~(apart <= _TOLERANCE.get(own.dtype, _COARSE) * (1 + own.abs().nan_to_num(0, 0, 0).amax())).all(1)
         before, after = (_probabilities(model, each) for each in (explained, own))
         change = None if before is None or after is None else float((before - after).abs().nan_to_num(0).max())
         return PredictionDifference(len(own), int(differs.sum()), float(apart.max()), change)
@@ -131,12 +131,6 @@ def _size(found: PredictionDifference) -> float:
     if not found.samples:
         return -1.0
     return found.logit if math.isfinite(found.logit) else math.inf
-
-
-def _tolerance(own: Tensor) -> float:
-    if own.is_cuda and own.dtype == torch.float32:
-        return _COARSE
-    return _TOLERANCE.get(own.dtype, _COARSE)
 
 
 def is_padded(features: Mapping[str, Feature]) -> bool:

@@ -99,7 +99,7 @@ def test_compiled_code_is_told_of_arguments_that_do_not_fit():
     at = torch.tensor([0, 1])
     x, x0 = torch.randn(2, 4), torch.randn(3, 4)
     torch.testing.assert_close(compiled(x, x0, at), ops.gelu(x, x0, at, True))
-    with pytest.raises(Exception, match="gelu: x0 has shape"):
+    with pytest.raises(Exception, match=r"gelu: x0 has shape|x0.* has shape "):  # before torch 2.14 in pieces
         compiled(x, torch.randn(3, 5), at)
 
 

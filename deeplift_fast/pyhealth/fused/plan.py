@@ -28,7 +28,6 @@ FUSED: dict[type, type[FusedModel]] = {
     RNN: FusedRNN,
 }
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
-_TOLERANCE_ON_GPU = {torch.float32: 1e-2, torch.float64: 1e-9}  # the model's cuDNN layers may round to TF32
 CHECKED = 2  # number of samples in the check against the model
 
 static_on_cpu = False  # for tests: whether the CPU takes the path for GPUs
@@ -111,8 +110,7 @@ class Plan:
         if not theirs.isfinite().all():  # the next batch decides
             return None, False
         error = float((ours - theirs).abs().max())
-        tolerance = (_TOLERANCE if device.type == "cpu" else _TOLERANCE_ON_GPU)[ours.dtype]
-        if error <= tolerance * (1 + float(theirs.abs().max())):
+        if error <= _TOLERANCE[ours.dtype] * (1 + float(theirs.abs().max())):
             return None, True
         return f"{type(model).__name__}'s own forward pass gives other logits (by {error:.3g})", False
 

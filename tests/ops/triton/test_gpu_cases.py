@@ -1,20 +1,13 @@
 """The calls that `make bench-gpu` checks on a GPU, through the same launchers in Triton's interpreter."""
 
-import importlib.util
-import os
-
 import pytest
 import torch
 from gpu_cases import CASES, Case, worst_error
+from interpreted_kernels import INTERPRETED
 
 from deeplift_fast.ops.registry import _triton_kernel
 
-pytestmark = [
-    pytest.mark.triton,
-    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed"),
-    pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="needs TRITON_INTERPRET=1"),
-    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
-]
+pytestmark = INTERPRETED
 
 CALLS = [
     (name, dtype)

@@ -1,12 +1,12 @@
 """StageNet's recurrences of several layers in Triton's interpreter: against plain torch in float64, and launches."""
 
 import importlib.util
-import os
 
 import pytest
 import torch
 from counted_launches import Launches
 from guarded_memory import checked_memory, guarded
+from interpreted_kernels import INTERPRETED
 
 from deeplift_fast.ops import naive
 from deeplift_fast.ops.cells import rows_per_sample
@@ -14,13 +14,7 @@ from deeplift_fast.ops.cells import rows_per_sample
 if importlib.util.find_spec("triton") is not None:
     from deeplift_fast.ops.triton.lockstep import lockstep, lockstep_backward
 
-pytestmark = [
-    pytest.mark.triton,
-    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed"),
-    pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="needs TRITON_INTERPRET=1"),
-    # The interpreter computes both sides of tl.where with numpy, which remarks on the unused one.
-    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
-]
+pytestmark = INTERPRETED
 
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 2e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 NAMES = ("h", "h0", "log_p", "log_p0", "coefficients", "d")

@@ -1,12 +1,12 @@
 """The recurrent kernels in Triton's interpreter against plain torch in float64."""
 
 import importlib.util
-import os
 
 import pytest
 import torch
 from counted_launches import Launches
 from guarded_memory import checked_memory, guarded
+from interpreted_kernels import INTERPRETED
 
 from deeplift_fast.ops import naive
 from deeplift_fast.ops.cells import COEFFICIENTS, GATES, SLOPES
@@ -16,13 +16,7 @@ from deeplift_fast.pyhealth.fused.sequences import RealSteps
 if importlib.util.find_spec("triton") is not None:
     from deeplift_fast.ops.triton.recurrent import recurrent, recurrent_backward
 
-pytestmark = [
-    pytest.mark.triton,
-    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed"),
-    pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="needs TRITON_INTERPRET=1"),
-    # The interpreter computes both sides of tl.where with numpy, which remarks on the unused one.
-    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
-]
+pytestmark = INTERPRETED
 
 CASES = [(cell, slope) for cell, slopes in SLOPES.items() for slope in slopes]
 HALVES = (torch.float16, torch.bfloat16)

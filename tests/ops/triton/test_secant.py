@@ -2,7 +2,6 @@
 
 import importlib.util
 import itertools
-import os
 
 import mpmath
 import numpy as np
@@ -10,19 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interpreted_kernels import INTERPRETED
 
 from deeplift_fast.ops.naive.secant import secant as naive_secant
 
 if importlib.util.find_spec("triton") is not None:
     from deeplift_fast.ops.triton.secant import BLOCK_BYTES, _secant_kernel, secant
 
-pytestmark = [
-    pytest.mark.triton,
-    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed"),
-    pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="needs TRITON_INTERPRET=1"),
-    # The interpreter computes both sides of tl.where with numpy, which remarks on the unused one.
-    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
-]
+pytestmark = INTERPRETED
 
 FUNCTIONS = ("relu", "sigmoid", "tanh")
 VARIANTS = ("rescale", "pyhealth")

@@ -1,24 +1,18 @@
 """The stage window's kernels in Triton's interpreter against plain torch in float64."""
 
 import importlib.util
-import os
 
 import pytest
 import torch
 from guarded_memory import checked_memory, guarded
+from interpreted_kernels import INTERPRETED
 
 from deeplift_fast.ops import naive
 
 if importlib.util.find_spec("triton") is not None:
     from deeplift_fast.ops.triton.stage_window import stage_window, stage_window_backward
 
-pytestmark = [
-    pytest.mark.triton,
-    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed"),
-    pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="needs TRITON_INTERPRET=1"),
-    # The interpreter computes both sides of tl.where with numpy, which remarks on the unused one.
-    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
-]
+pytestmark = INTERPRETED
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
