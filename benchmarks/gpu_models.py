@@ -2,8 +2,10 @@
 plain torch under `torch.compile`. Measures their peak memory. Needs PyHealth.
 """
 
+import contextlib
 import functools
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import gpu_batches
@@ -35,7 +37,7 @@ def measured(case: Case, size: int, device: torch.device, drawn: int = gpu_batch
         if size <= COMPARED:
             distances = {rules: _distance(case, model, batch, on_cpu, rules, drawn) for rules in RULES}
             row["distance"] = {rules: rounded(distance) for rules, distance in distances.items()}
-    row["warnings"] = sorted({str(warning.message) for warning in caught if "graph" in str(warning.message)})
+    row["warnings"] += sorted({str(warning.message) for warning in caught if "graph" in str(warning.message)})
     return row
 
 
@@ -59,12 +61,14 @@ def compiled(case: Case, size: int, device: torch.device, drawn: int = gpu_batch
 def memory(case: Case, size: int, device: torch.device, drawn: int = gpu_batches.DRAWN) -> dict:
     """The peak memory of a first and a second call in MB, above that of model and batch; the second has a graph."""
     model, batch = _model(case, device, drawn), on(device, gpu_batches.batch_of(case, size, drawn))
-    peaks = {}
+    peaks, without = {}, list[str]()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, call in competitors(case, model, batch).items():
-            peaks[name] = peak_bytes(functools.partial(_twice, call), device)
-    return {"peak_MB": {name: rounded(peak / 1e6) for name, peak in peaks.items() if peak is not None}}
+            with _out_of_memory(name, without):
+                peaks[name] = peak_bytes(functools.partial(_twice, call), device)
+    found = {name: rounded(peak / 1e6) for name, peak in peaks.items() if peak is not None}
+    return {"peak_MB": found, "warnings": without}
 
 
 def competitors(case: Case, model: Any, batch: dict[str, Any]) -> dict[str, Call]:
@@ -90,16 +94,30 @@ def _twice(call: Call) -> None:
     call()
 
 
+@contextlib.contextmanager
+def _out_of_memory(name: str, without: list[str]) -> Iterator[None]:
+    """Notes a competitor that the device is too small for; the others are measured."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        without.append(f"{name}: out of memory")
+        torch.cuda.empty_cache()
+
+
 def _timed(calls: dict[str, Call], size: int) -> dict:
-    first = {name: seconds(call) for name, call in calls.items()}
-    slowest = max(seconds(call) for call in calls.values())
+    first, second, without = {}, {}, list[str]()
+    for name, call in calls.items():
+        with _out_of_memory(name, without):
+            first[name], second[name] = seconds(call), seconds(call)
+    slowest = max(second.values(), default=0.0)
     rounds = next((rounds for rounds, longest in (MANY, SOME) if slowest < longest), FEW)
-    medians = medians_in_turn(calls, rounds)
+    medians = medians_in_turn({name: calls[name] for name in first}, rounds)
     return {
         "batch_size": size,
         "ms": {name: rounded(1e3 * median) for name, median in medians.items()},
         "first_ms": {name: rounded(1e3 * time) for name, time in first.items()},
         "rounds": rounds,
+        "warnings": without,
     }
 
 

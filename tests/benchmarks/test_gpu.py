@@ -100,6 +100,28 @@ def test_without_pyhealth_ops_are_measured_and_models_are_not(bare, tmp_path):
     assert "models: models_compiled: No module named 'pyhealth'" in done.stdout
 
 
+def test_the_page_answers_imports_of_packages_that_are_not_installed(tmp_path):
+    page = (gpu.ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
+    _, _, after = page.partition("sitecustomize.py <<'END'\n")
+    (tmp_path / "sitecustomize.py").write_text(after.partition("\nEND\n")[0])
+    (tmp_path / "einops.py").write_text("installed = True")
+    code = """
+import rdkit.Chem.Draw, einops
+from PIL import Image
+
+class Dataset(Image.Image): pass
+
+assert einops.installed
+print(rdkit.Chem.Draw.MolToImage.__name__, Dataset.__mro__[1].__name__)
+import anything_else
+"""
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    bare = [sys.executable, "-S", "-c", f"import sitecustomize\n{code}"]
+    done = subprocess.run(bare, env=environment, check=False, capture_output=True, text=True)
+    assert done.stdout == "MolToImage Image\n"
+    assert "No module named 'anything_else'" in done.stderr
+
+
 @pytest.fixture
 def no_gpu(monkeypatch):
     monkeypatch.setattr(gpu, "gpu", lambda: None)

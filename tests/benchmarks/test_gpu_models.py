@@ -50,7 +50,22 @@ def test_a_model_that_pyhealth_does_not_take_is_measured_without_it():
 
 
 def test_the_cpu_is_not_asked_for_its_peak():
-    assert gpu_models.memory(SMALL, 4, CPU, DRAWN) == {"peak_MB": {}}
+    assert gpu_models.memory(SMALL, 4, CPU, DRAWN) == {"peak_MB": {}, "warnings": []}
+
+
+def test_a_competitor_that_needs_too_much_memory_is_left_out(monkeypatch):
+    def large(**batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
+    monkeypatch.setattr(gpu_models, "competitors", lambda case, model, batch: {PYHEALTH: large, FORWARD: lambda: 1})
+    monkeypatch.setattr(gpu_models, "COMPARED", 0)
+    monkeypatch.setattr(gpu_models, "MANY", (1, math.inf))
+    row = gpu_models.measured(SMALL, 4, CPU, DRAWN)
+    assert (list(row["ms"]), row["warnings"]) == ([FORWARD], ["PyHealth: out of memory"])
+    assert gpu_models.memory(SMALL, 4, CPU, DRAWN)["warnings"] == ["PyHealth: out of memory"]
+    assert len(emptied) == 2
 
 
 def test_a_batch_of_any_size_repeats_the_drawn_patients():
