@@ -114,9 +114,16 @@ def _measured(part: Part, run: Run) -> Iterator[tuple[str, str, dict]]:
         except Exception as error:  # a row as well: the other cases are measured
             yield part.section, name, {"error": f"{type(error).__name__}: {error}"[:500], "right": False}
             if run.device.type == "cuda":
-                torch.zeros(1, device=run.device).add_(1).item()  # fails if the device takes no more work
+                _require_working(run.device, f"{part.section}, {name}")
         else:
             yield part.section, name, row
+
+
+def _require_working(device: torch.device, after: str) -> None:
+    try:
+        torch.zeros(1, device=device).add_(1).item()
+    except RuntimeError as error:
+        raise RuntimeError(f"the device takes no more work after {after}; run the rest with --only and -k") from error
 
 
 def write(path: Path, results: Results, machine: dict) -> None:

@@ -136,7 +136,10 @@ def test_a_graph_that_gives_another_batch_is_found(monkeypatch):
 
 
 ON_A_GPU = {
-    "compiles": {"first calls": {"processes": 16, "calls": 200, "seconds": 31.5, "failed": []}},
+    "compiles": {
+        "first calls": {"processes": 16, "calls": 200, "seconds": 31.5, "failed": []},
+        "others": {"processes": 1, "calls": 2, "seconds": 3, "failed": [{"call": "gelu", "error": "no memory"}] * 2},
+    },
     "numbers": {
         "gelu, secant": {"backend": "Triton", "errors": {"float32, small": 0.25, "float64, small": 0.5}, "right": True},
         "secant, tanh": {"backend": "Triton", "errors": {"float32, small": 3.0}, "right": False},
@@ -180,6 +183,7 @@ def test_tables():
     shown = gpu_tables.as_text(ON_A_GPU)
     lines = [cells(line) for line in shown.splitlines()]
     assert ["first calls", "16", "200", "31.5", "none"] in lines
+    assert ["others", "1", "2", "3", "2, the first: gelu: no memory"] in lines
     assert ["secant, tanh", "Triton", "3 (float32, small)", "WRONG"] in lines
     assert ["gelu, secant", "replay, two streams FAILED", "WRONG"] in lines
     assert ["gelu, secant", "0.5", "1000", "2000", "80 %", "–"] in lines
