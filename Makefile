@@ -53,8 +53,14 @@ bench: setup
 	mkdir -p benchmarks/results
 	$(PYTEST) benchmarks --benchmark-json=benchmarks/results/latest.json $(ARGS)
 
-bench-gpu: setup
-	$(BIN)/python benchmarks/gpu.py $(ARGS)
+# Without make setup, a Python with torch, Triton and a GPU suffices: a machine with a GPU may have no package registry.
+BARE := $(or $(PYTHON),python3)
+bench-gpu:
+	@if [ ! -e $(STAMP) ] && $(BARE) -c 'import torch, triton; assert torch.cuda.is_available()' 2>/dev/null; then \
+	    $(BARE) benchmarks/gpu.py $(ARGS); \
+	else \
+	    $(MAKE) --no-print-directory setup && $(BIN)/python benchmarks/gpu.py $(ARGS); \
+	fi
 
 plot: setup
 	$(BIN)/python benchmarks/plot.py

@@ -14,6 +14,7 @@ from pathlib import Path
 
 THREADS = 2
 PYHEALTH, FORWARD, GRAPHS = "PyHealth", "forward pass", ", graphs"
+COMPILED = "plain torch under torch.compile"
 PATH = Path(__file__).parent / "results" / "models.json"
 SECTIONS = ("models", "stagenet")
 Results = dict[str, dict[str, dict]]

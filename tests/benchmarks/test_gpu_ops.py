@@ -7,7 +7,7 @@ import gpu_calls
 import gpu_ops
 import pytest
 import torch
-from gpu_cases import CASES, Case
+from gpu_cases import CASES, Case, worst_error
 from gpu_timing import copy_seconds, kernel_seconds, peak_bytes
 
 CPU = torch.device("cpu")
@@ -34,6 +34,22 @@ def test_wrong_numbers(monkeypatch):
     assert row["errors"]["float32, small"] > 1 > row["errors"]["float64, small"]
 
 
+def test_large_numbers_are_compared_on_the_device():
+    """Without the op's own kernel there, which would be compared with itself."""
+    devices = []
+
+    def make(maker):
+        devices.append((maker.device.type, maker.dtype, maker.large))
+        return gpu_calls.secant(replace(maker, large=False, device=CPU), "tanh", "rescale")
+
+    case = Case("secant", "tanh", make)
+    for large in (False, True):
+        assert worst_error(case, torch.float32, "cuda:0", large) <= 1
+    float32, float64 = torch.float32, torch.float64
+    assert devices[:2] == [("cuda", float32, False), ("cpu", float64, False)]
+    assert devices[2:] == [("cuda", float32, True), ("cuda", float64, True)]
+
+
 def test_numbers_that_are_not_finite_are_wrong(monkeypatch):
     right = Case.run
     monkeypatch.setattr(Case, "run", lambda self, call: [each / 0 for each in right(self, call)])
@@ -57,9 +73,9 @@ def test_speed_of_products():
 
 def test_medians_are_of_calls():
     calls = []
-    assert kernel_seconds(partial(calls.append, 1), CPU, 5) < 0.1
+    assert kernel_seconds(partial(calls.append, 1), CPU, 5) > 0
     assert len(calls) == 5 + 3
-    assert 0 < copy_seconds(1 << 20, CPU, 3) < 1
+    assert copy_seconds(1 << 20, CPU, 3) > 0
 
 
 def test_the_cpu_is_not_asked_for_its_peak():
