@@ -191,7 +191,7 @@ def _code_lines(codes: pd.DataFrame, summary: Summary, planted: Planted | None) 
         *_table(codes.head(TOP), ["code", "mean", "samples"], planted),
     ]
     if not summary.described:
-        lines.append("  (no titles: d_icd_diagnoses and d_icd_procedures were not found, and the package has none of these codes)")
+        lines.append("  (no titles: found neither in d_icd_diagnoses and d_icd_procedures nor in the package)")
     return lines
 
 
