@@ -19,6 +19,7 @@ OPTIONS = {
     name: {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
     for name, command in SUBCOMMANDS.items()
 }
+STUDIES = ("faithfulness.py", "gpu.py")
 EXTRAS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 RECIPES = dict(re.findall(r"(?m)^([\w-]+):[^=\n]*\n((?:\t.*\n)*)", (ROOT / "Makefile").read_text()))
 
@@ -26,8 +27,9 @@ pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def lines(page: Path) -> list[list[str]]:
-    """The words of each line in a page's blocks of shell commands."""
-    blocks = re.findall(r"(?ms)^```bash\n(.*?)^```$", page.read_text(encoding="utf-8"))
+    """The words of each command in a page's blocks of commands; scripts are blocks of `sh`."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", "")
+    blocks = re.findall(r"(?ms)^```bash\n(.*?)^```$", text)
     return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines() if line.strip()]
 
 
@@ -54,7 +56,7 @@ def test_lines_are_parsed_as_they_stand(page):
 def test_options_exist(page):
     for subcommand, *words in of("deeplift-fast", pieces(page)):
         assert {word for word in words if word.startswith("--")} <= OPTIONS[subcommand]
-    study = re.findall(r'"(--[a-z-]+)"', (ROOT / "benchmarks/faithfulness.py").read_text())
+    study = re.findall(r'"(--[a-z-]+)"', "".join((ROOT / "benchmarks" / of).read_text() for of in STUDIES))
     alone = {words[0] for words in pieces(page) if re.fullmatch("--[a-z-]+", words[0])}
     assert alone <= set(study).union(*OPTIONS.values())
 
