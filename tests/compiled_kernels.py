@@ -1,5 +1,6 @@
 """Triton kernels compiled ahead of time, which takes no GPU: what they load, store, hold and spill."""
 
+import collections
 import importlib.util
 import os
 import re
@@ -21,6 +22,8 @@ ARCHITECTURES = (*NVIDIA, AMD)
 ITEMSIZE = {"fp32": 4, "fp64": 8, "fp16": 2, "bf16": 2}
 VECTOR = {"fp32": "v4.b32", "fp64": "v2.b64", "fp16": "v4.b32", "bf16": "v4.b32"}  # 16 bytes each
 MAX_REGISTERS = 128  # of 65,536: four programs of 128 threads at a time at least
+MOST_REGISTERS = 255  # of a thread that holds sums of products: as many as it can have
+SHARED_MEMORY = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, AMD: 64 << 10}  # bytes of a program
 
 
 def compiled(function, types, constants, *, architecture="sm_90", aligned=(), num_warps=4, **options):
@@ -71,12 +74,22 @@ def offsets(kernel):
     return re.findall(r"tt\.addptr .*, tensor<[\dx]+x(i\d+)>", kernel.asm["ttir"])
 
 
-def assert_spills_nothing(kernel, folder):
-    """No register goes to memory, and no NVIDIA thread needs more than `MAX_REGISTERS`."""
+def loads(kernel):
+    """How often each shape of tensor is loaded in the source of a kernel: `{"64x16": 2}`."""
+    return collections.Counter(re.findall(r"tt\.load .*tensor<([\dx]+)x!tt\.ptr", kernel.asm["ttir"]))
+
+
+def assert_fits(kernel, architecture):
+    """The device has the shared memory of a program."""
+    assert kernel.metadata.shared <= SHARED_MEMORY[architecture]
+
+
+def assert_spills_nothing(kernel, folder, most=MAX_REGISTERS):
+    """No register goes to memory, and no NVIDIA thread needs more than `most`."""
     if "amdgcn" in kernel.asm:
         assert re.search(r"\.vgpr_spill_count: +0\b", kernel.asm["amdgcn"])
         assert re.search(r"\.private_segment_fixed_size: +0\b", kernel.asm["amdgcn"])
     else:
         registers, stack, local = resources(kernel, folder)
-        assert registers <= MAX_REGISTERS
+        assert registers <= most
         assert stack == local == 0
