@@ -1,5 +1,6 @@
 """Triton kernels compiled ahead of time, which takes no GPU: what they load, store, hold and spill."""
 
+import collections
 import importlib.util
 import os
 import re
@@ -22,6 +23,8 @@ ARCHITECTURES = (*NVIDIA, AMD)
 ITEMSIZE = {"fp32": 4, "fp64": 8, "fp16": 2, "bf16": 2}
 VECTOR = {"fp32": "v4.b32", "fp64": "v2.b64", "fp16": "v4.b32", "bf16": "v4.b32"}  # 16 bytes each
 MAX_REGISTERS = 128  # of 65,536: four programs of 128 threads at a time at least
+MOST_REGISTERS = 255  # of a thread that holds sums of products: as many as it can have
+SHARED_MEMORY = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, AMD: 64 << 10}  # bytes of a program
 
 
 def by_version(bounds):
@@ -80,6 +83,16 @@ def accesses(kernel):
 def offsets(kernel):
     """The integer type of each tensor of offsets into memory."""
     return re.findall(r"tt\.addptr .*, tensor<[\dx]+x(i\d+)>", kernel.asm["ttir"])
+
+
+def loads(kernel):
+    """How often each shape of tensor is loaded in the source of a kernel: `{"64x16": 2}`."""
+    return collections.Counter(re.findall(r"tt\.load .*tensor<([\dx]+)x!tt\.ptr", kernel.asm["ttir"]))
+
+
+def assert_fits(kernel, architecture):
+    """The device has the shared memory of a program."""
+    assert kernel.metadata.shared <= SHARED_MEMORY[architecture]
 
 
 def assert_spills_nothing(kernel, folder, registers=MAX_REGISTERS):

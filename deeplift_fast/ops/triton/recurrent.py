@@ -1,55 +1,24 @@
-"""Recurrent layers on CUDA and their multipliers: at each step one matrix product and one kernel, in both directions.
+"""Recurrent layers on CUDA and their multipliers: at each step one kernel, in both directions.
 
-The inputs are projected by one matrix product before the steps, or by two if the streams' inputs are not adjoined. One
-matrix holds the states of both streams, the baselines before the samples and in reverse order, so that the remaining
-sequences stay together as others end. In the backward op one matrix product after the steps gives the multipliers of
-all inputs.
+The inputs are projected by one matrix product before the steps, or by two if the streams' inputs are not adjoined. In
+the backward op one matrix product after the steps gives the multipliers of all inputs.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 from deeplift_fast.ops.adjoined import adjoined
 from deeplift_fast.ops.cells import COEFFICIENTS, GATES
-from deeplift_fast.ops.triton.activations import softmax_back
-from deeplift_fast.ops.triton.recurrent_cells import forward_kernel, read
+from deeplift_fast.ops.checks import computed
+from deeplift_fast.ops.triton.recurrent_back import backward_kernel
+from deeplift_fast.ops.triton.recurrent_cells import forward_kernel
+from deeplift_fast.ops.triton.tiles import dense
 
 ALIGNED = 16  # columns: a row of them is a multiple of the widest load's 16 bytes, and suits matrix products
-
-
-def elements_of(dtype: torch.dtype) -> int:
-    """The elements of a program's tile: one load of 16 bytes for each of 128 threads."""
-    return 2048 // dtype.itemsize
-
-
-def tile(elements: int, units: int) -> tuple[int, int]:
-    """Rows and units of a program, powers of two; rows are whole if they fit."""
-    wide = min(triton.next_power_of_2(units), max(elements // 4, 1))
-    return elements // wide, wide
-
-
-def forward_tile(dtype: torch.dtype, units: int, cell: str) -> tuple[int, int]:
-    """The tile of the forward kernel, which holds more numbers at a time.
-
-    A thread loads 8 bytes instead of 16 if it would need more than 128 registers: in gated cells of half types (8
-    numbers, 147 to 193 registers) and in StageNet's of float64 (2 numbers, 143 registers).
-    """
-    elements = elements_of(dtype)
-    if cell not in ("rnn_tanh", "rnn_relu"):
-        elements = min(elements, 512)
-    return tile(elements // 2 if dtype == torch.float64 and cell == "stagenet" else elements, units)
-
-
-def forward_options(dtype: torch.dtype, cell: str, slope: str, nvidia: bool) -> dict[str, Any]:
-    """The options that the forward kernel is compiled with."""
-    options: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": slope != "pyhealth"}  # PyHealth rounds y² by itself
-    if nvidia and cell == "gru" and dtype == torch.float64:
-        options["maxnreg"] = 128  # sm_100 would use 130; nothing is spilled
-    return options
 
 
 def recurrent(
@@ -58,51 +27,85 @@ def recurrent(
     cell: str, slope: str, half: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """See :func:`deeplift_fast.ops.recurrent`."""
-    rows, rows0, units = len(u), len(u0), bias.shape[0] * bias.shape[2]
-    h, h0 = u.new_empty(rows, units), u.new_empty(rows0, units)
-    log_p, log_p0 = u.new_empty(rows, 2 * levels), u.new_empty(rows0, 2 * levels)
-    steps, steps0 = counts.tolist(), counts0.tolist()
-    if not rows or not units:
-        return h, h0, log_p, log_p0
+    rows, rows0 = len(u), len(u0)
+    steps = [(count, count0, 1) for count, count0 in zip(counts.tolist(), counts0.tolist(), strict=True)]
     width = min(master_bias.shape[0], triton.cdiv(2 * levels, ALIGNED) * ALIGNED)
     to_gates, to_gates0 = (_stacked(w, m[:, :width]) for w, m in ((weight_u, master_u), (weight_h, master_h)))
     projected, both = u.new_empty(rows + rows0, to_gates.shape[1]), adjoined(u, u0, 0)
     for given, out in ((u, projected[:rows]), (u0, projected[rows:])) if both is None else ((both, projected),):
         torch.mm(given, to_gates, out=out)
-    samples, centre = steps[0] + steps0[0], steps0[0]
-    product = u.new_empty(samples, to_gates0.shape[1])
-    states = u.new_empty(2, samples, units)
-    cells = cells_of(u, (2, samples, units), cell)
-    chunk = units // max(levels, 1)
-    high, wide = forward_tile(u.dtype, chunk, cell)
-    first = first0 = 0
-    kept = coefficients.contiguous()
-    bias, master_bias, where = bias.permute(1, 0, 2).contiguous(), master_bias.contiguous(), where.contiguous()
-    with torch.cuda.device_of(u):  # a launch uses the current device
-        for t, (count, count0) in enumerate(zip(steps, steps0, strict=True)):
-            old, new = t % 2, 1 - t % 2
-            if t:
-                going = states[old, centre - count0 : centre + count]
-                torch.mm(going, to_gates0, out=product[: count + count0])
-            grid = (triton.cdiv(count + count0, high), max(levels, 1) * triton.cdiv(chunk, wide))
-            forward_kernel[grid](
-                projected, product, bias, master_bias, where,
-                states[old], cells[old], states[new], cells[new], h, h0, kept, log_p, log_p0,
-                count, count0, centre, rows, first, first0, t, units, chunk, levels,
-                projected.shape[1], product.shape[1], samples, rows, 0,
-                cell, slope, half, COEFFICIENTS[cell], triton.next_power_of_2(max(levels, 1)), high, wide,
-                **forward_options(u.dtype, cell, slope, torch.version.hip is None),
+    biases = bias.permute(1, 0, 2).contiguous().view(1, -1), master_bias.contiguous()[None]
+    kinds = levels, cell, slope, half
+    return steps_forward(projected, where, to_gates0[None], biases, coefficients, steps, kinds)
+
+
+def steps_forward(
+    projected: Tensor, where: Tensor, weight: Tensor, biases: tuple[Tensor, Tensor], coefficients: Tensor,
+    steps: Sequence[tuple[int, int, int]], kinds: tuple[int, str, str, float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """All steps of layers of one size, from projected inputs.
+
+    Args:
+        projected: inputs times weights, contiguous, of all rows at the input and then at the baseline.
+        where: the index of each sample's baseline.
+        weight: of the states, `[layers, units, gates · units + masters]`.
+        biases: of the gates and of the master gates, `[layers, …]`, their layers equally far apart.
+        coefficients: written.
+        steps: for each step the samples and the baselines of a layer, and the number of layers.
+        kinds: the levels, the cell, the slope and `half`.
+
+    Returns:
+        `(h, h0, log_p, log_p0)`.
+    """
+    levels, cell, slope, half = kinds
+    rows, rows0, units = len(coefficients), len(projected) - len(coefficients), coefficients.shape[2]
+    h, h0 = projected.new_empty(rows, units), projected.new_empty(rows0, units)
+    log_p, log_p0 = projected.new_empty(rows, 2 * levels), projected.new_empty(rows0, 2 * levels)
+    if not rows or not units:
+        return h, h0, log_p, log_p0
+    (samples, centre, layers), (bias, master_bias) = steps[0], biases
+    stride, chunk = sum(count for count, _, _ in steps), units // max(levels, 1)
+    kept, (where,) = coefficients.contiguous(), dense(where)
+    with_c = units if cell in ("stagenet", "lstm") else 0
+    cells = projected.new_empty(2, layers, centre + samples, with_c, dtype=computed(projected.dtype))
+    kinds_of_tile = [forward_constants(projected.dtype, cell, slope, levels, shared) for shared in (False, True)]
+    first = first0 = before = before0 = 0
+    with torch.cuda.device_of(projected):  # a launch uses the current device
+        for t, (count, count0, going) in enumerate(steps):
+            constants = kinds_of_tile[count0 == 1]
+            pairs = constants["ROWS"] - 1 if count0 == 1 else constants["ROWS"] // 2
+            tiles = triton.cdiv(count, pairs) + (triton.cdiv(count0, pairs) if count0 > 1 else 0)
+            forward_kernel[tiles, max(levels, 1) * triton.cdiv(chunk, constants["UNITS"]), going](
+                projected, weight, bias, master_bias, where, cells[t % 2], cells[1 - t % 2], h, h0, kept, log_p, log_p0,
+                count, count0, rows, first, first0, before, before0, units if t else 0, units, chunk, levels,
+                projected.shape[1], weight.stride(1), weight.stride(2), weight.stride(0), bias.stride(0),
+                centre + samples, centre, stride, HALF=half, **constants,
             )  # fmt: skip
-            first, first0 = first + count, first0 + count0
+            before, before0, first, first0 = first, first0, first + count, first0 + count0
     if kept is not coefficients:
         coefficients.copy_(kept)
     return h, h0, log_p, log_p0
 
 
-def cells_of(like: Tensor, shape: tuple[int, ...], cell: str) -> Tensor:
-    """An uninitialised tensor for the states c, in the dtype that the kernels compute in; empty for cells without c."""
-    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    return torch.empty(shape if cell in ("stagenet", "lstm") else (*shape[:-1], 0), dtype=dtype, device=like.device)
+def precision(dtype: torch.dtype) -> str:
+    """How products of float32 are made: three of TF32 with float32's accuracy, where there is TF32."""
+    return "tf32x3" if dtype == torch.float32 and torch.version.hip is None else "ieee"
+
+
+def masters_of(levels: int) -> int:
+    """Columns of the master gates in a tile."""
+    return max(triton.next_power_of_2(2 * levels), 16)
+
+
+def forward_constants(dtype: torch.dtype, cell: str, slope: str, levels: int, shared: bool) -> dict[str, Any]:
+    """The constants and options that the forward kernel is compiled with."""
+    rows, block, warps = (32, 16, 4) if dtype == torch.float64 else (64, 16 if dtype == torch.float32 else 32, 4)
+    return {
+        "CELL": cell, "SLOPE": slope, "GATES": GATES[cell][2], "COUNT": COEFFICIENTS[cell], "SHARED": shared,
+        "LEVELS": max(triton.next_power_of_2(levels), 8), "ROWS": rows, "UNITS": 16, "BLOCK": block,
+        "PRECISION": precision(dtype), "num_warps": 2 * warps if shared else warps, "num_stages": 3,
+        "enable_fp_fusion": slope != "pyhealth",  # PyHealth rounds y² by itself
+    }  # fmt: skip
 
 
 def _stacked(weight: Tensor, masters: Tensor) -> Tensor:
@@ -120,64 +123,63 @@ def recurrent_backward(
     back_h: Tensor, back_master_u: Tensor, back_master_h: Tensor, levels: int, cell: str, inputs: int,
 ) -> Tensor:  # fmt: skip
     """See :func:`deeplift_fast.ops.recurrent_backward`."""
-    (rows, units), steps = m_h.shape, counts.tolist()
+    rows, units = m_h.shape
     lanes = back_u.shape[-1] // 4
     m_u = m_h.new_empty(rows, triton.cdiv(inputs, lanes) * lanes)
     if not rows or not units:
         return m_u.zero_()
     to_u, to_h = _back(back_u, back_master_u, units, m_u.shape[1]), _back(back_h, back_master_h, units, units)
-    gates = GATES[cell][0] * units
-    columns = gates + 2 * levels
+    columns = GATES[cell][0] * units + 2 * levels
     d = m_h.new_empty(rows, triton.cdiv(columns, ALIGNED) * ALIGNED)
-    of_u = d[:, : len(to_u)]  # the input has a GRU's first three gates, the state its last three
-    of_h = d[:, columns - len(to_h) : columns]
-    carried = m_h.new_empty(steps[0], units)
-    cells = cells_of(m_h, (steps[0], units), cell)
-    m_h, m_master, coefficients, shares = (x.contiguous() for x in (m_h, m_master, coefficients, shares))
-    last, later = rows, 0
-    with torch.cuda.device_of(m_h):
-        for count in reversed(steps):
-            first = last - count
-            if levels:
-                step_back_stagenet(m_h, m_master, shares, carried, cells, coefficients, d, count, later, first)
-            else:
-                _step_back(m_h, carried, cells, coefficients, d, count, later, first, cell)
-            if first:
-                to = carried[:count]
-                # For a GRU, `to` already holds the part that skips the gates.
-                torch.addmm(to, of_h[first:last], to_h, beta=int(cell == "gru"), out=to)
-            last, later = first, count
-        return torch.mm(of_u, to_u, out=m_u)
+    given, steps = (m_h, m_master, coefficients, shares), [(count, 1) for count in counts.tolist()]
+    steps_backward(given, to_h[None], d, steps, levels, cell)
+    return torch.mm(d[:, : len(to_u)], to_u, out=m_u)  # a GRU's input has its first three gates
 
 
-def step_back_stagenet(
-    m_h: Tensor, m_master: Tensor, shares: Tensor, carried: Tensor, cells: Tensor, coefficients: Tensor, d: Tensor,
-    count: int, later: int, first: int, layers: tuple[int, int, int] = (1, 1, 0),
-) -> None:  # fmt: skip
-    """One step back of StageNet's cell.
+def steps_backward(
+    given: tuple[Tensor, ...], weight: Tensor, d: Tensor, steps: Sequence[tuple[int, int]], levels: int, cell: str
+) -> None:
+    """All steps back of layers of one size: the multipliers of their pre-activations.
 
-    `layers` holds the number of layers with this step, the number with the next one, and the rows between layers.
+    Args:
+        given: multipliers of the states and of the forget master gates, coefficients and shares.
+        weight: `[layers, gates of the state · units + masters, units]`.
+        d: written, `[rows, columns]`.
+        steps: for each step the samples of a layer, and the number of layers.
+        levels: StageNet's levels, or 0.
+        cell: the cell.
     """
-    going, further, stride = layers
-    units, levels = m_h.shape[1], m_master.shape[1]
-    by_level, chunk = triton.next_power_of_2(levels), units // levels
-    wide = min(triton.next_power_of_2(chunk), max(elements_of(m_h.dtype) // by_level, 1))
-    stagenet_backward_kernel[(count, going)](
-        m_h, m_master, shares, carried, cells, coefficients, d,
-        count, later, first, further, units, chunk, levels, d.shape[1], stride, by_level, wide, num_warps=4,
-    )  # fmt: skip
+    m_h, m_master, coefficients, shares = dense(*given)
+    (samples, layers), units = steps[0], m_h.shape[1]
+    chunk, known = units // max(levels, 1), weight.shape[1] - 2 * levels
+    constants = backward_constants(m_h.dtype, cell, levels)
+    high, blocks = constants["ROWS"], max(levels, 1) * triton.cdiv(chunk, constants["UNITS"])
+    kept, wide = (0 if cell.startswith("rnn") else units), computed(m_h.dtype)
+    carried = m_h.new_empty(layers, samples, kept, dtype=wide)
+    sums = m_h.new_empty(2, layers, 2, blocks if levels else 0, samples, dtype=wide)
+    first = stride = sum(count for count, _ in steps)
+    later = further = 0
+    # A last launch without samples finishes the master gates of the first step.
+    launches = [*reversed(steps), (0, layers)] if levels else [*reversed(steps)]
+    with torch.cuda.device_of(m_h):
+        for t, (count, going) in enumerate(launches):
+            first -= count
+            backward_kernel[triton.cdiv(count or later, high), blocks if count else 1, going](
+                m_h, m_master, shares, carried, sums[t % 2], sums[1 - t % 2], coefficients, d, weight,
+                count, later, first, further, known if t and count else 0, GATES[cell][0] * units - known,
+                units, chunk, levels, d.shape[1], weight.stride(1), weight.stride(2), weight.stride(0),
+                samples, stride, **constants,
+            )  # fmt: skip
+            later, further = count, going
 
 
-def _step_back(
-    m_h: Tensor, carried: Tensor, cells: Tensor, coefficients: Tensor, d: Tensor, count: int, later: int, first: int,
-    cell: str,
-) -> None:  # fmt: skip
-    units = m_h.shape[1]
-    high, wide = tile(elements_of(m_h.dtype), units)
-    backward_kernel[triton.cdiv(count, high), triton.cdiv(units, wide)](
-        m_h, carried, cells, coefficients, d,
-        count, later, first, units, d.shape[1], cell, COEFFICIENTS[cell], high, wide, num_warps=4,
-    )  # fmt: skip
+def backward_constants(dtype: torch.dtype, cell: str, levels: int) -> dict[str, Any]:
+    """The constants and options that the backward kernel is compiled with."""
+    rows, block, warps = (16, 16, 4) if dtype == torch.float64 else (64, 32, 4)
+    return {
+        "CELL": cell, "COUNT": COEFFICIENTS[cell], "LEVELS": levels, "MASTERS": masters_of(levels), "ROWS": rows,
+        "UNITS": 16, "BLOCK": block, "PRECISION": precision(dtype), "num_warps": warps, "num_stages": 3,
+    }  # fmt: skip
 
 
 def _back(back: Tensor, masters: Tensor, units: int, width: int) -> Tensor:
@@ -191,83 +193,3 @@ def _back(back: Tensor, masters: Tensor, units: int, width: int) -> Tensor:
     past = masters.transpose(0, 1).reshape(masters.shape[1], -1)[:, :width]
     both = adjoined(flat, past, 0)
     return torch.cat([flat, past]) if both is None else both
-
-
-@triton.jit(do_not_specialize=("count", "later", "first"))
-def backward_kernel(
-    m_h: tl.tensor, carried: tl.tensor,  # multipliers of h from the step after, [samples, units]
-    carried_c: tl.tensor, coefficients: tl.tensor, d: tl.tensor,  # multipliers of the pre-activations, [rows, width]
-    count: tl.tensor, later: tl.tensor,  # samples that have a step after
-    first: tl.tensor, units: tl.tensor, width: tl.tensor, CELL: tl.constexpr, COUNT: tl.constexpr, ROWS: tl.constexpr,
-    UNITS: tl.constexpr,
-) -> None:  # fmt: skip
-    """One step back of a cell other than StageNet's; a program handles some rows and some units."""
-    sample = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    unit = (tl.program_id(1) * UNITS + tl.arange(0, UNITS))[None, :]
-    inside = (sample < count)[:, None] & (unit < units)
-    follows = inside & (sample < later)[:, None]
-    own, row = (sample * units)[:, None] + unit, first + sample
-    k, to = coefficients + (row * COUNT * units)[:, None] + unit, d + (row * width)[:, None] + unit
-    m = read(m_h + (row * units)[:, None] + unit, inside) + read(carried + own, follows)
-    if CELL == "gru":
-        for gate in tl.static_range(4):
-            tl.store(to + gate * units, m * read(k + gate * units, inside), mask=inside)
-        tl.store(carried + own, m * read(k + 4 * units, inside), mask=inside)
-    elif CELL == "lstm":
-        c = _four_gates_back(k, to, m, read(carried_c + own, follows), units, inside)
-        tl.store(carried_c + own, c * read(k + 2 * units, inside), mask=inside)
-    else:
-        tl.store(to, m * read(k, inside), mask=inside)
-
-
-@triton.jit(do_not_specialize=("count", "later", "first", "further", "stride"))
-def stagenet_backward_kernel(
-    m_h: tl.tensor, m_master: tl.tensor, shares: tl.tensor, carried: tl.tensor, carried_c: tl.tensor,
-    coefficients: tl.tensor, d: tl.tensor, count: tl.tensor, later: tl.tensor, first: tl.tensor,
-    further: tl.tensor,  # layers that have a step after
-    units: tl.tensor, chunk: tl.tensor, levels: tl.tensor, width: tl.tensor,
-    stride: tl.tensor,  # rows from one layer to the next
-    LEVELS: tl.constexpr, UNITS: tl.constexpr,
-) -> None:  # fmt: skip
-    """One step back of StageNet's cell; a program handles a row, whose master gates need sums over each level's units.
-
-    Layers of one size may go back in lockstep, with `count` samples each.
-    """
-    sample, layer = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
-    row, level = layer * stride + first + sample, tl.arange(0, LEVELS).to(tl.int64)
-    there, follows = level < levels, (sample < later) & (layer < further)
-    k, to = coefficients + row * 8 * units, d + row * width
-    dtype: tl.constexpr = tl.float64 if m_h.dtype.element_ty == tl.float64 else tl.float32
-    forget, into = tl.zeros([LEVELS], dtype), tl.zeros([LEVELS], dtype)
-    for start in range(0, chunk, UNITS):
-        inner = start + tl.arange(0, UNITS)
-        inside = there[:, None] & (inner < chunk)[None, :]
-        unit = (level * chunk)[:, None] + inner[None, :]
-        own = (layer * count + sample) * units + unit
-        m = read(m_h + row * units + unit, inside) + read(carried + own, inside & follows)
-        c = _four_gates_back(k + unit, to + unit, m, read(carried_c + own, inside & follows), units, inside)
-        tl.store(carried_c + own, c * read(k + 2 * units + unit, inside), mask=inside)
-        forget += tl.sum(c * read(k + 6 * units + unit, inside), 1)
-        into += tl.sum(c * read(k + 7 * units + unit, inside), 1)
-    forget += read(m_master + row * levels + level, there)
-    # A gate sums its softmax up to its level, or from its level on; multipliers take the opposite direction.
-    up = level[None, :] <= level[:, None]
-    g_forget = tl.sum(tl.where(up, forget[:, None], 0.0), 0)
-    g_into = tl.sum(tl.where(up, into[None, :], 0.0), 1)
-    share = shares + row * 2 * levels + level
-    past = to + 4 * units + level
-    tl.store(past, softmax_back(g_forget, read(share, there)), mask=there)
-    tl.store(past + levels, softmax_back(g_into, read(share + levels, there)), mask=there)
-
-
-@triton.jit
-def _four_gates_back(
-    k: tl.tensor, to: tl.tensor, m_h: tl.tensor, m_c: tl.tensor, units: tl.tensor, inside: tl.tensor
-) -> tl.tensor:
-    """Stores the multipliers of the pre-activations; returns that of c."""
-    c = m_c + m_h * read(k + units, inside)
-    tl.store(to, c * read(k + 3 * units, inside), mask=inside)
-    tl.store(to + units, c * read(k + 4 * units, inside), mask=inside)
-    tl.store(to + 2 * units, m_h * read(k, inside), mask=inside)
-    tl.store(to + 3 * units, c * read(k + 5 * units, inside), mask=inside)
-    return c

@@ -1,7 +1,7 @@
-"""A recurrent layer's cell at one step as a Triton kernel: both streams, and the coefficients for the backward op.
+"""One step of a recurrent layer as one Triton kernel: the product of states and weights, the cell, its coefficients.
 
-`naive/recurrent.py` has the formulas of the coefficients. The columns of the matrix products are all units gate by
-gate, then StageNet's forget master gates of all levels and its input master gates.
+Both streams are in one tile. `naive/recurrent.py` has the formulas of the coefficients. The columns of the weights are
+all units gate by gate, then StageNet's forget master gates of all levels and its input master gates.
 """
 
 import triton
@@ -10,92 +10,137 @@ import triton.language as tl
 from deeplift_fast.ops.triton.activations import activation, exponential, midpoint
 
 
-@triton.jit(do_not_specialize=("count", "count0", "centre", "rows", "first", "first0", "started", "slots", "stride"))
+@triton.jit(do_not_specialize=("count", "count0", "rows", "first", "first0", "before", "before0", "slots", "stride"))
 def forward_kernel(
     projected: tl.tensor,  # inputs times weights, [rows + rows0, gates of the input · units + masters]
-    product: tl.tensor,  # states times weights, [count0 + count, gates of the state · units + masters]
+    weight: tl.tensor,  # of the states, [units, gates of the state · units + masters]
     bias: tl.tensor, master_bias: tl.tensor, where: tl.tensor,
-    h_old: tl.tensor,  # in slots: baseline j at centre − 1 − j, sample i at centre + i
-    c_old: tl.tensor, h_new: tl.tensor, c_new: tl.tensor, h: tl.tensor, h0: tl.tensor, coefficients: tl.tensor,
-    log_p: tl.tensor, log_p0: tl.tensor, count: tl.tensor, count0: tl.tensor, centre: tl.tensor, rows: tl.tensor,
-    first: tl.tensor, first0: tl.tensor, started: tl.tensor,  # 0 at the first step: no states and no product
+    c_old: tl.tensor, c_new: tl.tensor,  # in slots: the baselines, then the samples from `slots0` on
+    h: tl.tensor, h0: tl.tensor, coefficients: tl.tensor, log_p: tl.tensor, log_p0: tl.tensor,
+    count: tl.tensor, count0: tl.tensor, rows: tl.tensor, first: tl.tensor, first0: tl.tensor,
+    before: tl.tensor, before0: tl.tensor,  # the first rows of the step before
+    known: tl.tensor,  # units that have states: all, or none at the first step
     units: tl.tensor, chunk: tl.tensor,  # units of a level
-    levels: tl.tensor, projected_width: tl.tensor, product_width: tl.tensor, slots: tl.tensor,  # of a layer
+    levels: tl.tensor, projected_width: tl.tensor, weight_k: tl.tensor, weight_n: tl.tensor,  # strides of the weights
+    weight_layer: tl.tensor, bias_layer: tl.tensor, slots: tl.tensor, slots0: tl.tensor,
     stride: tl.tensor,  # rows from one layer to the next
-    bias_width: tl.tensor, CELL: tl.constexpr, SLOPE: tl.constexpr, HALF: tl.constexpr,
+    CELL: tl.constexpr, SLOPE: tl.constexpr, HALF: tl.constexpr,
+    GATES: tl.constexpr,  # of the state
     COUNT: tl.constexpr,  # coefficients of a unit
-    LEVELS: tl.constexpr,  # a power of two
-    ROWS: tl.constexpr, UNITS: tl.constexpr,
+    SHARED: tl.constexpr,  # whether all samples have one baseline
+    LEVELS: tl.constexpr,  # 8 or a larger power of two
+    ROWS: tl.constexpr, UNITS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ) -> None:  # fmt: skip
-    """One step: states at the input and at the baseline, and the coefficients for the backward op.
+    """States at the input and at the baseline, and the coefficients for the backward op.
 
-    A program handles some rows and some units of one level of a layer. Rows are those of the samples, then those of the
-    baselines, which are paired with themselves. Sizes are those of a layer, except `rows`, which counts all layers.
+    A program handles some rows and some units of one level of a layer. Sizes are those of a layer, except `rows`, which
+    counts all layers.
+
+    A shared baseline is the first row of every tile. Otherwise a tile holds samples and the baseline of each. It also
+    keeps the baselines' new states if each baseline has the number of its sample; else tiles of baselines keep them.
     """
     layer = tl.program_id(2).to(tl.int64)
-    skipped, slots_before = layer * stride, layer * slots
+    skipped = layer * stride
     projected += skipped * projected_width
-    product += slots_before * product_width
-    bias += layer * bias_width
-    master_bias += layer * bias_width
-    h_old += slots_before * units
-    c_old += slots_before * units
-    h_new += slots_before * units
-    c_new += slots_before * units
+    weight += layer * weight_layer
+    bias += layer * bias_layer
+    master_bias += layer * bias_layer
+    c_old += layer * slots * units
+    c_new += layer * slots * units
     h += skipped * units
     h0 += skipped * units
     coefficients += skipped * COUNT * units
     log_p += skipped * 2 * levels
     log_p0 += skipped * 2 * levels
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    exists, at_input = row < count + count0, row < count
-    # int64: an int32 offset wraps at 2**31 elements.
-    sample = tl.where(at_input, row, row - count).to(tl.int64)
-    other = tl.where(at_input, tl.load(where + sample, mask=at_input, other=0), sample)
-    slot, slot0 = tl.where(at_input, centre + sample, centre - 1 - sample), centre - 1 - other
-    row_u, row_u0 = tl.where(at_input, first + sample, rows + first0 + sample), rows + first0 + other
-    row_z, row_z0 = slot - centre + count0, slot0 - centre + count0
-    blocks = tl.cdiv(chunk, UNITS)
-    level = tl.program_id(1) // blocks
-    inner = tl.program_id(1) % blocks * UNITS + tl.arange(0, UNITS)
-    unit = (level * chunk + inner)[None, :]
-    inside = exists[:, None] & (inner < chunk)[None, :]
-    masks = (inside, inside & (started != 0))
-    u, u0 = projected + (row_u * projected_width)[:, None], projected + (row_u0 * projected_width)[:, None]
-    z, z0 = product + (row_z * product_width)[:, None], product + (row_z0 * product_width)[:, None]
-    at = (u + unit, u0 + unit, z + unit, z0 + unit, tl.broadcast_to(bias + unit, (ROWS, UNITS)))
-    own, facing = (slot * units)[:, None] + unit, (slot0 * units)[:, None] + unit
-    to, to0 = first + sample, first0 + sample
-    keeps, keeps0 = inside & at_input[:, None], inside & ~at_input[:, None]
-    k = coefficients + (to * COUNT * units)[:, None] + unit
-
-    if CELL == "stagenet":
-        valid = exists[:, None] & (tl.arange(0, LEVELS) < levels)[None, :]
-        past = 4 * units
-        p, p0 = (u + past, z + past, master_bias), (u0 + past, z0 + past, master_bias)
-        log_forget, log_into, forget, into = _masters(p, levels, level, valid, started, LEVELS)
-        _, _, forget0, into0 = _masters(p0, levels, level, valid, started, LEVELS)
-        once = valid & (tl.program_id(1) == 0)
-        _store_masters(log_p, to, log_forget, log_into, levels, once & at_input[:, None], LEVELS)
-        _store_masters(log_p0, to0, log_forget, log_into, levels, once & ~at_input[:, None], LEVELS)
-        c, c0 = read(c_old + own, masks[1]), read(c_old + facing, masks[1])
-        masters = (forget, forget0, into, into0)
-        state, now = _stagenet(at, masks, c, c0, masters, k, keeps, units, HALF, SLOPE)
-        tl.store(c_new + own, now, mask=inside)
-    elif CELL == "lstm":
-        c, c0 = read(c_old + own, masks[1]), read(c_old + facing, masks[1])
-        state, now = _lstm(at, masks, c, c0, k, keeps, units, HALF, SLOPE)
-        tl.store(c_new + own, now, mask=inside)
-    elif CELL == "gru":
-        old, old0 = read(h_old + own, masks[1]), read(h_old + facing, masks[1])
-        state = _gru(at, masks, old, old0, k, keeps, units, HALF, SLOPE)
+    row = tl.arange(0, ROWS)
+    if SHARED:
+        # int64: an int32 offset wraps at 2**31 elements.
+        sample = tl.program_id(0).to(tl.int64) * (ROWS - 1) + row - 1
+        here = (row > 0) & (sample < count)
+        other = tl.zeros([1], tl.int64)
+        there = other == 0
+        keeps0 = there & (tl.program_id(0) == 0)
+        of_baseline, present, its_sample, its_other = row == 0, here | (row == 0), sample, other
     else:
+        tiles = tl.cdiv(count, ROWS // 2)
+        alone = tl.program_id(0) >= tiles  # a tile of baselines
+        ahead = (tl.program_id(0) - tl.where(alone, tiles, 0)).to(tl.int64) * (ROWS // 2)
+        sample = ahead + tl.arange(0, ROWS // 2)
+        facing = tl.load(where + sample, mask=sample < count, other=-1)
+        paired = tl.min(((facing == sample) | (sample >= count0)).to(tl.int32), 0) == 1
+        if alone & paired:
+            return
+        here = (sample < count) & (tl.program_id(0) < tiles)
+        there = here | (alone & (sample < count0))
+        other = tl.where(alone, sample, facing)
+        keeps0 = there & (other == sample) & (alone | paired)
+        # Eight samples, then their baselines, and so on: tensor cores give rows 8 apart to one thread.
+        of_baseline, its_sample = (row >> 3) & 1 == 1, ahead + ((row >> 4 << 3) | (row & 7))
+        its_other = tl.load(where + its_sample, mask=(its_sample < count) & (tl.program_id(0) < tiles), other=-1)
+        its_other = tl.where(alone, its_sample, its_other)
+        present = tl.where(alone, of_baseline & (its_sample < count0), its_sample < count)
+
+    blocks = tl.cdiv(chunk, UNITS)
+    level, block = tl.program_id(1) // blocks, tl.program_id(1) % blocks
+    fits = (block * UNITS + tl.arange(0, UNITS) < chunk)[None, :]
+    unit = (level * chunk + block * UNITS + tl.arange(0, UNITS))[None, :]
+    inside, inside0, kept0 = here[:, None] & fits, there[:, None] & fits, keeps0[:, None] & fits
+    parts: tl.constexpr = 1 if GATES == 1 else 4
+    gate, place = tl.arange(0, parts * UNITS).to(tl.int64) // UNITS, block * UNITS + tl.arange(0, parts * UNITS) % UNITS
+    exists = ((place < chunk) & (gate < GATES))[None, :]
+    to_gates = weight + ((gate * units + level * chunk + place) * weight_n)[None, :]
+    master = tl.arange(0, 2 * LEVELS)[None, :]
+    valid = master % LEVELS < levels
+    past = GATES * units + tl.where(master < LEVELS, 0, levels) + master % LEVELS
+    to_masters = weight + past.to(tl.int64) * weight_n
+    dtype: tl.constexpr = tl.float64 if h.dtype.element_ty == tl.float64 else tl.float32
+    z, p = tl.zeros([ROWS, parts * UNITS], dtype), tl.zeros([ROWS, 2 * LEVELS], dtype)
+    old, old0 = h + (before + its_sample) * units, h0 + (before0 + its_other) * units
+    old = tl.where(of_baseline, old0, old)[:, None]
+    for start in range(0, known, BLOCK):
+        k, w_row = start + tl.arange(0, BLOCK)[None, :], (start + tl.arange(0, BLOCK)).to(tl.int64)[:, None]
+        a = tl.load(old + k, mask=present[:, None] & (k < known), other=0.0)
+        w = tl.load(to_gates + w_row * weight_k, mask=(w_row < known) & exists, other=0.0)
+        z = tl.dot(a, w, z, input_precision=PRECISION, out_dtype=dtype)
+        if CELL == "stagenet":
+            w = tl.load(to_masters + w_row * weight_k, mask=(w_row < known) & valid, other=0.0)
+            p = tl.dot(a, w, p, input_precision=PRECISION, out_dtype=dtype)
+    z, z0 = _by_stream(z, SHARED)
+    p, p0 = _by_stream(p, SHARED)
+
+    u = projected + ((first + sample) * projected_width)[:, None]
+    u0 = projected + ((rows + first0 + other) * projected_width)[:, None]
+    of_input = (u + unit, _by_gate(z, parts, UNITS), inside)
+    of_baseline = (u0 + unit, _by_gate(z0, parts, UNITS), inside0)
+    at = (of_input, of_baseline, (bias + unit, fits))
+    own, own0 = ((slots0 + sample) * units)[:, None] + unit, (other * units)[:, None] + unit
+    moved, moved0 = inside & (known > 0), inside0 & (known > 0)
+    k = coefficients + ((first + sample) * COUNT * units)[:, None] + unit
+    if CELL == "gru":
+        last = read(h + ((before + sample) * units)[:, None] + unit, moved)
+        last0 = read(h0 + ((before0 + other) * units)[:, None] + unit, moved0)
+        state, state0 = _gru(at, last, last0, k, units, HALF, SLOPE)
+    elif CELL == "rnn_tanh" or CELL == "rnn_relu":
         function: tl.constexpr = "tanh" if CELL == "rnn_tanh" else "relu"
-        state, _, slope = _gate(at, masks, units, 0, 0, 0, function, SLOPE)
-        tl.store(k, slope, mask=keeps)
-    tl.store(h_new + own, state, mask=inside)
-    tl.store(h + (to * units)[:, None] + unit, state, mask=keeps)
-    tl.store(h0 + (to0 * units)[:, None] + unit, state, mask=keeps0)
+        state, state0, slope = _gate(at, units, 0, 0, 0, function, SLOPE)
+        tl.store(k, slope, mask=inside)
+    else:
+        c, c0 = read(c_old + own, moved), read(c_old + own0, moved0)
+        if CELL == "lstm":
+            state, state0, c, c0 = _lstm(at, c, c0, k, units, HALF, SLOPE)
+        else:
+            past = 4 * units
+            log, log_into, forget, into = _masters((u + past, p, here[:, None]), master_bias, levels, level, LEVELS)
+            masters0 = (u0 + past, p0, there[:, None])
+            log0, log_into0, forget0, into0 = _masters(masters0, master_bias, levels, level, LEVELS)
+            once = tl.program_id(1) == 0
+            _store_masters(log_p, first + sample, log, log_into, levels, here & once, LEVELS)
+            _store_masters(log_p0, first0 + other, log0, log_into0, levels, keeps0 & once, LEVELS)
+            state, state0, c, c0 = _stagenet(at, c, c0, (forget, forget0, into, into0), k, units, HALF, SLOPE)
+        tl.store(c_new + own, c, mask=inside)
+        tl.store(c_new + own0, c0, mask=kept0)
+    tl.store(h + ((first + sample) * units)[:, None] + unit, state, mask=inside)
+    tl.store(h0 + ((first0 + other) * units)[:, None] + unit, state0, mask=kept0)
 
 
 @triton.jit
@@ -106,53 +151,79 @@ def read(pointer: tl.tensor, mask: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
-def _sum(
-    u: tl.tensor, z: tl.tensor, b: tl.tensor, masks: tl.tuple, units: tl.tensor, U: tl.constexpr, Z: tl.constexpr,
-    B: tl.constexpr,
-) -> tl.tensor:  # fmt: skip
-    """A pre-activation: the sum of the input's gate `U`, the state's gate `Z` (below 0: none) and the bias's `B`."""
-    inside, carried = masks
-    x = read(b + B * units, inside)
+def _by_stream(z: tl.tensor, SHARED: tl.constexpr) -> tuple[tl.tensor, tl.tensor]:
+    """The rows of the samples, and those of their baselines: the first row if all share it."""
+    ROWS: tl.constexpr = z.shape[0]
+    COLUMNS: tl.constexpr = z.shape[1]
+    if SHARED:
+        here, there = z, tl.sum(tl.where(tl.arange(0, ROWS)[:, None] == 0, z, 0.0), 0)[None, :]
+    else:
+        here, there = tl.split(tl.permute(tl.reshape(z, (ROWS // 16, 2, 8, COLUMNS)), (0, 2, 3, 1)))
+        here, there = tl.reshape(here, (ROWS // 2, COLUMNS)), tl.reshape(there, (ROWS // 2, COLUMNS))
+    return here, there
+
+
+@triton.jit
+def _by_gate(z: tl.tensor, GATES: tl.constexpr, UNITS: tl.constexpr) -> tuple[tl.tensor, ...]:
+    """Columns of one gate, or of four, as one tensor for each gate."""
+    if GATES == 1:
+        gates = (z, z, z, z)
+    else:
+        even, odd = tl.split(tl.permute(tl.reshape(z, (z.shape[0], 2, 2, UNITS)), (0, 3, 1, 2)))
+        first, third = tl.split(even)
+        second, fourth = tl.split(odd)
+        gates = (first, second, third, fourth)
+    return gates
+
+
+@triton.jit
+def _sum(of_stream: tl.tuple, b: tl.tensor, units: tl.tensor, U: tl.constexpr, Z: tl.constexpr) -> tl.tensor:
+    """A pre-activation: the bias, the input's gate `U` and the state's gate `Z` (below 0: none)."""
+    u, z, mask = of_stream
+    x = b
     if U >= 0:
-        x = x + read(u + U * units, inside)
+        x = x + read(u + U * units, mask)
     if Z >= 0:
-        x = x + read(z + Z * units, carried)
+        x = x + z[Z]
     return x
 
 
 @triton.jit
 def _sums(
-    at: tl.tuple, masks: tl.tuple, units: tl.tensor, U: tl.constexpr, Z: tl.constexpr, B: tl.constexpr
+    at: tl.tuple, units: tl.tensor, U: tl.constexpr, Z: tl.constexpr, B: tl.constexpr
 ) -> tuple[tl.tensor, tl.tensor]:
     """The pre-activation of a gate at the input and at the baseline."""
-    u, u0, z, z0, b = at
-    return _sum(u, z, b, masks, units, U, Z, B), _sum(u0, z0, b, masks, units, U, Z, B)
+    here, there, bias = at
+    b = read(bias[0] + B * units, bias[1])
+    return _sum(here, b, units, U, Z), _sum(there, b, units, U, Z)
 
 
 @triton.jit
 def _gate(
-    at: tl.tuple, masks: tl.tuple, units: tl.tensor, U: tl.constexpr, Z: tl.constexpr, B: tl.constexpr,
-    FUNCTION: tl.constexpr, SLOPE: tl.constexpr,
+    at: tl.tuple, units: tl.tensor, U: tl.constexpr, Z: tl.constexpr, B: tl.constexpr, FUNCTION: tl.constexpr,
+    SLOPE: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:  # fmt: skip
     """A gate at the input and at the baseline, and its multiplier."""
-    a, b = _sums(at, masks, units, U, Z, B)
+    a, b = _sums(at, units, U, Z, B)
     return activation(a, b, FUNCTION, SLOPE)
 
 
 @triton.jit
 def _masters(
-    p: tl.tuple, levels: tl.tensor, level: tl.tensor, valid: tl.tensor, started: tl.tensor, LEVELS: tl.constexpr
+    of_stream: tl.tuple, bias: tl.tensor, levels: tl.tensor, level: tl.tensor, LEVELS: tl.constexpr
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
     """Logarithms of the softmax of the forget and of the input master gates, and both gates at a level.
 
     The forget gate sums from the first level up, the input gate from the last one down.
     """
-    u, z, b = p
+    u, p, there = of_stream
     kind = tl.arange(0, LEVELS)[None, :]
-    masks = (valid, valid & (started != 0))
-    u, z, b = u + kind, z + kind, tl.broadcast_to(b + kind, valid.shape)
-    log_forget, forget = _softmax(_sum(u, z, b, masks, levels, 0, 0, 0), valid)
-    log_into, into = _softmax(_sum(u, z, b, masks, levels, 1, 1, 1), valid)
+    valid = kind < levels
+    forget, into = tl.split(tl.permute(tl.reshape(p, (p.shape[0], 2, LEVELS)), (0, 2, 1)))
+    forget += read(bias + kind, valid) + read(u + kind, valid & there)
+    into += read(bias + levels + kind, valid) + read(u + levels + kind, valid & there)
+    log_forget, forget = _softmax(forget, valid)
+    log_into, into = _softmax(into, valid)
     forget = tl.sum(tl.where(kind <= level, forget, 0.0), 1)[:, None]
     return log_forget, log_into, forget, tl.sum(tl.where(kind >= level, into, 0.0), 1)[:, None]
 
@@ -160,10 +231,8 @@ def _masters(
 @triton.jit
 def _softmax(x: tl.tensor, valid: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
     """Logarithms and probabilities over the second dimension."""
-    largest = tl.max(tl.where(valid, x, float("-inf")), 1)[:, None]
-    shifted = tl.where(valid, x - largest, 0.0)
-    total = tl.sum(tl.where(valid, exponential(shifted)[0], 0.0), 1)[:, None]
-    log_p = shifted - tl.log(tl.where(total > 0, total, 1.0))
+    shifted = tl.where(valid, x - tl.max(tl.where(valid, x, float("-inf")), 1)[:, None], 0.0)
+    log_p = shifted - tl.log(tl.sum(tl.where(valid, exponential(shifted)[0], 0.0), 1)[:, None])
     return log_p, tl.where(valid, exponential(log_p)[0], 0.0)
 
 
@@ -172,26 +241,28 @@ def _store_masters(
     log_p: tl.tensor, row: tl.tensor, log_forget: tl.tensor, log_into: tl.tensor, levels: tl.tensor, mask: tl.tensor,
     LEVELS: tl.constexpr,
 ) -> None:  # fmt: skip
-    to = log_p + (row * 2 * levels)[:, None] + tl.arange(0, LEVELS)[None, :]
-    tl.store(to, log_forget, mask=mask)
-    tl.store(to + levels, log_into, mask=mask)
+    kind = tl.arange(0, LEVELS)[None, :]
+    to, inside = log_p + (row * 2 * levels)[:, None] + kind, mask[:, None] & (kind < levels)
+    tl.store(to, log_forget, mask=inside)
+    tl.store(to + levels, log_into, mask=inside)
 
 
 @triton.jit
 def _stagenet(
-    at: tl.tuple, masks: tl.tuple, c: tl.tensor, c0: tl.tensor, masters: tl.tuple, k: tl.tensor, keeps: tl.tensor,
-    units: tl.tensor, HALF: tl.constexpr, SLOPE: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor]:  # fmt: skip
-    """The new h and c at the input; stores each coefficient as soon as it is known, which takes fewer registers."""
+    at: tl.tuple, c: tl.tensor, c0: tl.tensor, masters: tl.tuple, k: tl.tensor, units: tl.tensor, HALF: tl.constexpr,
+    SLOPE: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:  # fmt: skip
+    """The new h and c in both streams; stores each coefficient as soon as it is known, which takes fewer registers."""
+    keeps = at[0][2]
     forget, forget0, into, into0 = masters
     overlap, overlap0 = forget * into, forget0 * into0
     both, last = midpoint(overlap, overlap0, HALF), midpoint(c, c0, HALF)
     mean_forget, mean_into = midpoint(forget, forget0, HALF), midpoint(into, into0, HALF)
-    f, f0, s_f = _gate(at, masks, units, 0, 0, 0, "sigmoid", SLOPE)
+    f, f0, s_f = _gate(at, units, 0, 0, 0, "sigmoid", SLOPE)
     tl.store(k + 2 * units, both * midpoint(f, f0, HALF) + mean_forget - both, mask=keeps)
     tl.store(k + 3 * units, both * last * s_f, mask=keeps)
-    g, g0, s_g = _gate(at, masks, units, 3, 3, 3, "tanh", SLOPE)
-    i, i0, s_i = _gate(at, masks, units, 1, 1, 1, "sigmoid", SLOPE)
+    g, g0, s_g = _gate(at, units, 3, 3, 3, "tanh", SLOPE)
+    i, i0, s_i = _gate(at, units, 1, 1, 1, "sigmoid", SLOPE)
     fresh = midpoint(g, g0, HALF)
     tl.store(k + 4 * units, both * fresh * s_i, mask=keeps)
     tl.store(k + 5 * units, (both * midpoint(i, i0, HALF) + mean_into - both) * s_g, mask=keeps)
@@ -201,49 +272,54 @@ def _stagenet(
     tl.store(k + 7 * units, fresh + rest * mean_forget, mask=keeps)
     now = overlap * mixed + (forget - overlap) * c + (into - overlap) * g
     now0 = overlap0 * mixed0 + (forget0 - overlap0) * c0 + (into0 - overlap0) * g0
-    return _output(at, masks, now, now0, k, keeps, units, HALF, SLOPE), now
+    state, state0 = _output(at, now, now0, k, units, HALF, SLOPE)
+    return state, state0, now, now0
 
 
 @triton.jit
 def _lstm(
-    at: tl.tuple, masks: tl.tuple, c: tl.tensor, c0: tl.tensor, k: tl.tensor, keeps: tl.tensor, units: tl.tensor,
-    HALF: tl.constexpr, SLOPE: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor]:  # fmt: skip
-    """The new h and c at the input; stores the coefficients."""
-    f, f0, s_f = _gate(at, masks, units, 0, 0, 0, "sigmoid", SLOPE)
+    at: tl.tuple, c: tl.tensor, c0: tl.tensor, k: tl.tensor, units: tl.tensor, HALF: tl.constexpr,
+    SLOPE: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:  # fmt: skip
+    """The new h and c in both streams; stores the coefficients."""
+    keeps = at[0][2]
+    f, f0, s_f = _gate(at, units, 0, 0, 0, "sigmoid", SLOPE)
     tl.store(k + 2 * units, midpoint(f, f0, HALF), mask=keeps)
     tl.store(k + 3 * units, midpoint(c, c0, HALF) * s_f, mask=keeps)
-    g, g0, s_g = _gate(at, masks, units, 3, 3, 3, "tanh", SLOPE)
-    i, i0, s_i = _gate(at, masks, units, 1, 1, 1, "sigmoid", SLOPE)
+    g, g0, s_g = _gate(at, units, 3, 3, 3, "tanh", SLOPE)
+    i, i0, s_i = _gate(at, units, 1, 1, 1, "sigmoid", SLOPE)
     tl.store(k + 4 * units, midpoint(g, g0, HALF) * s_i, mask=keeps)
     tl.store(k + 5 * units, midpoint(i, i0, HALF) * s_g, mask=keeps)
     now, now0 = f * c + i * g, f0 * c0 + i0 * g0
-    return _output(at, masks, now, now0, k, keeps, units, HALF, SLOPE), now
+    state, state0 = _output(at, now, now0, k, units, HALF, SLOPE)
+    return state, state0, now, now0
 
 
 @triton.jit
 def _output(
-    at: tl.tuple, masks: tl.tuple, c: tl.tensor, c0: tl.tensor, k: tl.tensor, keeps: tl.tensor, units: tl.tensor,
-    HALF: tl.constexpr, SLOPE: tl.constexpr,
-) -> tl.tensor:  # fmt: skip
+    at: tl.tuple, c: tl.tensor, c0: tl.tensor, k: tl.tensor, units: tl.tensor, HALF: tl.constexpr,
+    SLOPE: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor]:  # fmt: skip
     """`o · tanh c`, for StageNet and LSTM."""
+    keeps = at[0][2]
     t, t0, s_t = activation(c, c0, "tanh", SLOPE)
-    o, o0, s_o = _gate(at, masks, units, 2, 2, 2, "sigmoid", SLOPE)
+    o, o0, s_o = _gate(at, units, 2, 2, 2, "sigmoid", SLOPE)
     tl.store(k, midpoint(t, t0, HALF) * s_o, mask=keeps)
     tl.store(k + units, midpoint(o, o0, HALF) * s_t, mask=keeps)
-    return o * t
+    return o * t, o0 * t0
 
 
 @triton.jit
 def _gru(
-    at: tl.tuple, masks: tl.tuple, old: tl.tensor, old0: tl.tensor, k: tl.tensor, keeps: tl.tensor, units: tl.tensor,
-    HALF: tl.constexpr, SLOPE: tl.constexpr,
-) -> tl.tensor:  # fmt: skip
-    """The new h at the input; stores the coefficients. The new gate has a part of the input and one of the state."""
-    r, r0, s_r = _gate(at, masks, units, 1, 0, 1, "sigmoid", SLOPE)
-    v, v0, s_v = _gate(at, masks, units, 2, 1, 2, "sigmoid", SLOPE)
-    kept, kept0 = _sums(at, masks, units, -1, 2, 3)
-    n, n0 = _sums(at, masks, units, 0, -1, 0)
+    at: tl.tuple, old: tl.tensor, old0: tl.tensor, k: tl.tensor, units: tl.tensor, HALF: tl.constexpr,
+    SLOPE: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor]:  # fmt: skip
+    """The new h in both streams; stores the coefficients. The new gate has a part of the input and one of the state."""
+    keeps = at[0][2]
+    r, r0, s_r = _gate(at, units, 1, 0, 1, "sigmoid", SLOPE)
+    v, v0, s_v = _gate(at, units, 2, 1, 2, "sigmoid", SLOPE)
+    kept, kept0 = _sums(at, units, -1, 2, 3)
+    n, n0 = _sums(at, units, 0, -1, 0)
     n, n0, s_n = activation(n + r * kept, n0 + r0 * kept0, "tanh", SLOPE)
     update = midpoint(v, v0, HALF)
     new = (1.0 - update) * s_n
@@ -252,4 +328,4 @@ def _gru(
     tl.store(k + 2 * units, midpoint(old - n, old0 - n0, HALF) * s_v, mask=keeps)
     tl.store(k + 3 * units, new * midpoint(r, r0, HALF), mask=keeps)
     tl.store(k + 4 * units, update, mask=keeps)
-    return n + v * (old - n)
+    return n + v * (old - n), n0 + v0 * (old0 - n0)

@@ -2,7 +2,6 @@
 
 import collections
 import importlib.util
-import itertools
 import re
 
 import pytest
@@ -10,34 +9,41 @@ import torch
 from compiled_kernels import (
     ARCHITECTURES,
     COMPILES,
-    MAX_REGISTERS,
+    MOST_REGISTERS,
     NVIDIA,
     VECTOR,
     accesses,
+    assert_fits,
     assert_spills_nothing,
     compiled,
-    resources,
+    loads,
 )
 
-from deeplift_fast.ops.cells import COEFFICIENTS, SLOPES
+from deeplift_fast.ops.cells import SLOPES
 
 if importlib.util.find_spec("triton") is not None:
-    from deeplift_fast.ops.triton import recurrent as launcher
     from deeplift_fast.ops.triton import stage_window
-    from deeplift_fast.ops.triton.recurrent import elements_of, forward_options, forward_tile, tile
+    from deeplift_fast.ops.triton.recurrent import backward_constants, forward_constants
+    from deeplift_fast.ops.triton.recurrent_back import backward_kernel
     from deeplift_fast.ops.triton.recurrent_cells import forward_kernel
 
 pytestmark = COMPILES
 
 DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "fp16": torch.float16, "bf16": torch.bfloat16}
-CASES = [(cell, slope) for cell, slopes in SLOPES.items() for slope in slopes]
 CHUNK, LEVELS, WINDOW = 128, 4, 16  # a power of two above PyHealth's 3 levels and 10 steps
+OTHER_SLOPES = [(cell, slope) for cell, slopes in SLOPES.items() for slope in slopes if slope != "secant"]
+OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 # Sizes that PyHealth's defaults make multiples of 16; those that change from step to step are not specialised.
-SIZES = ("units", "chunk", "padded", "hidden", "projected_width", "product_width", "width", "bias_width")
-COUNTS = (
-    "count", "count0", "centre", "rows", "first", "first0", "started", "later", "further", "slots", "stride", "samples",
-    "levels", "window",
+SIZES = (
+    "units", "chunk", "padded", "hidden", "projected_width", "width", "known", "skipped", "bias_layer", "weight_layer",
+    "weight_k", "weight_n",
 )  # fmt: skip
+COUNTS = (
+    "count", "count0", "rows", "first", "first0", "before", "before0", "later", "further", "slots", "slots0", "stride",
+    "samples", "levels", "window",
+)  # fmt: skip
+WIDE = ("c_old", "c_new", "carried", "sums_old", "sums_new")
+INSTRUCTION = {"sm_80": "mma.sync", "sm_90": "wgmma.mma_async", "sm_100": "tcgen05.mma"}
 
 
 def build(function, dtype, constants, **options):
@@ -53,28 +59,29 @@ def build(function, dtype, constants, **options):
         elif name == "real":
             types[name] = "*i1"
         else:
-            types[name] = inner if name in ("c_old", "c_new", "carried_c") else f"*{dtype}"
+            types[name] = inner if name in WIDE else f"*{dtype}"
     return compiled(function, types, constants, aligned=SIZES, **options)
 
 
-def forward(cell, slope, dtype, half=0.5, of=None, **options):
-    """The forward kernel; its tile may be `of` a number of elements."""
-    high, wide = forward_tile(DTYPES[dtype], CHUNK, cell) if of is None else tile(of, CHUNK)
-    constants = {
-        "CELL": cell, "SLOPE": slope, "HALF": half, "COUNT": COEFFICIENTS[cell],
-        "LEVELS": LEVELS if cell == "stagenet" else 1, "ROWS": high, "UNITS": wide,
-    }  # fmt: skip
-    launched = forward_options(DTYPES[dtype], cell, slope, options.get("architecture", NVIDIA[0]) in NVIDIA)
-    return build(forward_kernel, dtype, constants, **launched | options)
+def step(function, dtype, constants, architecture):
+    """A step's kernel as its launcher would compile it on that architecture."""
+    if architecture not in NVIDIA:
+        constants = constants | {"PRECISION": "ieee"}
+    options = {name: constants[name] for name in OPTIONS if name in constants}
+    constants = {name: value for name, value in constants.items() if name not in options}
+    return build(function, dtype, constants, architecture=architecture, **options)
 
 
-def backward(cell, dtype, **options):
-    if cell == "stagenet":
-        constants = {"LEVELS": LEVELS, "UNITS": min(CHUNK, elements_of(DTYPES[dtype]) // LEVELS)}
-        return build(launcher.stagenet_backward_kernel, dtype, constants, **options)
-    high, wide = tile(elements_of(DTYPES[dtype]), CHUNK)
-    constants = {"CELL": cell, "COUNT": COEFFICIENTS[cell], "ROWS": high, "UNITS": wide}
-    return build(launcher.backward_kernel, dtype, constants, **options)
+def forward(cell, dtype="fp32", architecture="sm_90", *, slope="secant", half=0.5, shared=False):
+    levels = LEVELS if cell == "stagenet" else 0
+    constants = forward_constants(DTYPES[dtype], cell, slope, levels, shared)
+    return step(forward_kernel, dtype, constants | {"HALF": half, "weight_n": 1}, architecture)
+
+
+def backward(cell, dtype="fp32", architecture="sm_90", *, lockstep=False):
+    """`lockstep` has the weights of the forward op, where the neighbour of a number is another row."""
+    constants = backward_constants(DTYPES[dtype], cell, LEVELS if cell == "stagenet" else 0)
+    return step(backward_kernel, dtype, constants | {"weight_k" if lockstep else "weight_n": 1}, architecture)
 
 
 def staged(dtype, half=None, **options):
@@ -92,24 +99,50 @@ def widest(kernel, dtype):
     return found["ld", VECTOR[dtype]], found["st", VECTOR[dtype]]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("cell", "slope"), CASES)
-def test_every_cell_forward(cell, slope, dtype, tmp_path):
-    assert_spills_nothing(forward(cell, slope, dtype), tmp_path)
-
-
-@pytest.mark.parametrize("half", [0.0, 0.5])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("cell", SLOPES)
-def test_every_cell_forward_on_every_architecture(cell, architecture, half, tmp_path):
-    assert_spills_nothing(forward(cell, "secant", "fp32", half, architecture=architecture), tmp_path)
+def assert_multiplies(kernel, architecture, folder, dtype="fp32"):
+    """No spill, memory that the device has, and the instruction of its tensor cores."""
+    assert_spills_nothing(kernel, folder, MOST_REGISTERS)
+    assert_fits(kernel, architecture)
+    if architecture in NVIDIA:
+        assert INSTRUCTION["sm_80" if dtype == "fp64" else architecture] in kernel.asm["ptx"]
+    else:
+        assert "v_mfma" in kernel.asm["amdgcn"]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("cell", SLOPES)
-def test_every_cell_backward(cell, architecture, tmp_path):
-    for dtype in DTYPES if architecture in NVIDIA else ("fp32",):
-        assert_spills_nothing(backward(cell, dtype, architecture=architecture), tmp_path)
+def test_every_cell(cell, architecture, tmp_path):
+    assert_multiplies(forward(cell, architecture=architecture), architecture, tmp_path)
+    assert_multiplies(backward(cell, architecture=architecture), architecture, tmp_path)
+
+
+@pytest.mark.parametrize("architecture", NVIDIA)
+def test_one_baseline_for_all_samples(architecture, tmp_path):
+    for cell in ("stagenet", "gru"):
+        assert_multiplies(forward(cell, architecture=architecture, shared=True), architecture, tmp_path)
+
+
+@pytest.mark.parametrize("architecture", NVIDIA)
+def test_several_layers(architecture, tmp_path):
+    assert_multiplies(backward("stagenet", architecture=architecture, lockstep=True), architecture, tmp_path)
+
+
+@pytest.mark.parametrize(("cell", "slope"), OTHER_SLOPES)
+def test_other_slopes(cell, slope, tmp_path):
+    assert_multiplies(forward(cell, slope=slope, half=0.0), "sm_90", tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["fp64", "fp16", "bf16"])
+@pytest.mark.parametrize("cell", ["stagenet", "lstm", "gru", "rnn_tanh"])
+def test_other_dtypes(cell, dtype, tmp_path):
+    assert_multiplies(forward(cell, dtype), "sm_90", tmp_path, dtype)
+    assert_multiplies(backward(cell, dtype), "sm_90", tmp_path, dtype)
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_100"])
+def test_float64_elsewhere(architecture, tmp_path):
+    assert_multiplies(forward("stagenet", "fp64", architecture), architecture, tmp_path, "fp64")
+    assert_multiplies(backward("stagenet", "fp64", architecture), architecture, tmp_path, "fp64")
 
 
 @pytest.mark.parametrize("half", [None, 0.0, 0.5])
@@ -119,53 +152,35 @@ def test_stage_window(architecture, half, tmp_path):
         assert_spills_nothing(staged(dtype, half, architecture=architecture), tmp_path)
 
 
-# Of the coefficients each one; of the gates both streams' two products and the bias; of c both streams; h in its three
-# places and the new c.
-FORWARD = {"stagenet": (22, 12), "lstm": (22, 10), "gru": (18, 8), "rnn_tanh": (5, 4), "rnn_relu": (5, 4)}
+# Of both streams: the input's gates, and c or a GRU's h. Back: m_h, the carried multiplier and the coefficients.
+READ = {"stagenet": (10, 10), "lstm": (10, 8), "gru": (8, 7), "rnn_tanh": (2, 2)}
+# The coefficients, h and c. Back: the gates and the carried multiplier.
+WRITTEN = {"stagenet": (12, 5), "lstm": (10, 5), "gru": (7, 5), "rnn_tanh": (3, 1)}
 
 
-# What does not fit into 128 registers so: of these a thread takes 8 bytes.
-NARROW = {("stagenet", "fp64"), *itertools.product(("stagenet", "lstm", "gru"), ("fp16", "bf16"))}
+@pytest.mark.parametrize("cell", READ)
+def test_each_number_of_a_unit_is_read_and_written_once(cell):
+    kernel = forward(cell)
+    assert loads(kernel)["32x16"] == READ[cell][0]
+    assert loads(kernel)["64x16"] == 1  # h of both streams, for the product
+    assert widest(kernel, "fp32")[1] == WRITTEN[cell][0]
+    kernel = backward(cell)
+    assert loads(kernel)["64x16"] == READ[cell][1] + (cell == "stagenet")  # and the shares of the master gates
+    assert loads(kernel)["64x32"] == 1  # d of the step after, for the product
+    assert widest(kernel, "fp32")[1] == 2 * WRITTEN[cell][1]  # a thread has 8 of the tile's numbers
 
 
-@pytest.mark.parametrize("architecture", NVIDIA)
-@pytest.mark.parametrize(("cell", "dtype"), sorted({*itertools.product(FORWARD, DTYPES)} - NARROW))
-def test_units_are_read_and_written_16_bytes_at_a_time_forward(cell, dtype, architecture, tmp_path):
-    kernel = forward(cell, "secant", dtype, architecture=architecture)
-    assert widest(kernel, dtype) == FORWARD[cell]
-    if cell not in ("lstm", "stagenet") or dtype == "fp64":
-        assert_spills_nothing(kernel, tmp_path)
+@pytest.mark.parametrize("cell", READ)
+def test_a_shared_baseline_is_read_once_for_all_rows(cell):
+    found, alone = loads(forward(cell, shared=True)), READ[cell][0] // 2
+    assert found["64x16"] == alone + 1  # of the samples, and h for the product
+    assert found["1x16"] == alone + loads(forward(cell))["1x16"]  # of the baseline, and the bias
 
 
-@pytest.mark.parametrize(("cell", "dtype"), sorted(NARROW))
-def test_16_bytes_at_a_time_take_too_many_registers(cell, dtype, tmp_path):
-    """And held to as many as there may be, the kernel spills."""
-    wide = elements_of(DTYPES[dtype])
-    kernel = forward(cell, "secant", dtype, of=wide)
-    loads, stores = widest(kernel, dtype)
-    assert loads >= FORWARD[cell][0]
-    assert stores >= FORWARD[cell][1]
-    assert resources(kernel, tmp_path)[0] > MAX_REGISTERS
-    _, stack, local = resources(forward(cell, "secant", dtype, of=wide, maxnreg=MAX_REGISTERS), tmp_path)
-    assert stack + local > 0
-
-
-@pytest.mark.parametrize("architecture", NVIDIA)
-@pytest.mark.parametrize(("cell", "dtype"), sorted(NARROW))
-def test_of_those_units_are_read_and_written_8_bytes_at_a_time(cell, dtype, architecture):
-    found = collections.Counter(accesses(forward(cell, "secant", dtype, architecture=architecture)))
-    for kind, count in zip(("ld", "st"), FORWARD[cell], strict=True):
-        pieces = ("b64",) if dtype == "fp64" else ("v2.b32", VECTOR[dtype])  # c is float32: 16 bytes of it
-        assert sum(found[kind, piece] for piece in pieces) >= count
-
-
-BACKWARD = {"stagenet": (11, 5), "lstm": (9, 5), "gru": (7, 5), "rnn_tanh": (3, 1), "rnn_relu": (3, 1)}
-
-
-@pytest.mark.parametrize("dtype", ["fp32", "fp64"])
-@pytest.mark.parametrize("cell", BACKWARD)
-def test_units_are_read_and_written_16_bytes_at_a_time_backward(cell, dtype):
-    assert widest(backward(cell, dtype), dtype) == BACKWARD[cell]
+@pytest.mark.parametrize("cell", READ)
+def test_units_are_read_16_bytes_at_a_time(cell):
+    assert widest(forward(cell), "fp32")[0] >= READ[cell][0]
+    assert widest(backward(cell), "fp32")[0] >= READ[cell][1]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -177,8 +192,8 @@ def test_windows_are_read_and_written_16_bytes_at_a_time(dtype):
 
 
 def kernels(dtype):
-    yield from (forward(cell, "secant", dtype) for cell in SLOPES)
-    yield from (backward(cell, dtype) for cell in SLOPES)
+    yield from (forward(cell, dtype) for cell in READ)
+    yield from (backward(cell, dtype) for cell in READ)
     yield from (staged(dtype), staged(dtype, 0.5))
 
 
