@@ -73,10 +73,11 @@ SPECS = {
     "rows:i~[samples window] real:b~[samples window] log_stage:f~[2 samples window] log_p:f~[steps 2*levels] "
     "levels half -> m_h:f[states units] m_master:f[steps levels]",
     "attention": "asked:f[heads asking width] rows:f[rows width] index:i[all] starts:i[ends] queries:i[ends] "
-    "looks:b[asking] seen:b[all] pairs -> mixed:f[heads asking width] log_p:w[heads*pairs]",
+    "looks:b[asking] seen:b[all] -> mixed:f[heads asking width] log_sums:w[heads asking]",
     "attention_backward": "m:f[heads asking width] asked:f[heads asking width] asked0:f[heads asking0 width] "
     "rows:f[rows width] rows0:f[rows0 width] index:i[all] index0:i[all0] starts:i[ends] starts0:i[ends0] "
-    "queries:i[ends] queries0:i[ends0] where:i[ends-1] looks:b[asking] log_p:w[logs] log_p0:w[logs0] half -> "
+    "queries:i[ends] queries0:i[ends0] where:i[ends-1] looks:b[asking] looks0:b[asking0] seen:b[all] seen0:b[all0] "
+    "log_sums:w[heads asking] log_sums0:w[heads asking0] half -> "
     "m_asked:f[heads asking width] m_rows:f[rows width]",
     "convergence": "totals:d[features batch] output:f~[batch] output0:f~[batch] rescale tolerance -> "
     "delta:f[batch] factor:w[batch*int(rescale)] fine:b[batch] figures:d[sums(batch,on_cuda) 3]",

@@ -38,13 +38,14 @@ SCHEMAS = {
         "float half) -> (Tensor m_h, Tensor m_master)"
     ),
     "attention": (
-        "attention(Tensor asked, Tensor rows, Tensor index, Tensor starts, Tensor queries, Tensor looks, Tensor seen, "
-        "int pairs) -> (Tensor mixed, Tensor log_p)"
+        "attention(Tensor asked, Tensor rows, Tensor index, Tensor starts, Tensor queries, Tensor looks, Tensor seen) "
+        "-> (Tensor mixed, Tensor log_sums)"
     ),
     "attention_backward": (
         "attention_backward(Tensor m, Tensor asked, Tensor asked0, Tensor rows, Tensor rows0, Tensor index, "
         "Tensor index0, Tensor starts, Tensor starts0, Tensor queries, Tensor queries0, Tensor where, Tensor looks, "
-        "Tensor log_p, Tensor log_p0, float half) -> (Tensor m_asked, Tensor m_rows)"
+        "Tensor looks0, Tensor seen, Tensor seen0, Tensor log_sums, Tensor log_sums0, float half) -> "
+        "(Tensor m_asked, Tensor m_rows)"
     ),
     "convergence": (
         "convergence(Tensor totals, Tensor output, Tensor output0, bool rescale, float tolerance) -> (Tensor delta, "
