@@ -80,7 +80,7 @@ def listed(found: Any) -> list[Tensor]:
 
 
 def secant(make: Maker, function: str, variant: str) -> Call:
-    """A call of `secant`."""
+    """A call of `secant` or `secant_at_input`."""
     size = make.size(1537, 1 << 24)
     if variant == "rescale":
         return Call((make.normal(size, scale=3), make.normal(size, scale=3), function, variant))

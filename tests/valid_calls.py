@@ -19,6 +19,7 @@ def valid_calls(dtype=torch.float32):
 
     calls = {
         "secant": {"x": numbers(3, 5), "x0": numbers(3, 5), "function": "tanh", "variant": "rescale"},
+        "secant_at_input": {"x": numbers(3, 5), "x0": numbers(3, 5), "function": "relu", "variant": "rescale"},
         "gelu": {"x": numbers(3, 5), "x0": numbers(2, 5), "where": torch.tensor([1, 0, 1]), "secant": True},
         "gated_sum": {
             "a": numbers(2, 3, 5), "b": numbers(2, 3, 5), "c": numbers(2, 3, 5), "variant": "rescale", "half": 0.5,

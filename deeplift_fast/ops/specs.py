@@ -26,8 +26,8 @@ SAMPLES_AT_ONCE = 1024  # of one program of `convergence` on CUDA
 
 
 def stem_of(op: str) -> str:
-    """The name of the files that implement an op; a backward op shares its forward's file."""
-    return op.removesuffix("_backward")
+    """The name of the files that implement an op; a backward op, or one with fewer results, shares another's file."""
+    return op.removesuffix("_backward").removesuffix("_at_input")
 
 
 def parts(size: int, wide: int) -> int:
@@ -48,6 +48,8 @@ def sums(batch: int, on_cuda: bool) -> int:
 SPECS = {
     "secant": "x:h~[...] x0:h~[...] function=relu|sigmoid|tanh variant=rescale|pyhealth -> "
     "y:h~[...] y0:h~[...] multiplier:h~[...]",
+    "secant_at_input": "x:h~[...] x0:h~[...] function=relu|sigmoid|tanh variant=rescale|pyhealth -> "
+    "y:h~[...] multiplier:h~[...]",
     "recurrent": "u:f[rows inputs] u0:f[rows0 inputs] where:i[samples] counts:i@[steps] counts0:i@[steps] "
     "weight_u:f[panels inputs from_input lanes] weight_h:f[panels panels*lanes from_state lanes] "
     "bias:f[panels gates lanes] master_u:f[inputs width] master_h:f[panels*lanes width] master_bias:f[width] "

@@ -9,6 +9,9 @@ from deeplift_fast.ops.checks import OpSpec, schema
 
 SCHEMAS = {
     "secant": "secant(Tensor x, Tensor x0, str function, str variant) -> (Tensor y, Tensor y0, Tensor multiplier)",
+    "secant_at_input": (
+        "secant_at_input(Tensor x, Tensor x0, str function, str variant) -> (Tensor y, Tensor multiplier)"
+    ),
     "recurrent": (
         "recurrent(Tensor u, Tensor u0, Tensor where, Tensor counts, Tensor counts0, Tensor weight_u, Tensor weight_h, "
         "Tensor bias, Tensor master_u, Tensor master_h, Tensor master_bias, Tensor(a!) coefficients, int levels, "
