@@ -30,7 +30,7 @@ DEPTH = 16  # columns that are multiplied at a time; with more, a thread's regis
 def constants_of(dtype: torch.dtype, width: int) -> dict[str, Any]:
     """The constants of the kernels; programs share the columns of wide rows, and each computes all scores."""
     double = dtype == torch.float64
-    wide = max(min(triton.next_power_of_2(width), 64 if double else 128), 16)
+    wide = max(min(triton.next_power_of_2(width), 32 if double else 128), 16)
     exact = double or torch.version.hip is not None  # NVIDIA's tensor cores take float32 as TF32
     precision = "ieee" if exact else "tf32x3"
     return {"GROUPS": GROUPS, "ROWS": 16 if double else 32, "WIDTH": wide, "DEPTH": DEPTH, "PRECISION": precision}
@@ -77,7 +77,7 @@ def _attention_kernel(
         dtype: tl.constexpr = log_sums.dtype.element_ty
         high, sums = tl.full([GROUPS], float("-inf"), dtype), tl.zeros([GROUPS], dtype)
         summed = tl.zeros([GROUPS, WIDTH], dtype)
-        for start in range(0, count, ROWS):
+        for start in range(0, _end(stream, groups, count), ROWS):
             row = start + tl.arange(0, ROWS)
             real = row < count
             at = tl.load(stream[2] + row, mask=real, other=0)
@@ -115,21 +115,28 @@ def _stream(
     asked: tl.tensor, rows: tl.tensor, index: tl.tensor, starts: tl.tensor, queries: tl.tensor, looks: tl.tensor,
     seen: tl.tensor, log_sums: tl.tensor, sample: tl.tensor, total: tl.tensor, width: tl.tensor,
 ) -> tl.tuple:  # fmt: skip
-    """One stream's tensors from a sample's first query or row on, whether any row is visible, and all queries."""
+    """One stream's tensors from a sample's first query or row on, the end of its visible rows, and all queries."""
     first, query = tl.load(starts + sample), tl.load(queries + sample)
-    visible = _any_seen(seen + first, _size(starts, sample))
+    visible = _end_of_seen(seen + first, _size(starts, sample))
     return (
         asked + query * width, rows, index + first, looks + query, seen + first, visible, log_sums + query, total
     )  # fmt: skip
 
 
 @triton.jit
-def _any_seen(seen: tl.tensor, count: tl.tensor) -> tl.tensor:
-    found = tl.zeros([128], tl.int32)
+def _end_of_seen(seen: tl.tensor, count: tl.tensor) -> tl.tensor:
+    end = tl.zeros([128], tl.int64)
     for start in range(0, count, 128):
         row = start + tl.arange(0, 128)
-        found += tl.load(seen + row, mask=row < count, other=0).to(tl.int32)
-    return tl.max(found, 0) > 0
+        end = tl.where(tl.load(seen + row, mask=row < count, other=0).to(tl.int1), row + 1, end)
+    return tl.max(end, 0)
+
+
+@triton.jit
+def _end(stream: tl.tuple, groups: tl.tuple, count: tl.tensor) -> tl.tensor:
+    """The end of the rows that any of the groups weighs: padding costs nothing if all of them choose among rows."""
+    chooses = _flags(stream[3] + groups[1], groups[2]) | ~groups[2]
+    return tl.where((stream[5] > 0) & (tl.min(chooses.to(tl.int32), 0) > 0), stream[5], count)
 
 
 @triton.jit
@@ -159,7 +166,7 @@ def _store(
 @triton.jit
 def _masked(scores: tl.tensor, stream: tl.tuple, groups: tl.tuple, row: tl.tensor, real: tl.tensor) -> tl.tensor:
     """The scores: −inf for rows that are not visible, and 0 for groups that weigh all rows alike."""
-    chooses = stream[5] & _flags(stream[3] + groups[1], groups[2])
+    chooses = (stream[5] > 0) & _flags(stream[3] + groups[1], groups[2])
     seen = _flags(stream[4] + row, real)
     scores = tl.where(chooses[:, None], tl.where(seen[None, :], scores, float("-inf")), 0.0)
     return tl.where(real[None, :], scores, float("-inf"))
@@ -217,7 +224,7 @@ def _groups_kernel(
         dtype: tl.constexpr = averages.dtype.element_ty
         weight, average = tl.zeros([GROUPS], dtype), tl.zeros([GROUPS], dtype)
         centre, covariance = tl.zeros([GROUPS, WIDTH], dtype), tl.zeros([GROUPS, WIDTH], dtype)
-        for start in range(0, count, ROWS):
+        for start in range(0, tl.maximum(_end(at, groups, count), _end(at0, groups, count)), ROWS):
             row = start + tl.arange(0, ROWS)
             _p, share, score = _pairs(
                 m + query * width, at, at0, groups, row, row < count, width, HALF, DEPTH, PRECISION
@@ -261,17 +268,18 @@ def _rows_kernel(
         summed = tl.zeros([ROWS, WIDTH], averages.dtype.element_ty)
         for start in range(0, heads * asking, GROUPS):
             groups = _groups(start, heads, asking, GROUPS)
-            place, mine = groups[0] * total + groups[1], groups[2]
-            p, share, score = _pairs(
-                m + query * width, at, at0, groups, row, row < count, width, HALF, DEPTH, PRECISION
-            )
-            g = _tile(m + query * width, place, mine, column, width)
-            summed = _dot(tl.trans(p), g, summed, PRECISION)
-            m_score = share * (score - tl.load(averages + query + place, mask=mine, other=0.0)[:, None])
-            a = _tile(at[0], place, mine, column, width)
-            if HALF != 0:
-                a = midpoint(a, _tile(at0[0], groups[0] * total0 + groups[1], mine, column, width), HALF)
-            summed = _dot(tl.trans(m_score), a, summed, PRECISION)
+            if block * ROWS < tl.maximum(_end(at, groups, count), _end(at0, groups, count)):
+                place, mine = groups[0] * total + groups[1], groups[2]
+                p, share, score = _pairs(
+                    m + query * width, at, at0, groups, row, row < count, width, HALF, DEPTH, PRECISION
+                )
+                g = _tile(m + query * width, place, mine, column, width)
+                summed = _dot(tl.trans(p), g, summed, PRECISION)
+                m_score = share * (score - tl.load(averages + query + place, mask=mine, other=0.0)[:, None])
+                a = _tile(at[0], place, mine, column, width)
+                if HALF != 0:
+                    a = midpoint(a, _tile(at0[0], groups[0] * total0 + groups[1], mine, column, width), HALF)
+                summed = _dot(tl.trans(m_score), a, summed, PRECISION)
         _store(m_rows, tl.load(at[2] + row, mask=row < count, other=0), row < count, column, width, summed)
 
 
@@ -303,7 +311,7 @@ def _pairs(
     else:
         log0 = log
     p = tl.where(mine[:, None], midpoint(exponential(log)[0], exponential(log0)[0], HALF), 0.0)
-    chooses = at[5] & _flags(at[3] + nth, mine)
+    chooses = (at[5] > 0) & _flags(at[3] + nth, mine)
     return p, tl.where(chooses[:, None], log_mean(log, log0, HALF), 0.0), score
 
 

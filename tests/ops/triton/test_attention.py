@@ -81,7 +81,7 @@ def test_one_query_of_each_sample():
 
 
 def test_rows_wider_than_a_tile():
-    assert_is_naive(*case(2, [3, 2], [1, 2], 1, 70), 0.5)
+    assert_is_naive(*case(2, [3, 2], [1, 2], 1, 40), 0.5)
 
 
 def test_samples_of_several_blocks():
@@ -119,6 +119,22 @@ def test_no_visible_row():
     stream, masks, m, where = case(8, [6, 3], [2, 1])
     masks[1][:6] = False
     assert_is_naive(stream, masks, m, where, 0.5)
+
+
+def test_blocks_of_padding_are_not_read():
+    stream, masks, m, where = case(9, [70], [20], 1, 4)
+    masks[0][:], masks[1][:] = True, torch.arange(70) < 20
+    for each in stream:
+        each["rows"][each["index"][32:]] = torch.nan  # two blocks of 16 rows hold the visible ones
+    logs = []
+    for each in stream:
+        mixed, log_sums = launched(attention, *(each[name] for name in NAMES), *masks)
+        assert mixed.isfinite().all()
+        logs.append(log_sums)
+    flat = [each[name] for name in NAMES for each in stream]
+    m_asked, m_rows = launched(attention_backward, m, *flat, where, *[masks[0]] * 2, *[masks[1]] * 2, *logs, 0.5)
+    assert m_asked.isfinite().all()
+    assert not m_rows[stream[0]["index"][20:]].any()
 
 
 def test_scores_far_apart_and_far_from_0():
