@@ -24,6 +24,7 @@ from deeplift_fast.ops.triton.activations import exponential, log_mean, midpoint
 from deeplift_fast.ops.triton.tiles import block_of, dense, widened
 
 GROUPS = 16  # of a block: the least of a product
+BY_BATCH = ("samples", "halvings", "total", "total0")  # sizes that differ between batches
 DEPTH = 16  # columns that are multiplied at a time; with more, a thread's registers do not suffice
 
 
@@ -60,7 +61,7 @@ def attention(
     return mixed, log_sums
 
 
-@triton.jit
+@triton.jit(do_not_specialize=BY_BATCH)
 def _attention_kernel(
     asked: tl.tensor, rows: tl.tensor, index: tl.tensor, starts: tl.tensor, queries: tl.tensor, looks: tl.tensor,
     seen: tl.tensor, mixed: tl.tensor, log_sums: tl.tensor, samples: tl.tensor, halvings: tl.tensor, heads: tl.tensor,
@@ -203,7 +204,7 @@ def attention_backward(
     return m_asked, m_rows
 
 
-@triton.jit
+@triton.jit(do_not_specialize=BY_BATCH)
 def _groups_kernel(
     m: tl.tensor, asked: tl.tensor, asked0: tl.tensor, rows: tl.tensor, rows0: tl.tensor, index: tl.tensor,
     index0: tl.tensor, starts: tl.tensor, starts0: tl.tensor, queries: tl.tensor, queries0: tl.tensor,
@@ -248,7 +249,7 @@ def _groups_kernel(
         tl.store(averages + query + place, average, mask=mine & (tl.program_id(1) == 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=BY_BATCH)
 def _rows_kernel(
     m: tl.tensor, asked: tl.tensor, asked0: tl.tensor, rows: tl.tensor, rows0: tl.tensor, index: tl.tensor,
     index0: tl.tensor, starts: tl.tensor, starts0: tl.tensor, queries: tl.tensor, queries0: tl.tensor,
