@@ -80,7 +80,7 @@ def listed(found: Any) -> list[Tensor]:
 
 
 def secant(make: Maker, function: str, variant: str) -> Call:
-    """A call of `secant`."""
+    """A call of `secant` or `secant_at_input`."""
     size = make.size(1537, 1 << 24)
     if variant == "rescale":
         return Call((make.normal(size, scale=3), make.normal(size, scale=3), function, variant))
@@ -154,40 +154,26 @@ def attention(make: Maker, of_first: bool) -> Call:
     """A call of `attention`, with queries of row 0 (`of_first`) or of every row."""
     lengths = make.lengths(make.size(5, 8192 if of_first else 1024), make.size(9, LONGEST))
     stream, _, looks, seen, pairs = _attended(make, of_first, lengths)
-    return Call(
-        (*stream.all, looks, seen, pairs), _nothing_infinite, 4 * len(stream.asked) * pairs * stream.rows.shape[1]
-    )
-
-
-def _nothing_infinite(found: tuple[Tensor, Tensor]) -> list[Tensor]:
-    """Compares the places of −inf, the logarithm of an unseen row, apart from the finite numbers."""
-    mixed, log_p = found
-    unseen = log_p == -torch.inf
-    return [mixed, unseen.to(mixed.dtype), log_p.masked_fill(unseen, 0)]
+    return Call((*stream.all, looks, seen), flops=4 * len(stream.asked) * pairs * stream.rows.shape[1])
 
 
 def attention_backward(make: Maker, of_first: bool, half: float) -> Call:
-    """A call of `attention_backward`; the logarithms come from random scores."""
+    """A call of `attention_backward`; it computes the scores of both streams again."""
     lengths = make.lengths(make.size(5, 8192 if of_first else 1024), make.size(9, LONGEST))
-    a, a0, looks, _, pairs = _attended(make, of_first, lengths)
+    a, a0, looks, seen, pairs = _attended(make, of_first, lengths)
     heads, asked, width = a.asked.shape
     m = make.normal(heads, asked, width)
-    logs = [_log_p(make, lengths, torch.ones_like(lengths) if of_first else lengths, heads) for _ in range(2)]
+    logs = [_log_sums(each, lengths, make.dtype) for each in (a, a0)]
     both = (each for pair in zip(a.all, a0.all, strict=True) for each in pair)
     where = torch.arange(len(lengths)).to(make.device)
-    return Call((m, *both, where, looks, *logs, half), flops=2 * 4 * heads * pairs * width)
+    return Call((m, *both, where, looks, looks, seen, seen, *logs, half), flops=2 * 5 * 2 * heads * pairs * width)
 
 
-def _log_p(make: Maker, lengths: Tensor, asking: Tensor, heads: int) -> Tensor:
-    """Logarithms of weights that sum to 1 over a sample's rows; samples of `[rows, heads · queries]`, flattened."""
-    columns = heads * asking
-    column_starts = columns.cumsum(0) - columns
-    sample = torch.repeat_interleave(torch.arange(len(lengths)), lengths * columns)
-    places = torch.arange(len(sample)) - (lengths * columns).cumsum(0)[sample] + (lengths * columns)[sample]
-    column = column_starts[sample] + places % columns[sample]
-    scores = torch.randn(len(sample), generator=make.generator)
-    sums = torch.zeros(int(columns.sum())).index_add_(0, column, scores.exp())
-    return make.floats(scores - sums.log()[column]).to(computed(make.dtype))
+def _log_sums(stream: Attended, lengths: Tensor, dtype: torch.dtype) -> Tensor:
+    """The logarithms of the number of rows, `[heads, queries]`: weights near those of scores near 0."""
+    asking = stream.queries.diff()
+    found = torch.repeat_interleave(lengths.to(asking.device).log().to(computed(dtype)), asking)
+    return found.expand(len(stream.asked), -1).contiguous()
 
 
 @dataclass(frozen=True)

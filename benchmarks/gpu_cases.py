@@ -104,6 +104,16 @@ def _cases() -> list[Case]:
         for variant, of in (("rescale", (EVERY_FLOAT, 1e-6)), ("pyhealth", (FLOATS, 2e-5)))
     ]
     cases += [
+        Case(
+            "secant_at_input",
+            function,
+            partial(gpu_calls.secant, function=function, variant="rescale"),
+            EVERY_FLOAT,
+            1e-6,
+        )
+        for function in ("relu", "tanh")
+    ]
+    cases += [
         Case("gelu", name, partial(gpu_calls.gelu, secant=secant), on_gpu=HALVES)
         for name, secant in (("derivative", False), ("secant", True))
     ]

@@ -54,12 +54,6 @@ struct Spans {
           samples(starts_.numel() - 1) {}
     Index rows(Index s) const { return starts[s + 1] - starts[s]; }
     Index asking(Index s) const { return queries[s + 1] - queries[s]; }
-    // The start of each sample's [row][head · query] in the log-probabilities.
-    std::vector<Index> offsets(Index heads) const {
-        std::vector<Index> found(samples + 1, 0);
-        for (Index s = 0; s < samples; ++s) found[s + 1] = found[s] + rows(s) * heads * asking(s);
-        return found;
-    }
 };
 
 // One stream's numbers: queries [head][query][width], and rows [row][width].
@@ -67,16 +61,24 @@ template <typename T>
 struct Side {
     const T *asked, *rows;
     Spans spans;
+    const bool *looks, *seen;
     Index heads, total, width;
 
-    Side(const Tensor& asked_, const Tensor& rows_, Spans spans_)
+    Side(const Tensor& asked_, const Tensor& rows_, Spans spans_, const Tensor& looks_, const Tensor& seen_)
         : asked(static_cast<const T*>(asked_.const_data_ptr())),
           rows(static_cast<const T*>(rows_.const_data_ptr())),
           spans(spans_),
+          looks(read<bool>(looks_)),
+          seen(read<bool>(seen_)),
           heads(asked_.size(0)),
           total(asked_.size(1)),
           width(asked_.size(2)) {}
     Index groups(Index s) const { return heads * spans.asking(s); }
+    bool looking(Index s, Index g) const { return looks[spans.queries[s] + g % spans.asking(s)]; }
+    bool any_seen(Index s) const {
+        const bool* end = seen + spans.starts[s + 1];
+        return std::find(seen + spans.starts[s], end, true) != end;
+    }
     // The start of a sample's g-th (head, query) in a tensor of the shape of `asked`.
     Index place(Index s, Index g) const {
         const Index q = spans.asking(s);
@@ -87,7 +89,7 @@ struct Side {
 // A thread's memory, kept from sample to sample.
 template <typename T>
 struct Scratch {
-    std::vector<T> rows, rows0, mean, queries, columns, scores, p, log_p, log_p0, share, sums, out;
+    std::vector<T> rows, rows0, mean, queries, columns, scores, p, share, sums, out;
     std::vector<const T*> from;
     std::vector<T*> to, moved;
 
@@ -160,16 +162,6 @@ void meet(Scratch<T>& own, const T* rows, Index count, const T* queries, Index g
     times(own, count, {1, width, 0}, own.columns.data(), apart);  // the rows' padding meets no column
 }
 
-// [row][groups] as [row][across]; not copied if the two are the same.
-template <typename T>
-const T* spread(const T* from, Index rows, Index groups, std::vector<T>& to) {
-    const Index apart = across<T>(groups);
-    if (apart == groups) return from;
-    to.assign(rows * apart, T(0));
-    for (Index r = 0; r < rows; ++r) std::copy_n(from + r * groups, groups, to.data() + r * apart);
-    return to.data();
-}
-
 // Runs `body` for every sample. Each thread gets long and short samples if they are sorted by length.
 template <typename Body>
 void for_samples(Index samples, Body body) {
@@ -178,24 +170,21 @@ void for_samples(Index samples, Body body) {
     });
 }
 
+// A sample's scores, [row][across]. A query that does not look, or has no visible row, weighs all rows alike.
 template <typename T>
-struct Masks {
-    const bool *looks, *seen;
-
-    // A query that does not look, or has no visible row, weighs all rows alike.
-    void apply(const Side<T>& side, Index s, T* scores) const {
-        const Spans& spans = side.spans;
-        const bool* row_seen = seen + spans.starts[s];
-        const Index n = spans.rows(s), q = spans.asking(s), groups = side.groups(s), apart = across<T>(groups);
-        const bool any = std::find(row_seen, row_seen + n, true) != row_seen + n;
-        for (Index g = 0; g < groups; ++g)
-            if (!any || !looks[spans.queries[s] + g % q])
-                for (Index r = 0; r < n; ++r) scores[r * apart + g] = 0;
-            else
-                for (Index r = 0; r < n; ++r)
-                    if (!row_seen[r]) scores[r * apart + g] = -std::numeric_limits<T>::infinity();
-    }
-};
+void score(Scratch<T>& own, const Side<T>& side, Index s, const T* rows, const T* queries, T* scores) {
+    const Spans& spans = side.spans;
+    const bool* seen = side.seen + spans.starts[s];
+    const Index n = spans.rows(s), groups = side.groups(s), apart = across<T>(groups);
+    const bool any = side.any_seen(s);
+    meet(own, rows, n, queries, groups, side.width, scores);
+    for (Index g = 0; g < groups; ++g)
+        if (!any || !side.looking(s, g))
+            for (Index r = 0; r < n; ++r) scores[r * apart + g] = 0;
+        else
+            for (Index r = 0; r < n; ++r)
+                if (!seen[r]) scores[r * apart + g] = -std::numeric_limits<T>::infinity();
+}
 
 // Runs of the probabilities of one (head, query) among a sample's [row][across].
 template <typename T>
@@ -206,21 +195,17 @@ Runs by_query(Scratch<T>& own, const T* numbers, Index rows, Index groups) {
 }
 
 template <typename T>
-void forward(const Side<T>& side, const Masks<T>& masks, T* mixed, T* log_p) {
-    const std::vector<Index> offsets = side.spans.offsets(side.heads);
+void forward(const Side<T>& side, T* mixed, T* log_sums) {
     for_samples(side.spans.samples, [&](Index s) {
         const Index n = side.spans.rows(s), groups = side.groups(s), apart = across<T>(groups), width = side.width;
         Scratch<T>& own = Scratch<T>::own();
         const T* rows = gathered(side, s, own.rows);
         own.queries.resize(groups * padded<T>(width));
         lined_up(side, s, side.asked, own.queries.data());
-        own.scores.resize(n * apart), own.p.resize(n * apart), own.sums.resize(apart);
-        T* scores = own.scores.data();
-        meet(own, rows, n, own.queries.data(), groups, width, scores);
-        masks.apply(side, s, scores);
-        softmax(scores, own.p.data(), n, apart, own.sums.data());
-        for (Index r = 0; r < n; ++r)
-            for (Index g = 0; g < groups; ++g) log_p[offsets[s] + r * groups + g] = scores[r * apart + g];
+        own.p.resize(n * apart), own.sums.resize(2 * apart);
+        score(own, side, s, rows, own.queries.data(), own.p.data());
+        softmax(own.p.data(), n, apart, own.sums.data());
+        for (Index g = 0; g < groups; ++g) log_sums[side.place(s, g) / width] = own.sums[g];
         const Runs runs = by_query(own, own.p.data(), n, groups);
         times(own, groups, runs, rows, width, [&](Index g) { return mixed + side.place(s, g); });
     });
@@ -230,44 +215,55 @@ template <typename T>
 struct BackwardOf {
     Side<T> x, x0;
     const Index* where;
-    const bool* looks;
-    const T *m, *log_p, *log_p0;
+    const T *m, *log_sums, *log_sums0;
     T half;
     T *m_asked, *m_rows;
 };
 
-// The keys and values for a sample's multipliers, [row][padded width].
+// The logarithms of a sample's weights, [row][across], from its queries and the results of the forward op.
 template <typename T>
-const T* mean_rows(const BackwardOf<T>& b, Index s, Scratch<T>& own) {
-    const T* rows = gathered(b.x, s, own.rows);
-    if (b.half == 0) return rows;
-    own.mean.resize(b.x.spans.rows(s) * padded<T>(b.x.width));
-    mean_of(rows, gathered(b.x0, b.where[s], own.rows0), b.half, own.mean.size(), own.mean.data());
-    return own.mean.data();
+void log_weights(Scratch<T>& own, const Side<T>& side, Index s, const T* rows, const T* queries, const T* log_sums,
+                 T* out) {
+    const Index n = side.spans.rows(s), groups = side.groups(s), apart = across<T>(groups);
+    score(own, side, s, rows, queries, out);
+    own.sums.assign(apart, T(0));
+    for (Index g = 0; g < groups; ++g) own.sums[g] = log_sums[side.place(s, g) / side.width];
+    for (Index r = 0; r < n; ++r)
+        for (Index g = 0; g < apart; ++g) out[r * apart + g] -= own.sums[g];
 }
 
 template <typename T>
-void backward_of(const BackwardOf<T>& b, Index s, Index offset, Index offset0) {
-    const Index n = b.x.spans.rows(s), groups = b.x.groups(s), width = b.x.width, q = b.x.spans.asking(s);
-    const Index wide = padded<T>(width), apart = across<T>(groups), size = n * apart;
+void backward_of(const BackwardOf<T>& b, Index s) {
+    const Index n = b.x.spans.rows(s), groups = b.x.groups(s), width = b.x.width;
+    const Index wide = padded<T>(width), apart = across<T>(groups), size = n * apart, s0 = b.where[s];
     Scratch<T>& own = Scratch<T>::own();
-    const T* rows = mean_rows(b, s, own);
-    // Arriving multipliers, then queries.
-    own.queries.resize(2 * groups * wide);
-    T *arriving = own.queries.data(), *asked = arriving + groups * wide;
+    // Arriving multipliers, then queries; rows and the logarithms of weights.
+    own.queries.resize(3 * groups * wide), own.scores.resize(2 * size);
+    T *arriving = own.queries.data(), *asked = arriving + groups * wide, *asked0 = asked + groups * wide;
+    T *log_p = own.scores.data(), *log_p0 = log_p;
     lined_up(b.x, s, b.m, arriving);
     lined_up(b.x, s, b.x.asked, asked);
-    for (Index g = 0; b.half != 0 && g < groups; ++g)
-        mean_of(b.x.asked + b.x.place(s, g), b.x0.asked + b.x0.place(b.where[s], g), b.half, width, asked + g * wide);
+    const T* rows = gathered(b.x, s, own.rows);
+    log_weights(own, b.x, s, rows, asked, b.log_sums, log_p);
+    if (b.half != 0) {
+        const T* rows0 = gathered(b.x0, s0, own.rows0);
+        lined_up(b.x0, s0, b.x0.asked, asked0);
+        log_p0 = log_p + size;
+        log_weights(own, b.x0, s0, rows0, asked0, b.log_sums0, log_p0);
+        mean_of(asked, asked0, b.half, groups * wide, asked);
+        own.mean.resize(n * wide);
+        mean_of(rows, rows0, b.half, n * wide, own.mean.data());
+        rows = own.mean.data();
+    }
 
     // Probabilities, then the scores' multipliers.
     own.p.resize(2 * size), own.share.resize(size), own.sums.resize(3 * apart);
     T *p = own.p.data(), *m = p + size, *share = own.share.data();
     meet(own, rows, n, arriving, groups, width, m);
-    pairs(spread(b.log_p + offset, n, groups, own.log_p), spread(b.log_p0 + offset0, n, groups, own.log_p0), p, share,
-          size, b.half);
+    pairs(log_p, log_p0, p, share, size, b.half);
+    const bool any = b.x.any_seen(s);
     for (Index g = 0; g < groups; ++g)
-        if (!b.looks[b.x.spans.queries[s] + g % q])
+        if (!any || !b.x.looking(s, g))
             for (Index r = 0; r < n; ++r) share[r * apart + g] = 0;
     softmax_back(m, share, n, apart, own.sums.data());
 
@@ -290,19 +286,22 @@ bool takes_all(const Tensor& index, Index rows) {
 
 // The name of a stream's argument in errors.
 struct Names {
-    const char *asked, *rows, *index, *starts, *queries;
+    const char *asked, *rows, *index, *starts, *queries, *looks, *seen;
 };
-constexpr Names at_input{"asked", "rows", "index", "starts", "queries"};
-constexpr Names at_baseline{"asked0", "rows0", "index0", "starts0", "queries0"};
+constexpr Names at_input{"asked", "rows", "index", "starts", "queries", "looks", "seen"};
+constexpr Names at_baseline{"asked0", "rows0", "index0", "starts0", "queries0", "looks0", "seen0"};
 
 // One stream's queries and rows, with the number of heads and the width of a row.
 void check_stream(const Checked& checked, const Names& names, Index heads, Index width, const Tensor& asked,
-                  const Tensor& rows, const Tensor& index, const Tensor& starts, const Tensor& queries) {
+                  const Tensor& rows, const Tensor& index, const Tensor& starts, const Tensor& queries,
+                  const Tensor& looks, const Tensor& seen) {
     checked.numbers(names.asked, asked, {heads, any, width});
     checked.numbers(names.rows, rows, {any, width});
     checked.indices(names.index, index, {any});
     checked.indices(names.starts, starts, {any});
     checked.indices(names.queries, queries, {starts.size(0)});
+    checked.flags(names.looks, looks, {asked.size(1)});
+    checked.flags(names.seen, seen, {index.size(0)});
     checked.within(names.index, index, rows.size(0));
     checked.ends(names.starts, starts, index.numel());
     checked.ends(names.queries, queries, asked.size(1));
@@ -313,64 +312,56 @@ void require_width(const char* op, Index width) {
 }
 
 std::tuple<Tensor, Tensor> attention(Tensor asked, Tensor rows, Tensor index, Tensor starts, Tensor queries,
-                                     Tensor looks, Tensor seen, Index pairs) {
+                                     Tensor looks, Tensor seen) {
     const Checked checked("attention", "asked", asked);
     checked.numbers("asked", asked, {any, any, any});
     const Index heads = asked.size(0), width = asked.size(2);
     require_width("attention", width);
-    check_stream(checked, at_input, heads, width, asked, rows, index, starts, queries);
-    checked.flags("looks", looks, {asked.size(1)});
-    checked.flags("seen", seen, {index.size(0)});
+    check_stream(checked, at_input, heads, width, asked, rows, index, starts, queries, looks, seen);
     const Spans spans(index, starts, queries);
-    STD_TORCH_CHECK(spans.offsets(1).back() == pairs, "attention: pairs is ", pairs, "; the samples have ",
-                    spans.offsets(1).back());
-    Tensor mixed = allocate_like(asked);
-    Tensor log_p = allocate(asked, {heads * pairs});
+    Tensor mixed = allocate_like(asked), log_sums = allocate(asked, {heads, asked.size(1)});
     const auto run = [&]<typename T>(T) {
-        forward<T>(Side<T>(asked, rows, spans), {read<bool>(looks), read<bool>(seen)}, write<T>(mixed),
-                   write<T>(log_p));
+        forward<T>(Side<T>(asked, rows, spans, looks, seen), write<T>(mixed), write<T>(log_sums));
     };
     checked.is_float() ? run(float()) : run(double());
-    return {mixed, log_p};
+    return {mixed, log_sums};
 }
 
 std::tuple<Tensor, Tensor> attention_backward(Tensor m, Tensor asked, Tensor asked0, Tensor rows, Tensor rows0,
                                               Tensor index, Tensor index0, Tensor starts, Tensor starts0,
-                                              Tensor queries, Tensor queries0, Tensor where, Tensor looks, Tensor log_p,
-                                              Tensor log_p0, double half) {
+                                              Tensor queries, Tensor queries0, Tensor where, Tensor looks,
+                                              Tensor looks0, Tensor seen, Tensor seen0, Tensor log_sums,
+                                              Tensor log_sums0, double half) {
     const Checked checked("attention_backward", "m", m);
     checked.numbers("m", m, {any, any, any});
     const Index heads = m.size(0), width = m.size(2);
     require_width("attention_backward", width);
-    check_stream(checked, at_input, heads, width, asked, rows, index, starts, queries);
-    check_stream(checked, at_baseline, heads, width, asked0, rows0, index0, starts0, queries0);
+    check_stream(checked, at_input, heads, width, asked, rows, index, starts, queries, looks, seen);
+    check_stream(checked, at_baseline, heads, width, asked0, rows0, index0, starts0, queries0, looks0, seen0);
     checked.numbers("m", m, {heads, asked.size(1), width});
-    checked.flags("looks", looks, {asked.size(1)});
     checked.indices("where", where, {starts.size(0) - 1});
     checked.within("where", where, starts0.size(0) - 1);
     const Spans spans(index, starts, queries), spans0(index0, starts0, queries0);
-    const std::vector<Index> offsets = spans.offsets(heads), offsets0 = spans0.offsets(heads);
     const Index* other = integers(where);
     for (Index s = 0; s < spans.samples; ++s)
         STD_TORCH_CHECK(spans.rows(s) == spans0.rows(other[s]) && spans.asking(s) == spans0.asking(other[s]),
                         "attention_backward: a sample and its baseline differ in rows or queries");
-    checked.numbers("log_p", log_p, {offsets.back()});
-    checked.numbers("log_p0", log_p0, {offsets0.back()});
+    checked.numbers("log_sums", log_sums, {heads, asked.size(1)});
+    checked.numbers("log_sums0", log_sums0, {heads, asked0.size(1)});
     Tensor m_asked = allocate_like(asked);
     Tensor m_rows =
         takes_all(index, rows.size(0)) ? allocate_like(rows) : allocate_zeros(rows, {rows.size(0), rows.size(1)});
     const auto run = [&]<typename T>(T) {
-        const BackwardOf<T> b{Side<T>(asked, rows, spans),
-                              Side<T>(asked0, rows0, spans0),
+        const BackwardOf<T> b{Side<T>(asked, rows, spans, looks, seen),
+                              Side<T>(asked0, rows0, spans0, looks0, seen0),
                               other,
-                              read<bool>(looks),
                               read<T>(m),
-                              read<T>(log_p),
-                              read<T>(log_p0),
+                              read<T>(log_sums),
+                              read<T>(log_sums0),
                               static_cast<T>(half),
                               write<T>(m_asked),
                               write<T>(m_rows)};
-        for_samples(spans.samples, [&](Index s) { backward_of(b, s, offsets[s], offsets0[other[s]]); });
+        for_samples(spans.samples, [&](Index s) { backward_of(b, s); });
     };
     checked.is_float() ? run(float()) : run(double());
     return {m_asked, m_rows};

@@ -12,24 +12,23 @@ namespace {
 using Index = std::int64_t;
 
 template <typename T>
-DLF_INLINE void normalise(T* __restrict scores, T* __restrict p, Index rows, Index width, T* __restrict sums) {
-    for (Index g = 0; g < width; ++g) sums[g] = -std::numeric_limits<T>::infinity();
+DLF_INLINE void normalise(T* __restrict scores, Index rows, Index width, T* __restrict sums) {
+    T* largest = sums + width;
+    for (Index g = 0; g < width; ++g) largest[g] = -std::numeric_limits<T>::infinity();
     for (Index r = 0; r < rows; ++r)
         for (Index g = 0; g < width; ++g) {
             const T score = scores[r * width + g];
-            sums[g] = score > sums[g] ? score : sums[g];
+            largest[g] = score > largest[g] ? score : largest[g];
         }
     for (Index r = 0; r < rows; ++r)
-        for (Index g = 0; g < width; ++g) scores[r * width + g] -= sums[g];
-    for (Index i = 0; i < rows * width; ++i) p[i] = exponential(scores[i]).exp;
+        for (Index g = 0; g < width; ++g) scores[r * width + g] -= largest[g];
+    for (Index i = 0; i < rows * width; ++i) scores[i] = exponential(scores[i]).exp;
     for (Index g = 0; g < width; ++g) sums[g] = 0;
     for (Index r = 0; r < rows; ++r)
-        for (Index g = 0; g < width; ++g) sums[g] += p[r * width + g];
+        for (Index g = 0; g < width; ++g) sums[g] += scores[r * width + g];
     for (Index r = 0; r < rows; ++r)
-        for (Index g = 0; g < width; ++g) p[r * width + g] /= sums[g];
-    for (Index g = 0; g < width; ++g) sums[g] = std::log(sums[g]);
-    for (Index r = 0; r < rows; ++r)
-        for (Index g = 0; g < width; ++g) scores[r * width + g] -= sums[g];
+        for (Index g = 0; g < width; ++g) scores[r * width + g] /= sums[g];
+    for (Index g = 0; g < width; ++g) sums[g] = largest[g] + std::log(sums[g]);
 }
 
 template <typename T>
@@ -81,21 +80,19 @@ DLF_INLINE void dot_products(const T* __restrict rows, Index count, const T* __r
 }  // namespace
 
 // Not templates: a function template cannot carry target_clones.
-#define DLF_KERNELS(T)                                                                                             \
-    DLF_CLONES void softmax(T* scores, T* p, Index rows, Index width, T* sums) {                                   \
-        normalise<T>(scores, p, rows, width, sums);                                                                \
-    }                                                                                                              \
-    DLF_CLONES void pairs(const T* log_p, const T* log_p0, T* p, T* share, Index size, T half) {                   \
-        pair_up<T>(log_p, log_p0, p, share, size, half);                                                           \
-    }                                                                                                              \
-    DLF_CLONES void softmax_back(T* m, const T* share, Index rows, Index width, T* sums) {                         \
-        scores_back<T>(m, share, rows, width, sums);                                                               \
-    }                                                                                                              \
-    DLF_CLONES void mean_of(const T* __restrict a, const T* __restrict b, T half, Index size, T* __restrict out) { \
-        for (Index i = 0; i < size; ++i) out[i] = a[i] + half * (b[i] - a[i]);                                     \
-    }                                                                                                              \
-    DLF_CLONES void dots(const T* rows, Index count, const T* queries, Index groups, Index wide, T* scores) {      \
-        dot_products<T>(rows, count, queries, groups, wide, scores);                                               \
+#define DLF_KERNELS(T)                                                                                                \
+    DLF_CLONES void softmax(T* scores, Index rows, Index width, T* sums) { normalise<T>(scores, rows, width, sums); } \
+    DLF_CLONES void pairs(const T* log_p, const T* log_p0, T* p, T* share, Index size, T half) {                      \
+        pair_up<T>(log_p, log_p0, p, share, size, half);                                                              \
+    }                                                                                                                 \
+    DLF_CLONES void softmax_back(T* m, const T* share, Index rows, Index width, T* sums) {                            \
+        scores_back<T>(m, share, rows, width, sums);                                                                  \
+    }                                                                                                                 \
+    DLF_CLONES void mean_of(const T* a, const T* __restrict b, T half, Index size, T* out) {                          \
+        for (Index i = 0; i < size; ++i) out[i] = a[i] + half * (b[i] - a[i]);                                        \
+    }                                                                                                                 \
+    DLF_CLONES void dots(const T* rows, Index count, const T* queries, Index groups, Index wide, T* scores) {         \
+        dot_products<T>(rows, count, queries, groups, wide, scores);                                                  \
     }
 DLF_KERNELS(float)
 DLF_KERNELS(double)

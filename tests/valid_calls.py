@@ -19,6 +19,7 @@ def valid_calls(dtype=torch.float32):
 
     calls = {
         "secant": {"x": numbers(3, 5), "x0": numbers(3, 5), "function": "tanh", "variant": "rescale"},
+        "secant_at_input": {"x": numbers(3, 5), "x0": numbers(3, 5), "function": "relu", "variant": "rescale"},
         "gelu": {"x": numbers(3, 5), "x0": numbers(2, 5), "where": torch.tensor([1, 0, 1]), "secant": True},
         "gated_sum": {
             "a": numbers(2, 3, 5), "b": numbers(2, 3, 5), "c": numbers(2, 3, 5), "variant": "rescale", "half": 0.5,
@@ -54,13 +55,13 @@ def _attention(numbers):
     index, index0 = torch.tensor([4, 0, 1, 2, 5]), torch.arange(5)
     forward = {
         "asked": numbers(2, 3, 5), "rows": numbers(6, 5), "index": index, "starts": starts, "queries": queries,
-        "looks": looks, "seen": seen, "pairs": 8,
+        "looks": looks, "seen": seen,
     }  # fmt: skip
     backward = {
         "m": numbers(2, 3, 5), "asked": numbers(2, 3, 5), "asked0": numbers(2, 3, 5), "rows": numbers(6, 5),
         "rows0": numbers(5, 5), "index": index, "index0": index0, "starts": starts, "starts0": starts,
-        "queries": queries, "queries0": queries, "where": torch.tensor([0, 1]), "looks": looks,
-        "log_p": -numbers(16).exp(), "log_p0": -numbers(16).exp(), "half": 0.5,
+        "queries": queries, "queries0": queries, "where": torch.tensor([0, 1]), "looks": looks, "looks0": looks,
+        "seen": seen, "seen0": seen, "log_sums": numbers(2, 3) + 9, "log_sums0": numbers(2, 3) + 9, "half": 0.5,
     }  # fmt: skip
     return {"attention": forward, "attention_backward": backward}
 

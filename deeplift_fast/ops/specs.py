@@ -26,8 +26,8 @@ SAMPLES_AT_ONCE = 1024  # of one program of `convergence` on CUDA
 
 
 def stem_of(op: str) -> str:
-    """The name of the files that implement an op; a backward op shares its forward's file."""
-    return op.removesuffix("_backward")
+    """The name of the files that implement an op; a backward op, or one with fewer results, shares another's file."""
+    return op.removesuffix("_backward").removesuffix("_at_input")
 
 
 def parts(size: int, wide: int) -> int:
@@ -48,6 +48,8 @@ def sums(batch: int, on_cuda: bool) -> int:
 SPECS = {
     "secant": "x:h~[...] x0:h~[...] function=relu|sigmoid|tanh variant=rescale|pyhealth -> "
     "y:h~[...] y0:h~[...] multiplier:h~[...]",
+    "secant_at_input": "x:h~[...] x0:h~[...] function=relu|sigmoid|tanh variant=rescale|pyhealth -> "
+    "y:h~[...] multiplier:h~[...]",
     "recurrent": "u:f[rows inputs] u0:f[rows0 inputs] where:i[samples] counts:i@[steps] counts0:i@[steps] "
     "weight_u:f[panels inputs from_input lanes] weight_h:f[panels panels*lanes from_state lanes] "
     "bias:f[panels gates lanes] master_u:f[inputs width] master_h:f[panels*lanes width] master_bias:f[width] "
@@ -73,10 +75,11 @@ SPECS = {
     "rows:i~[samples window] real:b~[samples window] log_stage:f~[2 samples window] log_p:f~[steps 2*levels] "
     "levels half -> m_h:f[states units] m_master:f[steps levels]",
     "attention": "asked:f[heads asking width] rows:f[rows width] index:i[all] starts:i[ends] queries:i[ends] "
-    "looks:b[asking] seen:b[all] pairs -> mixed:f[heads asking width] log_p:w[heads*pairs]",
+    "looks:b[asking] seen:b[all] -> mixed:f[heads asking width] log_sums:w[heads asking]",
     "attention_backward": "m:f[heads asking width] asked:f[heads asking width] asked0:f[heads asking0 width] "
     "rows:f[rows width] rows0:f[rows0 width] index:i[all] index0:i[all0] starts:i[ends] starts0:i[ends0] "
-    "queries:i[ends] queries0:i[ends0] where:i[ends-1] looks:b[asking] log_p:w[logs] log_p0:w[logs0] half -> "
+    "queries:i[ends] queries0:i[ends0] where:i[ends-1] looks:b[asking] looks0:b[asking0] seen:b[all] seen0:b[all0] "
+    "log_sums:w[heads asking] log_sums0:w[heads asking0] half -> "
     "m_asked:f[heads asking width] m_rows:f[rows width]",
     "convergence": "totals:d[features batch] output:f~[batch] output0:f~[batch] rescale tolerance -> "
     "delta:f[batch] factor:w[batch*int(rescale)] fine:b[batch] figures:d[sums(batch,on_cuda) 3]",

@@ -139,11 +139,6 @@ def _stage_window_backward(sizes: Sizes, *given: Any) -> None:
     _stage_window(sizes, op="stage_window_backward")
 
 
-def _attention(sizes: Sizes, *given: Any) -> None:
-    if sizes["pairs"] < 0:
-        raise ValueError(f"attention: pairs is {sizes['pairs']}; accepted: the sum of the samples' rows · queries")
-
-
 def _convergence(sizes: Sizes, totals: Tensor, *rest: Any) -> None:
     if not len(totals):
         shape = (1, sizes["batch"])
@@ -163,6 +158,6 @@ VALUES: dict[str, Callable[..., None]] = {
     check.__name__[1:]: check
     for check in (
         _recurrent, _recurrent_backward, _lockstep, _lockstep_backward, _stage_window, _stage_window_backward,
-        _attention, _convergence, _log_mean_softmax, _log_mean_softmax_backward,
+        _convergence, _log_mean_softmax, _log_mean_softmax_backward,
     )
 }  # fmt: skip

@@ -24,9 +24,9 @@ class SecantRule(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, x0: Tensor, function: str, variant: str = "rescale") -> Tensor:
-        """Args and errors as :func:`deeplift_fast.ops.secant`; returns `f(x)`."""
+        """Args and errors as :func:`deeplift_fast.ops.secant_at_input`; returns `f(x)`."""
         with torch._C._AutoDispatchBelowAutograd():  # skips the autograd key, which costs time
-            y, _, multiplier = ops.secant(x, x0, function, variant)
+            y, multiplier = ops.secant_at_input(x, x0, function, variant)
         ctx.save_for_backward(multiplier)
         return y
 

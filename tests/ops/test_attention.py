@@ -37,17 +37,14 @@ def case(seed, lengths, asking, heads=2, width=5, dtype=torch.float64, some_unse
 
 def forward(module, c, stream):
     given = [c[name][stream] for name in ("asked", "rows", "index", "starts", "queries")]
-    return module.attention(*given, c["looks"], c["seen"], pairs(*given[3:]))
+    return module.attention(*given, c["looks"], c["seen"])
 
 
-def pairs(starts, queries):
-    return int((starts.diff() * queries.diff()).sum())
-
-
-def back(c, log_p, half, function=ops.attention_backward):
+def back(c, log_sums, half, function=ops.attention_backward, masks0=None):
     names = ("asked", "rows", "index", "starts", "queries")
     flat = (each for name in names for each in c[name])
-    return function(c["m"], *flat, c["where"], c["looks"], *log_p, half)
+    looks0, seen0 = masks0 or (c["looks"], c["seen"])
+    return function(c["m"], *flat, c["where"], c["looks"], looks0, c["seen"], seen0, *log_sums, half)
 
 
 SIZES = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 4)), min_size=1, max_size=5)
@@ -71,8 +68,8 @@ def test_as_in_plain_torch(dtype, sizes, heads, width, seed, half, in_order):
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, **close)
         assert ours[0].dtype == dtype
-    m_expected = back(wide, [log_p for _, log_p in expected], half, naive.attention_backward)
-    m_found = back(c, [log_p for _, log_p in found], half)
+    m_expected = back(wide, [log_sums for _, log_sums in expected], half, naive.attention_backward)
+    m_found = back(c, [log_sums for _, log_sums in found], half)
     torch.testing.assert_close(m_found, m_expected, **close)
 
 
@@ -94,24 +91,36 @@ def test_gradient_is_autograds(module):
         q = slice(*c["queries"][0][s : s + 2].tolist())
         parts.append(one_sample(asked[:, q], rows[c["index"][0][mine]], c["looks"][q], c["seen"][mine]))
     mixed = torch.cat(parts, 1)
-    found, log_p = forward(module, c, 0)
+    found, log_sums = forward(module, c, 0)
     torch.testing.assert_close(found, mixed.detach(), rtol=1e-11, atol=1e-11)
     expected = torch.autograd.grad(mixed, (asked, rows), c["m"])
     torch.testing.assert_close(
-        back(c, (log_p, log_p), 0.0, module.attention_backward), expected, rtol=1e-10, atol=1e-11
+        back(c, (log_sums, log_sums), 0.0, module.attention_backward), expected, rtol=1e-10, atol=1e-11
     )
 
 
 @given(sizes=SIZES, seed=st.integers(0, 99))
 def test_complete(sizes, seed):
     c = case(seed, [n + 1 for n, _ in sizes], [q for _, q in sizes])
-    (mixed, log_p), (mixed0, log_p0) = (forward(ops, c, stream) for stream in (0, 1))
-    m_asked, m_rows = back(c, (log_p, log_p0), 0.5)
+    (mixed, log_sums), (mixed0, log_sums0) = (forward(ops, c, stream) for stream in (0, 1))
+    m_asked, m_rows = back(c, (log_sums, log_sums0), 0.5)
     (a, a0), (b, b0) = c["asked"], c["rows"]
     facing = b.clone()
     facing[c["index"][0]] = b0[c["index"][1]]
     contributed = (m_asked * (a - a0)).sum() + (m_rows * (b - facing)).sum()
     torch.testing.assert_close(contributed, (c["m"] * (mixed - mixed0)).sum(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("module", [ops, naive])
+def test_complete_where_no_row_is_visible(module):
+    c = case(13, [4, 3], [2, 1])
+    c["seen"], c["looks"] = torch.zeros(7, dtype=torch.bool), torch.ones(3, dtype=torch.bool)
+    (mixed, log_sums), (mixed0, log_sums0) = (forward(module, c, stream) for stream in (0, 1))
+    m_asked, m_rows = back(c, (log_sums, log_sums0), 0.5, module.attention_backward)
+    assert not m_asked.any()  # all rows have the same weight in both streams
+    b, b0 = (c["rows"][stream][c["index"][stream]] for stream in (0, 1))
+    contributed = (m_rows[c["index"][0]] * (b - b0)).sum()
+    torch.testing.assert_close(contributed, (c["m"] * (mixed - mixed0)).sum())
 
 
 def test_samples_may_share_a_baseline():
@@ -128,7 +137,7 @@ def test_samples_may_share_a_baseline():
     def found(given, queries, rows):
         looks, seen = torch.ones(queries, dtype=torch.bool), torch.ones(rows, dtype=torch.bool)
         baseline = forward(ops, {**given, "looks": looks, "seen": seen}, 1)
-        return back(given, (forward(ops, given, 0)[1], baseline[1]), 0.5)
+        return back(given, (forward(ops, given, 0)[1], baseline[1]), 0.5, masks0=(looks, seen))
 
     torch.testing.assert_close(found(shared, 3, 5), found(full, 4, 8))
 
@@ -144,8 +153,6 @@ def test_samples_may_share_a_baseline():
         ({"queries": torch.tensor([0, 3])}, (RuntimeError, ValueError), "queries"),
         ({"looks": torch.ones(3, dtype=torch.bool)}, ValueError, "looks"),
         ({"asked": torch.zeros(2, 5, 2).mT}, ValueError, "contiguous"),
-        ({"pairs": 3}, (RuntimeError, ValueError), "pairs is 3; the samples have 4"),
-        ({"pairs": -1}, ValueError, "pairs is -1"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, error, message):
@@ -153,7 +160,6 @@ def test_what_does_not_fit_is_refused(change, error, message):
     given = {
         "asked": torch.zeros(2, 2, 5), "rows": torch.zeros(4, 5), "index": torch.tensor([0, 1]), "starts": ends,
         "queries": ends, "looks": torch.ones(2, dtype=torch.bool), "seen": torch.ones(2, dtype=torch.bool),
-        "pairs": 4,
     }  # fmt: skip
     with pytest.raises(error, match=message):
         ops.attention(**{**given, **change})
@@ -161,9 +167,9 @@ def test_what_does_not_fit_is_refused(change, error, message):
 
 def test_a_baseline_of_another_length_is_refused():
     c = case(0, [3, 2], [1, 1])
-    log_p = [forward(ops, c, stream)[1] for stream in (0, 1)]
+    log_sums = [forward(ops, c, stream)[1] for stream in (0, 1)]
     with pytest.raises((RuntimeError, ValueError), match="differ"):
-        back({**c, "where": torch.tensor([1, 0])}, log_p, 0.5)
+        back({**c, "where": torch.tensor([1, 0])}, log_sums, 0.5)
 
 
 def test_registered_as_pytorch_expects():
@@ -171,20 +177,22 @@ def test_registered_as_pytorch_expects():
     op = getattr(torch.ops, NAMESPACE)
     names = ("asked", "rows", "index", "starts", "queries")
     given = [c[name][0] for name in names]
-    torch.library.opcheck(op.attention, (*given, c["looks"], c["seen"], pairs(*given[3:])))
-    log_p = [forward(ops, c, stream)[1] for stream in (0, 1)]
+    torch.library.opcheck(op.attention, (*given, c["looks"], c["seen"]))
+    log_sums = [forward(ops, c, stream)[1] for stream in (0, 1)]
     flat = [each for name in names for each in c[name]]
-    torch.library.opcheck(op.attention_backward, (c["m"], *flat, c["where"], c["looks"], *log_p, 0.5))
+    torch.library.opcheck(
+        op.attention_backward, (c["m"], *flat, c["where"], *[c["looks"]] * 2, *[c["seen"]] * 2, *log_sums, 0.5)
+    )
 
 
 @pytest.mark.parametrize("half", [0.0, 0.5])
 @pytest.mark.parametrize("module", [ops, naive])
-def test_an_offset_of_every_row_moves_no_score(module, half):
+def test_an_offset_of_every_row_moves_no_multiplier(module, half):
     c = case(5, [9, 4], [2, 3], dtype=torch.float32, some_unseen=False)
-    log_p = [forward(ops, c, stream)[1] for stream in (0, 1)]
+    c["asked"] = tuple(asked - asked.mean(-1, keepdim=True) for asked in c["asked"])  # the offset adds 0 to scores
     far = {**c, "rows": tuple(rows + 512 for rows in c["rows"])}
     near, found = (
-        back(c, log_p, half, module.attention_backward)[0],
-        back(far, log_p, half, module.attention_backward)[0],
+        back(each, [forward(module, each, stream)[1] for stream in (0, 1)], half, module.attention_backward)[0]
+        for each in (c, far)
     )
     assert (near - found).abs().max() < 2e-3 * near.abs().max()

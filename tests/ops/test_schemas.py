@@ -9,6 +9,9 @@ from deeplift_fast.ops.checks import OpSpec, schema
 
 SCHEMAS = {
     "secant": "secant(Tensor x, Tensor x0, str function, str variant) -> (Tensor y, Tensor y0, Tensor multiplier)",
+    "secant_at_input": (
+        "secant_at_input(Tensor x, Tensor x0, str function, str variant) -> (Tensor y, Tensor multiplier)"
+    ),
     "recurrent": (
         "recurrent(Tensor u, Tensor u0, Tensor where, Tensor counts, Tensor counts0, Tensor weight_u, Tensor weight_h, "
         "Tensor bias, Tensor master_u, Tensor master_h, Tensor master_bias, Tensor(a!) coefficients, int levels, "
@@ -38,13 +41,14 @@ SCHEMAS = {
         "float half) -> (Tensor m_h, Tensor m_master)"
     ),
     "attention": (
-        "attention(Tensor asked, Tensor rows, Tensor index, Tensor starts, Tensor queries, Tensor looks, Tensor seen, "
-        "int pairs) -> (Tensor mixed, Tensor log_p)"
+        "attention(Tensor asked, Tensor rows, Tensor index, Tensor starts, Tensor queries, Tensor looks, Tensor seen) "
+        "-> (Tensor mixed, Tensor log_sums)"
     ),
     "attention_backward": (
         "attention_backward(Tensor m, Tensor asked, Tensor asked0, Tensor rows, Tensor rows0, Tensor index, "
         "Tensor index0, Tensor starts, Tensor starts0, Tensor queries, Tensor queries0, Tensor where, Tensor looks, "
-        "Tensor log_p, Tensor log_p0, float half) -> (Tensor m_asked, Tensor m_rows)"
+        "Tensor looks0, Tensor seen, Tensor seen0, Tensor log_sums, Tensor log_sums0, float half) -> "
+        "(Tensor m_asked, Tensor m_rows)"
     ),
     "convergence": (
         "convergence(Tensor totals, Tensor output, Tensor output0, bool rescale, float tolerance) -> (Tensor delta, "

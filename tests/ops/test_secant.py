@@ -242,3 +242,20 @@ def test_pyhealth_variant_is_pyhealths_arithmetic(secant, function, dtype):
 def test_pyhealth_variant_keeps_pyhealths_oddities(secant, function, x, x0, multiplier):
     x, x0 = torch.tensor([x]), torch.tensor([x0])
     assert secant(x, x0, function, "pyhealth")[2].item() == pytest.approx(multiplier, rel=1e-6)
+
+
+@pytest.mark.parametrize("module", [ops, naive])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALVES])
+@pytest.mark.parametrize("variant", ["rescale", "pyhealth"])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_at_input_leaves_out_the_baselines_output_alone(function, variant, dtype, module):
+    x, x0 = (each.view(37, 43).T for each in torch.randn(2, 37 * 43, generator=torch.Generator().manual_seed(3)))
+    y, _, multiplier = module.secant(x.to(dtype), x0.to(dtype), function, variant)
+    found = module.secant_at_input(x.to(dtype), x0.to(dtype), function, variant)
+    torch.testing.assert_close(found, (y, multiplier), rtol=0, atol=0)
+    assert [each.stride() for each in found] == [y.stride()] * 2
+
+
+def test_registered_as_pytorch_expects_without_the_baselines_output():
+    x, x0 = torch.randn(2, 3, 5)
+    torch.library.opcheck(torch.ops.deeplift_fast.secant_at_input, (x.T, x0.T, "tanh", "rescale"))

@@ -134,5 +134,5 @@ def test_only_the_multiplier_is_kept_for_the_backward_pass():
     ],
 )
 def test_refusals_are_those_of_the_op(x0, function, variant, error):
-    with pytest.raises(error, match="secant: "):
+    with pytest.raises(error, match="secant_at_input: "):
         SecantRule.apply(torch.zeros(3, requires_grad=True), x0, function, variant)

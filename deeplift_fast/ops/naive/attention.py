@@ -45,6 +45,19 @@ class _Grid:
         """The rows, `[samples, rows, width]`, with 0 as padding."""
         return torch.where(self.row_real.unsqueeze(-1), rows[index[self.rows]], 0)
 
+    def chooses(self, looks: Tensor, seen: Tensor) -> Tensor:
+        """Which queries look and have a visible row, `[samples, 1, 1, queries]`."""
+        visible = seen[self.rows] & self.row_real
+        return (looks[self.queries] & visible.any(1, keepdim=True))[:, None, None]
+
+    def scores(self, asked: Tensor, looks: Tensor, seen: Tensor, rows: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The masked scores, `[samples, rows, heads, queries]`, −inf as padding, and the rows that they meet."""
+        taken = self.taken(rows, index)
+        scores = torch.einsum("shqd,snd->snhq", self.asked(asked), taken)
+        unseen = ~seen[self.rows][:, :, None, None]
+        scores = torch.where(self.chooses(looks, seen), scores.masked_fill(unseen, -torch.inf), 0)
+        return scores.masked_fill(~self.row_real[:, :, None, None], -torch.inf), taken
+
 
 def _padded(ends: Tensor) -> tuple[Tensor, Tensor]:
     lengths = ends.diff()
@@ -54,9 +67,8 @@ def _padded(ends: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def attention(
-    asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor, looks: Tensor, seen: Tensor,
-    pairs: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor, looks: Tensor, seen: Tensor
+) -> tuple[Tensor, Tensor]:
     """Attention over ragged rows that are keys and values in one: `Σ softmax(a·b)·b`, in one stream.
 
     Args:
@@ -67,53 +79,42 @@ def attention(
         queries: the start of each sample's queries in `asked`, and the total number.
         looks: whether a query looks at the visible rows; if not, it weighs all rows alike.
         seen: whether a row is visible.
-        pairs: the number of pairs of a row and a query of the same sample, `Σ rows·queries` without the heads. It gives
-            the size of `log_p` without a wait for the device.
 
     Returns:
-        `(mixed, log_p)`: the weighted sums, and the logarithms of the weights, `[rows, heads · queries]` sample by
-        sample, −inf for rows that are not visible.
+        `(mixed, log_sums)`: the weighted sums, and the logarithms of the sums of the scores' exponentials, from which
+        the backward op computes the weights again; −inf for a sample without rows.
 
     Raises:
-        RuntimeError, IndexError: if an index is out of range, `starts` or `queries` do not rise to the end, or `pairs`
-            is not that sum (a ValueError for the last two in plain torch).
+        RuntimeError, IndexError: if an index is out of range, or `starts` or `queries` do not rise to the end (a
+            ValueError for the last two in plain torch).
     """
     _check("attention", asked, rows, index, starts, queries)
-    found = int((starts.diff() * queries.diff()).sum())
-    if found != pairs:
-        raise ValueError(f"attention: pairs is {pairs}; the samples have {found}")
-    grid = _Grid.of(starts, queries)
-    if not grid.flat(len(asked)).any():
-        return torch.zeros_like(asked), asked.new_empty(0, dtype=computed(asked.dtype))
-    dtype, wide = asked.dtype, computed(asked.dtype)
+    grid, dtype, wide = _Grid.of(starts, queries), asked.dtype, computed(asked.dtype)
     asked, rows = asked.to(wide), rows.to(wide)
-    taken = grid.taken(rows, index)
-    scores = torch.einsum("shqd,snd->snhq", grid.asked(asked), taken)
-    visible = seen[grid.rows] & grid.row_real
-    chooses = (looks[grid.queries] & visible.any(1, keepdim=True))[:, None, None]
-    scores = torch.where(chooses, scores.masked_fill(~visible[:, :, None, None], -torch.inf), 0)
-    log_p = scores.masked_fill(~grid.row_real[:, :, None, None], -torch.inf).log_softmax(1)
-    mixed = torch.zeros_like(asked)
-    p = torch.where(grid.row_real[:, :, None, None], log_p.exp(), 0)
-    by_sample = torch.einsum("snhq,snd->hsqd", p, taken)
-    mixed[:, grid.queries[grid.query_real]] = by_sample[:, grid.query_real]
-    return mixed.to(dtype), log_p[grid.flat(len(asked))]
+    mixed, log_sums = torch.zeros_like(asked), torch.full_like(asked[..., 0], -torch.inf)
+    if not grid.flat(len(asked)).any():
+        return mixed.to(dtype), log_sums
+    scores, taken = grid.scores(asked, looks, seen, rows, index)
+    sums, to = scores.logsumexp(1), grid.queries[grid.query_real]
+    p = torch.where(grid.row_real[:, :, None, None], scores.softmax(1), 0)
+    mixed[:, to] = torch.einsum("snhq,snd->hsqd", p, taken)[:, grid.query_real]
+    log_sums[:, to] = sums.transpose(0, 1)[:, grid.query_real]
+    return mixed.to(dtype), log_sums
 
 
 def attention_backward(
     m: Tensor, asked: Tensor, asked0: Tensor, rows: Tensor, rows0: Tensor, index: Tensor, index0: Tensor,
-    starts: Tensor, starts0: Tensor, queries: Tensor, queries0: Tensor, where: Tensor, looks: Tensor, log_p: Tensor,
-    log_p0: Tensor, half: float,
+    starts: Tensor, starts0: Tensor, queries: Tensor, queries0: Tensor, where: Tensor, looks: Tensor, looks0: Tensor,
+    seen: Tensor, seen0: Tensor, log_sums: Tensor, log_sums0: Tensor, half: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Multipliers of :func:`attention`'s queries and rows at the input, from those of `mixed`.
 
     Args:
         m: multipliers of `mixed` at the input.
-        asked, asked0, rows, rows0, index, index0, starts, starts0, queries, queries0: the arguments of
-            :func:`attention` at the input and at the baseline.
+        asked, asked0, rows, rows0, index, index0, starts, starts0, queries, queries0, looks, looks0, seen, seen0: the
+            arguments of :func:`attention` at the input and at the baseline.
         where: the index of each sample's baseline, which has as many rows and queries.
-        looks: as for :func:`attention`, at the input.
-        log_p, log_p0: results of :func:`attention`.
+        log_sums, log_sums0: results of :func:`attention`.
         half: 0.5 for the midpoint and log-mean rules, 0 for the gradient at the input.
 
     Returns:
@@ -131,17 +132,19 @@ def attention_backward(
     if not real.any():
         return m_asked, m_rows
     m, asked, asked0, rows, rows0 = (each.to(computed(m.dtype)) for each in (m, asked, asked0, rows, rows0))
-    a, b, arriving = grid.asked(asked), grid.taken(rows, index), grid.asked(m)
-    n, q = b.shape[1], a.shape[2]
-    a0, b0 = grid0.asked(asked0)[where][:, :, :q], grid0.taken(rows0, index0)[where][:, :n]
-    a_mean, b_mean = torch.lerp(a, a0, half), torch.lerp(b, b0, half)
-    found, found0 = (
-        torch.full(each.shape, -torch.inf, dtype=m.dtype, device=m.device).masked_scatter_(each, logs)
-        for each, logs in ((real, log_p), (grid0.flat(len(asked)), log_p0))
+    (found, b), (found0, b0) = (
+        (scores - of.asked(sums.unsqueeze(-1)).squeeze(-1)[:, None], taken)
+        for of, sums, (scores, taken) in (
+            (grid, log_sums, grid.scores(asked, looks, seen, rows, index)),
+            (grid0, log_sums0, grid0.scores(asked0, looks0, seen0, rows0, index0)),
+        )
     )
-    found0 = found0[where][:, :n, :, :q]
+    n, q = b.shape[1], grid.queries.shape[1]
+    arriving, a_mean = grid.asked(m), torch.lerp(grid.asked(asked), grid0.asked(asked0)[where][:, :, :q], half)
+    b_mean, found0 = torch.lerp(b, b0[where][:, :n], half), found0[where][:, :n, :, :q]
+    found, found0 = (each.masked_fill(~real, -torch.inf) for each in (found, found0))
     p_mean, h = torch.lerp(found.exp(), found0.exp(), half), log_mean(found, found0) if half else found.exp()
-    h = h * looks[grid.queries][:, None, None]
+    h = h * grid.chooses(looks, seen)
     g = torch.einsum("shqd,snd->snhq", arriving, b_mean)
     m_scores = softmax_back(g, h, 1)
     of_rows = torch.einsum("snhq,shqd->snd", p_mean, arriving) + torch.einsum("snhq,shqd->snd", m_scores, a_mean)

@@ -1,15 +1,18 @@
-"""Attention over ragged rows and its multipliers, as Triton kernels.
+"""Attention over ragged rows and its multipliers, as Triton kernels with products on tensor cores.
 
-Kernels use no atomics, and each program finds its sample itself, so that the host does not wait for the device. In the
-forward kernel a program handles one query and head, and loops over the rows of its sample.
+The queries of all heads of a sample are its groups. A program handles a block of groups, or of rows, of one sample, and
+goes through the sample's rows, or its groups, block by block. It finds its sample itself, so that the host does not
+wait for the device, and uses no atomics. Only one number per group is stored, the logarithm of its softmax's sum: the
+backward kernels compute scores again (Dao et al. 2022, "FlashAttention").
 
-The backward op has two kernels. The first has a program for each query and head. It reads both streams' rows once and
-computes the multipliers of the queries. For the second kernel it stores each score's `m·b̄`, minus that of the sample's
-first row, and their averages. With h the shares of the softmax's Jacobian, a query's multiplier
-`Σ h·(g − Σ h·g/Σ h)·b̄` is a covariance of g and b̄. It is accumulated as one, without cancellation (West 1979, "Updating
-Mean and Variance Estimates: An Improved Method"). In the second kernel a program handles some rows, and adds up their
-multipliers over the queries of their samples in a fixed order.
+With h the shares of the softmax's Jacobian, a group's multiplier `Σ h·(g − Σ h·g/Σ h)·b̄` is a covariance of g and b̄. It
+is accumulated as one, without cancellation: each block of rows has averages and a covariance, and blocks are merged
+(Chan et al. 1983, "Algorithms for Computing the Sample Variance"). In g and b̄, the sample's first row is subtracted
+from all rows, which does not change the covariance. Averages are then rounded relative to the differences of rows, not
+to their common part.
 """
+
+from typing import Any
 
 import torch
 import triton
@@ -18,277 +21,319 @@ from torch import Tensor
 
 from deeplift_fast.ops.checks import computed
 from deeplift_fast.ops.triton.activations import exponential, log_mean, midpoint
-from deeplift_fast.ops.triton.tiles import dense, part_of, tile, widened
+from deeplift_fast.ops.triton.tiles import block_of, dense, widened
 
-ACCESSES = 1  # loads of 16 bytes of a stream's rows by each thread at a time
-PAIRS = 256  # pairs of a query and a row that become log-probabilities at a time
-SAMPLES = 1024  # samples whose pairs are counted at a time
+GROUPS = 16  # of a block: the least of a product
+BY_BATCH = ("samples", "halvings", "total", "total0")  # sizes that differ between batches
+DEPTH = 16  # columns that are multiplied at a time; with more, a thread's registers do not suffice
+
+
+def constants_of(dtype: torch.dtype, width: int) -> dict[str, Any]:
+    """The constants of the kernels; programs share the columns of wide rows, and each computes all scores."""
+    double = dtype == torch.float64
+    wide = max(min(triton.next_power_of_2(width), 32 if double else 128), 16)
+    exact = double or torch.version.hip is not None  # NVIDIA's tensor cores take float32 as TF32
+    precision = "ieee" if exact else "tf32x3"
+    return {"GROUPS": GROUPS, "ROWS": 16 if double else 32, "WIDTH": wide, "DEPTH": DEPTH, "PRECISION": precision}
+
+
+def options_of(warps: int, nvidia: bool) -> dict[str, int]:
+    """The options that a kernel is compiled with; without a limit, NVIDIA's assembler spills to run more programs."""
+    return {"num_warps": warps, "num_stages": 1} | ({"maxnreg": 255} if nvidia else {})
 
 
 def attention(
-    asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor, looks: Tensor, seen: Tensor,
-    pairs: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """See :func:`deeplift_fast.ops.attention`; `index`, `starts`, `queries` and `pairs` are not checked.
-
-    Nothing is written past the end of `log_p`, whatever `pairs` is.
-    """
+    asked: Tensor, rows: Tensor, index: Tensor, starts: Tensor, queries: Tensor, looks: Tensor, seen: Tensor
+) -> tuple[Tensor, Tensor]:
+    """See :func:`deeplift_fast.ops.attention`; `index`, `starts` and `queries` are not checked."""
     given = dense(asked, rows, index, starts, queries, looks, seen)
-    asked, starts, queries = given[0], given[3], given[4]
-    heads, total, width = asked.shape
-    mixed = torch.empty_like(asked)
-    log_p = torch.empty(heads * pairs, dtype=computed(asked.dtype), device=asked.device)
+    (heads, total, width), samples = asked.shape, len(starts) - 1
+    mixed = torch.empty_like(given[0])
+    log_sums = torch.empty(heads, total, dtype=computed(asked.dtype), device=asked.device)
     if heads * total:
-        samples = len(starts) - 1
-        high, wide, warps = tile(width, asked.dtype, ACCESSES)
+        constants = constants_of(asked.dtype, width)
+        grid = heads * total // GROUPS + samples, triton.cdiv(width, constants["WIDTH"])
         with torch.cuda.device_of(asked):
-            _attention_kernel[(total * heads,)](
-                *given, pair_offsets(starts, queries), mixed, log_p, samples, samples.bit_length(), heads, total, width,
-                log_p.numel(), high, wide, PAIRS, num_warps=warps,
+            _attention_kernel[grid](
+                *given, mixed, log_sums, samples, samples.bit_length(), heads, total, width, *constants.values(),
+                **options_of(4, torch.version.hip is None),
             )  # fmt: skip
-    return mixed, log_p
+    return mixed, log_sums
 
 
-def pair_offsets(starts: Tensor, queries: Tensor) -> Tensor:
-    """The start of each sample's pairs of a row and a query, without heads, int64 `[samples + 1]`."""
-    offsets = torch.empty_like(starts)
-    _offsets_kernel[(1,)](starts, queries, offsets, len(starts) - 1, SAMPLES, num_warps=4)
-    return offsets
-
-
-@triton.jit
-def _offsets_kernel(
-    starts: tl.tensor, queries: tl.tensor, offsets: tl.tensor, samples: tl.tensor, SAMPLES: tl.constexpr
-) -> None:
-    before = tl.full([1], 0, tl.int64)
-    for first in range(0, samples + 1, SAMPLES):
-        sample = first + tl.arange(0, SAMPLES)
-        real = sample < samples
-        rows = tl.load(starts + sample + 1, mask=real, other=0) - tl.load(starts + sample, mask=real, other=0)
-        asking = tl.load(queries + sample + 1, mask=real, other=0) - tl.load(queries + sample, mask=real, other=0)
-        pairs = rows * asking
-        tl.store(offsets + sample, before + tl.cumsum(pairs, 0) - pairs, mask=sample <= samples)
-        before += tl.sum(pairs, 0)
-
-
-@triton.jit
+@triton.jit(do_not_specialize=BY_BATCH)
 def _attention_kernel(
     asked: tl.tensor, rows: tl.tensor, index: tl.tensor, starts: tl.tensor, queries: tl.tensor, looks: tl.tensor,
-    seen: tl.tensor, offsets: tl.tensor, mixed: tl.tensor, log_p: tl.tensor, samples: tl.tensor, steps: tl.tensor,
-    heads: tl.tensor, total: tl.tensor, width: tl.tensor, size: tl.tensor, ROWS: tl.constexpr, WIDTH: tl.constexpr,
-    PAIRS: tl.constexpr,
+    seen: tl.tensor, mixed: tl.tensor, log_sums: tl.tensor, samples: tl.tensor, halvings: tl.tensor, heads: tl.tensor,
+    total: tl.tensor, width: tl.tensor, GROUPS: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+    DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ) -> None:  # fmt: skip
-    # The heads of a query follow each other: all but the first find the rows in the cache. int64: an int32 offset wraps
-    # at 2**31 elements.
-    query = (tl.program_id(0) // heads).to(tl.int64)
-    head = tl.program_id(0) % heads
-    column = tl.arange(0, WIDTH)
-    sample = part_of(query, queries, samples, steps)
-    first = tl.load(starts + sample)
-    count = tl.load(starts + (sample + 1)) - first
-    first_query = tl.load(queries + sample)
-    asking = tl.load(queries + (sample + 1)) - first_query
-    place = (head.to(tl.int64) * total + query) * width + column
-    a = widened(tl.load(asked + place, mask=column < width, other=0.0))
-    chooses = _any_seen(seen, first, count, PAIRS) & tl.load(looks + query).to(tl.int1)
-    # The place of the sample's first row, for this query and head, in [rows][heads · queries].
-    pair = tl.load(offsets + sample) * heads + head * asking + query - first_query
-    stride = heads * asking
-
-    # Each lane of the tile has a softmax of its own rows; lanes are combined at the end.
-    high = tl.full([ROWS], float("-inf"), a.dtype)
-    sums = tl.zeros([ROWS], a.dtype)
-    summed = tl.zeros([ROWS, WIDTH], a.dtype)
-    for start in range(0, count, ROWS):
-        row = start + tl.arange(0, ROWS)
-        real = row < count
-        at = tl.load(index + (first + row), mask=real, other=0)
-        shown = real[:, None] & (column < width)[None, :]
-        b = widened(tl.load(rows + (at[:, None] * width + column[None, :]), mask=shown, other=0.0))
-        visible = tl.load(seen + (first + row), mask=real, other=0).to(tl.int1)
-        scores = tl.sum(a[None, :] * b, 1)
-        scores = tl.where(chooses, tl.where(visible, scores, float("-inf")), 0.0)
-        scores = tl.where(real, scores, float("-inf"))
-        where = pair + row * stride
-        tl.store(log_p + where, scores, mask=real & (where < size))
-        higher = tl.where(scores > high, scores, high)
-        finite = tl.where(higher == float("-inf"), 0.0, higher)
-        p = exponential(scores - finite)[0]
-        fading = exponential(high - finite)[0]
-        sums = sums * fading + p
-        summed = summed * fading[:, None] + p[:, None] * b
-        high = higher
-    highest = tl.max(high, 0)
-    fading = exponential(high - tl.where(highest == float("-inf"), 0.0, highest))[0]
-    total_sum = tl.sum(sums * fading, 0)
-    total_sum = tl.where(total_sum == 0, 1.0, total_sum)  # 0 for a sample without rows
-    tl.store(mixed + place, tl.sum(summed * fading[:, None], 0) / total_sum, mask=column < width)
-
-    normaliser = highest + tl.log(total_sum)
-    tl.debug_barrier()  # other threads of the program wrote the scores
-    for start in range(0, count, PAIRS):
-        row = start + tl.arange(0, PAIRS)
-        where = pair + row * stride
-        written = (row < count) & (where < size)
-        tl.store(log_p + where, tl.load(log_p + where, mask=written, other=0.0) - normaliser, mask=written)
+    sample, block = block_of(tl.program_id(0), queries, samples, halvings, heads, GROUPS)
+    stream = _stream(asked, rows, index, starts, queries, looks, seen, log_sums, sample, total, width)
+    count, asking = _size(starts, sample), _size(queries, sample)
+    if block * GROUPS < heads * asking:
+        groups = _groups(block * GROUPS, heads, asking, GROUPS)
+        place, mine = groups[0] * total + groups[1], groups[2]
+        column = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+        dtype: tl.constexpr = log_sums.dtype.element_ty
+        high, sums = tl.full([GROUPS], float("-inf"), dtype), tl.zeros([GROUPS], dtype)
+        summed = tl.zeros([GROUPS, WIDTH], dtype)
+        for start in range(0, _end(stream, groups, count), ROWS):
+            row = start + tl.arange(0, ROWS)
+            real = row < count
+            at = tl.load(stream[2] + row, mask=real, other=0)
+            scores = tl.zeros([GROUPS, ROWS], dtype)
+            for part in range(0, width, DEPTH):
+                some = part + tl.arange(0, DEPTH)
+                a, b = _tile(stream[0], place, mine, some, width), _tile(rows, at, real, some, width)
+                scores = _dot(a, tl.trans(b), scores, PRECISION)
+            scores = _masked(scores, stream, groups, row, real)
+            higher = tl.maximum(high, tl.max(scores, 1))
+            finite = tl.where(higher == float("-inf"), 0.0, higher)
+            p = exponential(scores - finite[:, None])[0]
+            fading = exponential(high - finite)[0]
+            sums = sums * fading + tl.sum(p, 1)
+            b = _tile(rows, at, real, column, width)
+            summed = _dot(p, b, summed * fading[:, None], PRECISION)
+            high = higher
+        divisor = tl.where(sums == 0, 1.0, sums)  # 0 for a sample without rows
+        _store(mixed + tl.load(queries + sample) * width, place, mine, column, width, summed / divisor[:, None])
+        tl.store(stream[6] + place, high + tl.log(sums), mask=mine & (tl.program_id(1) == 0))
 
 
 @triton.jit
-def _any_seen(seen: tl.tensor, first: tl.tensor, count: tl.tensor, BLOCK: tl.constexpr) -> tl.tensor:
-    found = tl.zeros([BLOCK], tl.int32)
-    for start in range(0, count, BLOCK):
-        row = start + tl.arange(0, BLOCK)
-        found += tl.load(seen + (first + row), mask=row < count, other=0).to(tl.int32)
-    return tl.max(found, 0) > 0
+def _dot(x: tl.tensor, y: tl.tensor, before: tl.tensor, PRECISION: tl.constexpr) -> tl.tensor:
+    return tl.dot(x, y, before, input_precision=PRECISION, out_dtype=before.dtype)
+
+
+@triton.jit
+def _size(ends: tl.tensor, sample: tl.tensor) -> tl.tensor:
+    return tl.load(ends + sample + 1) - tl.load(ends + sample)
+
+
+@triton.jit
+def _stream(
+    asked: tl.tensor, rows: tl.tensor, index: tl.tensor, starts: tl.tensor, queries: tl.tensor, looks: tl.tensor,
+    seen: tl.tensor, log_sums: tl.tensor, sample: tl.tensor, total: tl.tensor, width: tl.tensor,
+) -> tl.tuple:  # fmt: skip
+    """One stream's tensors from a sample's first query or row on, the end of its visible rows, and all queries."""
+    first, query = tl.load(starts + sample), tl.load(queries + sample)
+    visible = _end_of_seen(seen + first, _size(starts, sample))
+    return (
+        asked + query * width, rows, index + first, looks + query, seen + first, visible, log_sums + query, total
+    )  # fmt: skip
+
+
+@triton.jit
+def _end_of_seen(seen: tl.tensor, count: tl.tensor) -> tl.tensor:
+    end = tl.zeros([128], tl.int64)
+    for start in range(0, count, 128):
+        row = start + tl.arange(0, 128)
+        end = tl.where(tl.load(seen + row, mask=row < count, other=0).to(tl.int1), row + 1, end)
+    return tl.max(end, 0)
+
+
+@triton.jit
+def _end(stream: tl.tuple, groups: tl.tuple, count: tl.tensor) -> tl.tensor:
+    """The end of the rows that any of the groups weighs: padding costs nothing if all of them choose among rows."""
+    chooses = _flags(stream[3] + groups[1], groups[2]) | ~groups[2]
+    return tl.where((stream[5] > 0) & (tl.min(chooses.to(tl.int32), 0) > 0), stream[5], count)
+
+
+@triton.jit
+def _groups(
+    start: tl.tensor, heads: tl.tensor, asking: tl.tensor, GROUPS: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+    """The head and the query of a sample's groups from `start` on, and whether there is such a group."""
+    group = start + tl.arange(0, GROUPS)
+    head = group // asking
+    return head, group - head * asking, group < heads * asking
+
+
+@triton.jit
+def _tile(pointer: tl.tensor, row: tl.tensor, real: tl.tensor, column: tl.tensor, width: tl.tensor) -> tl.tensor:
+    shown = real[:, None] & (column < width)[None, :]
+    return widened(tl.load(pointer + row[:, None] * width + column[None, :], mask=shown, other=0.0))
+
+
+@triton.jit
+def _store(
+    pointer: tl.tensor, row: tl.tensor, real: tl.tensor, column: tl.tensor, width: tl.tensor, numbers: tl.tensor
+) -> None:
+    shown = real[:, None] & (column < width)[None, :]
+    tl.store(pointer + row[:, None] * width + column[None, :], numbers, mask=shown)
+
+
+@triton.jit
+def _masked(scores: tl.tensor, stream: tl.tuple, groups: tl.tuple, row: tl.tensor, real: tl.tensor) -> tl.tensor:
+    """The scores: −inf for rows that are not visible, and 0 for groups that weigh all rows alike."""
+    chooses = (stream[5] > 0) & _flags(stream[3] + groups[1], groups[2])
+    seen = _flags(stream[4] + row, real)
+    scores = tl.where(chooses[:, None], tl.where(seen[None, :], scores, float("-inf")), 0.0)
+    return tl.where(real[None, :], scores, float("-inf"))
+
+
+@triton.jit
+def _flags(pointer: tl.tensor, real: tl.tensor) -> tl.tensor:
+    """Booleans, through a sum of one number each.
+
+    Without it, Triton takes their 8 bits for the width of a product's operands, and does not compile it for float64.
+    """
+    return tl.sum(tl.load(pointer, mask=real, other=0).to(tl.int32)[:, None], 1) > 0
 
 
 def attention_backward(
     m: Tensor, asked: Tensor, asked0: Tensor, rows: Tensor, rows0: Tensor, index: Tensor, index0: Tensor,
-    starts: Tensor, starts0: Tensor, queries: Tensor, queries0: Tensor, where: Tensor, looks: Tensor, log_p: Tensor,
-    log_p0: Tensor, half: float,
+    starts: Tensor, starts0: Tensor, queries: Tensor, queries0: Tensor, where: Tensor, looks: Tensor, looks0: Tensor,
+    seen: Tensor, seen0: Tensor, log_sums: Tensor, log_sums0: Tensor, half: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See :func:`deeplift_fast.ops.attention_backward`; the integers are not checked."""
-    m, asked, asked0, rows, rows0, index, index0, looks, log_p, log_p0 = dense(
-        m, asked, asked0, rows, rows0, index, index0, looks, log_p, log_p0
-    )
-    starts, starts0, queries, queries0, where = dense(starts, starts0, queries, queries0, where)
-    heads, total, width = asked.shape
-    m_asked, m_rows = torch.empty_like(asked), torch.zeros_like(rows)
-    samples = len(starts) - 1
-    if not heads * total:
-        return m_asked, m_rows
-    arriving = torch.empty_like(log_p)
-    averages = torch.empty(heads, total, dtype=computed(asked.dtype), device=asked.device)
-    with torch.cuda.device_of(m):
-        offsets, offsets0 = pair_offsets(starts, queries), pair_offsets(starts0, queries0)
-        spans = (starts, starts0, queries, queries0, where, looks, offsets, offsets0, log_p, log_p0, arriving, averages)
-        sizes = (samples, samples.bit_length(), heads, total, width)
-        high, wide, warps = tile(width, asked.dtype, ACCESSES)
-        _queries_kernel[(total * heads,)](
-            m, rows, rows0, index, index0, *spans, m_asked, *sizes, half, high, wide, num_warps=warps
-        )
-        if len(index):
-            _rows_kernel[(triton.cdiv(len(index), high),)](
-                m, asked, asked0, index, *spans, m_rows, *sizes, asked0.shape[1], len(index), half, high, wide,
-                num_warps=warps,
-            )  # fmt: skip
+    given = dense(
+        m, asked, asked0, rows, rows0, index, index0, starts, starts0, queries, queries0, where, looks, looks0, seen,
+        seen0, log_sums, log_sums0,
+    )  # fmt: skip
+    (heads, total, width), samples = asked.shape, len(starts) - 1
+    m_asked, m_rows, averages = torch.empty_like(given[1]), torch.zeros_like(given[3]), torch.empty_like(given[16])
+    if heads * total:
+        constants = constants_of(asked.dtype, width)
+        across, options = triton.cdiv(width, constants["WIDTH"]), options_of(8, torch.version.hip is None)
+        sizes = samples, samples.bit_length(), heads, total, asked0.shape[1], width, half, *constants.values()
+        with torch.cuda.device_of(m):
+            _groups_kernel[heads * total // GROUPS + samples, across](*given, m_asked, averages, *sizes, **options)
+            _rows_kernel[len(index) // constants["ROWS"] + samples, across](*given, m_rows, averages, *sizes, **options)
     return m_asked, m_rows
 
 
-@triton.jit
-def _queries_kernel(
-    m: tl.tensor, rows: tl.tensor, rows0: tl.tensor, index: tl.tensor, index0: tl.tensor, starts: tl.tensor,
-    starts0: tl.tensor, queries: tl.tensor, queries0: tl.tensor, where: tl.tensor, looks: tl.tensor,
-    offsets: tl.tensor, offsets0: tl.tensor, log_p: tl.tensor, log_p0: tl.tensor, arriving: tl.tensor,
-    averages: tl.tensor, m_asked: tl.tensor, samples: tl.tensor, steps: tl.tensor, heads: tl.tensor, total: tl.tensor,
-    width: tl.tensor, HALF: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+@triton.jit(do_not_specialize=BY_BATCH)
+def _groups_kernel(
+    m: tl.tensor, asked: tl.tensor, asked0: tl.tensor, rows: tl.tensor, rows0: tl.tensor, index: tl.tensor,
+    index0: tl.tensor, starts: tl.tensor, starts0: tl.tensor, queries: tl.tensor, queries0: tl.tensor,
+    where: tl.tensor, looks: tl.tensor, looks0: tl.tensor, seen: tl.tensor, seen0: tl.tensor, log_sums: tl.tensor,
+    log_sums0: tl.tensor, m_asked: tl.tensor, averages: tl.tensor, samples: tl.tensor, halvings: tl.tensor,
+    heads: tl.tensor, total: tl.tensor, total0: tl.tensor, width: tl.tensor, HALF: tl.constexpr, GROUPS: tl.constexpr,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ) -> None:  # fmt: skip
-    # The heads of a query follow each other: all but the first find the rows in the cache. int64: an int32 offset wraps
-    # at 2**31 elements.
-    query = (tl.program_id(0) // heads).to(tl.int64)
-    head = (tl.program_id(0) % heads).to(tl.int64)
-    column = tl.arange(0, WIDTH)
-    sample = part_of(query, queries, samples, steps)
+    sample, block = block_of(tl.program_id(0), queries, samples, halvings, heads, GROUPS)
     other = tl.load(where + sample)
-    first, first0 = tl.load(starts + sample), tl.load(starts0 + other)
-    count = tl.load(starts + (sample + 1)) - first
-    first_query = tl.load(queries + sample)
-    asking = tl.load(queries + (sample + 1)) - first_query
-    place = head * total + query
-    g = widened(tl.load(m + (place * width + column), mask=column < width, other=0.0))
-    looking = tl.load(looks + query).to(tl.int1)
-    in_sample = head * asking + query - first_query
-    pair, pair0 = (tl.load(offsets + sample) * heads + in_sample), (tl.load(offsets0 + other) * heads + in_sample)
-    stride = heads * asking
-
-    # The first row's score is subtracted from all scores, which does not change the softmax. Averages are then rounded
-    # relative to the differences of scores, not to their common part.
-    some = (column < width) & (count > 0)
-    origin = tl.load(index + first, mask=count > 0, other=0) * width
-    of_first = widened(tl.load(rows + (origin + column), mask=some, other=0.0))
-    if HALF != 0:
-        origin0 = tl.load(index0 + first0, mask=count > 0, other=0) * width
-        of_first = midpoint(of_first, widened(tl.load(rows0 + (origin0 + column), mask=some, other=0.0)), HALF)
-    pivot = tl.sum(g * of_first, 0)
-
-    # Each lane of the tile has the weight, averages and covariance of its own rows; lanes are combined at the end.
-    weight, average = tl.zeros([ROWS], g.dtype), tl.zeros([ROWS], g.dtype)
-    centre, covariance = tl.zeros([ROWS, WIDTH], g.dtype), tl.zeros([ROWS, WIDTH], g.dtype)
-    for start in range(0, count, ROWS):
-        row = start + tl.arange(0, ROWS)
-        real = row < count
-        shown = real[:, None] & (column < width)[None, :]
-        at = tl.load(index + (first + row), mask=real, other=0)
-        b = widened(tl.load(rows + (at[:, None] * width + column[None, :]), mask=shown, other=0.0))
-        log = tl.load(log_p + (pair + row * stride), mask=real, other=float("-inf"))
-        log0 = log
-        if HALF != 0:
-            at0 = tl.load(index0 + (first0 + row), mask=real, other=0)
-            b0 = widened(tl.load(rows0 + (at0[:, None] * width + column[None, :]), mask=shown, other=0.0))
-            b = midpoint(b, b0, HALF)
-            log0 = tl.load(log_p0 + (pair0 + row * stride), mask=real, other=float("-inf"))
-        share = tl.where(looking, log_mean(log, log0, HALF), 0.0)
-        score = tl.sum(g[None, :] * b, 1) - pivot
-        tl.store(arriving + (pair + row * stride), score, mask=real)
-        before = weight
-        weight += share
-        part = share / tl.where(weight > 0, weight, 1.0)
-        rise, drift = score - average, b - centre
-        covariance += (before * part * rise)[:, None] * drift
-        average += part * rise
-        centre += part[:, None] * drift
-    shares = tl.sum(weight, 0)
-    shares = tl.where(shares > 0, shares, 1.0)
-    overall = tl.sum(weight * average, 0) / shares
-    apart = weight * (average - overall)
-    apart -= weight * (tl.sum(apart, 0) / shares)  # a sum of exactly zero, since centres may be far from 0
-    covariance += apart[:, None] * centre
-    tl.store(m_asked + (place * width + column), tl.sum(covariance, 0), mask=column < width)
-    tl.store(averages + place, overall)
+    at = _stream(asked, rows, index, starts, queries, looks, seen, log_sums, sample, total, width)
+    at0 = _stream(asked0, rows0, index0, starts0, queries0, looks0, seen0, log_sums0, other, total0, width)
+    query, count, asking = tl.load(queries + sample), _size(starts, sample), _size(queries, sample)
+    if block * GROUPS < heads * asking:
+        groups = _groups(block * GROUPS, heads, asking, GROUPS)
+        place, mine = groups[0] * total + groups[1], groups[2]
+        column = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+        dtype: tl.constexpr = averages.dtype.element_ty
+        weight, average = tl.zeros([GROUPS], dtype), tl.zeros([GROUPS], dtype)
+        centre, covariance = tl.zeros([GROUPS, WIDTH], dtype), tl.zeros([GROUPS, WIDTH], dtype)
+        for start in range(0, tl.maximum(_end(at, groups, count), _end(at0, groups, count)), ROWS):
+            row = start + tl.arange(0, ROWS)
+            _p, share, score = _pairs(
+                m + query * width, at, at0, groups, row, row < count, width, HALF, DEPTH, PRECISION
+            )
+            shares = tl.sum(share, 1)
+            divisor = tl.where(shares > 0, shares, 1.0)
+            mean = tl.sum(share * score, 1) / divisor
+            apart = share * (score - mean[:, None])
+            apart -= share * (tl.sum(apart, 1) / divisor)[:, None]  # a sum of exactly zero
+            b = _apart(at, at0, row, row < count, column, width, HALF)
+            merged = weight + shares
+            part = shares / tl.where(merged > 0, merged, 1.0)
+            rise = mean - average
+            drift = _dot(share, b, tl.zeros_like(centre), PRECISION) / divisor[:, None] - centre
+            covariance = _dot(apart, b, covariance, PRECISION)
+            covariance += (weight * part * rise)[:, None] * drift
+            average += part * rise
+            centre += part[:, None] * drift
+            weight = merged
+        _store(m_asked + query * width, place, mine, column, width, covariance)
+        tl.store(averages + query + place, average, mask=mine & (tl.program_id(1) == 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=BY_BATCH)
 def _rows_kernel(
-    m: tl.tensor, asked: tl.tensor, asked0: tl.tensor, index: tl.tensor, starts: tl.tensor, starts0: tl.tensor,
-    queries: tl.tensor, queries0: tl.tensor, where: tl.tensor, looks: tl.tensor, offsets: tl.tensor,
-    offsets0: tl.tensor, log_p: tl.tensor, log_p0: tl.tensor, arriving: tl.tensor, averages: tl.tensor,
-    m_rows: tl.tensor, samples: tl.tensor, steps: tl.tensor, heads: tl.tensor, total: tl.tensor, width: tl.tensor,
-    total0: tl.tensor, count: tl.tensor, HALF: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+    m: tl.tensor, asked: tl.tensor, asked0: tl.tensor, rows: tl.tensor, rows0: tl.tensor, index: tl.tensor,
+    index0: tl.tensor, starts: tl.tensor, starts0: tl.tensor, queries: tl.tensor, queries0: tl.tensor,
+    where: tl.tensor, looks: tl.tensor, looks0: tl.tensor, seen: tl.tensor, seen0: tl.tensor, log_sums: tl.tensor,
+    log_sums0: tl.tensor, m_rows: tl.tensor, averages: tl.tensor, samples: tl.tensor, halvings: tl.tensor,
+    heads: tl.tensor, total: tl.tensor, total0: tl.tensor, width: tl.tensor, HALF: tl.constexpr, GROUPS: tl.constexpr,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ) -> None:  # fmt: skip
-    position = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    real = position < count
-    column = tl.arange(0, WIDTH)
-    sample = part_of(tl.where(real, position, 0), starts, samples, steps)
+    sample, block = block_of(tl.program_id(0), starts, samples, halvings, 1, ROWS)
     other = tl.load(where + sample)
-    first_query, first_query0 = tl.load(queries + sample), tl.load(queries0 + other)
-    asking = tl.load(queries + (sample + 1)) - first_query
-    groups = tl.where(real, heads * asking, 0)
-    row = position - tl.load(starts + sample)
-    pair = tl.load(offsets + sample) * heads + row * groups
-    pair0 = tl.load(offsets0 + other) * heads + row * groups
-    summed = tl.zeros([ROWS, WIDTH], averages.dtype.element_ty)
-    for group in range(tl.max(groups, 0)):
-        mine = group < groups
-        # Samples without a query have no groups.
-        head = group // tl.maximum(asking, 1)
-        nth = group - head * asking
-        query = head * total + first_query + nth
-        shown = mine[:, None] & (column < width)[None, :]
-        g = widened(tl.load(m + (query[:, None] * width + column[None, :]), mask=shown, other=0.0))
-        a = widened(tl.load(asked + (query[:, None] * width + column[None, :]), mask=shown, other=0.0))
-        log = tl.load(log_p + (pair + group), mask=mine, other=float("-inf"))
-        log0 = log
+    at = _stream(asked, rows, index, starts, queries, looks, seen, log_sums, sample, total, width)
+    at0 = _stream(asked0, rows0, index0, starts0, queries0, looks0, seen0, log_sums0, other, total0, width)
+    query, count, asking = tl.load(queries + sample), _size(starts, sample), _size(queries, sample)
+    if block * ROWS < count:
+        row = block * ROWS + tl.arange(0, ROWS)
+        column = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+        summed = tl.zeros([ROWS, WIDTH], averages.dtype.element_ty)
+        for start in range(0, heads * asking, GROUPS):
+            groups = _groups(start, heads, asking, GROUPS)
+            if block * ROWS < tl.maximum(_end(at, groups, count), _end(at0, groups, count)):
+                place, mine = groups[0] * total + groups[1], groups[2]
+                p, share, score = _pairs(
+                    m + query * width, at, at0, groups, row, row < count, width, HALF, DEPTH, PRECISION
+                )
+                g = _tile(m + query * width, place, mine, column, width)
+                summed = _dot(tl.trans(p), g, summed, PRECISION)
+                m_score = share * (score - tl.load(averages + query + place, mask=mine, other=0.0)[:, None])
+                a = _tile(at[0], place, mine, column, width)
+                if HALF != 0:
+                    a = midpoint(a, _tile(at0[0], groups[0] * total0 + groups[1], mine, column, width), HALF)
+                summed = _dot(tl.trans(m_score), a, summed, PRECISION)
+        _store(m_rows, tl.load(at[2] + row, mask=row < count, other=0), row < count, column, width, summed)
+
+
+@triton.jit
+def _pairs(
+    m: tl.tensor, at: tl.tuple, at0: tl.tuple, groups: tl.tuple, row: tl.tensor, real: tl.tensor, width: tl.tensor,
+    HALF: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:  # fmt: skip
+    """For groups and rows of a sample: p̄, the shares h, and g relative to that of the sample's first row."""
+    head, nth, mine = groups
+    place, place0 = head * at[7] + nth, head * at0[7] + nth
+    dtype: tl.constexpr = at[6].dtype.element_ty
+    score = tl.zeros([head.shape[0], row.shape[0]], dtype)
+    log, log0 = score, score
+    for part in range(0, width, DEPTH):
+        column = part + tl.arange(0, DEPTH)
+        b, first = _rows_of(at, row, real, column, width)
+        log = _dot(_tile(at[0], place, mine, column, width), tl.trans(b), log, PRECISION)
         if HALF != 0:
-            query0 = head * total0 + first_query0 + nth
-            a0 = widened(tl.load(asked0 + (query0[:, None] * width + column[None, :]), mask=shown, other=0.0))
-            a = midpoint(a, a0, HALF)
-            log0 = tl.load(log_p0 + (pair0 + group), mask=mine, other=float("-inf"))
-        p = midpoint(exponential(log)[0], exponential(log0)[0], HALF)
-        looking = tl.load(looks + (first_query + nth), mask=mine, other=0).to(tl.int1)
-        share = tl.where(looking, log_mean(log, log0, HALF), 0.0)
-        score = tl.load(arriving + (pair + group), mask=mine, other=0.0)
-        m_score = share * (score - tl.load(averages + query, mask=mine, other=0.0))
-        summed += p[:, None] * g + m_score[:, None] * a
-    at = tl.load(index + position, mask=real, other=0)
-    shown = real[:, None] & (column < width)[None, :]
-    tl.store(m_rows + (at[:, None] * width + column[None, :]), summed, mask=shown)
+            b0, first0 = _rows_of(at0, row, real, column, width)
+            a0 = _tile(at0[0], place0, mine, column, width)
+            log0 = _dot(a0, tl.trans(b0), log0, PRECISION)
+            b, first = midpoint(b, b0, HALF), midpoint(first, first0, HALF)
+        g = _tile(m, place, mine, column, width)
+        score = _dot(g, tl.trans(b - first), score, PRECISION)
+    log = _masked(log, at, groups, row, real) - tl.load(at[6] + place, mask=mine, other=0.0)[:, None]
+    if HALF != 0:
+        log0 = _masked(log0, at0, groups, row, real) - tl.load(at0[6] + place0, mask=mine, other=0.0)[:, None]
+    else:
+        log0 = log
+    p = tl.where(mine[:, None], midpoint(exponential(log)[0], exponential(log0)[0], HALF), 0.0)
+    chooses = (at[5] > 0) & _flags(at[3] + nth, mine)
+    return p, tl.where(chooses[:, None], log_mean(log, log0, HALF), 0.0), score
+
+
+@triton.jit
+def _apart(
+    at: tl.tuple, at0: tl.tuple, row: tl.tensor, real: tl.tensor, column: tl.tensor, width: tl.tensor,
+    HALF: tl.constexpr,
+) -> tl.tensor:  # fmt: skip
+    """b̄ of rows of a sample, less that of its first row."""
+    b, first = _rows_of(at, row, real, column, width)
+    if HALF != 0:
+        b0, first0 = _rows_of(at0, row, real, column, width)
+        b, first = midpoint(b, b0, HALF), midpoint(first, first0, HALF)
+    return b - first
+
+
+@triton.jit
+def _rows_of(
+    stream: tl.tuple, row: tl.tensor, real: tl.tensor, column: tl.tensor, width: tl.tensor
+) -> tuple[tl.tensor, tl.tensor]:
+    """One stream's rows, and the sample's first row, `[1, columns]`."""
+    at = tl.load(stream[2] + row, mask=real, other=0)
+    first = tl.load(stream[1] + tl.load(stream[2]) * width + column, mask=column < width, other=0.0)
+    return _tile(stream[1], at, real, column, width), widened(first)[None, :]

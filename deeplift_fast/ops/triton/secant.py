@@ -1,4 +1,4 @@
-"""Secant slopes of relu, sigmoid and tanh as one Triton kernel: two loads, three stores."""
+"""Secant slopes of relu, sigmoid and tanh as one Triton kernel: two loads, and two or three stores."""
 
 import torch
 import triton
@@ -14,6 +14,20 @@ def secant(x: Tensor, x0: Tensor, function: str, variant: str) -> tuple[Tensor, 
     """See :func:`deeplift_fast.ops.secant`."""
     multiplier = torch.empty_like(x)
     y, y0 = _one_after_the_other(multiplier)
+    _launch(x, x0, y, y0, multiplier, function, variant)
+    return y, y0, multiplier
+
+
+def secant_at_input(x: Tensor, x0: Tensor, function: str, variant: str) -> tuple[Tensor, Tensor]:
+    """See :func:`deeplift_fast.ops.secant_at_input`."""
+    y, multiplier = torch.empty_like(x), torch.empty_like(x)
+    _launch(x, x0, y, None, multiplier, function, variant)
+    return y, multiplier
+
+
+def _launch(
+    x: Tensor, x0: Tensor, y: Tensor, y0: Tensor | None, multiplier: Tensor, function: str, variant: str
+) -> None:
     x, x0 = _laid_out_as(multiplier, x), _laid_out_as(multiplier, x0)
     size, block = x.numel(), BLOCK_BYTES // x.element_size()
     fused = variant != "pyhealth"  # PyHealth rounds y² before it computes 1 − y²
@@ -21,7 +35,6 @@ def secant(x: Tensor, x0: Tensor, function: str, variant: str) -> tuple[Tensor, 
         _secant_kernel[(triton.cdiv(size, block),)](
             x, x0, y, y0, multiplier, size, function, variant, block, num_warps=4, enable_fp_fusion=fused
         )
-    return y, y0, multiplier
 
 
 def _one_after_the_other(like: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,5 +63,6 @@ def _secant_kernel(
         b = b.to(tl.float32)
     y, y0, multiplier = activation(a, b, FUNCTION, VARIANT)
     tl.store(y_pointer + offsets, y, mask=inside)
-    tl.store(y0_pointer + offsets, y0, mask=inside)
+    if y0_pointer is not None:
+        tl.store(y0_pointer + offsets, y0, mask=inside)
     tl.store(multiplier_pointer + offsets, multiplier, mask=inside)

@@ -30,8 +30,7 @@ def stage_window(
         with torch.cuda.device_of(h):
             _kernel[samples, 2, levels](
                 *given, local, mean, last, log_stage, samples,
-                window, hidden, chunk, h.shape[1], h.shape[1] // levels, levels,
-                triton.next_power_of_2(levels), high, wide, num_warps=4,
+                window, hidden, chunk, h.shape[1], h.shape[1] // levels, levels, high, wide, num_warps=4,
             )  # fmt: skip
     return local, mean, last, log_stage
 
@@ -43,18 +42,18 @@ def _kernel(
     log_stage: tl.tensor, samples: tl.tensor, window: tl.tensor, hidden: tl.tensor,
     chunk: tl.tensor,  # units of a level that weights have
     units: tl.tensor, padded: tl.tensor,  # units of a level in h
-    levels: tl.tensor, LEVELS: tl.constexpr, WINDOW: tl.constexpr, UNITS: tl.constexpr,
+    LEVELS: tl.constexpr, WINDOW: tl.constexpr, UNITS: tl.constexpr,
 ) -> None:  # fmt: skip
     """A program handles one level of one sample in one stream."""
     if tl.program_id(1) == 0:
         _stream(
             h, log_p, places, rows, real, local, mean, last, log_stage, 0,
-            window, hidden, chunk, units, padded, levels, LEVELS, WINDOW, UNITS,
+            window, hidden, chunk, units, padded, LEVELS, WINDOW, UNITS,
         )  # fmt: skip
     else:
         _stream(
             h0, log_p0, places0, rows0, real, local, mean, last, log_stage, samples,
-            window, hidden, chunk, units, padded, levels, LEVELS, WINDOW, UNITS,
+            window, hidden, chunk, units, padded, LEVELS, WINDOW, UNITS,
         )  # fmt: skip
 
 
@@ -63,19 +62,20 @@ def _stream(
     h: tl.tensor, log_p: tl.tensor, places: tl.tensor, rows: tl.tensor, real: tl.tensor, local: tl.tensor,
     mean: tl.tensor, last: tl.tensor, log_stage: tl.tensor,
     first: tl.tensor,  # the index of the stream's first sample in the results
-    window: tl.tensor, hidden: tl.tensor, chunk: tl.tensor, units: tl.tensor, padded: tl.tensor, levels: tl.tensor,
+    window: tl.tensor, hidden: tl.tensor, chunk: tl.tensor, units: tl.tensor, padded: tl.tensor,
     LEVELS: tl.constexpr, WINDOW: tl.constexpr, UNITS: tl.constexpr,
 ) -> None:  # fmt: skip
     sample, level = tl.program_id(0).to(tl.int64), tl.program_id(2)
-    step, kind = tl.arange(0, WINDOW), tl.arange(0, LEVELS)[None, :]
+    step = tl.arange(0, WINDOW)
     inside = step < window
     at, out = sample * window + step, (first + sample) * window + step
     there = inside & (tl.load(real + at, mask=inside, other=0) != 0)
-    row = tl.load(rows + at, mask=there, other=0)[:, None]
-    valid = there[:, None] & (kind < levels)
-    p = tl.where(valid, exponential(read(log_p + row * 2 * levels + kind, valid))[0], 0.0)
+    of_step = log_p + tl.load(rows + at, mask=there, other=0) * 2 * LEVELS
     # The mean of the cumulative sums of p.
-    distance = tl.where(there, 1.0 - tl.sum(p * (levels - kind), 1) / levels, 0.0)
+    mean_sum = exponential(read(of_step, there))[0]
+    for kind in tl.static_range(1, LEVELS):
+        mean_sum += exponential(read(of_step + kind, there))[0] * ((LEVELS - kind) / LEVELS)
+    distance = tl.where(there, 1.0 - mean_sum, 0.0)
     so_far = tl.sum(tl.where(step[:, None] <= step[None, :], distance[:, None], 0.0), 0)
     shifted = tl.where(inside, so_far - tl.max(tl.where(inside, so_far, float("-inf")), 0), 0.0)
     total = tl.sum(tl.where(inside, exponential(shifted)[0], 0.0), 0)
@@ -112,8 +112,8 @@ def stage_window_backward(
         with torch.cuda.device_of(h):
             _backward_kernel[(samples,)](
                 *(x.contiguous() for x in given), m_h, m_master,
-                samples, window, hidden, chunk, h.shape[1], h.shape[1] // levels, levels,
-                half, triton.next_power_of_2(levels), high, wide, num_warps=4,
+                samples, window, hidden, chunk, h.shape[1], h.shape[1] // levels,
+                half, levels, high, wide, num_warps=4,
             )  # fmt: skip
     return m_h, m_master
 
@@ -124,7 +124,7 @@ def _backward_kernel(
     places0: tl.tensor, rows: tl.tensor, real: tl.tensor, log_stage: tl.tensor, m_h: tl.tensor, m_master: tl.tensor,
     samples: tl.tensor, window: tl.tensor, hidden: tl.tensor, chunk: tl.tensor,  # units of a level that weights have
     units: tl.tensor, padded: tl.tensor,  # units of a level in h
-    levels: tl.tensor, HALF: tl.constexpr, LEVELS: tl.constexpr, WINDOW: tl.constexpr, UNITS: tl.constexpr,
+    HALF: tl.constexpr, LEVELS: tl.constexpr, WINDOW: tl.constexpr, UNITS: tl.constexpr,
 ) -> None:  # fmt: skip
     """A program handles a sample; no two windows share a row of h."""
     sample, step = tl.program_id(0).to(tl.int64), tl.arange(0, WINDOW)
@@ -141,7 +141,7 @@ def _backward_kernel(
     dtype: tl.constexpr = tl.float64 if h.dtype.element_ty == tl.float64 else tl.float32
     m_stage = tl.zeros([WINDOW], dtype)
     blocks = tl.cdiv(chunk, UNITS)
-    for block in range(levels * blocks):
+    for block in range(LEVELS * blocks):
         level = block // blocks
         unit = block % blocks * UNITS + tl.arange(0, UNITS)
         some = unit < chunk
@@ -159,7 +159,6 @@ def _backward_kernel(
     g = tl.where(inside, softmax_back(m_stage, share), 0.0)
     # The gradient of a cumulative sum is the sum over later steps.
     m_distance = tl.sum(tl.where(step[:, None] >= step[None, :], g[:, None], 0.0), 0)
-    kind = tl.arange(0, LEVELS)[None, :]
-    to_rows = m_master + (tl.load(rows + at, mask=there, other=0) * levels)[:, None] + kind
-    found = tl.broadcast_to((-m_distance / levels)[:, None], (WINDOW, LEVELS))
-    tl.store(to_rows, found, mask=there[:, None] & (kind < levels))
+    of_step = m_master + tl.load(rows + at, mask=there, other=0) * LEVELS
+    for kind in tl.static_range(LEVELS):
+        tl.store(of_step + kind, -m_distance / LEVELS, mask=there)

@@ -41,13 +41,19 @@ def widened(numbers: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
-def part_of(position: tl.tensor, ends: tl.tensor, parts: tl.tensor, steps: tl.tensor) -> tl.tensor:
-    """The part with `ends[part] ≤ position < ends[part + 1]`, found by `steps` halvings of `parts`."""
-    low = position * 0
+def block_of(
+    program: tl.tensor, ends: tl.tensor, parts: tl.tensor, halvings: tl.tensor, times: tl.tensor, SIZE: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor]:
+    """The part of a program, and the number of its block in it, int64; the last blocks of a part may be empty.
+
+    Part i has `times · (ends[i + 1] − ends[i])` members in blocks of `SIZE`. Its first program is
+    `⌊times · ends[i] / SIZE⌋ + i`, so `⌊times · ends[parts] / SIZE⌋ + parts` programs suffice, whatever the parts are.
+    """
+    low = program.to(tl.int64) * 0
     high = low + parts
-    for _ in range(steps):
+    for _ in range(halvings):
         middle = (low + high) // 2
-        right = tl.load(ends + middle) <= position
+        right = tl.load(ends + middle) * times // SIZE + middle <= program
         low = tl.where(right, middle, low)
         high = tl.where(right, high, middle)
-    return low
+    return low, program - (tl.load(ends + low) * times // SIZE + low)

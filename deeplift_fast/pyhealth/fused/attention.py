@@ -30,7 +30,6 @@ class Spans:
         queries: the first query of each sample, and the end, int64 `[samples + 1]`.
         looks: whether a query is at a real position, bool `[queries]`; in PyHealth others attend to all rows equally.
         seen: whether a row is real, bool `[all]`.
-        pairs: the number of pairs of a row and a query of one sample.
     """
 
     index: Tensor
@@ -38,11 +37,10 @@ class Spans:
     queries: Tensor
     looks: Tensor
     seen: Tensor
-    pairs: int
 
     def attention(self, asked: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """:func:`deeplift_fast.ops.attention` of one stream."""
-        return ops.attention(asked, rows, self.index, self.starts, self.queries, self.looks, self.seen, self.pairs)
+        return ops.attention(asked, rows, self.index, self.starts, self.queries, self.looks, self.seen)
 
 
 @dataclass(frozen=True)
@@ -103,15 +101,16 @@ def folded(
     maps = _Maps.of(attention, 2 * len(queries.x) + len(queries.x0))
     asked = queries.apart().map(maps.ask)
     at, at0 = spans
-    mixed, log_p = at.attention(asked.x, rows.x)
-    mixed0, log_p0 = at0.attention(asked.x0, rows.x0)
+    mixed, log_sums = at.attention(asked.x, rows.x)
+    mixed0, log_sums0 = at0.attention(asked.x0, rows.x0)
     out = Pair(mixed, mixed0, queries.where).map(maps.answer)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_asked, m_rows = ops.attention_backward(
             maps.answer_back(m),
             asked.x, asked.x0, rows.x, rows.x0, at.index, at0.index, at.starts, at0.starts,
-            at.queries, at0.queries, where, at.looks, log_p, log_p0, arithmetic.half,
+            at.queries, at0.queries, where, at.looks, at0.looks, at.seen, at0.seen, log_sums, log_sums0,
+            arithmetic.half,
         )  # fmt: skip
         return maps.ask_back(m_asked), m_rows
 

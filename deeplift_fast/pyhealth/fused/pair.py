@@ -131,8 +131,10 @@ def _in_turn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def activation(pair: Pair, function: str, arithmetic: Arithmetic) -> tuple[Pair, Back]:
     """relu, sigmoid or tanh: the Rescale rule."""
-    y, y0, slope = ops.secant(pair.x, pair.facing(), function, arithmetic.variant)
-    if pair.where is not None:
+    if pair.where is None:
+        y, y0, slope = ops.secant(pair.x, pair.facing(), function, arithmetic.variant)
+    else:
+        y, slope = ops.secant_at_input(pair.x, pair.facing(), function, arithmetic.variant)
         y0 = getattr(torch, function)(pair.x0)
     both = None if pair.both is None else adjoined(y, y0, 0)
     return Pair(y, y0, pair.where, both), lambda m: m * slope

@@ -92,8 +92,7 @@ class _RealQueries(_Queries):
         sample = torch.repeat_interleave(torch.arange(len(asking), device=asking.device), steps.lengths)
         step = torch.arange(len(sample), device=sample.device) - starts[sample]
         looks = mask.gather(1, steps.step[windows.rows.x])[self._real]
-        pairs = int((steps.lengths * asking).sum())
-        spans = Spans(steps.rows(sample, step), starts, queries, looks, mask[sample, step], pairs)
+        spans = Spans(steps.rows(sample, step), starts, queries, looks, mask[sample, step])
         self.spans = spans, replace(spans, index=h.facing_rows[spans.index])
 
     @override
@@ -115,7 +114,7 @@ class _AllQueries(_Queries):
         (samples, steps), size, device = mask.shape, windows.rows.x.shape[1], mask.device
         index = ramp(samples * steps, 1, device).view(steps, samples).T.reshape(-1)
         starts, queries = (ramp(samples + 1, each, device) for each in (steps, size))
-        spans = Spans(index, starts, queries, mask.T.take(rows), mask.flatten(), samples * steps * size)
+        spans = Spans(index, starts, queries, mask.T.take(rows), mask.flatten())
         self.spans = spans, spans
 
     @override

@@ -32,14 +32,12 @@ class Lines:
         kept: whether a row is real, `[rows, 1]`; PyHealth sets the feed-forward output of other rows to 0.
         at: the rows' positions in the batch.
         starts: each sample's first row, and the end, int64 `[samples + 1]`.
-        pairs: the number of pairs of two rows of one sample.
     """
 
     index: Tensor
     kept: Tensor
     at: Rows
     starts: Tensor
-    pairs: int
 
     @staticmethod
     def of(mask: Tensor) -> "Lines":
@@ -54,11 +52,10 @@ class Lines:
         ends = rows.cumsum().reshape(rows.shape)
         starts = np.zeros(len(ends) + 1, np.int64)
         starts[1:] = ends[:, -1]
-        counts = starts[1:] - starts[:-1]
         kept = np.ones(len(sample), bool) if rows is real else real[rows]
         index = torch.from_numpy(ends - 1)  # never below 0, because the first position is always a row
         at = ChosenRows(torch.from_numpy(sample), torch.from_numpy(position))
-        return Lines(index, torch.from_numpy(kept[:, None]), at, torch.from_numpy(starts), int(counts @ counts))
+        return Lines(index, torch.from_numpy(kept[:, None]), at, torch.from_numpy(starts))
 
     @staticmethod
     def every(mask: Tensor) -> "Lines":
@@ -66,7 +63,7 @@ class Lines:
         (samples, positions), device = mask.shape, mask.device
         index = ramp(samples * positions, 1, device).view(mask.shape)
         starts = ramp(samples + 1, positions, device)
-        return Lines(index, mask.reshape(-1, 1), AllRows(by_step=False), starts, samples * positions**2)
+        return Lines(index, mask.reshape(-1, 1), AllRows(by_step=False), starts)
 
     @property
     def first(self) -> Tensor:
@@ -79,8 +76,8 @@ class Lines:
         everything = ramp(len(kept), 1, device)
         if of_first:
             asking = ramp(len(self.index) + 1, 1, device)
-            return Spans(everything, self.starts, asking, kept[self.first], kept, len(kept))
-        return Spans(everything, self.starts, self.starts, kept, kept, self.pairs)
+            return Spans(everything, self.starts, asking, kept[self.first], kept)
+        return Spans(everything, self.starts, self.starts, kept, kept)
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,12 @@ VARIANTS = ("rescale", "pyhealth")
 TENSORS = ("x_pointer", "x0_pointer", "y_pointer", "y0_pointer", "multiplier_pointer")
 
 
-def secant(function, variant, dtype, *, size="i32", **options):
+def secant(function, variant, dtype, *, size="i32", without=(), **options):
+    constants = {"FUNCTION": function, "VARIANT": variant, "BLOCK": BLOCK_BYTES // ITEMSIZE[dtype]}
     return compiled(
         _secant_kernel,
-        dict.fromkeys(TENSORS, f"*{dtype}") | {"size": size},
-        {"FUNCTION": function, "VARIANT": variant, "BLOCK": BLOCK_BYTES // ITEMSIZE[dtype]},
+        {name: f"*{dtype}" for name in TENSORS if name not in without} | {"size": size},
+        constants | dict.fromkeys(without),
         aligned=("size",),
         **options,
     )
@@ -70,3 +71,9 @@ def test_hardware_exponential_is_not_used():
 @pytest.mark.parametrize("size", ["i32", "i64"])
 def test_offsets_are_64_bits_wide(size):
     assert offsets(secant("relu", "rescale", "fp32", size=size)) == ["i64"] * 5
+
+
+@pytest.mark.parametrize("dtype", ITEMSIZE)
+def test_what_nobody_reads_is_not_written(dtype):
+    kernel = secant("tanh", "rescale", dtype, without=("y0_pointer",))
+    assert accesses(kernel) == [("ld", VECTOR[dtype])] * 2 + [("st", VECTOR[dtype])] * 2

@@ -20,7 +20,6 @@ if importlib.util.find_spec("triton") is not None:
     import torch
 
     from deeplift_fast.ops.triton import (
-        attention,
         convergence,
         gated_sum,
         gelu,
@@ -64,7 +63,7 @@ class Kernel:
         types = dict.fromkeys(self.numbers, f"*{dtype}") | dict.fromkeys(self.wide, f"*{wide}")
         types |= dict.fromkeys(self.integers, "*i64") | dict.fromkeys(self.booleans, "*i1")
         rest = [name for name in self.function.arg_names if name not in {*types, *self.constants}]
-        options = {"num_warps": self.warps, "aligned": ("size", "width"), **options}
+        options = {"num_warps": self.warps, "aligned": ("size",), **options}
         return compiled(self.function, types | dict.fromkeys(rest, "i32") | dict(widths), self.constants, **options)
 
 
@@ -130,48 +129,6 @@ def softmax_backward_kernel(dtype, width=WIDTH):
     )
 
 
-def attention_kernel(dtype, width=WIDTH):
-    high, wide, warps = tile(width, TORCH[dtype], attention.ACCESSES)
-    return Kernel(
-        attention._attention_kernel,
-        {"ROWS": high, "WIDTH": wide, "PAIRS": attention.PAIRS},
-        ("asked", "rows", "mixed"),
-        ("log_p",),
-        ("index", "starts", "queries", "offsets"),
-        ("looks", "seen"),
-        warps,
-    )
-
-
-SPANS = ("starts", "starts0", "queries", "queries0", "where", "offsets", "offsets0")
-
-
-def queries_kernel(dtype, half=0.5, width=WIDTH):
-    high, wide, warps = tile(width, TORCH[dtype], attention.ACCESSES)
-    return Kernel(
-        attention._queries_kernel,
-        {"HALF": half, "ROWS": high, "WIDTH": wide},
-        ("m", "rows", "rows0", "m_asked"),
-        ("log_p", "log_p0", "arriving", "averages"),
-        ("index", "index0", *SPANS),
-        ("looks",),
-        warps,
-    )
-
-
-def rows_kernel(dtype, half=0.5, width=WIDTH):
-    high, wide, warps = tile(width, TORCH[dtype], attention.ACCESSES)
-    return Kernel(
-        attention._rows_kernel,
-        {"HALF": half, "ROWS": high, "WIDTH": wide},
-        ("m", "asked", "asked0", "m_rows"),
-        ("log_p", "log_p0", "arriving", "averages"),
-        ("index", *SPANS),
-        ("looks",),
-        warps,
-    )
-
-
 KERNELS = {
     "gelu": gelu_kernel,
     "layer norm": layer_norm_kernel,
@@ -179,14 +136,11 @@ KERNELS = {
     "gate": gate_kernel,
     "softmax": softmax_kernel,
     "softmax backward": softmax_backward_kernel,
-    "attention": attention_kernel,
-    "attention queries": queries_kernel,
-    "attention rows": rows_kernel,
 }
 # Loads and stores of whole rows, 16 bytes at a time, for every walk along a row.
 STREAMED = {
     "gelu": (2, 2), "layer norm": (3, 1), "tokens": (3, 0), "gate": (6, 4), "softmax": (4, 2),
-    "softmax backward": (4, 1), "attention": (1, 0), "attention queries": (2, 0), "attention rows": (3, 1),
+    "softmax backward": (4, 1),
 }  # fmt: skip
 VARIANTS = {
     "derivative": lambda dtype: gelu_kernel(dtype, secant=False),
@@ -198,11 +152,6 @@ VARIANTS = {
     "log_softmax": lambda dtype: softmax_kernel(dtype, log=True),
     "a long softmax": lambda dtype: softmax_kernel(dtype, width=5000),
     "a long softmax backward": lambda dtype: softmax_backward_kernel(dtype, width=5000),
-    "long attention": lambda dtype: attention_kernel(dtype, width=2048),
-    "attention queries' gradient": lambda dtype: queries_kernel(dtype, half=0.0),
-    "long attention queries": lambda dtype: queries_kernel(dtype, width=2048),
-    "attention rows' gradient": lambda dtype: rows_kernel(dtype, half=0.0),
-    "long attention rows": lambda dtype: rows_kernel(dtype, width=2048),
 }
 
 
@@ -236,7 +185,7 @@ def test_rows_are_read_and_written_16_bytes_at_a_time(kernel, dtype, architectur
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_offsets_are_64_bits_wide(kernel, size):
     made = KERNELS[kernel]("fp32")
-    rest = {"rows", "size", "count", "total", "total0", "width"} & {*made.function.arg_names} - {*made.numbers}
+    rest = {"rows", "size", "count"} & {*made.function.arg_names} - {*made.numbers}
     found = offsets(made.compiled("fp32", widths=dict.fromkeys(rest, size)))
     # A layer norm's weight is one row, whose columns int32 counts.
     assert found.count("i32") == (kernel == "layer norm")

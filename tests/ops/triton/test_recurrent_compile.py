@@ -87,7 +87,7 @@ def backward(cell, dtype="fp32", architecture="sm_90", *, lockstep=False):
 def staged(dtype, half=None, **options):
     """The forward kernel, or with `half` the backward one."""
     high, wide = stage_window.window_tile(DTYPES[dtype], WINDOW, CHUNK)
-    constants = {"LEVELS": LEVELS, "WINDOW": high, "UNITS": wide}
+    constants = {"LEVELS": 3, "WINDOW": high, "UNITS": wide}
     if half is None:
         return build(stage_window._kernel, dtype, constants, **options)
     return build(stage_window._backward_kernel, dtype, constants | {"HALF": half}, **options)
@@ -150,6 +150,24 @@ def test_float64_elsewhere(architecture, tmp_path):
 def test_stage_window(architecture, half, tmp_path):
     for dtype in DTYPES if architecture in NVIDIA else ("fp32",):
         assert_spills_nothing(staged(dtype, half, architecture=architecture), tmp_path)
+
+
+def test_three_levels_of_a_window_cost_three():
+    loads = accesses_of_levels(staged("fp32"), "load", "log_p")
+    stores = accesses_of_levels(staged("fp32", 0.5), "store", "m_master")
+    assert (loads, stores) == ([f"{WINDOW}"] * 6, [f"{WINDOW}"] * 3)  # both streams' three, the input's three
+
+
+def accesses_of_levels(kernel, kind, argument):
+    """The lanes of each access to numbers per step and level, through a chain of pointers from the argument on."""
+    text = kernel.asm["ttir"]
+    names, lanes = {f"%{argument}", f"%{argument}0"}, []
+    for name, rest in re.findall(r"(%[\w#]+) = (tt\.(?:addptr|splat) .*)", text):
+        if {*re.findall(r"%\w+", rest.split(" : ")[0])} & names:
+            names.add(name)
+    for pointer, size in re.findall(rf"tt\.{kind} (%\w+).* tensor<([\dx]+)x!tt\.ptr<f32>>", text):
+        lanes += [size] if pointer in names else []
+    return lanes
 
 
 # Of both streams: the input's gates, and c or a GRU's h. Back: m_h, the carried multiplier and the coefficients.

@@ -14,7 +14,7 @@ from interpreted_kernels import INTERPRETED
 from deeplift_fast.ops.naive.secant import secant as naive_secant
 
 if importlib.util.find_spec("triton") is not None:
-    from deeplift_fast.ops.triton.secant import BLOCK_BYTES, _secant_kernel, secant
+    from deeplift_fast.ops.triton.secant import BLOCK_BYTES, _secant_kernel, secant, secant_at_input
 
 pytestmark = INTERPRETED
 
@@ -231,3 +231,12 @@ def test_any_shape_and_dense_layout(shape, random):
     order = random.sample(range(len(shape)), len(shape))
     x = normal(*shape).permute(order)
     assert_matches_naive(x, normal(*x.shape, seed=1), "sigmoid")
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_at_input_leaves_out_the_baselines_output_alone(function):
+    x, x0 = normal(30, 23).T, normal(23, 30, seed=1)
+    y, _, multiplier = secant(x, x0, function, "rescale")
+    found = secant_at_input(x, x0, function, "rescale")
+    torch.testing.assert_close(found, (y, multiplier), rtol=0, atol=0)
+    assert [each.stride() for each in found] == [x.stride()] * 2
