@@ -175,7 +175,7 @@ def steps_backward(
 
 def backward_constants(dtype: torch.dtype, cell: str, levels: int) -> dict[str, Any]:
     """The constants and options that the backward kernel is compiled with."""
-    rows, block, warps = (16, 16, 4) if dtype == torch.float64 else (64, 32, 4)
+    rows, block, warps = (16, 16, 4) if dtype == torch.float64 else (64, 32, 8)
     return {
         "CELL": cell, "COUNT": COEFFICIENTS[cell], "LEVELS": levels, "MASTERS": masters_of(levels), "ROWS": rows,
         "UNITS": 16, "BLOCK": block, "PRECISION": precision(dtype), "num_warps": warps, "num_stages": 3,

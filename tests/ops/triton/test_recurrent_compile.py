@@ -103,10 +103,12 @@ def assert_multiplies(kernel, architecture, folder, dtype="fp32"):
     """No spill, memory that the device has, and the instruction of its tensor cores."""
     assert_spills_nothing(kernel, folder, MOST_REGISTERS)
     assert_fits(kernel, architecture)
-    if architecture in NVIDIA:
-        assert INSTRUCTION["sm_80" if dtype == "fp64" else architecture] in kernel.asm["ptx"]
-    else:
+    if architecture not in NVIDIA:
         assert "v_mfma" in kernel.asm["amdgcn"]
+    elif dtype != "fp64":
+        assert INSTRUCTION[architecture] in kernel.asm["ptx"]
+    elif architecture != "sm_100":  # for which triton 3.6 has no product of float64 on tensor cores
+        assert INSTRUCTION["sm_80"] in kernel.asm["ptx"]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -152,6 +154,14 @@ def test_stage_window(architecture, half, tmp_path):
         assert_spills_nothing(staged(dtype, half, architecture=architecture), tmp_path)
 
 
+@pytest.mark.parametrize("cell", ["stagenet", "gru"])
+def test_products_of_float32_are_split_in_three(cell):
+    for kernel in (forward(cell), backward(cell)):
+        products = re.findall(r"tt\.dot .*", kernel.asm["ttir"])
+        assert products
+        assert all("inputPrecision = tf32x3" in each for each in products)
+
+
 # Of both streams: the input's gates, and c or a GRU's h. Back: m_h, the carried multiplier and the coefficients.
 READ = {"stagenet": (10, 10), "lstm": (10, 8), "gru": (8, 7), "rnn_tanh": (2, 2)}
 # The coefficients, h and c. Back: the gates and the carried multiplier.
@@ -167,7 +177,7 @@ def test_each_number_of_a_unit_is_read_and_written_once(cell):
     kernel = backward(cell)
     assert loads(kernel)["64x16"] == READ[cell][1] + (cell == "stagenet")  # and the shares of the master gates
     assert loads(kernel)["64x32"] == 1  # d of the step after, for the product
-    assert widest(kernel, "fp32")[1] == 2 * WRITTEN[cell][1]  # a thread has 8 of the tile's numbers
+    assert widest(kernel, "fp32")[1] == WRITTEN[cell][1]
 
 
 @pytest.mark.parametrize("cell", READ)
