@@ -23,7 +23,7 @@ from deeplift_fast.ops.cells import SLOPES
 
 if importlib.util.find_spec("triton") is not None:
     from deeplift_fast.ops.triton import stage_window
-    from deeplift_fast.ops.triton.recurrent import backward_constants, forward_constants
+    from deeplift_fast.ops.triton.recurrent import backward_constants, forward_constants, products
     from deeplift_fast.ops.triton.recurrent_back import backward_kernel
     from deeplift_fast.ops.triton.recurrent_cells import forward_kernel
 
@@ -32,7 +32,7 @@ pytestmark = COMPILES
 DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "fp16": torch.float16, "bf16": torch.bfloat16}
 CHUNK, LEVELS, WINDOW = 128, 4, 16  # a power of two above PyHealth's 3 levels and 10 steps
 OTHER_SLOPES = [(cell, slope) for cell, slopes in SLOPES.items() for slope in slopes if slope != "secant"]
-OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
+OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion", "maxnreg")
 # Sizes that PyHealth's defaults make multiples of 16; those that change from step to step are not specialised.
 SIZES = (
     "units", "chunk", "padded", "hidden", "projected_width", "width", "known", "skipped", "bias_layer", "weight_layer",
@@ -65,8 +65,7 @@ def build(function, dtype, constants, **options):
 
 def step(function, dtype, constants, architecture):
     """A step's kernel as its launcher would compile it on that architecture."""
-    if architecture not in NVIDIA:
-        constants = constants | {"PRECISION": "ieee"}
+    constants = constants | products(DTYPES[dtype], architecture in NVIDIA)
     options = {name: constants[name] for name in OPTIONS if name in constants}
     constants = {name: value for name, value in constants.items() if name not in options}
     return build(function, dtype, constants, architecture=architecture, **options)
