@@ -18,6 +18,7 @@ from deeplift_fast.ops.triton.recurrent_back import backward_kernel
 from deeplift_fast.ops.triton.recurrent_cells import forward_kernel
 from deeplift_fast.ops.triton.tiles import dense
 
+MANY = 1024  # samples of all layers from which larger tiles, which read less, still fill a device
 ALIGNED = 16  # columns: a row of them is a multiple of the widest load's 16 bytes, and suits matrix products
 
 
@@ -60,7 +61,8 @@ def steps_forward(
     with_c = units if cell in ("stagenet", "lstm") else 0
     cells = projected.new_empty(2, layers, centre + samples, with_c, dtype=computed(projected.dtype))
     multiplied = products(projected.dtype, torch.version.hip is None)
-    kinds_of_tile = [forward_constants(projected.dtype, cell, slope, levels, shared) for shared in (False, True)]
+    sizes = projected.dtype, cell, slope, levels
+    kinds_of_tile = [forward_constants(*sizes, shared, samples * layers >= MANY) for shared in (False, True)]
     first = first0 = before = before0 = 0
     with torch.cuda.device_of(projected):  # a launch uses the current device
         for t, (count, count0, going) in enumerate(steps):
@@ -89,13 +91,16 @@ def products(dtype: torch.dtype, nvidia: bool) -> dict[str, Any]:
     )
 
 
-def forward_constants(dtype: torch.dtype, cell: str, slope: str, levels: int, shared: bool) -> dict[str, Any]:
+def forward_constants(
+    dtype: torch.dtype, cell: str, slope: str, levels: int, shared: bool, many: bool
+) -> dict[str, Any]:
     """The constants and options that the forward kernel is compiled with."""
-    rows, block, warps = (32, 16, 4) if dtype == torch.float64 else (64, 16 if dtype == torch.float32 else 32, 4)
+    rows, block = (32, 16) if dtype == torch.float64 else (64, 16 if dtype == torch.float32 else 32)
+    rows, warps = (128, 8) if many and not shared and rows == 64 else (rows, 8 if shared else 4)
     return {
         "CELL": cell, "SLOPE": slope, "GATES": GATES[cell][2], "COUNT": COEFFICIENTS[cell], "SHARED": shared,
         "LEVELS": max(triton.next_power_of_2(levels), 8), "ROWS": rows, "UNITS": 16, "BLOCK": block,
-        "num_warps": 2 * warps if shared else warps, "num_stages": 3,
+        "num_warps": warps, "num_stages": 3,
         "enable_fp_fusion": slope != "pyhealth",  # PyHealth rounds y² by itself
     }  # fmt: skip
 
@@ -139,7 +144,7 @@ def steps_backward(
     m_h, m_master, coefficients, shares = dense(*given)
     (samples, layers), units = steps[0], m_h.shape[1]
     chunk, known = units // max(levels, 1), weight.shape[1] - 2 * levels
-    constants = backward_constants(m_h.dtype, cell, levels)
+    constants = backward_constants(m_h.dtype, cell, levels, samples * layers >= MANY)
     high, blocks = constants["ROWS"], max(levels, 1) * triton.cdiv(chunk, constants["UNITS"])
     kept, wide = (0 if cell.startswith("rnn") else units), computed(m_h.dtype)
     carried = m_h.new_empty(layers, samples, kept, dtype=wide)
@@ -161,11 +166,11 @@ def steps_backward(
             later, further = count, going
 
 
-def backward_constants(dtype: torch.dtype, cell: str, levels: int) -> dict[str, Any]:
+def backward_constants(dtype: torch.dtype, cell: str, levels: int, many: bool) -> dict[str, Any]:
     """The constants and options that the backward kernel is compiled with."""
-    rows, block, warps = (16, 16, 4) if dtype == torch.float64 else (64, 32, 8)
+    rows, wide, block, warps = (16, 16, 16, 4) if dtype == torch.float64 else (64, 64 if many else 16, 32, 8)
     return {
-        "CELL": cell, "COUNT": COEFFICIENTS[cell], "LEVELS": levels, "ROWS": rows, "UNITS": 16, "BLOCK": block,
+        "CELL": cell, "COUNT": COEFFICIENTS[cell], "LEVELS": levels, "ROWS": rows, "UNITS": wide, "BLOCK": block,
         "MASTERS": max(triton.next_power_of_2(2 * levels), 16), "num_warps": warps, "num_stages": 3,
     }  # fmt: skip
 

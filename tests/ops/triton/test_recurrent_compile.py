@@ -71,15 +71,15 @@ def step(function, dtype, constants, architecture):
     return build(function, dtype, constants, architecture=architecture, **options)
 
 
-def forward(cell, dtype="fp32", architecture="sm_90", *, slope="secant", half=0.5, shared=False):
+def forward(cell, dtype="fp32", architecture="sm_90", *, slope="secant", half=0.5, shared=False, many=False):
     levels = LEVELS if cell == "stagenet" else 0
-    constants = forward_constants(DTYPES[dtype], cell, slope, levels, shared)
+    constants = forward_constants(DTYPES[dtype], cell, slope, levels, shared, many)
     return step(forward_kernel, dtype, constants | {"HALF": half, "weight_n": 1}, architecture)
 
 
-def backward(cell, dtype="fp32", architecture="sm_90", *, lockstep=False):
+def backward(cell, dtype="fp32", architecture="sm_90", *, lockstep=False, many=False):
     """`lockstep` has the weights of the forward op, where the neighbour of a number is another row."""
-    constants = backward_constants(DTYPES[dtype], cell, LEVELS if cell == "stagenet" else 0)
+    constants = backward_constants(DTYPES[dtype], cell, LEVELS if cell == "stagenet" else 0, many)
     return step(backward_kernel, dtype, constants | {"weight_k" if lockstep else "weight_n": 1}, architecture)
 
 
@@ -126,6 +126,13 @@ def test_one_baseline_for_all_samples(architecture, tmp_path):
 @pytest.mark.parametrize("architecture", NVIDIA)
 def test_several_layers(architecture, tmp_path):
     assert_multiplies(backward("stagenet", architecture=architecture, lockstep=True), architecture, tmp_path)
+
+
+@pytest.mark.parametrize("case", [*(("stagenet", "fp32", each) for each in NVIDIA), ("stagenet", "bf16", "sm_90")])
+def test_many_samples(case, tmp_path):
+    _, dtype, architecture = case
+    assert_multiplies(forward(*case, many=True), architecture, tmp_path, dtype)
+    assert_multiplies(backward(*case, lockstep=True, many=True), architecture, tmp_path, dtype)
 
 
 @pytest.mark.parametrize(("cell", "slope"), OTHER_SLOPES)
