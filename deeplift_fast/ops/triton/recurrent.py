@@ -18,6 +18,7 @@ from deeplift_fast.ops.triton.recurrent_back import backward_kernel
 from deeplift_fast.ops.triton.recurrent_cells import forward_kernel
 from deeplift_fast.ops.triton.tiles import dense
 
+MANY = 1024  # samples of all layers from which larger tiles, which read less, still fill a device
 ALIGNED = 16  # columns: a row of them is a multiple of the widest load's 16 bytes, and suits matrix products
 
 
@@ -43,19 +44,10 @@ def steps_forward(
     projected: Tensor, where: Tensor, weight: Tensor, biases: tuple[Tensor, Tensor], coefficients: Tensor,
     steps: Sequence[tuple[int, int, int]], kinds: tuple[int, str, str, float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """All steps of layers of one size, from projected inputs.
+    """All steps of layers of one size, from projected inputs of both streams; returns `(h, h0, log_p, log_p0)`.
 
-    Args:
-        projected: inputs times weights, contiguous, of all rows at the input and then at the baseline.
-        where: the index of each sample's baseline.
-        weight: of the states, `[layers, units, gates · units + masters]`.
-        biases: of the gates and of the master gates, `[layers, …]`, their layers equally far apart.
-        coefficients: written.
-        steps: for each step the samples and the baselines of a layer, and the number of layers.
-        kinds: the levels, the cell, the slope and `half`.
-
-    Returns:
-        `(h, h0, log_p, log_p0)`.
+    `weight` is `[layers, units, gates · units + masters]`; the biases of gates and masters are `[layers, …]`. `steps`
+    holds for each step the samples and the baselines of a layer, and the number of layers.
     """
     levels, cell, slope, half = kinds
     rows, rows0, units = len(coefficients), len(projected) - len(coefficients), coefficients.shape[2]
@@ -68,7 +60,9 @@ def steps_forward(
     kept, (where,) = coefficients.contiguous(), dense(where)
     with_c = units if cell in ("stagenet", "lstm") else 0
     cells = projected.new_empty(2, layers, centre + samples, with_c, dtype=computed(projected.dtype))
-    kinds_of_tile = [forward_constants(projected.dtype, cell, slope, levels, shared) for shared in (False, True)]
+    multiplied = products(projected.dtype, torch.version.hip is None)
+    sizes = projected.dtype, cell, slope, levels
+    kinds_of_tile = [forward_constants(*sizes, shared, samples * layers >= MANY) for shared in (False, True)]
     first = first0 = before = before0 = 0
     with torch.cuda.device_of(projected):  # a launch uses the current device
         for t, (count, count0, going) in enumerate(steps):
@@ -79,7 +73,7 @@ def steps_forward(
                 projected, weight, bias, master_bias, where, cells[t % 2], cells[1 - t % 2], h, h0, kept, log_p, log_p0,
                 count, count0, rows, first, first0, before, before0, units if t else 0, units, chunk, levels,
                 projected.shape[1], weight.stride(1), weight.stride(2), weight.stride(0), bias.stride(0),
-                centre + samples, centre, stride, HALF=half, **constants,
+                centre + samples, centre, stride, HALF=half, **constants, **multiplied,
             )  # fmt: skip
             before, before0, first, first0 = first, first0, first + count, first0 + count0
     if kept is not coefficients:
@@ -87,23 +81,26 @@ def steps_forward(
     return h, h0, log_p, log_p0
 
 
-def precision(dtype: torch.dtype) -> str:
-    """How products of float32 are made: three of TF32 with float32's accuracy, where there is TF32."""
-    return "tf32x3" if dtype == torch.float32 and torch.version.hip is None else "ieee"
+def products(dtype: torch.dtype, nvidia: bool) -> dict[str, Any]:
+    """How float32 numbers are multiplied: with their own accuracy, by three products of TF32 numbers if there are such.
+
+    With a bound on registers above 128, ptxas does not spill some to stay below 128.
+    """
+    return {"PRECISION": "tf32x3" if dtype == torch.float32 and nvidia else "ieee"} | (
+        {"maxnreg": 255} if nvidia else {}
+    )
 
 
-def masters_of(levels: int) -> int:
-    """Columns of the master gates in a tile."""
-    return max(triton.next_power_of_2(2 * levels), 16)
-
-
-def forward_constants(dtype: torch.dtype, cell: str, slope: str, levels: int, shared: bool) -> dict[str, Any]:
+def forward_constants(
+    dtype: torch.dtype, cell: str, slope: str, levels: int, shared: bool, many: bool
+) -> dict[str, Any]:
     """The constants and options that the forward kernel is compiled with."""
-    rows, block, warps = (32, 16, 4) if dtype == torch.float64 else (64, 16 if dtype == torch.float32 else 32, 4)
+    rows, block = (32, 16) if dtype == torch.float64 else (64, 16 if dtype == torch.float32 else 32)
+    rows, warps = (128, 8) if many and not shared and rows == 64 else (rows, 8 if shared else 4)
     return {
         "CELL": cell, "SLOPE": slope, "GATES": GATES[cell][2], "COUNT": COEFFICIENTS[cell], "SHARED": shared,
         "LEVELS": max(triton.next_power_of_2(levels), 8), "ROWS": rows, "UNITS": 16, "BLOCK": block,
-        "PRECISION": precision(dtype), "num_warps": 2 * warps if shared else warps, "num_stages": 3,
+        "num_warps": warps, "num_stages": 3,
         "enable_fp_fusion": slope != "pyhealth",  # PyHealth rounds y² by itself
     }  # fmt: skip
 
@@ -139,24 +136,20 @@ def recurrent_backward(
 def steps_backward(
     given: tuple[Tensor, ...], weight: Tensor, d: Tensor, steps: Sequence[tuple[int, int]], levels: int, cell: str
 ) -> None:
-    """All steps back of layers of one size: the multipliers of their pre-activations.
+    """All steps back of layers of one size: writes the multipliers of their pre-activations to `d`, `[rows, columns]`.
 
-    Args:
-        given: multipliers of the states and of the forget master gates, coefficients and shares.
-        weight: `[layers, gates of the state · units + masters, units]`.
-        d: written, `[rows, columns]`.
-        steps: for each step the samples of a layer, and the number of layers.
-        levels: StageNet's levels, or 0.
-        cell: the cell.
+    `given` holds multipliers of states and of forget master gates, coefficients and shares; `weight` is `[layers, gates
+    of the state · units + masters, units]`; `steps` holds for each step the samples of a layer, and the layers.
     """
     m_h, m_master, coefficients, shares = dense(*given)
     (samples, layers), units = steps[0], m_h.shape[1]
     chunk, known = units // max(levels, 1), weight.shape[1] - 2 * levels
-    constants = backward_constants(m_h.dtype, cell, levels)
+    constants = backward_constants(m_h.dtype, cell, levels, samples * layers >= MANY)
     high, blocks = constants["ROWS"], max(levels, 1) * triton.cdiv(chunk, constants["UNITS"])
     kept, wide = (0 if cell.startswith("rnn") else units), computed(m_h.dtype)
     carried = m_h.new_empty(layers, samples, kept, dtype=wide)
     sums = m_h.new_empty(2, layers, 2, blocks if levels else 0, samples, dtype=wide)
+    multiplied = products(m_h.dtype, torch.version.hip is None)
     first = stride = sum(count for count, _ in steps)
     later = further = 0
     # A last launch without samples finishes the master gates of the first step.
@@ -168,17 +161,17 @@ def steps_backward(
                 m_h, m_master, shares, carried, sums[t % 2], sums[1 - t % 2], coefficients, d, weight,
                 count, later, first, further, known if t and count else 0, GATES[cell][0] * units - known,
                 units, chunk, levels, d.shape[1], weight.stride(1), weight.stride(2), weight.stride(0),
-                samples, stride, **constants,
+                samples, stride, **constants, **multiplied,
             )  # fmt: skip
             later, further = count, going
 
 
-def backward_constants(dtype: torch.dtype, cell: str, levels: int) -> dict[str, Any]:
+def backward_constants(dtype: torch.dtype, cell: str, levels: int, many: bool) -> dict[str, Any]:
     """The constants and options that the backward kernel is compiled with."""
-    rows, block, warps = (16, 16, 4) if dtype == torch.float64 else (64, 32, 4)
+    rows, wide, block, warps = (16, 16, 16, 4) if dtype == torch.float64 else (64, 64 if many else 16, 32, 8)
     return {
-        "CELL": cell, "COUNT": COEFFICIENTS[cell], "LEVELS": levels, "MASTERS": masters_of(levels), "ROWS": rows,
-        "UNITS": 16, "BLOCK": block, "PRECISION": precision(dtype), "num_warps": warps, "num_stages": 3,
+        "CELL": cell, "COUNT": COEFFICIENTS[cell], "LEVELS": levels, "ROWS": rows, "UNITS": wide, "BLOCK": block,
+        "MASTERS": max(triton.next_power_of_2(2 * levels), 16), "num_warps": warps, "num_stages": 3,
     }  # fmt: skip
 
 

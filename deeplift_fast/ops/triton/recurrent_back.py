@@ -32,14 +32,8 @@ def backward_kernel(
     leave theirs for the next launch, which adds them up.
     """
     layer, slots = tl.program_id(2).to(tl.int64), slots.to(tl.int64)
-    before = layer * stride
-    m_h += before * units
-    m_master += before * levels
-    shares += before * 2 * levels
-    coefficients += before * COUNT * units
-    d += before * width
+    first += layer * stride
     weight += layer * weight_layer
-    carried += layer * slots * units
     blocks = tl.cdiv(chunk, UNITS)
     level, block = tl.program_id(1) // blocks, tl.program_id(1) % blocks
     sample = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
@@ -56,21 +50,17 @@ def backward_kernel(
         w = tl.load(to_unit + w_row * weight_k, mask=(w_row < known) & fits, other=0.0)
         m = tl.dot(a, w, m, input_precision=PRECISION, out_dtype=dtype)
     if CELL == "stagenet":
-        sums_old += layer * 2 * levels * blocks * slots
-        sums_new += layer * 2 * levels * blocks * slots
         master, w_row = tl.arange(0, MASTERS)[None, :], tl.arange(0, MASTERS).to(tl.int64)[:, None]
-        masters = _masters_back(
-            sums_old, shares + after * 2 * levels, sample, follows, slots, levels, blocks, LEVELS, MASTERS
-        )
-        masters = masters.to(d.dtype.element_ty)
-        tl.store(
-            d + after * width + 4 * units + master,
-            masters,
-            mask=follows & (master < 2 * levels) & (tl.program_id(1) == 0),
-        )
+        at_sums = layer * 2 * levels * blocks * slots + sample
+        share = read(shares + after * 2 * levels + master, follows & (master < 2 * levels))
+        g = _sums_of_levels(sums_old + at_sums, follows, share, slots, levels, blocks, LEVELS)
+        masters = _softmax_back(g, share, master < levels).to(d.dtype.element_ty)
+        once = follows & (master < 2 * levels) & (tl.program_id(1) == 0)
+        tl.store(d + after * width + 4 * units + master, masters, mask=once)
         w = tl.load(to_unit + (4 * units + w_row) * weight_k, mask=(w_row < 2 * levels) & fits, other=0.0)
         m = tl.dot(masters, w, m, input_precision=PRECISION, out_dtype=dtype)
-    k, to, own = coefficients + row * COUNT * units + unit, d + row * width + unit, sample * units + unit
+    k, to = coefficients + row * COUNT * units + unit, d + row * width + unit
+    own = (layer * slots + sample) * units + unit
     m += read(m_h + row * units + unit, inside)
     if CELL == "gru":
         m += read(carried + own, inside & follows)
@@ -87,7 +77,7 @@ def backward_kernel(
         tl.store(to + 3 * units, c * read(k + 5 * units, inside), mask=inside)
         tl.store(carried + own, c * read(k + 2 * units, inside), mask=inside)
         if CELL == "stagenet":
-            place = sums_new + tl.program_id(1) * slots + sample
+            place = sums_new + at_sums + tl.program_id(1) * slots
             forget = tl.sum(c * read(k + 6 * units, inside), 1)[:, None]
             # The forget gate itself has a multiplier too: the first block of each level adds it.
             forget += read(m_master + row * levels + level, (sample < count) & (block == 0))
@@ -97,28 +87,28 @@ def backward_kernel(
 
 
 @triton.jit
-def _masters_back(
-    sums: tl.tensor, shares: tl.tensor, sample: tl.tensor, follows: tl.tensor, slots: tl.tensor, levels: tl.tensor,
-    blocks: tl.tensor, LEVELS: tl.constexpr, MASTERS: tl.constexpr,
+def _sums_of_levels(
+    sums: tl.tensor, follows: tl.tensor, share: tl.tensor, slots: tl.tensor, levels: tl.tensor, blocks: tl.tensor,
+    LEVELS: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """Multipliers of the pre-activations of the master gates, `[rows, MASTERS]`.
+    """Multipliers of the softmax of both kinds of master gates, `[rows, kinds · levels, …]`.
 
     A gate sums its softmax up to its level, or from its level on; multipliers take the opposite direction.
     """
-    master = tl.arange(0, MASTERS)[None, :]
-    forgets = master < levels
-    share = read(shares + master, follows & (master < 2 * levels))
-    g = tl.zeros(share.shape, share.dtype)
+    master, g = tl.arange(0, share.shape[1])[None, :], tl.zeros(share.shape, share.dtype)
     for start in range(0, blocks, 8):
         block = start + tl.arange(0, 8)[None, :]
         for level in tl.static_range(LEVELS):
-            at = sums + (level * blocks + block) * slots + sample
-            inside = follows & (block < blocks) & (level < levels)
+            at, inside = sums + (level * blocks + block) * slots, follows & (block < blocks)
             forget = tl.sum(read(at, inside), 1)[:, None]
             into = tl.sum(read(at + levels * blocks * slots, inside), 1)[:, None]
-            g += tl.where(
-                forgets, tl.where(master <= level, forget, 0.0), tl.where(master - levels >= level, into, 0.0)
-            )
+            g += tl.where(master <= level, forget, tl.where(master >= levels + level, into, 0.0))
+    return g
+
+
+@triton.jit
+def _softmax_back(g: tl.tensor, share: tl.tensor, forgets: tl.tensor) -> tl.tensor:
+    """`softmax_back` of each row, for its forget and its input master gates."""
     total = _by_kind(share, forgets)
     total = tl.where(total > 0, total, 1.0)
     centred = g - _by_kind(share * g, forgets) / total

@@ -39,22 +39,15 @@ def forward_kernel(
     A shared baseline is the first row of every tile. Otherwise a tile holds samples and the baseline of each. It also
     keeps the baselines' new states if each baseline has the number of its sample; else tiles of baselines keep them.
     """
+    # int64: an int32 offset wraps at 2**31 elements.
     layer = tl.program_id(2).to(tl.int64)
-    skipped = layer * stride
-    projected += skipped * projected_width
+    skipped, slot0 = layer * stride, layer * slots
+    first, first0, before, before0 = first + skipped, first0 + skipped, before + skipped, before0 + skipped
     weight += layer * weight_layer
     bias += layer * bias_layer
     master_bias += layer * bias_layer
-    c_old += layer * slots * units
-    c_new += layer * slots * units
-    h += skipped * units
-    h0 += skipped * units
-    coefficients += skipped * COUNT * units
-    log_p += skipped * 2 * levels
-    log_p0 += skipped * 2 * levels
     row = tl.arange(0, ROWS)
     if SHARED:
-        # int64: an int32 offset wraps at 2**31 elements.
         sample = tl.program_id(0).to(tl.int64) * (ROWS - 1) + row - 1
         here = (row > 0) & (sample < count)
         other = tl.zeros([1], tl.int64)
@@ -113,7 +106,7 @@ def forward_kernel(
     of_input = (u + unit, _by_gate(z, parts, UNITS), inside)
     of_baseline = (u0 + unit, _by_gate(z0, parts, UNITS), inside0)
     at = (of_input, of_baseline, (bias + unit, fits))
-    own, own0 = ((slots0 + sample) * units)[:, None] + unit, (other * units)[:, None] + unit
+    own, own0 = ((slot0 + slots0 + sample) * units)[:, None] + unit, ((slot0 + other) * units)[:, None] + unit
     moved, moved0 = inside & (known > 0), inside0 & (known > 0)
     k = coefficients + ((first + sample) * COUNT * units)[:, None] + unit
     if CELL == "gru":
@@ -133,9 +126,13 @@ def forward_kernel(
             log, log_into, forget, into = _masters((u + past, p, here[:, None]), master_bias, levels, level, LEVELS)
             masters0 = (u0 + past, p0, there[:, None])
             log0, log_into0, forget0, into0 = _masters(masters0, master_bias, levels, level, LEVELS)
-            once = tl.program_id(1) == 0
-            _store_masters(log_p, first + sample, log, log_into, levels, here & once, LEVELS)
-            _store_masters(log_p0, first0 + other, log0, log_into0, levels, keeps0 & once, LEVELS)
+            once = (tl.arange(0, LEVELS)[None, :] < levels) & (tl.program_id(1) == 0)
+            to = log_p + ((first + sample) * 2 * levels)[:, None] + tl.arange(0, LEVELS)[None, :]
+            to0 = log_p0 + ((first0 + other) * 2 * levels)[:, None] + tl.arange(0, LEVELS)[None, :]
+            tl.store(to, log, mask=here[:, None] & once)
+            tl.store(to + levels, log_into, mask=here[:, None] & once)
+            tl.store(to0, log0, mask=keeps0[:, None] & once)
+            tl.store(to0 + levels, log_into0, mask=keeps0[:, None] & once)
             state, state0, c, c0 = _stagenet(at, c, c0, (forget, forget0, into, into0), k, units, HALF, SLOPE)
         tl.store(c_new + own, c, mask=inside)
         tl.store(c_new + own0, c0, mask=kept0)
@@ -153,13 +150,14 @@ def read(pointer: tl.tensor, mask: tl.tensor) -> tl.tensor:
 @triton.jit
 def _by_stream(z: tl.tensor, SHARED: tl.constexpr) -> tuple[tl.tensor, tl.tensor]:
     """The rows of the samples, and those of their baselines: the first row if all share it."""
-    ROWS: tl.constexpr = z.shape[0]
-    COLUMNS: tl.constexpr = z.shape[1]
     if SHARED:
-        here, there = z, tl.sum(tl.where(tl.arange(0, ROWS)[:, None] == 0, z, 0.0), 0)[None, :]
+        here, there = z, tl.sum(tl.where(tl.arange(0, z.shape[0])[:, None] == 0, z, 0.0), 0)[None, :]
     else:
-        here, there = tl.split(tl.permute(tl.reshape(z, (ROWS // 16, 2, 8, COLUMNS)), (0, 2, 3, 1)))
-        here, there = tl.reshape(here, (ROWS // 2, COLUMNS)), tl.reshape(there, (ROWS // 2, COLUMNS))
+        here, there = tl.split(tl.permute(tl.reshape(z, (z.shape[0] // 16, 2, 8, z.shape[1])), (0, 2, 3, 1)))
+        here, there = (
+            tl.reshape(here, (z.shape[0] // 2, z.shape[1])),
+            tl.reshape(there, (z.shape[0] // 2, z.shape[1])),
+        )
     return here, there
 
 
@@ -177,25 +175,21 @@ def _by_gate(z: tl.tensor, GATES: tl.constexpr, UNITS: tl.constexpr) -> tuple[tl
 
 
 @triton.jit
-def _sum(of_stream: tl.tuple, b: tl.tensor, units: tl.tensor, U: tl.constexpr, Z: tl.constexpr) -> tl.tensor:
-    """A pre-activation: the bias, the input's gate `U` and the state's gate `Z` (below 0: none)."""
-    u, z, mask = of_stream
-    x = b
-    if U >= 0:
-        x = x + read(u + U * units, mask)
-    if Z >= 0:
-        x = x + z[Z]
-    return x
-
-
-@triton.jit
 def _sums(
     at: tl.tuple, units: tl.tensor, U: tl.constexpr, Z: tl.constexpr, B: tl.constexpr
 ) -> tuple[tl.tensor, tl.tensor]:
-    """The pre-activation of a gate at the input and at the baseline."""
+    """A gate's pre-activation at the input and at the baseline: gate `U` of the input, `Z` of the state, the bias `B`.
+
+    Below 0 there is none.
+    """
     here, there, bias = at
-    b = read(bias[0] + B * units, bias[1])
-    return _sum(here, b, units, U, Z), _sum(there, b, units, U, Z)
+    a = read(bias[0] + B * units, bias[1])
+    b = a
+    if U >= 0:
+        a, b = a + read(here[0] + U * units, here[2]), b + read(there[0] + U * units, there[2])
+    if Z >= 0:
+        a, b = a + here[1][Z], b + there[1][Z]
+    return a, b
 
 
 @triton.jit
@@ -234,17 +228,6 @@ def _softmax(x: tl.tensor, valid: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
     shifted = tl.where(valid, x - tl.max(tl.where(valid, x, float("-inf")), 1)[:, None], 0.0)
     log_p = shifted - tl.log(tl.sum(tl.where(valid, exponential(shifted)[0], 0.0), 1)[:, None])
     return log_p, tl.where(valid, exponential(log_p)[0], 0.0)
-
-
-@triton.jit
-def _store_masters(
-    log_p: tl.tensor, row: tl.tensor, log_forget: tl.tensor, log_into: tl.tensor, levels: tl.tensor, mask: tl.tensor,
-    LEVELS: tl.constexpr,
-) -> None:  # fmt: skip
-    kind = tl.arange(0, LEVELS)[None, :]
-    to, inside = log_p + (row * 2 * levels)[:, None] + kind, mask[:, None] & (kind < levels)
-    tl.store(to, log_forget, mask=inside)
-    tl.store(to + levels, log_into, mask=inside)
 
 
 @triton.jit

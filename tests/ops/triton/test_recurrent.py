@@ -150,6 +150,25 @@ def test_more_rows_than_a_tile():
     assert_matches_naive(given)
 
 
+@pytest.mark.parametrize("cell", ["stagenet", "lstm", "gru", "rnn_relu"])
+def test_one_baseline_for_more_samples_than_a_tile_has(cell):
+    levels, counts = 2 if cell == "stagenet" else 0, (34, 31)
+    assert_matches_naive(case(cell, 4, 3, levels, torch.float64, counts=counts, counts0=(1, 1), where=[0] * 34))
+
+
+@pytest.mark.parametrize("cell", ["stagenet", "gru"])
+def test_larger_tiles_for_many_samples(cell, monkeypatch):
+    monkeypatch.setattr("deeplift_fast.ops.triton.recurrent.MANY", 4)
+    assert_matches_naive(case(cell, 20, 3, 2 if cell == "stagenet" else 0, torch.float32))
+
+
+@pytest.mark.parametrize("where", [[*range(16), 3, 16], [0, *range(17)]])
+def test_baselines_of_other_samples_and_longer_ones(where):
+    """A tile of 16 samples, each with the baseline of its number, or not; more baselines than samples at a step."""
+    given = case("stagenet", 4, 3, 2, torch.float64, counts=(18, 17), counts0=(35, 20), where=where)
+    assert_matches_naive(given)
+
+
 @pytest.mark.parametrize("cell", ["stagenet", "gru"])
 def test_panels(cell):
     assert_matches_naive(case(cell, 12, 5, 3 if cell == "stagenet" else 0, torch.float64, panels=3))
