@@ -17,7 +17,8 @@ PROCESSORS = 132
 LAUNCH = 1.5e-6  # seconds from one kernel of a CUDA graph to the next one
 KERNEL = 2e-6  # the least time of a kernel
 MASTERS = 16  # columns for the master gates in each tile of the forward kernel
-TILES = ((64, 64), (64, 128), (128, 128))  # rows and columns; they compile without spills
+FORWARD = (64, 64)  # rows and columns of a tile: sixteen units with four gates
+BACK = ((64, 16), (64, 64))  # for few samples and for many
 
 
 def columns() -> int:
@@ -50,14 +51,14 @@ def even(batch: int, reached: float) -> float:
 
 
 def tiled(batch: int, back: bool, reached: float = sum(REACHED) / 2) -> float:
-    """Seconds of a step in one direction in whole tiles, the best of :data:`TILES`.
+    """Seconds of a step in one direction in whole tiles; back, in the better of both kinds of tile.
 
     A tile is one program, and a processor works at the speed of its share of the peak. The time is that of the
     processor with the most tiles.
     """
     share = reached * TF32 / PROCESSORS
     found = []
-    for high, wide in TILES:
+    for high, wide in BACK if back else (FORWARD,):
         if back:  # all gates are summed over; a tile gives some of the states' multipliers
             tiles, of_tile = math.ceil(batch / high) * math.ceil(UNITS / wide), 2 * high * wide * columns()
         else:  # one row of a tile is the baseline's
