@@ -1,4 +1,4 @@
-"""StageNet layers of one size, run together on a GPU: one kernel per step serve all features."""
+"""StageNet layers of one size, run together on a GPU: one kernel per step and direction serves all features."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
