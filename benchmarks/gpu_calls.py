@@ -119,6 +119,22 @@ def token_contributions(make: Maker) -> Call:
     return Call((table, tokens, baseline, make.normal(rows, width)))
 
 
+def token_survey(make: Maker) -> Call:
+    """A call of `token_survey`, with padding at the end of each step."""
+    batch, steps, slots = make.size(7, 4096), make.size(5, 64), make.size(3, 12)
+    tokens = make.below(4000, batch, steps, slots)
+    tokens[..., slots // 2 :] = 0
+    return Call((make.normal(batch, steps), tokens))
+
+
+def value_survey(make: Maker) -> Call:
+    """A call of `value_survey`; the last step of the first half of the samples is padding."""
+    batch, steps, size = make.size(7, 4096), make.size(5, 64), make.size(9, 32)
+    values, times = make.normal(batch, steps, size), make.normal(batch, steps)
+    values[: batch // 2, -1] = times[: batch // 2, -1] = 0
+    return Call((values, times, 0.01))
+
+
 @dataclass(frozen=True)
 class Attended:
     """The arguments of ragged attention in one stream, in the order of its schema up to `queries`."""

@@ -88,4 +88,8 @@ SPECS = {
     "log_mean_softmax_backward": "g:h~[...] mean:h~[...] dim -> h[...]",
     "token_contributions": "weight:f[vocabulary dim] tokens:i[rows slots] baseline:i[rows slots] "
     "multipliers:f[rows dim] -> f[rows slots]",
+    "token_survey": "times:f~[batch steps] tokens:i~[batch steps slots] -> real:b[batch steps slots] "
+    "unknown:i[batch steps slots] held:b[batch steps] ends:i[batch] bounds:i[batch 2] bad:b[batch]",
+    "value_survey": "values:f~[batch steps size] times:f~[batch steps] neutral -> filled:b[batch steps] "
+    "real:b[batch steps] baseline:f[batch steps size] ends:i[batch] bad:b[batch]",
 }

@@ -159,10 +159,22 @@ def _log_mean_softmax_backward(sizes: Sizes, g: Tensor, *rest: Any) -> None:
     _log_mean_softmax(sizes, g, op="log_mean_softmax_backward", name="g")
 
 
+def _token_survey(sizes: Sizes, *given: Any) -> None:
+    if not sizes["steps"] or not sizes["slots"]:
+        steps, slots = sizes["steps"], sizes["slots"]
+        raise ValueError(f"token_survey: tokens has {steps} steps and {slots} slots; accepted: 1 or more of each")
+
+
+def _value_survey(sizes: Sizes, *given: Any) -> None:
+    if not sizes["steps"]:
+        raise ValueError("value_survey: values has 0 steps; accepted: 1 or more")
+
+
 VALUES: dict[str, Callable[..., None]] = {
     check.__name__[1:]: check
     for check in (
         _recurrent, _recurrent_backward, _lockstep, _lockstep_backward, _stage_window, _stage_window_backward,
-        _attention, _convergence, _log_mean_softmax, _log_mean_softmax_backward,
+        _attention, _convergence, _log_mean_softmax, _log_mean_softmax_backward, _token_survey,
+        _value_survey,
     )
 }  # fmt: skip

@@ -61,6 +61,14 @@ SCHEMAS = {
     "token_contributions": (
         "token_contributions(Tensor weight, Tensor tokens, Tensor baseline, Tensor multipliers) -> Tensor"
     ),
+    "token_survey": (
+        "token_survey(Tensor times, Tensor tokens) -> (Tensor real, Tensor unknown, Tensor held, Tensor ends, "
+        "Tensor bounds, Tensor bad)"
+    ),
+    "value_survey": (
+        "value_survey(Tensor values, Tensor times, float neutral) -> (Tensor filled, Tensor real, Tensor baseline, "
+        "Tensor ends, Tensor bad)"
+    ),
 }
 
 
