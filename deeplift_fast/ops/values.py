@@ -159,6 +159,19 @@ def _log_mean_softmax_backward(sizes: Sizes, g: Tensor, *rest: Any) -> None:
     _log_mean_softmax(sizes, g, op="log_mean_softmax_backward", name="g")
 
 
+def _target(sizes: Sizes, *given: Any) -> None:
+    if not -1 <= sizes["chosen"] < sizes["classes"]:
+        raise ValueError(f"target: chosen is {sizes['chosen']}; accepted: -1 to {sizes['classes'] - 1}, one per class")
+    if not sizes["classes"]:
+        raise ValueError("target: logits has 0 classes; accepted: 1 or more")
+
+
+def _token_rows(sizes: Sizes, *given: Any) -> None:
+    if not sizes["vocabulary"] or not sizes["slots"]:
+        vocabulary, slots = sizes["vocabulary"], sizes["slots"]
+        raise ValueError(f"token_rows: {vocabulary} embeddings and {slots} slots; accepted: 1 or more of each")
+
+
 def _token_survey(sizes: Sizes, *given: Any) -> None:
     if not sizes["steps"] or not sizes["slots"]:
         steps, slots = sizes["steps"], sizes["slots"]
@@ -174,7 +187,7 @@ VALUES: dict[str, Callable[..., None]] = {
     check.__name__[1:]: check
     for check in (
         _recurrent, _recurrent_backward, _lockstep, _lockstep_backward, _stage_window, _stage_window_backward,
-        _attention, _convergence, _log_mean_softmax, _log_mean_softmax_backward, _token_survey,
+        _attention, _convergence, _log_mean_softmax, _log_mean_softmax_backward, _target, _token_rows, _token_survey,
         _value_survey,
     )
 }  # fmt: skip
