@@ -119,6 +119,43 @@ def token_contributions(make: Maker) -> Call:
     return Call((table, tokens, baseline, make.normal(rows, width)))
 
 
+def token_survey(make: Maker) -> Call:
+    """A call of `token_survey`, with padding at the end of each step."""
+    batch, steps, slots = make.size(7, 4096), make.size(5, 64), make.size(3, 12)
+    tokens = make.below(4000, batch, steps, slots)
+    tokens[..., slots // 2 :] = 0
+    return Call((make.normal(batch, steps), tokens))
+
+
+def target(make: Maker) -> Call:
+    """A call of `target`, for the predicted class of two features' model."""
+    batch, classes, width = make.size(7, 4096), make.size(3, 10), make.size(17, 384)
+    return Call((make.normal(2, batch, classes), make.normal(2, classes, width), -1))
+
+
+def token_rows(make: Maker) -> Call:
+    """A call of `token_rows`, with the vocabulary of a hospital."""
+    batch, steps, slots, width = make.size(7, 4096), make.size(5, 64), make.size(3, 12), make.size(17, 128)
+    table = make.normal(make.size(50, 4000), width)
+    tokens, baseline = make.below(len(table), batch, steps, slots), make.below(2, batch, steps, slots)
+    return Call((table, tokens, baseline, make.normal(batch, steps)))
+
+
+def value_rows(make: Maker) -> Call:
+    """A call of `value_rows`."""
+    batch, steps, size = make.size(7, 4096), make.size(5, 64), make.size(9, 32)
+    values, baseline = make.normal(batch, steps, size), make.normal(batch, steps, size)
+    return Call((values, baseline, make.normal(batch, steps)))
+
+
+def value_survey(make: Maker) -> Call:
+    """A call of `value_survey`; the last step of the first half of the samples is padding."""
+    batch, steps, size = make.size(7, 4096), make.size(5, 64), make.size(9, 32)
+    values, times = make.normal(batch, steps, size), make.normal(batch, steps)
+    values[: batch // 2, -1] = times[: batch // 2, -1] = 0
+    return Call((values, times, 0.01))
+
+
 @dataclass(frozen=True)
 class Attended:
     """The arguments of ragged attention in one stream, in the order of its schema up to `queries`."""

@@ -127,6 +127,11 @@ def _cases() -> list[Case]:
         make = partial(gpu_calls_windows.convergence, rescale=rescale)
         cases.append(Case("convergence", form, make))
     cases.append(Case("token_contributions", "", gpu_calls.token_contributions, float32=5e-5, on_gpu=HALVES))
+    cases.append(Case("target", "", gpu_calls.target, on_gpu=HALVES))
+    cases.append(Case("token_rows", "", gpu_calls.token_rows, on_gpu=HALVES))
+    cases.append(Case("value_rows", "", gpu_calls.value_rows, on_gpu=HALVES))
+    cases.append(Case("token_survey", "", gpu_calls.token_survey))
+    cases.append(Case("value_survey", "", gpu_calls.value_survey))
     for of_first, queries in ((True, "row 0"), (False, "every row")):
         cases.append(Case("attention", queries, partial(gpu_calls.attention, of_first=of_first), on_gpu=HALVES))
         for half, rule in ((0.0, "gradient"), (0.5, "midpoint")):

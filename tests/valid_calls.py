@@ -34,6 +34,14 @@ def valid_calls(dtype=torch.float32):
             "weight": numbers(6, 5), "tokens": torch.tensor([[1, 5], [0, 0], [3, 2]]),
             "baseline": torch.ones(3, 2, dtype=torch.int64), "multipliers": numbers(3, 5),
         },
+        "target": {"logits": numbers(2, 3, 4), "weight": numbers(2, 4, 5), "chosen": -1},
+        "token_rows": {
+            "weight": numbers(6, 5), "tokens": torch.tensor([[[1, 5], [0, 0]]]).repeat(3, 1, 1),
+            "baseline": torch.ones(3, 2, 2, dtype=torch.int64), "times": numbers(3, 2),
+        },
+        "value_rows": {"values": numbers(3, 2, 5), "baseline": numbers(3, 2, 5), "times": numbers(3, 2)},
+        "token_survey": {"times": numbers(3, 2), "tokens": torch.tensor([[[1, 5], [0, 0]]]).repeat(3, 1, 1)},
+        "value_survey": {"values": numbers(3, 2, 5), "times": numbers(3, 2), "neutral": 0.01},
         "layer_norm_backward": {
             "m": numbers(3, 5), "x": numbers(3, 5), "x0": numbers(2, 5), "where": torch.tensor([1, 0, 1]),
             "average": numbers(3, 1), "average0": numbers(2, 1), "scale": numbers(3, 1).exp(),

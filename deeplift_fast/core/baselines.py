@@ -59,10 +59,11 @@ def require_finite(what: str, values: Tensor, questions: Questions = NOW) -> Non
     if not values.is_floating_point() or values.device.type == "meta":
         return
     # One sum is much cheaper than a check of each value. It can overflow, so only a finite sum settles the question.
-    questions.total(values.detach(), lambda total: None if math.isfinite(total) else _require_each_finite(what, values))
+    questions.total(values.detach(), lambda total: None if math.isfinite(total) else require_each_finite(what, values))
 
 
-def _require_each_finite(what: str, values: Tensor) -> None:
+def require_each_finite(what: str, values: Tensor) -> None:
+    """Raise `ValueError` if a tensor, called `what` in the message, holds NaN or inf; this waits for its device."""
     bad = values.numel() - int(torch.isfinite(values).sum())
     if bad:
         raise ValueError(

@@ -89,6 +89,16 @@ SPECS = {
     "average0:w[rows0 1] scale:w[rows 1] scale0:w[rows0 1] weight:f[size] half -> f[rows size]",
     "log_mean_softmax": "z:h~[...] z0:h~[...] dim log -> y:h[...] mean:h[...]",
     "log_mean_softmax_backward": "g:h~[...] mean:h~[...] dim -> h[...]",
+    "target": "logits:f~[2 batch classes] weight:f~[parts classes width] chosen -> classes:i[batch] ends:f[2 batch] "
+    "seeds:f[parts batch width]",
     "token_contributions": "weight:f[vocabulary dim] tokens:i[rows slots] baseline:i[rows slots] "
     "multipliers:f[rows dim] -> f[rows slots]",
+    "token_rows": "weight:f~[vocabulary dim] tokens:i~[batch steps slots] baseline:i~[batch steps slots] "
+    "times:f~[batch steps] -> rows:f[2 steps batch dim+1] both:i[2 steps batch slots]",
+    "token_survey": "times:f~[batch steps] tokens:i~[batch steps slots] -> real:b[batch steps slots] "
+    "unknown:i[batch steps slots] held:b[batch steps] ends:i[batch] bounds:i[batch 2] bad:b[batch]",
+    "value_rows": "values:f~[batch steps size] baseline:f~[batch steps size] times:f~[batch steps] -> "
+    "rows:f[2 steps batch size+1] difference:f[steps batch size]",
+    "value_survey": "values:f~[batch steps size] times:f~[batch steps] neutral -> filled:b[batch steps] "
+    "real:b[batch steps] baseline:f[batch steps size] ends:i[batch] bad:b[batch]",
 }

@@ -154,10 +154,34 @@ def _log_mean_softmax_backward(sizes: Sizes, g: Tensor, *rest: Any) -> None:
     _log_mean_softmax(sizes, g, op="log_mean_softmax_backward", name="g")
 
 
+def _target(sizes: Sizes, *given: Any) -> None:
+    if not -1 <= sizes["chosen"] < sizes["classes"]:
+        raise ValueError(f"target: chosen is {sizes['chosen']}; accepted: -1 to {sizes['classes'] - 1}, one per class")
+    if not sizes["classes"]:
+        raise ValueError("target: logits has 0 classes; accepted: 1 or more")
+
+
+def _token_rows(sizes: Sizes, *given: Any) -> None:
+    if not sizes["vocabulary"] or not sizes["slots"]:
+        vocabulary, slots = sizes["vocabulary"], sizes["slots"]
+        raise ValueError(f"token_rows: {vocabulary} embeddings and {slots} slots; accepted: 1 or more of each")
+
+
+def _token_survey(sizes: Sizes, *given: Any) -> None:
+    if not sizes["steps"] or not sizes["slots"]:
+        steps, slots = sizes["steps"], sizes["slots"]
+        raise ValueError(f"token_survey: tokens has {steps} steps and {slots} slots; accepted: 1 or more of each")
+
+
+def _value_survey(sizes: Sizes, *given: Any) -> None:
+    if not sizes["steps"]:
+        raise ValueError("value_survey: values has 0 steps; accepted: 1 or more")
+
+
 VALUES: dict[str, Callable[..., None]] = {
     check.__name__[1:]: check
     for check in (
         _recurrent, _recurrent_backward, _lockstep, _lockstep_backward, _stage_window, _stage_window_backward,
-        _convergence, _log_mean_softmax, _log_mean_softmax_backward,
+        _convergence, _log_mean_softmax, _log_mean_softmax_backward, _target, _token_rows, _token_survey, _value_survey,
     )
 }  # fmt: skip

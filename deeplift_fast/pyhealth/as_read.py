@@ -32,7 +32,7 @@ def as_read(model: Any, features: Mapping[str, Feature], rules: str) -> dict[str
         if (longest := _longest(model, feature)) is not None:
             feature = _first(feature, longest)
         elif _is_flattened(model, feature):
-            feature = replace(feature, parts=feature.with_value(feature.value.flatten(1)))
+            feature = replace(feature, parts=feature.with_value(feature.value.flatten(1)), survey=None)
         found[key] = feature
     return found
 
@@ -115,7 +115,8 @@ def _first(feature: Feature, count: int) -> Feature:
         _cut(part, count) if isinstance(part, Tensor) and part.shape[:2] == steps else part for part in feature.parts
     )
     mask = feature.mask
-    return replace(feature, parts=parts, mask=mask if mask is None or mask.dim() < 2 else _cut(mask, count))
+    mask = mask if mask is None or mask.dim() < 2 else _cut(mask, count)
+    return replace(feature, parts=parts, mask=mask, survey=None)
 
 
 def _as_given(contributions: Tensor, value: Tensor) -> Tensor:

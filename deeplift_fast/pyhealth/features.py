@@ -13,9 +13,9 @@ from deeplift_fast.core.constants import number, ramp
 from deeplift_fast.core.plain_tensors import require_plain
 from deeplift_fast.core.questions import NOW, Questions
 from deeplift_fast.pyhealth.measured_flags import flags_key, own_names, read_flags
+from deeplift_fast.pyhealth.survey import NEUTRAL, Survey, fits, survey
 
 PAD, UNK = 0, 1  # PyHealth's indices of padding and of the unknown code
-NEUTRAL = 1e-2  # PyHealth's baseline of a continuous value
 
 Kind = Literal["tensor", "multi_hot", "other"]
 
@@ -34,6 +34,7 @@ class Feature:
         kind: the kind of processor: `"tensor"`, `"multi_hot"`, or `"other"`.
         flags: which values were measured, bool, of the value's shape; `None` if the batch does not say.
         time_position: the position of the steps' times in `parts`, or `None`.
+        survey: what its numbers show, if they were surveyed on a GPU; it holds for the real steps as derived there.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Feature:
     kind: Kind = "other"
     flags: Tensor | None = None
     time_position: int | None = None
+    survey: Survey | None = None
 
     @property
     def value(self) -> Tensor:
@@ -64,6 +66,8 @@ class Feature:
     @functools.cached_property
     def filled(self) -> Tensor:
         """Whether a step or position holds a value, bool: `[batch, …]`, without the last dimension if `in_steps`."""
+        if self.survey is not None:
+            return self.survey.filled
         return self.value.any(-1) if self.in_steps else self.value != PAD
 
     @functools.cached_property
@@ -75,6 +79,8 @@ class Feature:
         """
         if not self.in_steps:
             return self.filled
+        if self.survey is not None:
+            return self.survey.real
         held, time = self.filled, self.times
         if time is not None and time.numel() == held.numel():
             held = held.logical_or(time.reshape(held.shape))
@@ -98,7 +104,8 @@ class Feature:
         """The feature of these samples, int64 `[n]` or a slice."""
         parts = tuple(part[samples] if isinstance(part, Tensor) else part for part in self.parts)
         mask, flags = (None if each is None else each[samples] for each in (self.mask, self.flags))
-        return replace(self, parts=parts, mask=mask, flags=flags)
+        survey = None if self.survey is None else self.survey.at(samples)
+        return replace(self, parts=parts, mask=mask, flags=flags, survey=survey)
 
     def with_derived_mask(
         self, as_pyhealth: bool, dtype: torch.dtype = torch.int32, keeps_first: bool = False
@@ -118,7 +125,8 @@ class Feature:
         if keeps_first:
             mask = mask.clone()
             mask.flatten(1)[:, 0] |= ~mask.flatten(1).any(1)
-        return replace(self, parts=(*self.parts, mask.to(dtype)))
+        other = keeps_first or (as_pyhealth and self.in_steps)
+        return replace(self, parts=(*self.parts, mask.to(dtype)), survey=None if other else self.survey)
 
 
 def _until_last(held: Tensor) -> Tensor:
@@ -157,7 +165,8 @@ def read_features(
     features, own = {}, own_names(model)
     for key in keys:
         feature = _read(key, batch[key], model.dataset.input_processors[key])
-        _check_tensors(feature, device, questions)
+        _check_tensors(feature, device)
+        feature = _with_finite(feature, questions)
         _check_value(feature, use_embeddings)
         if not feature.is_token and (given := batch.get(name := flags_key(key))) is not None and name not in own:
             flags = read_flags(name, given, feature.value, questions, _assumed(feature))
@@ -217,7 +226,18 @@ def _check_times(key: str, value: Tensor, time: Tensor | None) -> None:
         )
 
 
-def _check_tensors(feature: Feature, device: torch.device, questions: Questions) -> None:
+def _with_finite(feature: Feature, questions: Questions) -> Feature:
+    """The feature, surveyed if that is possible, with the check of its numbers for NaN and inf asked."""
+    what, value, times = f"feature {feature.key!r}", feature.value, feature.times
+    if len(feature.parts) == 2 and times is not None and fits(value, times, feature.is_token, questions):
+        return replace(feature, survey=survey(what, value, times, feature.is_token, questions))
+    for part in feature.parts:
+        if isinstance(part, Tensor):
+            require_finite(what, part, questions)
+    return feature
+
+
+def _check_tensors(feature: Feature, device: torch.device) -> None:
     if feature.value.dim() == 0:
         raise ValueError(f"feature {feature.key!r} has no dimensions; its first must be the batch")
     batch = feature.value.shape[:1]
@@ -232,7 +252,6 @@ def _check_tensors(feature: Feature, device: torch.device, questions: Questions)
                 f"feature {feature.key!r}: its tensors have shapes "
                 f"{[tuple(tensor.shape) for tensor in tensors]}; the first dimension must be the batch"
             )
-        require_finite(f"feature {feature.key!r}", part, questions)
     if batch[0] and feature.value.numel() == 0:
         raise ValueError(
             f"feature {feature.key!r} has shape {tuple(feature.value.shape)}, an empty sequence; accepted: one step or "
@@ -303,7 +322,9 @@ def _steps(feature: Feature) -> Tensor:
     return still.reshape(*still.shape, *[1] * (value.dim() - 2))
 
 
-def check_embeddable(what: str, values: Tensor, layer: Any, questions: Questions = NOW) -> None:
+def check_embeddable(
+    what: str, values: Tensor, layer: Any, questions: Questions = NOW, bounds: Tensor | None = None
+) -> None:
     """Raise if an embedding layer cannot take these values; only `nn.Embedding` and `nn.Linear` are checked.
 
     Args:
@@ -311,14 +332,15 @@ def check_embeddable(what: str, values: Tensor, layer: Any, questions: Questions
         values: token indices or continuous values, `[batch, …]`.
         layer: the module that embeds them, or `None`.
         questions: takes the check of token indices.
+        bounds: tensor with the smallest and the largest token among others, if it is known.
 
     Raises:
         ValueError: for token indices outside the vocabulary, or a last dimension of the wrong length.
         TypeError: for continuous values of another dtype than the layer's.
     """
     if isinstance(layer, nn.Embedding) and values.numel():
-        bounds, size = torch.aminmax(values), layer.num_embeddings
-        questions.ask(bounds, lambda found: _require_tokens(what, size, [int(bound) for bound in found]))
+        given, size = torch.aminmax(values) if bounds is None else (bounds,), layer.num_embeddings
+        questions.bring(given, lambda found: _require_tokens(what, size, found))
     if isinstance(layer, nn.Linear):
         if values.shape[-1] != layer.in_features:
             raise ValueError(
@@ -329,8 +351,8 @@ def check_embeddable(what: str, values: Tensor, layer: Any, questions: Questions
             raise TypeError(f"{what} is {values.dtype}, the layer that embeds it {layer.weight.dtype}; convert one")
 
 
-def _require_tokens(what: str, size: int, bounds: list[int]) -> None:
-    low, high = bounds
+def _require_tokens(what: str, size: int, bounds: list[Tensor]) -> None:
+    low, high = int(bounds[0].min()), int(bounds[-1].max())
     if low < 0 or high >= size:
         raise ValueError(
             f"{what} holds token indices from {low} to {high}; the model's vocabulary is 0 to {size - 1}: process the "
@@ -345,6 +367,8 @@ def default_baseline(feature: Feature, everywhere: bool) -> Tensor:
         The shape and dtype of the feature's value.
     """
     value = feature.value
+    if feature.survey is not None and not everywhere:
+        return feature.survey.baseline
     if feature.is_token and feature.mask is None and not everywhere:
         return feature.filled.to(value.dtype)  # the same as below, because UNK is 1 and PAD 0
     neutral = UNK if feature.is_token else NEUTRAL

@@ -324,7 +324,8 @@ def check_layers(model: Any, batch: Batch, chosen: Chosen) -> None:
             require_known_dtype(feature, model)
             continue
         layer = batch.layers[key]
-        check_embeddable(f"feature {key!r}", feature.value, layer, batch.questions)
+        bounds = None if feature.survey is None else feature.survey.bounds
+        check_embeddable(f"feature {key!r}", feature.value, layer, batch.questions, bounds)
         what = f"baseline of feature {key!r}"
         for each in chosen.each:
             given = each[key]

@@ -65,6 +65,19 @@ SCHEMAS = {
     "token_contributions": (
         "token_contributions(Tensor weight, Tensor tokens, Tensor baseline, Tensor multipliers) -> Tensor"
     ),
+    "target": "target(Tensor logits, Tensor weight, int chosen) -> (Tensor classes, Tensor ends, Tensor seeds)",
+    "token_rows": (
+        "token_rows(Tensor weight, Tensor tokens, Tensor baseline, Tensor times) -> (Tensor rows, Tensor both)"
+    ),
+    "value_rows": ("value_rows(Tensor values, Tensor baseline, Tensor times) -> (Tensor rows, Tensor difference)"),
+    "token_survey": (
+        "token_survey(Tensor times, Tensor tokens) -> (Tensor real, Tensor unknown, Tensor held, Tensor ends, "
+        "Tensor bounds, Tensor bad)"
+    ),
+    "value_survey": (
+        "value_survey(Tensor values, Tensor times, float neutral) -> (Tensor filled, Tensor real, Tensor baseline, "
+        "Tensor ends, Tensor bad)"
+    ),
 }
 
 

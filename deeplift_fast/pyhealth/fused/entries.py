@@ -15,7 +15,7 @@ from deeplift_fast.errors import Unfit
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.fused.pair import Pair
-from deeplift_fast.pyhealth.fused.sequences import Rows
+from deeplift_fast.pyhealth.fused.sequences import AllRows, Rows
 
 Contributions = Callable[[Tensor], Tensor]
 
@@ -41,6 +41,17 @@ class Entry(Protocol):
         Returns:
             The pair, and the way from the multipliers of `rows` to contributions in the value's shape. Other steps
             have 0.
+        """
+        ...
+
+    def timed(self, times: Tensor) -> tuple[Pair, Contributions] | None:
+        """All steps, step by step, with their times as one more column: one launch on a GPU.
+
+        Args:
+            times: the time of each step, `[samples, steps]`.
+
+        Returns:
+            As :meth:`enter`; `None` if the times have another dtype.
         """
         ...
 
@@ -78,6 +89,20 @@ class Tokens(Entry):
 
         return pair, back
 
+    @override
+    def timed(self, times: Tensor) -> tuple[Pair, Contributions] | None:
+        if times.dtype != self.table.dtype:
+            return None
+        tokens, tokens0 = (_slots(each) for each in (self.value, self.baseline))
+        found, both = ops.token_rows(self.table, tokens, tokens0, times)
+        of_rows, of_rows0 = both.flatten(1, 2)
+
+        def back(m: Tensor) -> Tensor:
+            each = ops.token_contributions(self.table, of_rows, of_rows0, m.contiguous())
+            return AllRows(by_step=True).put(each, tokens.shape).reshape(self.value.shape)
+
+        return Pair.stacked(found.flatten(0, 2)), back
+
 
 @dataclass(frozen=True)
 class Values(Entry):
@@ -105,6 +130,14 @@ class Values(Entry):
             return rows.put(m * (x - rows.take(self.baseline)), self.value.shape)
 
         return Pair(x, (rows0 or rows).take(self.baseline)), back
+
+    @override
+    def timed(self, times: Tensor) -> tuple[Pair, Contributions] | None:
+        if times.dtype != self.value.dtype or self.baseline.dtype != self.value.dtype:
+            return None
+        found, difference = ops.value_rows(self.value, self.baseline, times)
+        rows = AllRows(by_step=True)
+        return Pair.stacked(found.flatten(0, 2)), lambda m: rows.put(m * difference.flatten(0, 1), self.value.shape)
 
 
 def pooled(table: Tensor, tokens: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def own_feature(feature: Feature, shape: tuple[int, ...]) -> Feature:
         part.new_zeros(_sizes(part, feature, shape)) if isinstance(part, Tensor) else part for part in feature.parts
     )
     mask = next((new for new, old in zip(parts, feature.parts, strict=True) if old is feature.mask), None)
-    return replace(feature, parts=parts, mask=None if feature.mask is None else mask)
+    return replace(feature, parts=parts, mask=None if feature.mask is None else mask, survey=None)
 
 
 def bytes_of(features: Features, baselines: Baselines) -> int:

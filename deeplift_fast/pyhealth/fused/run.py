@@ -68,6 +68,11 @@ def _run_part(call: Call, features: Features, baselines: Baselines, questions: Q
             # With several segments, stream x0 is at the end nearer to the input, as in the generic walk.
             segment = (0.0, 1.0) if steps == 1 else (k / steps, (k - 1) / steps)
             pair, back, parts = logits_of(model, call.fused, (features, baselines), arithmetic, segment)
+            by_part = model.fc.weight.unflatten(1, (parts, -1)).transpose(0, 1)
+            if steps == 1 and questions.static and pair.both is not None:
+                index = -1 if call.target is None else _class_of(call.target, pair.x)
+                found, ends, seeds = ops.target(pair.both.unflatten(0, (2, -1)), by_part, index)
+                return back(list(seeds)), ends[0], ends[1], found[:, None]
             if k == steps:
                 chosen = _target(pair.x if steps == 1 else pair.x0, call.target)
             ends = _at(chosen, pair)
@@ -75,7 +80,6 @@ def _run_part(call: Call, features: Features, baselines: Baselines, questions: Q
                 output = ends[0 if steps == 1 else 1]
             if k == 1:
                 baseline_output = ends[1 if steps == 1 else 0]
-            by_part = model.fc.weight.unflatten(1, (parts, -1)).transpose(0, 1)
             seeds = by_part.index_select(1, chosen[:, 0])  # contiguous for each part, so that nothing copies them
             for key, each in back(list(seeds)).items():
                 part = each / steps if steps > 1 else each
@@ -87,9 +91,14 @@ def _target(logits: Tensor, target: int | None) -> Tensor:
     """The explained class of each sample, int64 `[batch, 1]`."""
     if target is None:
         return logits.argmax(1, keepdim=True)
+    return torch.full((len(logits), 1), _class_of(target, logits), device=logits.device)
+
+
+def _class_of(target: int, logits: Tensor) -> int:
+    """The class as a number from 0 on."""
     if not -logits.shape[1] <= target < logits.shape[1]:
         raise ValueError(f"target lies outside the model's output of shape {tuple(logits.shape)}; got {target}")
-    return torch.full((len(logits), 1), target % logits.shape[1], device=logits.device)
+    return target % logits.shape[1]
 
 
 def _at(chosen: Tensor, logits: Pair) -> tuple[Tensor, Tensor]:

@@ -52,12 +52,14 @@ class FusedStageNet(Watched, OneByOne):
         if not arithmetic.static or self._group is None:
             return super().features(features, baselines, arithmetic, segment)
         first = next(iter(features.values())).value
+        surveyed = all(feature.survey is not None for feature in features.values())
         ends = torch.empty(len(first), len(features), dtype=torch.int64, device=first.device)
         given = {
-            key: self._given(key, feature, baselines[key], arithmetic, ends[:, place])
+            key: self._given(key, feature, baselines[key], arithmetic, None if surveyed else ends[:, place])
             for place, (key, feature) in enumerate(features.items())
         }
-        end, back = self._group.run(list(given.values()), ends.clamp_(min=1), arithmetic, segment)
+        ends = torch.stack([each.ends for each in given.values()], 1) if surveyed else ends.clamp_(min=1)
+        end, back = self._group.run(list(given.values()), ends, arithmetic, segment)
         return [end], lambda m: dict(zip(given, back(m[0]), strict=True))
 
     @functools.cached_property
@@ -73,19 +75,32 @@ class FusedStageNet(Watched, OneByOne):
         """A layer's part of the batch; with `out`, its ends are written there and may be 0."""
         entry = entry_of(feature, baseline, embeddings(self._model)[key])
         schema = schema_of(self._model, key)
-        mask, given = step_mask(feature, schema), mask_of(feature, schema)
+        given = mask_of(feature, schema)
         if feature.is_token and given is not None and given.dim() != feature.value.dim():
             raise unfit(feature, "its mask is per step, and PyHealth's layer takes a mask per code")
         samples, steps = feature.value.shape[:2]
-        ends = torch.sum(mask, 1, dtype=torch.int64) if out is None else torch.sum(mask, 1, dtype=torch.int64, out=out)
-        require_flags(feature, mask, ends, arithmetic.questions)
-        if out is None:
-            ends = ends.clamp(1, steps)
-        elif mask.dtype != torch.bool:  # the check for other numbers than 0 and 1 is open
-            ends.clamp_(max=steps)
+        mask, ends = _mask_and_ends(feature, schema, arithmetic, out)
         time = feature.parts[schema.index("time")] if "time" in schema else None
         if time is None:
             time = torch.ones(samples, steps, device=mask.device)
         if not isinstance(time, Tensor) or not time.is_floating_point() or time.numel() != samples * steps:
             raise unfit(feature, "its times are not one floating-point number per step")
         return Given(self._layers[key], entry, ends, mask, time.reshape(samples, steps))
+
+
+def _mask_and_ends(
+    feature: Feature, schema: tuple[str, ...], arithmetic: Arithmetic, out: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The mask of steps, `[samples, steps]`, and one past the last step that counts, written to `out` if given."""
+    if feature.survey is not None:
+        ends = feature.survey.ends
+        return feature.survey.real, ends if out is None else out.copy_(ends)
+    mask = step_mask(feature, schema)
+    ends = torch.sum(mask, 1, dtype=torch.int64) if out is None else torch.sum(mask, 1, dtype=torch.int64, out=out)
+    require_flags(feature, mask, ends, arithmetic.questions)
+    steps = mask.shape[1]
+    if out is None:
+        ends = ends.clamp(1, steps)
+    elif mask.dtype != torch.bool:  # the check for other numbers than 0 and 1 is open
+        ends.clamp_(max=steps)
+    return mask, ends

@@ -17,7 +17,7 @@ from deeplift_fast.pyhealth.fused import recurrent
 from deeplift_fast.pyhealth.fused.entries import Contributions, Entry, between
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Back, Pair, activation, gated_sum, linear
 from deeplift_fast.pyhealth.fused.recurrent import Packed, States
-from deeplift_fast.pyhealth.fused.sequences import Steps, steps_of
+from deeplift_fast.pyhealth.fused.sequences import AllSteps, Steps, steps_of
 
 Last = tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor | None]]]
 
@@ -161,6 +161,10 @@ def slope_of(arithmetic: Arithmetic) -> str:
 
 def inputs(given: Given, steps: Steps, segment: tuple[float, float]) -> tuple[Pair, Contributions]:
     """The cell's inputs, `[rows, columns]`, and the way from multipliers (not of the time) to contributions."""
+    if isinstance(steps, AllSteps) and segment == (0.0, 1.0):
+        timed = given.entry.timed(given.times)
+        if timed is not None:
+            return timed
     rows, entered = given.entry.enter(steps.at)
     return _with_time(between(rows, *segment), given.times, steps), entered
 
