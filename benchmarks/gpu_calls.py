@@ -153,7 +153,7 @@ def value_survey(make: Maker) -> Call:
     batch, steps, size = make.size(7, 4096), make.size(5, 64), make.size(9, 32)
     values, times = make.normal(batch, steps, size), make.normal(batch, steps)
     values[: batch // 2, -1] = times[: batch // 2, -1] = 0
-    return Call((values, times, 0.01))
+    return Call((values, times, 0.5))
 
 
 @dataclass(frozen=True)

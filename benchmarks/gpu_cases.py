@@ -35,6 +35,7 @@ class Case:
         dtypes: dtypes to compare.
         float32: tolerance of float32 against float64.
         on_gpu: dtypes that only kernels for GPUs accept.
+        rounds: whether results are rounded; others are masks, classes or numbers of the arguments.
     """
 
     op: str
@@ -43,6 +44,7 @@ class Case:
     dtypes: tuple[torch.dtype, ...] = FLOATS
     float32: float = ALLOWED[torch.float32]
     on_gpu: tuple[torch.dtype, ...] = ()
+    rounds: bool = True
 
     @property
     def name(self) -> str:
@@ -83,7 +85,8 @@ def worst_error(case: Case, dtype: torch.dtype, device: torch.device | str, larg
     for result, exact in zip(found, expected, strict=True):
         if result.shape != exact.shape:
             raise ValueError(f"{case.name}: a result has shape {tuple(result.shape)}, in float64 {tuple(exact.shape)}")
-        distance = (result.to(exact) - exact).abs() / (1 + exact.abs()) / case.allowed(dtype)
+        result, exact = result.double(), exact.double()  # masks and classes too
+        distance = (result - exact).abs() / (1 + exact.abs()) / case.allowed(dtype)
         if distance.numel():
             worst = max(worst, float(torch.nan_to_num(distance, nan=torch.inf).max()))
     return worst
@@ -127,11 +130,11 @@ def _cases() -> list[Case]:
         make = partial(gpu_calls_windows.convergence, rescale=rescale)
         cases.append(Case("convergence", form, make))
     cases.append(Case("token_contributions", "", gpu_calls.token_contributions, float32=5e-5, on_gpu=HALVES))
-    cases.append(Case("target", "", gpu_calls.target, on_gpu=HALVES))
+    cases.append(Case("target", "", gpu_calls.target, on_gpu=HALVES, rounds=False))
     cases.append(Case("token_rows", "", gpu_calls.token_rows, on_gpu=HALVES))
     cases.append(Case("value_rows", "", gpu_calls.value_rows, on_gpu=HALVES))
-    cases.append(Case("token_survey", "", gpu_calls.token_survey))
-    cases.append(Case("value_survey", "", gpu_calls.value_survey))
+    cases.append(Case("token_survey", "", gpu_calls.token_survey, rounds=False))
+    cases.append(Case("value_survey", "", gpu_calls.value_survey, rounds=False))
     for of_first, queries in ((True, "row 0"), (False, "every row")):
         cases.append(Case("attention", queries, partial(gpu_calls.attention, of_first=of_first), on_gpu=HALVES))
         for half, rule in ((0.0, "gradient"), (0.5, "midpoint")):
