@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from deeplift_fast.cli.exit import Debug, reported
+from deeplift_fast.cli.shared_options import CohortDir, MimicRoot
 from deeplift_fast.cli.stdout import redirected
 
 
 def report(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="Output folder of a cohort, finished or running.")],
+    folder: CohortDir,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write, for its owner alone.")],
     patient: Annotated[str | None, typer.Option(metavar="ID", help="The patient's patient_id.")] = None,
     sample: Annotated[int | None, typer.Option(metavar="N", min=0, help="The number of a sample.")] = None,
@@ -21,13 +22,7 @@ def report(
             help="Leave out identifiers, and what fewer than 10 patients have; count days from the first.",
         ),
     ] = False,
-    mimic_root: Annotated[
-        Path | None,
-        typer.Option(
-            help="MIMIC-IV folder whose dictionaries describe codes. Without it, titles are those that the package "
-            "holds: of common ICD-10 codes and laboratory items."
-        ),
-    ] = None,
+    mimic_root: MimicRoot = None,
     cohort: Annotated[bool, typer.Option("--cohort", help="Write a page of the whole cohort instead.")] = False,
     patients: Annotated[
         str | None,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from deeplift_fast.cli.exit import Debug, reported
+from deeplift_fast.cli.shared_options import CohortDir, MimicRoot
 
 
 class Sort(StrEnum):
@@ -18,7 +19,7 @@ class Sort(StrEnum):
 
 
 def summary(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="Output folder of a cohort, finished or running.")],
+    folder: CohortDir,
     by: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,13 +39,7 @@ def summary(
     top: Annotated[int, typer.Option(min=1, help="Rows shown of each table.")] = 15,
     sort: Annotated[Sort, typer.Option(help="Column to sort the shown rows by.")] = Sort.MEAN_ABS,
     min_samples: Annotated[int, typer.Option(min=1, help="Show codes and values of at least so many samples.")] = 10,
-    mimic_root: Annotated[
-        Path | None,
-        typer.Option(
-            help="MIMIC-IV folder whose dictionaries describe codes. Without it, titles are those that the package "
-            "holds: of common ICD-10 codes and laboratory items."
-        ),
-    ] = None,
+    mimic_root: MimicRoot = None,
     csv: Annotated[Path | None, typer.Option(help="Write every row as CSV.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write every row as Parquet.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write every row, and the totals, as JSON.")] = None,
