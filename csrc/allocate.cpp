@@ -7,6 +7,8 @@
 #include <mutex>
 #include <vector>
 
+#include "tensors.h"
+
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif

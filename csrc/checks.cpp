@@ -5,6 +5,8 @@
 #include <sstream>
 #include <string>
 
+#include "tensors.h"
+
 namespace deeplift_fast {
 namespace {
 

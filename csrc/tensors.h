@@ -4,6 +4,10 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#ifndef STABLE_TORCH_ERROR_CODE_CHECK  // torch 2.10 has the earlier name only
+#define STABLE_TORCH_ERROR_CODE_CHECK TORCH_ERROR_CODE_CHECK
+#endif
+
 namespace deeplift_fast {
 
 template <typename T>

@@ -210,6 +210,8 @@ def isolated(modules: Iterable[nn.Module], devices: Iterable[torch.device]) -> I
     """
     modules, devices = list(modules), sorted(devices, key=str)
     with contextlib.ExitStack() as stack:
+        # torch 2.10 keeps an autocast's copies of weights that a pass without gradients made, and a backward fails.
+        stack.callback(torch.clear_autocast_cache)
         if any(stochastic_modules(module) for module in modules):
             stack.enter_context(_one_at_a_time)
         found = [stack.enter_context(_shared(id(module), functools.partial(_Attributes, module))) for module in modules]
