@@ -1,4 +1,4 @@
-# make setup | demo | test | soak | lint | bench | bench-gpu | plot | picture | wheel | wheel-check | test-floor: each works as the first command in a fresh clone.
+# make setup | demo | test | soak | lint | bench | bench-gpu | plot | picture | docs | wheel | wheel-check | test-floor: each works as the first command in a fresh clone.
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
@@ -13,7 +13,7 @@ PARALLEL := OMP_WAIT_POLICY=passive $(PYTEST) -n 2 --dist loadfile --no-loadscop
 COMPILED := captum.attr, distributed, hypothesis, matplotlib.pyplot, pyarrow.dataset, pyhealth.datasets, \
     pyhealth.interpret.methods, pyhealth.models, pytest, scipy.stats, sklearn.ensemble, torch._inductor, xdist
 
-.PHONY: setup demo test soak lint format bench bench-gpu plot picture wheel wheel-check test-floor lock clean
+.PHONY: setup demo test soak lint format bench bench-gpu plot picture docs wheel wheel-check test-floor lock clean
 
 setup: $(STAMP)
 
@@ -74,6 +74,9 @@ plot: setup
 
 picture: setup
 	$(BIN)/python benchmarks/timeline_picture.py
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 wheel: setup
 	PYTHON= .ci/wheel dist

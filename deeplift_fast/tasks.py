@@ -62,8 +62,7 @@ class MortalityWithStaysMIMIC4(MortalityPredictionStageNetMIMIC4):
     - `visit_id`: `hadm_id` of the target stay. PyHealth's datasets list it in `record_to_index`, which is empty for
       PyHealth's task; `patient_to_index` and splits by patient are the same.
 
-    Args:
-        padding: as for PyHealth's task.
+    It takes the argument `padding` of PyHealth's task.
 
     Example:
         >>> samples = MIMIC4Dataset(…).set_task(MortalityWithStaysMIMIC4())  # doctest: +SKIP

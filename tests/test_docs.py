@@ -10,7 +10,7 @@ import pytest
 from deeplift_fast.cohort.about import NAMES, PREFIX
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 METADATA = {PREFIX + name for name in NAMES}  # keys of Parquet files, spelled like modules
 
 pytestmark = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

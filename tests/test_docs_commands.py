@@ -12,7 +12,7 @@ import typer
 from deeplift_fast.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXTS = [*PAGES, *sorted((ROOT / "examples").glob("*.py")), *sorted((ROOT / "deeplift_fast").rglob("*.py"))]
 SUBCOMMANDS = typer.main.get_command(app).commands
 OPTIONS = {

@@ -1,4 +1,4 @@
-"""Commands and lines of README, docs/cohorts.md and docs/rules.md run as they stand."""
+"""Commands and lines of README and of the pages in docs run as they stand."""
 
 import re
 import shlex
@@ -125,3 +125,16 @@ def test_rules_and_baselines(capsys):
     found = names["found"]
     moved = names["deeplift"].explain(at_baseline={"codes": ~names["first"]}, **names["batch"])
     assert not torch.equal(found.output - found.baseline_output, moved.output - moved.baseline_output)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "name", ["docs/index.md", *(f"docs/how-to/{name}.md" for name in ("baselines", "own-rules", "own-tasks", "dask"))]
+)
+def test_a_page_runs_from_top_to_bottom(folder, name):
+    data, model = cohort()
+    names = {"model": model, "dataset": data, "batch": next(iter(get_dataloader(data, batch_size=12)))}
+    found = blocks(name, "python")
+    assert found
+    for code in found:
+        exec(code, names)

@@ -16,7 +16,8 @@ from deeplift_fast.errors import BackendWarning
 from deeplift_fast.ops.registry import FUNCTIONS, SCHEMAS, Backend, backend_for, backends, release_memory
 from deeplift_fast.ops.specs import NAMESPACE, SPECS
 
-__all__ = ["NAMESPACE", "SCHEMAS", "Backend", "BackendWarning", "backend_for", "backends", "release_memory", *SPECS]
+__all__ = ["NAMESPACE", "SCHEMAS", "Backend", "BackendWarning", "backend_for", "backends", "release_memory"]
+__all__.extend(SPECS)
 
 if TYPE_CHECKING:
 
