@@ -55,7 +55,11 @@ def typical(
             feature, or with another number of dimensions, were left out.
 
     Example:
-        >>> DeepLift(model, rules="complete", baseline=typical(dataset)).attribute(**batch)  # doctest: +SKIP
+        >>> from deeplift_fast import DeepLift, baselines
+        >>> usual = baselines.typical(dataset)
+        >>> found = DeepLift(model, rules="complete", baseline=usual).explain(**batch)
+        >>> found.baseline
+        'typical ...'
     """
     part = fitted_part(dataset, samples, seed, processors)
     return _fitted("typical", part, part.processors, dimensions, None)
@@ -84,6 +88,12 @@ def mean(
 
     Warns:
         BaselineWarning: as :func:`typical`.
+
+    Example:
+        >>> from deeplift_fast import DeepLift, baselines
+        >>> contributions = DeepLift(model, rules="complete").attribute(baselines.mean(dataset, model), **batch)
+        >>> sorted(contributions)
+        ['codes', 'labs']
     """
     processors = getattr(getattr(model, "dataset", None), "input_processors", None)
     keys = getattr(model, "feature_keys", None)

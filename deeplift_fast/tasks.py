@@ -65,7 +65,10 @@ class MortalityWithStaysMIMIC4(MortalityPredictionStageNetMIMIC4):
     It takes the argument `padding` of PyHealth's task.
 
     Example:
-        >>> samples = MIMIC4Dataset(…).set_task(MortalityWithStaysMIMIC4())  # doctest: +SKIP
+        >>> from deeplift_fast.tasks import MortalityWithStaysMIMIC4
+        >>> task = MortalityWithStaysMIMIC4()
+        >>> list(task.input_schema), list(task.output_schema)
+        (['icd_codes', 'labs'], ['mortality'])
     """
 
     task_name = "MortalityWithStaysMIMIC4"  # PyHealth's caches have it in their names

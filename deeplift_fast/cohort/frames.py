@@ -34,6 +34,13 @@ def frame(
     Raises:
         ValueError: if the batch does not fit the model or the contributions, or its metadata
             (:mod:`deeplift_fast.cohort.metadata`) do not fit it.
+
+    Example:
+        >>> from deeplift_fast import DeepLift
+        >>> from deeplift_fast.cohort import frame
+        >>> found = DeepLift(model, rules="complete").explain(**batch)
+        >>> frame(found, model, batch)[["sample", "feature", "code"]].head(1).values.tolist()
+        [[0, 'codes', 'I10']]
     """
     size = len(found.output)
     if found.baseline_output.dim() > 1:

@@ -53,6 +53,13 @@ class Report:
         baseline: a description of the baseline.
         precision: that of products of float32 numbers, and PyTorch's settings that ask for less, which are not used.
         cancellation: that of the returned contributions; `None` for an empty batch.
+
+    Example:
+        >>> import torch
+        >>> from deeplift_fast import attribute
+        >>> report = attribute(lambda x: torch.tanh(x).sum(1), torch.ones(1, 2), rules="complete").report
+        >>> [(row.operation, row.rule) for row in report]
+        [('tanh', 'secant'), ('sum', 'linear')]
     """
 
     rows: tuple[Row, ...]

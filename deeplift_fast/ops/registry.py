@@ -45,7 +45,13 @@ _backends: dict[str, Backend] = {"naive": Backend("naive", "any")}
 
 
 def backends() -> list[Backend]:
-    """Every backend, present or missing."""
+    """Every backend, present or missing.
+
+    Example:
+        >>> from deeplift_fast import ops
+        >>> [backend.name for backend in ops.backends()]
+        ['naive', 'C++', 'Triton']
+    """
     return list(_backends.values())
 
 
@@ -61,6 +67,11 @@ def backend_for(op: str, device: str) -> str:
 
     Raises:
         KeyError: if there is no such op.
+
+    Example:
+        >>> from deeplift_fast import ops
+        >>> ops.backend_for("secant", "meta")
+        'naive'
     """
     if op not in SCHEMAS:
         raise KeyError(f"op is {op!r}; accepted: {', '.join(SCHEMAS)}")
@@ -112,6 +123,11 @@ def release_memory() -> int:
 
     Returns:
         The number of bytes.
+
+    Example:
+        >>> from deeplift_fast import ops
+        >>> ops.release_memory() >= 0
+        True
     """
     if _backends["C++"].missing is not None:
         return 0

@@ -52,6 +52,11 @@ def bar(
     Raises:
         TypeError, ValueError: if data or arguments do not fit; the message names them.
         SummaryError: if the folder is no cohort's.
+
+    Example:
+        >>> from deeplift_fast import plot
+        >>> ax = plot.bar("mortality", top=5, width=7)
+        >>> ax.figure.savefig("bar.svg")
     """
     if top < 1:
         raise ValueError(f"top is {top}; accepted: 1 or more")

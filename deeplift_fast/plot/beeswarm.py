@@ -52,6 +52,11 @@ def beeswarm(
     Raises:
         TypeError, ValueError: if data or arguments do not fit; the message names them.
         SummaryError: if the folder is no cohort's.
+
+    Example:
+        >>> from deeplift_fast import plot
+        >>> ax = plot.beeswarm("mortality", top=5, width=7)
+        >>> ax.figure.savefig("beeswarm.svg")
     """
     if top < 1 or points < 2:
         raise ValueError(f"top is {top} and points {points}; accepted: top of 1 or more, points of 2 or more")

@@ -52,6 +52,12 @@ def compare(
 
     Raises:
         TypeError, ValueError: if data or arguments do not fit, or the two hold different codes; the message names them.
+
+    Example:
+        >>> from deeplift_fast import DeepLift, plot
+        >>> deeplift = DeepLift(model, rules="complete")
+        >>> first, second = (deeplift.explain(name, **batch) for name in ("removed", "unk"))
+        >>> ax = plot.compare(first, second, labels=("removed", "unk"), sample=0)
     """
     if top < 1:
         raise ValueError(f"top is {top}; accepted: 1 or more")

@@ -64,6 +64,11 @@ def timeline(
 
     Raises:
         TypeError, ValueError: if data or arguments do not fit; the message names them.
+
+    Example:
+        >>> from deeplift_fast import plot
+        >>> ax = plot.timeline("mortality", sample=0, width=3.5)
+        >>> ax.figure.savefig("timeline.pdf")
     """
     if top < 1:
         raise ValueError(f"top is {top}; accepted: 1 or more")

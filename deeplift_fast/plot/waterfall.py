@@ -51,6 +51,11 @@ def waterfall(
 
     Raises:
         TypeError, ValueError: if data or arguments do not fit; the message names them.
+
+    Example:
+        >>> from deeplift_fast import plot
+        >>> ax = plot.waterfall("mortality", sample=0, width=3.5)
+        >>> ax.figure.savefig("waterfall.pdf")
     """
     if top < 1:
         raise ValueError(f"top is {top}; accepted: 1 or more")

@@ -294,6 +294,12 @@ def measured(feature: Feature) -> Tensor:
 
     `K_measured` decides if the batch has it. Else values other than 0 were measured; in `tensor` features, 0 too.
     Tokens were measured if they are real.
+
+    Example:
+        >>> from deeplift_fast.pyhealth.features import measured, read_features
+        >>> features = read_features(model, batch, use_embeddings=True)
+        >>> measured(features["labs"]).shape == batch["labs"].shape
+        True
     """
     if feature.is_token:
         return feature.real()

@@ -61,6 +61,11 @@ class Grouping:
             for one group of all samples.
         groups: names of the groups.
         members: group of each identifier, int64 with identifiers as index; `None` for one group of all samples.
+
+    Example:
+        >>> from deeplift_fast.report import Grouping
+        >>> Grouping("overall", (), ("all",)).groups
+        ('all',)
     """
 
     name: str

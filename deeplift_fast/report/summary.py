@@ -85,6 +85,12 @@ class Summary:
             count: number of rows.
             sort: column to sort by, the largest first: `"mean_abs"`, `"mean"` or `"count"`.
             min_samples: smallest number of samples in a row; a mean of fewer is noise, and nearly one patient's data.
+
+        Example:
+            >>> from deeplift_fast.report import summarise
+            >>> rows = summarise("mortality").top("code", "overall", "all", count=3, sort="mean_abs", min_samples=1)
+            >>> len(rows)
+            3
         """
         rows = self.table[(self.table["kind"] == kind) & (self.table["grouping"] == grouping)]
         rows = rows[(rows["group"] == group) & (rows["samples"] >= min_samples) & ~rows["code"].isin(SPECIAL)]
@@ -114,6 +120,12 @@ def summarise(
     Raises:
         SummaryError: if the folder has no manifest, a part is missing or damaged, no dictionary is found, or a run
             replaces parts faster than they are read.
+
+    Example:
+        >>> from deeplift_fast.report import summarise
+        >>> summary = summarise("mortality")
+        >>> summary.completeness.samples
+        12
     """
     titles = Titles.of(mimic_root)
     return consistently(out, lambda folder: summary_of(folder, by, titles, replicates, seed))

@@ -52,6 +52,12 @@ def sigmoid(x: Tensor, x0: Tensor, variant: str = "rescale") -> Tensor:
 
     Raises:
         ValueError, TypeError: as :func:`relu`.
+
+    Example:
+        >>> x = torch.tensor([1.0], requires_grad=True)
+        >>> sigmoid(x, torch.tensor([-1.0])).sum().backward()
+        >>> x.grad  # (0.7311 - 0.2689) / (1 + 1)
+        tensor([0.2311])
     """
     return _ruled(x, x0, "sigmoid", variant)
 
@@ -71,6 +77,12 @@ def tanh(x: Tensor, x0: Tensor, variant: str = "rescale") -> Tensor:
 
     Raises:
         ValueError, TypeError: as :func:`relu`.
+
+    Example:
+        >>> x = torch.tensor([12.0], requires_grad=True)
+        >>> tanh(x, torch.tensor([0.0])).sum().backward()
+        >>> x.grad  # (1 - 0) / (12 - 0)
+        tensor([0.0833])
     """
     return _ruled(x, x0, "tanh", variant)
 

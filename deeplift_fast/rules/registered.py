@@ -43,9 +43,12 @@ def register_rule(fn: Any, rule: str | Callable[..., Any] | None = None) -> Any:
         ValueError: if `rule` names no rule.
 
     Example:
-        >>> @register_rule(torch.special.log_ndtr)  # doctest: +SKIP
+        >>> import torch
+        >>> from deeplift_fast import register_rule, unregister_rule
+        >>> @register_rule(torch.special.log_ndtr)
         ... def log_ndtr(x):
         ...     return torch.log(torch.special.ndtr(x))
+        >>> unregister_rule(torch.special.log_ndtr)
     """
     if rule is None:
         return lambda written_out: register_rule(fn, written_out)
@@ -71,6 +74,13 @@ def unregister_rule(fn: Any) -> None:
 
     Raises:
         TypeError: as :func:`register_rule`.
+
+    Example:
+        >>> import torch
+        >>> from deeplift_fast import register_rule, unregister_rule
+        >>> register_rule(torch.special.erfcx, "elementwise")
+        'elementwise'
+        >>> unregister_rule(torch.special.erfcx)
     """
     name = _name(fn)
     WRITTEN_OUT.pop(name, None)

@@ -101,6 +101,11 @@ def cohort_page(
     Raises:
         SummaryError: as :func:`deeplift_fast.report.summarise` raises it; or if the page would have more than 2 MB.
         ImportError: if jinja2 is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deeplift_fast.report import cohort_page
+        >>> _ = Path("cohort.html").write_text(cohort_page("mortality"))
     """
     titles = Titles.of(mimic_root)
     summary, folder = consistently(out, lambda folder: (summary_of(folder, by, titles), folder))

@@ -88,6 +88,11 @@ def patient_pages(
 
     Raises:
         SummaryError: if a page cannot be made or written; pages before it stay.
+
+    Example:
+        >>> from deeplift_fast.report import cohort_page, patient_pages
+        >>> links = patient_pages("mortality", "cohort.html", count=2)
+        >>> page = cohort_page("mortality", links=links)
     """
     if not 1 <= count <= MOST:
         raise SummaryError(f"the number of patients' pages is {count}; accepted: from 1 to {MOST}")

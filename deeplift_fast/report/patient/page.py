@@ -115,6 +115,11 @@ def patient_page(
         SummaryError: if the folder has no such sample, a file is missing or damaged, no dictionary is found, or
             `model_run` is not of this cohort.
         ImportError: if jinja2 is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from deeplift_fast.report import patient_page
+        >>> _ = Path("patient.html").write_text(patient_page("mortality", patient="ID"))
     """
     content = consistently(out, lambda folder: content_of(folder, sample, patient, mimic_root, pseudonymous, model_run))
     text = render("patient", page=content)
