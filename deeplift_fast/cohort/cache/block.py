@@ -5,7 +5,7 @@ belong together:
 
     numbers      the column of the samples' numbers; `null` where they are consecutive, from the first of the block on
     identifiers  by the tables' columns, the column of the texts
-    fields       in the samples' order: key, kind ("tensor", "pair" or "object"), and per part its columns and form
+    fields       in the samples' order: key, kind ("tensor", "pair" or "object"), and per part its column and form
 """
 
 import json
@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from deeplift_fast.cohort.cache.objects import Unknown, columns_of, read_columns
-from deeplift_fast.cohort.cache.tensors import column_of, read_column
+from deeplift_fast.cohort.cache import objects, tensors
 from deeplift_fast.cohort.samples import Field, Ragged, RaggedGroup, Stretch
 
 _KEY = b"deeplift_fast"
@@ -58,17 +57,18 @@ class Block:
     def tensor(self, field: int, part: int) -> Ragged | None:
         """The tensors of a field; `None` for times that are missing."""
         described = self.about["fields"][field]["parts"][part]
-        return None if described is None else read_column(self.columns[described["columns"][0]], described)
+        return None if described is None else tensors.read_column(self.columns[described["column"]], described)
 
-    def objects(self, field: int) -> np.ndarray:
-        """The values of a field that holds no tensors, `[samples]`."""
-        (described,) = self.about["fields"][field]["parts"]
-        return read_columns([self.columns[place] for place in described["columns"]], described)
+    def objects(self, field: int) -> list[Any]:
+        """The values of a field that holds no tensors, one per sample."""
+        return self._read(self.about["fields"][field]["parts"][0])
 
-    def identifiers(self, column: str) -> np.ndarray:
-        """Identifiers, a text or `None` per sample."""
-        described = self.about["identifiers"][column]
-        return read_columns([self.columns[place] for place in described["columns"]], described)
+    def identifiers(self, column: str) -> list[str | None]:
+        """Identifiers, one per sample."""
+        return self._read(self.about["identifiers"][column])
+
+    def _read(self, described: Mapping[str, Any]) -> list[Any]:
+        return objects.read_column(self.columns[described["column"]], described)
 
 
 def written(group: RaggedGroup, stretch: Stretch) -> pa.Buffer:
@@ -81,7 +81,7 @@ def written(group: RaggedGroup, stretch: Stretch) -> pa.Buffer:
     is_whole = len(group.numbers) == stretch.end - stretch.begin
     about: dict[str, Any] = {"numbers": None, "identifiers": {}, "fields": [], "kinds": ""}
     if not is_whole:
-        about["numbers"] = _added([pa.array(group.numbers)], columns)[0]
+        about["numbers"] = _added(pa.array(group.numbers), columns)
     for key, field in group.fields.items():
         about["fields"].append(_field(key, field, columns))
     places = (group.numbers - stretch.begin).tolist()
@@ -137,16 +137,16 @@ def _field(key: Any, field: Field, columns: list[pa.Array]) -> dict[str, Any]:
 
 
 def _tensor(values: Ragged, columns: list[pa.Array]) -> dict[str, Any]:
-    column, about = column_of(values)
-    return {"columns": _added([column], columns), **about}
+    column, about = tensors.column_of(values)
+    return {"column": _added(column, columns), **about}
 
 
 def _objects(key: str, values: Sequence[Any], columns: list[pa.Array]) -> dict[str, Any]:
     try:
-        found, about = columns_of(values)
-    except Unknown as error:
+        column, about = objects.column_of(values)
+    except objects.Unknown as error:
         raise UnknownField(f"field {key!r} holds {error}") from None
-    return {"columns": _added(found, columns), **about}
+    return {"column": _added(column, columns), **about}
 
 
 def _same(group: RaggedGroup, fields: Sequence[Mapping[str, Any]], texts: list[str | None]) -> dict[str, Any] | None:
@@ -158,10 +158,10 @@ def _same(group: RaggedGroup, fields: Sequence[Mapping[str, Any]], texts: list[s
     return None
 
 
-def _added(found: Sequence[pa.Array], columns: list[pa.Array]) -> list[int]:
-    """Adds columns; returns their places."""
-    columns += found
-    return list(range(len(columns) - len(found), len(columns)))
+def _added(column: pa.Array, columns: list[pa.Array]) -> int:
+    """Adds a column; returns its place."""
+    columns.append(column)
+    return len(columns) - 1
 
 
 def _kind(field: Mapping[str, Any]) -> list[Any]:

@@ -23,12 +23,16 @@ _NAMED_BY = ("class", "input_schema", "output_schema", "selection")
 def unfit(dataset: Any) -> str | None:
     """The reason why a dataset is not cached, or `None`.
 
-    A cache serves only while the dataset stays as it was. The files of a dataset on disk show a change by their sizes
-    and times. Samples in memory, and those of a user's own class, show none, and those in memory are read quickly.
+    A cache serves only while the dataset stays as it was. The files of a PyHealth dataset on disk show a change by
+    their sizes and times. Samples in memory, and those that a user's own code makes, show none.
     """
-    if is_on_disk(dataset) and Path(dataset.path).is_dir():
-        return None
-    return f"a {type(dataset).__name__} has no files that would show whether its samples changed"
+    from pyhealth.datasets import SampleDataset
+
+    if not is_on_disk(dataset):
+        return f"a {type(dataset).__name__} has no files that would show a change of its samples"
+    if type(dataset).__getitem__ is not SampleDataset.__getitem__ or hasattr(dataset, "transform"):
+        return f"the samples of this {type(dataset).__name__} pass through code whose changes no file shows"
+    return None
 
 
 def identity_of(dataset: Any, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,8 +44,8 @@ def identity_of(dataset: Any, identity: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         `identity` with `selection`, the digest of the samples that a subset takes, and `files`, the digest of names,
-        sizes and times of the dataset's files; both "none" for other datasets than those on disk. It depends on
-        neither model, rules nor target.
+        sizes and times of the dataset's files; both "none" for a dataset that is unfit. It depends on neither model,
+        rules nor target.
     """
     is_known = unfit(dataset) is None
     about = {"selection": _selection(dataset), "files": _files(Path(dataset.path))} if is_known else {}

@@ -89,8 +89,13 @@ def form_of(values: Ragged) -> str:
     return "trimmed" if is_whole and math.prod(values.flat.shape[1:]) else "dense"
 
 
-def column_of(values: Ragged) -> tuple[pa.Array, dict[str, Any]]:
-    """The Arrow column of a field's tensors, and its description for :func:`read_column`."""
+def column_of(values: Ragged, missing: pa.Array | None = None) -> tuple[pa.Array, dict[str, Any]]:
+    """The Arrow column of a field's tensors, and its description for :func:`read_column`.
+
+    Args:
+        values: the tensors.
+        missing: the samples, bool, that have none; `None` if all have one.
+    """
     flat, form = values.flat, form_of(values)
     about = {"form": form, "dtype": flat.dtype.str, "inner": list(flat.shape[1:])}
     if form == "trimmed":
@@ -100,14 +105,14 @@ def column_of(values: Ragged) -> tuple[pa.Array, dict[str, Any]]:
         whole = np.arange(rows.shape[1]) < held[:, None]
         inner = listed(pa.array(_narrow(rows[whole])), held)
         assert values.lengths is not None
-        return listed(inner, values.lengths * math.prod(flat.shape[1:-1])), about
+        return listed(inner, values.lengths * math.prod(flat.shape[1:-1]), missing), about
     width = math.prod(flat.shape[1:])
     stored = pa.array(_stored(flat).reshape(-1))
     if width == 0:
         stored = pa.nulls(len(flat))  # steps without numbers
     elif flat.ndim > 1:
         stored = pa.FixedSizeListArray.from_arrays(stored, width)
-    return stored if values.lengths is None else listed(stored, values.lengths), about
+    return stored if values.lengths is None else listed(stored, values.lengths, missing), about
 
 
 def read_column(column: pa.Array, about: Mapping[str, Any]) -> Ragged:
@@ -141,13 +146,13 @@ def joined(pieces: list[Ragged]) -> Ragged:
     return Ragged(np.concatenate([each.flat for each in pieces]), lengths)
 
 
-def listed(values: pa.Array, lengths: np.ndarray) -> pa.Array:
+def listed(values: pa.Array, lengths: np.ndarray, missing: pa.Array | None = None) -> pa.Array:
     """A list column: `lengths` of the values per entry; offsets have 64 bits only where 32 are too few."""
     is_large = int(lengths.sum()) > _MOST_OFFSET
     offsets = np.zeros(len(lengths) + 1, np.int64 if is_large else np.int32)
     np.cumsum(lengths, out=offsets[1:])
     kind = pa.LargeListArray if is_large else pa.ListArray
-    return kind.from_arrays(pa.array(offsets), values)
+    return kind.from_arrays(pa.array(offsets), values, mask=missing)
 
 
 def unlisted(column: pa.Array) -> tuple[np.ndarray, pa.Array]:

@@ -1,6 +1,7 @@
 """A window of samples, made of the slices of blocks that it touches."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def _group(pieces: Sequence[Block]) -> RaggedGroup:
 def _field(pieces: Sequence[Block], field: int) -> Field:
     described = pieces[0].about["fields"][field]
     if described["kind"] == "object":
-        return np.concatenate([piece.objects(field) for piece in pieces])
+        return _objects([each for piece in pieces for each in piece.objects(field)])
     parts = [_part(pieces, field, part) for part in range(len(described["parts"]))]
     if described["kind"] == "pair":
         time, value = parts
@@ -59,8 +60,13 @@ def _part(pieces: Sequence[Block], field: int, part: int) -> Ragged | None:
 def _identifiers(blocks: Sequence[Block], column: str, begin: int, end: int) -> list[str | None]:
     """Identifiers in the order of the samples."""
     if len(blocks) == 1:
-        return blocks[0].identifiers(column).tolist()
+        return blocks[0].identifiers(column)
     found = np.full(end - begin, None, object)
     for block in blocks:
         found[block.numbers - begin] = block.identifiers(column)
     return found.tolist()
+
+
+def _objects(values: list[Any]) -> np.ndarray:
+    """An array that holds the values themselves, even if they are lists of one length."""
+    return np.fromiter(values, object, len(values))
