@@ -6,7 +6,7 @@ from numbers import Real
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deeplift_fast.captum.arguments import (
     AttributionFunction,
@@ -29,6 +29,7 @@ from deeplift_fast.core.streams import Streams, own_modules
 from deeplift_fast.ops.precision import in_full_precision
 from deeplift_fast.rules.activations import ActivationRules
 from deeplift_fast.rules.rescale import RescaleRules
+from deeplift_fast.rules.ruleset import RuleSet
 
 
 class DeepLift:
@@ -83,6 +84,7 @@ class DeepLift:
         self.eps = eps
         self.options: Options = options
         self._multiply_by_inputs: bool = multiply_by_inputs
+        self._modules: tuple[nn.Module, ...] | None = None
         self._report: Report | None = None
 
     @property
@@ -194,8 +196,11 @@ class DeepLift:
         self, xs: tuple[Tensor, ...], x0s: tuple[Any, ...], target: Target, further: tuple[Any, ...]
     ) -> Attribution:
         batch = len(xs[0]) if isinstance(xs[0], Tensor) and xs[0].dim() else 0
-        context = Context(further, rule_set=ActivationRules() if self.options.rules == "rescale" else None)
+        context = Context(further, self._modules, self._rule_set())
         return attribution.explain(self.model, xs, x0s, target_of(target, batch), self.options, context)
+
+    def _rule_set(self) -> RuleSet | None:
+        return ActivationRules() if self.options.rules == "rescale" else None
 
     def _attributions(
         self, found: Attribution, xs: tuple[Tensor, ...], x0s: tuple[Any, ...], function: AttributionFunction | None

@@ -20,7 +20,7 @@ from deeplift_fast.captum.arguments import (
 )
 from deeplift_fast.captum.deeplift import DeepLift, delta_of
 from deeplift_fast.core.cancellation import joined
-from deeplift_fast.core.diagnostics import merged
+from deeplift_fast.core.diagnostics import Report, merged
 from deeplift_fast.core.options import DELTA_TOL, require_positive
 
 ROWS = 256  # pairs of input and baseline that DeepLiftShap takes through the model at once
@@ -93,28 +93,52 @@ class DeepLiftShap(DeepLift):
         x0s = background(inputs, baselines, len(xs))
         batch, count = len(xs[0]), len(x0s[0])
         further = further_of(additional_forward_args)
-        totals = [torch.zeros_like(x) for x in xs]
-        deltas, reports = [], []
-        for i, j in _pairs(batch, count, self.rows):
+
+        def explained(i: Tensor, j: Tensor) -> tuple[tuple[Tensor, ...], Tensor, Report]:
             rows = tuple(x.detach()[i] for x in xs)
             refs = tuple(x0[j] for x0 in x0s)
             follow = tuple(rows_of(argument, i, batch) for argument in further)
             found = self._explain(rows, refs, rows_of_target(target, i, batch), follow)
             parts = self._attributions(found, rows, refs, custom_attribution_func)
-            for total, part in zip(totals, parts, strict=True):
-                total.index_add_(0, i.to(total.device), part.detach().to(total.dtype), alpha=1 / count)
-            deltas.append(delta_of(found, parts if custom_attribution_func else None))
-            reports.append(found.report.settled())
-        cancelled = [report.cancellation for report in reports if report.cancellation is not None]
-        self._report = replace(merged(reports), cancellation=joined(cancelled) if cancelled else None)
-        shown = tuple(totals) if isinstance(inputs, tuple | list) else totals[0]
-        if not return_convergence_delta:
-            return shown
-        return shown, torch.cat(deltas) if deltas else xs[0].new_empty(0)
+            return parts, delta_of(found, parts if custom_attribution_func else None), found.report
+
+        totals, deltas, self._report = mean_over_pairs(batch, count, self.rows, explained)
+        shown = totals if isinstance(inputs, tuple | list) else totals[0]
+        return (shown, deltas) if return_convergence_delta else shown
+
+
+def mean_over_pairs(
+    batch: int, count: int, rows: int, explained: Callable[[Tensor, Tensor], tuple[tuple[Tensor, ...], Tensor, Report]]
+) -> tuple[tuple[Tensor, ...], Tensor, Report]:
+    """The mean over baselines of every input's attributions.
+
+    Args:
+        batch: the number of inputs.
+        count: the number of baselines.
+        rows: number of pairs that go through the model at once.
+        explained: takes the indices of inputs and of baselines, and returns their attributions, `[pairs, …]` each,
+            their convergence deltas, `[pairs]`, and the report.
+
+    Returns:
+        The means, `[batch, …]` each; the convergence deltas, `[batch · count]`, input by input; one report of all.
+    """
+    totals: list[Tensor] = []
+    deltas: list[Tensor] = []
+    reports: list[Report] = []
+    for i, j in _pairs(batch, count, rows):
+        parts, delta, report = explained(i, j)
+        totals = totals or [part.new_zeros(batch, *part.shape[1:]) for part in parts]
+        for total, part in zip(totals, parts, strict=True):
+            total.index_add_(0, i.to(total.device), part.detach(), alpha=1 / count)
+        deltas.append(delta)
+        reports.append(report.settled())
+    cancelled = [report.cancellation for report in reports if report.cancellation is not None]
+    report = replace(merged(reports), cancellation=joined(cancelled) if cancelled else None)
+    return tuple(totals), torch.cat(deltas), report
 
 
 def _pairs(batch: int, count: int, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Indices of inputs and of baselines, every pair once, inputs first."""
-    for start in range(0, batch * count, rows):
+    """Indices of inputs and of baselines, every pair once, inputs first; an empty batch has one empty pair."""
+    for start in range(0, max(batch * count, 1), rows):
         pair = torch.arange(start, min(start + rows, batch * count), device="cpu")
         yield pair // count, pair % count

@@ -14,6 +14,7 @@ from deeplift_fast.ops.naive.convergence import figures
 UNPAIRED = "gradient, no partner"
 OPTIONS = "gradient, options differ"
 CUSTOM = "own backward"
+BYPASS = "bypass"
 ELSEWHERE = "(elsewhere)"
 TOGETHER = "(those without a figure, together)"
 _UNKNOWN = (UNPAIRED, OPTIONS, CUSTOM)
@@ -28,7 +29,9 @@ class Row:
         rule: `"linear"`, `"secant"`, `"midpoint"`, `"quotient"`, `"log-mean"`, `"winner"` or `"quadrature"`. Rules that
             are not complete: `"gradient"` (the operation chooses or jumps, or masks or values without a gradient differ
             between the streams), `"gradient, no partner"` (the model took another path at the baseline),
-            `"gradient, options differ"` (a number differs), `"own backward"` (a custom autograd function).
+            `"gradient, options differ"` (a number differs), `"own backward"` (a custom autograd function). `"bypass"`
+            is no rule: in this operation, values that do not come from the attributed layer, and that differ between
+            the streams, meet values that do.
         count: number of calls.
         delta: its part of the batch's summed convergence deltas, in units of the output; NaN if several operations
             share one figure.
@@ -98,6 +101,15 @@ class Report:
         """
         return replace(self, cancellation=Cancellation(contributions, output, baseline_output))
 
+    def without(self, operation: str) -> "Report":
+        """A copy without an operation, whose part is taken off the convergence delta."""
+        rows = [row for row in self.rows if row.operation != operation]
+        counts = {(row.operation, row.rule): row.count for row in rows}
+        deltas = {(row.operation, row.rule): row.delta for row in rows}
+        total = self.delta - sum(row.delta for row in self.rows if row.operation == operation)
+        found = _report(counts, deltas, total, self.rounding)
+        return replace(self, rows=found.rows, delta=found.delta)
+
     def settled(self) -> "Report":
         """A copy that holds no contributions, for code that keeps only the report."""
         return self if self.cancellation is None else replace(self, cancellation=self.cancellation.settled())
@@ -154,14 +166,18 @@ class Tally:
 
     def note(self, operation: str, rule: str, missed: Tensor) -> None:
         """Add the part of one call: `Σ m·Δx − Σ g·Δy`, a scalar tensor."""
-        key = operation, rule
+        if rule == BYPASS:
+            self.count(operation, rule)
+        self._add((operation, rule), missed)
+
+    def _add(self, key: tuple[str, str], missed: Tensor) -> None:
         self._missed[key] = self._missed[key] + missed if key in self._missed else missed
 
     def add(self, other: "Tally") -> None:
         """Add another tally's counts and sums."""
         self._counts.update(other._counts)
         for key, missed in other._missed.items():
-            self.note(*key, missed)
+            self._add(key, missed)
 
     def custom_functions(self, output: Tensor) -> None:
         """Count the custom autograd functions that `output` depends on."""
