@@ -1,4 +1,4 @@
-"""Commands and lines of README, docs/cohorts.md and docs/rules.md run as they stand."""
+"""Commands and lines of README, docs/cohorts.md, docs/rules.md and docs/layers.md run as they stand."""
 
 import re
 import shlex
@@ -125,3 +125,13 @@ def test_rules_and_baselines(capsys):
     found = names["found"]
     moved = names["deeplift"].explain(at_baseline={"codes": ~names["first"]}, **names["batch"])
     assert not torch.equal(found.output - found.baseline_output, moved.output - moved.baseline_output)
+
+
+def test_layers_and_neurons(capsys):
+    torch.manual_seed(0)
+    names = {}
+    for code in blocks("docs/layers.md", "python"):
+        exec(code, names)
+    assert names["contributions"].shape == (3, 4)
+    assert "add" in capsys.readouterr().out
+    assert len(names["found"].by("step")) == 2 * 3

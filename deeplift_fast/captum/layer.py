@@ -25,7 +25,7 @@ from deeplift_fast.captum.shap import ROWS, mean_over_pairs
 from deeplift_fast.core.cut import place_in
 from deeplift_fast.core.diagnostics import Report
 from deeplift_fast.core.layer_tensors import Form
-from deeplift_fast.core.layers import AtLayer, checked_run, explain_layer
+from deeplift_fast.core.layers import AtLayer, Layer, checked_run, explain_layer
 from deeplift_fast.core.options import DELTA_TOL, require_positive
 from deeplift_fast.core.streams import own_modules
 from deeplift_fast.errors import ArgumentTypeError, ArgumentValueError
@@ -130,6 +130,25 @@ class LayerDeepLift(DeepLift):
             return shown
         return shown, delta_of(at.found, parts if custom_attribution_func else None)
 
+    @staticmethod
+    def interpolate(
+        layer_attribution: Tensor, interpolate_dims: int | tuple[int, ...], interpolate_mode: str = "nearest"
+    ) -> Tensor:
+        """Scale a layer's attributions to the size of an input, as Captum's function of this name.
+
+        Args:
+            layer_attribution: `[batch, channels, …]`, with one to three further dimensions.
+            interpolate_dims: the sizes of the further dimensions; an int for all of them.
+            interpolate_mode: as in `torch.nn.functional.interpolate`.
+
+        Returns:
+            `[batch, channels, …]`.
+
+        Raises:
+            ValueError: for sizes that do not fit.
+        """
+        return nn.functional.interpolate(layer_attribution, interpolate_dims, mode=interpolate_mode)  # type: ignore[arg-type]
+
     def _at_layer(
         self,
         given: tuple[tuple[Tensor, ...], tuple[Any, ...], Target, tuple[Any, ...]],
@@ -138,10 +157,9 @@ class LayerDeepLift(DeepLift):
         form: Form | None = None,
     ) -> AtLayer:
         xs, x0s, target, further = given
-        unused = _accepts_unused(grad_kwargs)
+        layer = Layer(replace(self._place, at_input=at_input), _accepts_unused(grad_kwargs), form)
         run = checked_run(self.model, self._modules or (), xs, x0s, further)
-        place = replace(self._place, at_input=at_input)
-        return explain_layer(run, place, target_of(target, run.batch), self.options, self._rule_set(), unused, form)
+        return explain_layer(run, layer, target_of(target, run.batch), self.options, self._rule_set())
 
     def _parts(self, at: AtLayer, function: AttributionFunction | None) -> tuple[Tensor, ...]:
         """The attributions, batch first."""

@@ -66,12 +66,21 @@ class BypassRules(RuleSet):
                 continue
             difference = torch.where(value == value0, 0.0, value.detach() - value0)
             if bool(difference.isfinite().all()):
-                source, source0 = self._ends
-                ours[index] = _Entry.apply(source, source0, value.detach(), difference, call.name, note)
+                ours[index] = _Entry.apply(*self._ends, value.detach(), difference, _noted(call.name, note))
                 moved.append(index)
         actual = call.actual.with_leaves(ours, call.actual.choices)
         fixed = still(ours, theirs) and same_choices(actual.choices, call.baseline.choices)
         return Call(call.name, call.func, actual, call.baseline, sorted(moved), fixed)
+
+
+def _noted(operation: str, note: Note) -> Callable[[Tensor], None]:
+    """Takes the part of the output's difference that enters in an operation."""
+
+    def noted(part: Tensor) -> None:
+        note(operation, BYPASS, -part)
+        note(POSITION, "linear", part)
+
+    return noted
 
 
 class _Entry(torch.autograd.Function):
@@ -79,10 +88,10 @@ class _Entry(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, source: Tensor, source0: Tensor, value: Tensor, difference: Tensor, name: str, note: Note
+        ctx: Any, source: Tensor, source0: Tensor, value: Tensor, difference: Tensor, noted: Callable[[Tensor], None]
     ) -> Tensor:
         ctx.save_for_backward(source.detach(), source0, difference)
-        ctx.name, ctx.note = name, note
+        ctx.noted = noted
         return value.clone()
 
     @staticmethod
@@ -91,11 +100,9 @@ class _Entry(torch.autograd.Function):
         step = source - source0
         contributions = _by_row((multiplier * difference).to(source.device), step)
         if bool(contributions.any()):
-            total = (contributions * step.sign()).sum()
-            ctx.note(ctx.name, BYPASS, -total)
-            ctx.note(POSITION, "linear", total)
+            ctx.noted((contributions * step.sign()).sum())
         multipliers = torch.where(step == 0, 0.0, contributions / step)
-        return multipliers.to(source.dtype), None, None, None, None, None
+        return multipliers.to(source.dtype), None, None, None, None
 
 
 def _by_row(contributions: Tensor, step: Tensor) -> Tensor:

@@ -102,7 +102,14 @@ class Report:
         return replace(self, cancellation=Cancellation(contributions, output, baseline_output))
 
     def without(self, operation: str) -> "Report":
-        """A copy without an operation, whose part is taken off the convergence delta."""
+        """A copy without an operation, whose part is taken off the convergence delta.
+
+        Args:
+            operation: its name.
+
+        Returns:
+            The report.
+        """
         rows = [row for row in self.rows if row.operation != operation]
         counts = {(row.operation, row.rule): row.count for row in rows}
         deltas = {(row.operation, row.rule): row.delta for row in rows}

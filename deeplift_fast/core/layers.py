@@ -112,6 +112,21 @@ def _baseline(number: int, x: Tensor, baseline: Tensor | Real | None) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """A layer that is attributed to.
+
+    Attributes:
+        place: its place in the model.
+        zeros_if_unused: whether a layer without influence has contributions of 0; otherwise it is an error.
+        form: its structure, if it is known from a batch of other samples.
+    """
+
+    place: Place
+    zeros_if_unused: bool = False
+    form: Form | None = None
+
+
+@dataclass(frozen=True)
 class AtLayer:
     """An attribution to a layer.
 
@@ -129,29 +144,19 @@ class AtLayer:
 
 
 @in_full_precision
-def explain_layer(
-    run: Run,
-    place: Place,
-    target: Target,
-    options: Options,
-    rule_set: RuleSet | None = None,
-    zeros_if_unused: bool = False,
-    form: Form | None = None,
-) -> AtLayer:
+def explain_layer(run: Run, layer: Layer, target: Target, options: Options, rule_set: RuleSet | None = None) -> AtLayer:
     """DeepLIFT contributions of a layer's input or output to the model's output.
 
     The sum of the contributions is `f(x) − f(x0)` if every path from the inputs to the output goes through the layer.
     Under `"complete"` the report names the operations in which other paths meet it, with their parts; the convergence
-    delta is minus their sum.
+    delta is minus the output's difference along these paths.
 
     Args:
         run: the model, its inputs and baselines.
-        place: the layer.
+        layer: the layer.
         target: as for :func:`deeplift_fast.attribute`.
         options: rule set, steps and tolerance. Steps divide the line between the layer's values.
         rule_set: replaces the rule set that the options name.
-        zeros_if_unused: whether a layer without influence has contributions of 0; otherwise it is an error.
-        form: the layer's structure, known from a batch of other samples.
 
     Returns:
         The attribution.
@@ -161,28 +166,34 @@ def explain_layer(
             do not fit; the message names them.
         InterceptionError: if the output does not depend on the layer.
     """
+    place = layer.place
+    value, value0, number = _values(run, place)
+    form = layer.form or Form.of(place, value, value0, run.batch, lambda: _of_doubled(run, place))
+    xs, x0s = form.tensors(value), form.tensors(value0)
+    one = torch.ones(run.batch, dtype=torch.float64, device=next(iter(xs.values())).device)
+    ends = {**xs, POSITION: one}, {**x0s, POSITION: torch.zeros_like(one)}
+    rules = rule_set or RULES[options.rules]()
+    arguments = (*run.inputs, *run.baselines, *run.further)
+    context = Context(arguments, run.modules, BypassRules(rules) if rules.complete else rules)
+    rest = _Rest(run, place, number, form)
+    try:
+        found = explain(rest, *ends, target, options, context)
+    except NoPathError as error:
+        if not layer.zeros_if_unused:
+            raise InterceptionError(_UNUSED.format(place=place)) from error
+        found = _without_influence(rest, ends, target, context)
+    return AtLayer(_of_layer(found), tuple(xs.values()), tuple(x0s.values()), form)
+
+
+def _values(run: Run, place: Place) -> tuple[Any, Any, int]:
+    """The layer's value at the input and at the baseline, and the number of its call."""
     (value, number), (value0, number0) = run.plainly(lambda once: value_at(place, once), (run.inputs, run.baselines))
     if number != number0:
         raise ArgumentValueError(
             f"layer {place.name!r} is called {number + 1} time(s) at the input and {number0 + 1} at the baseline; "
             "name a call that both have: call=0, 1, …"
         )
-    form = form or Form.of(place, value, value0, run.batch, lambda: _of_doubled(run, place))
-    xs, x0s = form.tensors(value), form.tensors(value0)
-    at = _Rest(run, place, number, form)
-    one = torch.ones(run.batch, dtype=torch.float64, device=next(iter(xs.values())).device)
-    ends = {**xs, POSITION: one}, {**x0s, POSITION: torch.zeros_like(one)}
-    rules = rule_set or RULES[options.rules]()
-    context = Context(
-        (*run.inputs, *run.baselines, *run.further), run.modules, BypassRules(rules) if rules.complete else rules
-    )
-    try:
-        found = explain(at, *ends, target, options, context)
-    except NoPathError as error:
-        if not zeros_if_unused:
-            raise InterceptionError(_UNUSED.format(place=place)) from error
-        found = _without_influence(at, ends, target, context)
-    return AtLayer(_of_layer(found), tuple(xs.values()), tuple(x0s.values()), form)
+    return value, value0, number
 
 
 def _of_doubled(run: Run, place: Place) -> Any:

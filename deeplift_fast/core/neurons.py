@@ -115,7 +115,7 @@ def neuron_at(run: Run, place: Place, selector: Selector) -> Neuron:
     found = Neuron(run.model, place, selector, len(run.inputs))
 
     def probed(once: Callable[[], Any]) -> tuple[Any, int]:
-        value, number = value_at(place, once, stop=False)
+        value, number = value_at(place, once, stop=place.call is not None)  # otherwise, all calls count
         return found.chosen(value), number
 
     ((chosen, number),) = run.plainly(probed, (run.inputs,))
