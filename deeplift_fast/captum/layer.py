@@ -109,8 +109,9 @@ class LayerDeepLift(DeepLift):
 
         Returns:
             Attributions in the shape of the layer's output or input: a tensor if it holds one floating-point tensor;
-            otherwise the layer's structure, such as a tuple, with `None` for entries of other types. With
-            `return_convergence_delta`, a pair of these and `Σ attributions − (f(x) − f(x0))`, `[batch]`.
+            otherwise the layer's structure, such as a tuple, with `None` for entries of other types and for masks of
+            infinities. With `return_convergence_delta`, a pair of these and `Σ attributions − (f(x) − f(x0))`,
+            `[batch]`.
 
         Raises:
             ValueError, TypeError: for an argument that does not fit, a layer that the model does not call, or one that

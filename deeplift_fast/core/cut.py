@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +26,14 @@ class Place:
         at_input: whether the place is the module's input.
         call: the number of the call, counted from 0; negative ones count from the last. `None` stands for the only
             call.
+        in_compiled: whether the model holds modules from `torch.compile`.
     """
 
     module: nn.Module
     name: str
     at_input: bool = False
     call: int | None = None
+    in_compiled: bool = False
 
     def __str__(self) -> str:
         return f"the {'input' if self.at_input else 'output'} of layer {self.name!r}"
@@ -59,17 +62,18 @@ def place_in(modules: tuple[nn.Module, ...], layer: nn.Module | str, at_input: b
             f"layer is a {type(layer).__name__}; accepted: one module of the model, or its name, as 'encoder.0'"
         )
     names = {name: module for root in modules for name, module in root.named_modules(remove_duplicate=False)}
+    compiled = any("_orig_mod" in module._modules for module in names.values())
     if isinstance(layer, str):
         if layer not in names:
             raise ArgumentValueError(f"layer is {layer!r}, and the model has no such module; {_near(layer, names)}")
-        return Place(names[layer], layer, at_input, call)
+        return Place(names[layer], layer, at_input, call, compiled)
     found = next((name for name, module in names.items() if module is layer), None)
     if found is None and modules:
         raise ArgumentValueError(
             f"layer is a {type(layer).__name__} that is not part of the model; accepted: a module of "
             "model.named_modules(), or its name"
         )
-    return Place(layer, type(layer).__name__ if found is None else found, at_input, call)
+    return Place(layer, type(layer).__name__ if found is None else found, at_input, call, compiled)
 
 
 def _near(name: str, names: dict[str, nn.Module]) -> str:
@@ -116,14 +120,14 @@ def watched(place: Place, act: Callable[[int, Any], Any]) -> Iterator[Calls]:
             _write_back(*given.pop())
 
     register: Any = register_module_forward_pre_hook if place.at_input else register_module_forward_hook
-    handles = [register(hook)]
-    if place.at_input:
-        handles.append(register_module_forward_hook(after))
-    try:
+    with contextlib.ExitStack() as stack:
+        if place.in_compiled:  # its modules warn of hooks of all modules, which this one tells apart
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", "Using `torch.compile")
+        stack.callback(register(hook).remove)
+        if place.at_input:
+            stack.callback(register_module_forward_hook(after).remove)
         yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _versions(value: Any) -> list[int | None]:

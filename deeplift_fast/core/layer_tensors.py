@@ -117,7 +117,7 @@ class Form:
                 f"{place} has shape {_shown(shapes)} at the input and {_shown(shapes0)} at the baseline; they must be "
                 "equal: choose a baseline with the same shapes and lengths"
             )
-        found = _floats(leaves)
+        found = {number: x for number, x in _floats(leaves).items() if not _is_mask(x, leaves0[number])}
         if not found:
             raise ArgumentTypeError(_nothing_floating(place, leaves))
         unclear = any(len(_candidates(x, rows)) > 1 for x in found.values())
@@ -176,6 +176,11 @@ class Form:
 
 def _floats(leaves: list[Any]) -> dict[int, Tensor]:
     return {n: leaf for n, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.is_floating_point()}
+
+
+def _is_mask(x: Tensor, x0: Tensor) -> bool:
+    """Whether a tensor holds infinities and is the same in both streams."""
+    return not bool(x.isfinite().all()) and torch.equal(x, x0)
 
 
 def _shown(shapes: list[tuple[int, ...]]) -> str:

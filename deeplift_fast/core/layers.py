@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from deeplift_fast.core.attribution import Context, explain
 from deeplift_fast.core.baselines import require_finite, resolve
@@ -52,7 +53,8 @@ class Run:
 
     def plainly(self, act: Callable[[Callable[[], Any]], Any], ends: Sequence[tuple[Tensor, ...]]) -> list[Any]:
         """What `act` makes of a run of the model at each end, without rules and side effects."""
-        tensors = [each for each in (*self.inputs, *self.baselines, *self.further) if isinstance(each, Tensor)]
+        given = pytree.tree_leaves((self.inputs, self.baselines, self.further))
+        tensors = [each for each in given if isinstance(each, Tensor)]
         devices = {each.device for each in tensors if each.is_cuda}
         draws, found = Draws(), []
         with torch.inference_mode(False), torch.no_grad(), isolated(self.modules, devices) as rewind:

@@ -1,8 +1,11 @@
 """Layers that a model calls several times or never, unknown ones, and those without influence."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules import module as hooks
 
 from deeplift_fast import InterceptionError
 from deeplift_fast.captum import LayerDeepLift, NeuronDeepLift
@@ -123,3 +126,21 @@ class TestCalls:
 
         with pytest.raises(TypeError, match="named arguments alone"):
             LayerDeepLift(Named(), "inner").attribute(self.X, target=0, attribute_to_layer_input=True)
+
+
+def test_compiled_modules_do_not_warn_of_the_hooks():
+    class Compiled(nn.Module):
+        """Warns as `torch.compile`'s modules do."""
+
+        def __init__(self, module):
+            super().__init__()
+            self._orig_mod = module
+
+        def __call__(self, x):
+            if hooks._has_any_global_hook():
+                warnings.warn("Using `torch.compile(module)` when there are global hooks on modules", stacklevel=2)
+            return self._orig_mod(x)
+
+    model = Compiled(nn.Sequential(nn.Linear(3, 4), nn.Tanh()).double())
+    expected = LayerDeepLift(model._orig_mod, "0").attribute(TestCalls.X, target=0)
+    assert torch.equal(LayerDeepLift(model, model._orig_mod[0]).attribute(TestCalls.X, target=0), expected)

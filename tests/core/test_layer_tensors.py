@@ -86,6 +86,45 @@ class TestShapes:
             )
             assert (found.shape, delta.shape) == ((0, 2), (0,))
 
+    def test_infinite_masks_have_no_contributions(self):
+        class Attention(nn.Module):
+            def forward(self, x, mask):
+                return nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+
+        class Causal(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.attention = Attention()
+
+            def forward(self, x):
+                mask = torch.full((x.shape[1], x.shape[1]), -torch.inf, dtype=x.dtype).triu(1)
+                return self.attention(torch.tanh(x), mask).sum(1)
+
+        found, delta = LayerDeepLift(Causal(), "attention").attribute(
+            normal(2, 3, 4), None, 1, None, True, attribute_to_layer_input=True
+        )
+        assert found.shape == (2, 3, 4)
+        assert delta.abs().max() < 1e-12
+
+    def test_structures_stay(self):
+        class Named(nn.Module):
+            def forward(self, x):
+                return {"twice": 2 * x, "nothing": None, "sum": x.sum(1), "size": torch.tensor(len(x))}
+
+        class Product(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inner = Named()
+
+            def forward(self, x):
+                found = self.inner(x)
+                return found["twice"].sum(1) * found["sum"]
+
+        found = LayerDeepLift(Product(), "inner").attribute(normal(3, 2))
+        assert list(found) == ["twice", "nothing", "sum", "size"]
+        assert found["nothing"] is found["size"] is None
+        torch.testing.assert_close(found["twice"].sum(1) + found["sum"], 2 * normal(3, 2).sum(1) ** 2)
+
     def test_samples_without_a_dimension(self):
         class Summed(nn.Module):
             def __init__(self):
