@@ -6,7 +6,7 @@ stands for all of them: where such a value meets the layer's, its multiplier goe
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, override
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from deeplift_fast.core.diagnostics import BYPASS
+from deeplift_fast.core.layer_tensors import Axis, candidates
 from deeplift_fast.rules.call import Arguments, Call, same_choices, still
 from deeplift_fast.rules.ruleset import Meeting, Note, RuleSet
 
@@ -27,18 +28,35 @@ def position(given: Tensor) -> Tensor:
     return given.clone()
 
 
+@dataclass(frozen=True)
+class Ends:
+    """The two ends of a segment.
+
+    Attributes:
+        position: the position of each row in the second stream, float64 `[rows]`.
+        position0: that in the first stream, `[rows]`.
+        axis: the place of the rows in tensors.
+    """
+
+    position: Tensor
+    position0: Tensor
+    axis: Axis
+
+
 class BypassRules(RuleSet):
     """The rules of another set; values that do not depend on the layer have the position as their source.
 
     Args:
         rules: a complete rule set.
+        axis: the place of the samples in the layer's tensors, and probably in the values that they meet.
     """
 
     complete = True
 
-    def __init__(self, rules: RuleSet) -> None:
+    def __init__(self, rules: RuleSet, axis: Axis) -> None:
         self._rules = rules
-        self._ends: tuple[Tensor, Tensor] | None = None
+        self._axis = axis
+        self._ends: Ends | None = None
 
     @override
     def meet(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meeting | None:
@@ -51,7 +69,7 @@ class BypassRules(RuleSet):
     @override
     def apply(self, call: Call, note: Note) -> tuple[Any, str]:
         if call.func is position:
-            self._ends = call.xs[0], call.x0s[0]
+            self._ends = Ends(call.xs[0], call.x0s[0], self._axis)
             return call.as_it_is(), "linear"
         return self._rules.apply(call if call.fixed else self._entered(call, note), note)
 
@@ -60,13 +78,13 @@ class BypassRules(RuleSet):
         ours, theirs = list(call.actual.floats), call.baseline.floats
         if self._ends is None or len(ours) != len(theirs):
             return call
-        moved = list(call.moved)
+        moved, noted = list(call.moved), _noted(call.name, note)
         for index, (value, value0) in enumerate(zip(call.actual.floats, theirs, strict=True)):
             if index in moved or value.shape != value0.shape or value.is_complex() or still([value], [value0]):
                 continue
             difference = torch.where(value == value0, 0.0, value.detach() - value0)
             if bool(difference.isfinite().all()):
-                ours[index] = _Entry.apply(*self._ends, value.detach(), difference, _noted(call.name, note))
+                ours[index] = _Entry.apply(self._ends, self._ends.position, value.detach(), difference, noted)
                 moved.append(index)
         actual = call.actual.with_leaves(ours, call.actual.choices)
         fixed = still(ours, theirs) and same_choices(actual.choices, call.baseline.choices)
@@ -88,30 +106,30 @@ class _Entry(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, source: Tensor, source0: Tensor, value: Tensor, difference: Tensor, noted: Callable[[Tensor], None]
+        ctx: Any, ends: Ends, source: Tensor, value: Tensor, difference: Tensor, noted: Callable[[Tensor], None]
     ) -> Tensor:
-        ctx.save_for_backward(source.detach(), source0, difference)
-        ctx.noted = noted
+        ctx.save_for_backward(source.detach(), ends.position0, difference)
+        ctx.noted, ctx.axis = noted, ends.axis
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, multiplier: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         source, source0, difference = ctx.saved_tensors
         step = source - source0
-        contributions = _by_row((multiplier * difference).to(source.device), step)
+        contributions = _by_row((multiplier * difference).to(source.device), step, ctx.axis)
         if bool(contributions.any()):
             ctx.noted((contributions * step.sign()).sum())
         multipliers = torch.where(step == 0, 0.0, contributions / step)
-        return multipliers.to(source.dtype), None, None, None, None
+        return None, multipliers.to(source.dtype), None, None, None
 
 
-def _by_row(contributions: Tensor, step: Tensor) -> Tensor:
+def _by_row(contributions: Tensor, step: Tensor, axis: Axis) -> Tensor:
     """The sums of a batch's contributions, by row, float64 `[rows]`.
 
-    Rows that do not move get none. Contributions that have no dimension of rows are shared equally.
+    Rows that do not move get none. Contributions whose shape does not tell the rows are shared equally.
     """
     rows, moving = len(step), step != 0
-    axis = next((axis for axis, size in enumerate(contributions.shape) if size == rows), None)
-    if axis is None or not bool(moving.all()):
+    found = next((each for each in (axis, *candidates(contributions, rows)) if each.fits(contributions, rows)), None)
+    if found is None or not bool(moving.all()):
         return contributions.sum(dtype=torch.float64) * moving / moving.sum().clamp(min=1)
-    return contributions.movedim(axis, 0).reshape(rows, -1).sum(1, dtype=torch.float64)
+    return found.first(contributions).reshape(rows, -1).sum(1, dtype=torch.float64)

@@ -34,6 +34,12 @@ class Axis:
             return x.unflatten(0, (-1, self.folded))
         return x.unsqueeze(0) if self.dim is None else x.movedim(self.dim, 0)
 
+    def fits(self, x: Tensor, rows: int) -> bool:
+        """Whether a tensor has so many rows at this place."""
+        if self.dim is None:
+            return rows == 1
+        return x.dim() > self.dim and x.shape[self.dim] == rows * max(self.folded, 1)
+
     def back(self, x: Tensor) -> Tensor:
         """The inverse of :meth:`first`."""
         if self.folded:
@@ -41,11 +47,11 @@ class Axis:
         return x.squeeze(0) if self.dim is None else x.movedim(0, self.dim)
 
 
-def _candidates(x: Tensor, rows: int) -> list[Axis]:
-    """Every place that the samples can have in a tensor, judged by its shape."""
+def candidates(x: Tensor, rows: int) -> list[Axis]:
+    """Every place that the samples can have in a tensor, judged by its shape; rows of steps before later dimensions."""
     found = [Axis(dim) for dim, size in enumerate(x.shape) if size == rows]
     if rows and x.dim() and len(x) > rows and len(x) % rows == 0:
-        found += [Axis(0, len(x) // rows), Axis(0, len(x) // rows, steps_first=True)]
+        return [Axis(0, len(x) // rows), Axis(0, len(x) // rows, steps_first=True), *found]
     return found
 
 
@@ -58,7 +64,7 @@ def _axis(x: Tensor, rows: int, doubled: Tensor | None) -> Axis | None:
         doubled: the tensor for these samples twice, one batch after the other; `None` if the model fails for them. Then
             the first candidate counts.
     """
-    found = _candidates(x, rows)
+    found = candidates(x, rows)
     if doubled is not None and doubled.dim() == x.dim():
         found = [each for each in found if _is_doubled(each, x, doubled, rows)]
     return found[0] if found else Axis(None) if rows == 1 else None
@@ -120,7 +126,7 @@ class Form:
         found = {number: x for number, x in _floats(leaves).items() if not _is_mask(x, leaves0[number])}
         if not found:
             raise ArgumentTypeError(_nothing_floating(place, leaves))
-        unclear = any(len(_candidates(x, rows)) > 1 for x in found.values())
+        unclear = any(len(candidates(x, rows)) > 1 for x in found.values())
         doubled = _floats(pytree.tree_leaves(of_doubled())) if unclear else {}
         axes = {number: _axis(x, rows, doubled.get(number)) for number, x in found.items()}
         still = {number: found[number] for number, axis in axes.items() if axis is None}

@@ -176,7 +176,9 @@ def explain_layer(run: Run, layer: Layer, target: Target, options: Options, rule
     ends = {**xs, POSITION: one}, {**x0s, POSITION: torch.zeros_like(one)}
     rules = rule_set or RULES[options.rules]()
     arguments = (*run.inputs, *run.baselines, *run.further)
-    context = Context(arguments, run.modules, BypassRules(rules) if rules.complete else rules)
+    if rules.complete:
+        rules = BypassRules(rules, next(iter(form.axes.values())))
+    context = Context(arguments, run.modules, rules)
     rest = _Rest(run, place, number, form)
     try:
         found = explain(rest, *ends, target, options, context)
