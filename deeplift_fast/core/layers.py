@@ -52,7 +52,7 @@ class Run:
         return len(self.inputs[0])
 
     def plainly(self, act: Callable[[Callable[[], Any]], Any], ends: Sequence[tuple[Tensor, ...]]) -> list[Any]:
-        """What `act` makes of a run of the model at each end, without rules and side effects."""
+        """Call `act` with a run of the model at each end, without rules and side effects; its results."""
         given = pytree.tree_leaves((self.inputs, self.baselines, self.further))
         tensors = [each for each in given if isinstance(each, Tensor)]
         devices = {each.device for each in tensors if each.is_cuda}
@@ -268,8 +268,8 @@ def _of_layer(found: Attribution) -> Attribution:
 def _without_influence(at: _Rest, ends: Any, target: Target, context: Context) -> Attribution:
     """Contributions of 0, with the outputs of plain runs."""
     xs, x0s = ends
-    assert context.modules is not None
-    streams = Streams(at, context.forward_args, True, target, len(xs[POSITION]), RescaleRules(), tuple(context.modules))
+    modules = tuple(context.modules or ())
+    streams = Streams(at, context.forward_args, True, target, len(xs[POSITION]), RescaleRules(), modules)
     streams.target = streams.settled_target(xs)
     zeros = {name: torch.zeros_like(x) for name, x in xs.items()}
     found = found_at(zeros, zeros, (streams.output(xs), streams.output(x0s)), None)
