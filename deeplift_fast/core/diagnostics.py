@@ -22,16 +22,17 @@ _UNKNOWN = (UNPAIRED, OPTIONS, CUSTOM)
 
 @dataclass(frozen=True)
 class Row:
-    """One operation under one rule.
+    """One operation under one rule, or under `"bypass"`, which is no rule.
+
+    A bypass is in a layer's report: in this operation, values that do not come from the layer, and that differ between
+    the streams, meet values that do.
 
     Attributes:
         operation: its name, as in `torch`.
         rule: `"linear"`, `"secant"`, `"midpoint"`, `"quotient"`, `"log-mean"`, `"winner"` or `"quadrature"`. Rules that
             are not complete: `"gradient"` (the operation chooses or jumps, or masks or values without a gradient differ
             between the streams), `"gradient, no partner"` (the model took another path at the baseline),
-            `"gradient, options differ"` (a number differs), `"own backward"` (a custom autograd function). `"bypass"`
-            is no rule: in this operation, values that do not come from the attributed layer, and that differ between
-            the streams, meet values that do.
+            `"gradient, options differ"` (a number differs), `"own backward"` (a custom autograd function).
         count: number of calls.
         delta: its part of the batch's summed convergence deltas, in units of the output; NaN if several operations
             share one figure.
