@@ -46,6 +46,10 @@ class InterceptionError(RuntimeError):
     """The operations of the two streams cannot be paired, or no gradient leads from the output to an input."""
 
 
+class NoPathError(InterceptionError):
+    """No gradient leads from the output to any input."""
+
+
 class ArgumentValueError(ValueError, AssertionError):
     """An argument's value, length or shape does not fit; also an AssertionError, for code written for Captum."""
 

@@ -10,7 +10,7 @@ from torch.utils._device import _device_constructors
 
 import deeplift_fast
 from deeplift_fast import attribute
-from deeplift_fast.captum import DeepLift, DeepLiftShap
+from deeplift_fast.captum import DeepLift, DeepLiftShap, LayerDeepLift, NeuronDeepLift
 
 SOURCES = sorted(Path(deeplift_fast.__file__).parent.rglob("*.py"))
 FACTORIES = {function.__name__ for function in _device_constructors()} | {"Generator"}
@@ -54,6 +54,9 @@ def test_attributions_stay_where_their_inputs_are(elsewhere, options, target):
     for explainer in (DeepLift, DeepLiftShap):
         if target is not None:
             assert explainer(model).attribute(x, x0, target=target).device.type == "cpu"
+    if target is not None:
+        assert LayerDeepLift(model, "1", **options).attribute(x, x0, target).device.type == "cpu"
+    assert NeuronDeepLift(model, "1", **options).attribute(x, 2, x0).device.type == "cpu"
 
 
 def test_models_that_mix_samples(elsewhere):

@@ -138,3 +138,13 @@ def test_a_page_runs_from_top_to_bottom(folder, name):
     assert found
     for code in found:
         exec(code, names)
+
+
+def test_layers_and_neurons(capsys):
+    torch.manual_seed(0)
+    names = {}
+    for code in blocks("docs/layers.md", "python"):
+        exec(code, names)
+    assert names["contributions"].shape == (3, 4)
+    assert "add" in capsys.readouterr().out
+    assert len(names["found"].by("step")) == 2 * 3

@@ -14,6 +14,7 @@ from deeplift_fast.ops.naive.convergence import figures
 UNPAIRED = "gradient, no partner"
 OPTIONS = "gradient, options differ"
 CUSTOM = "own backward"
+BYPASS = "bypass"
 ELSEWHERE = "(elsewhere)"
 TOGETHER = "(those without a figure, together)"
 _UNKNOWN = (UNPAIRED, OPTIONS, CUSTOM)
@@ -21,7 +22,10 @@ _UNKNOWN = (UNPAIRED, OPTIONS, CUSTOM)
 
 @dataclass(frozen=True)
 class Row:
-    """One operation under one rule.
+    """One operation under one rule, or under `"bypass"`, which is no rule.
+
+    A bypass is in a layer's report: in this operation, values that do not come from the layer, and that differ between
+    the streams, meet values that do.
 
     Attributes:
         operation: its name, as in `torch`.
@@ -105,6 +109,22 @@ class Report:
         """
         return replace(self, cancellation=Cancellation(contributions, output, baseline_output))
 
+    def without(self, operation: str) -> "Report":
+        """A copy without an operation, whose part is taken off the convergence delta.
+
+        Args:
+            operation: its name.
+
+        Returns:
+            The report.
+        """
+        rows = [row for row in self.rows if row.operation != operation]
+        counts = {(row.operation, row.rule): row.count for row in rows}
+        deltas = {(row.operation, row.rule): row.delta for row in rows}
+        total = self.delta - sum(row.delta for row in self.rows if row.operation == operation)
+        found = _report(counts, deltas, total, self.rounding)
+        return replace(self, rows=found.rows, delta=found.delta)
+
     def settled(self) -> "Report":
         """A copy that holds no contributions, for code that keeps only the report."""
         return self if self.cancellation is None else replace(self, cancellation=self.cancellation.settled())
@@ -161,14 +181,18 @@ class Tally:
 
     def note(self, operation: str, rule: str, missed: Tensor) -> None:
         """Add the part of one call: `Σ m·Δx − Σ g·Δy`, a scalar tensor."""
-        key = operation, rule
+        if rule == BYPASS:
+            self.count(operation, rule)
+        self._add((operation, rule), missed)
+
+    def _add(self, key: tuple[str, str], missed: Tensor) -> None:
         self._missed[key] = self._missed[key] + missed if key in self._missed else missed
 
     def add(self, other: "Tally") -> None:
         """Add another tally's counts and sums."""
         self._counts.update(other._counts)
         for key, missed in other._missed.items():
-            self.note(*key, missed)
+            self._add(key, missed)
 
     def custom_functions(self, output: Tensor) -> None:
         """Count the custom autograd functions that `output` depends on."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from deeplift_fast.core import frames
+from deeplift_fast.core import frames, sums
 from deeplift_fast.core.diagnostics import Report
 from deeplift_fast.core.html import page_of
 from deeplift_fast.core.shap_values import explanation
@@ -66,10 +66,41 @@ class Attribution:
             ImportError: if pandas is missing, or pyarrow or PyHealth for a batch of PyHealth's.
             ValueError: if only one of model and batch is given, or the batch is not the one explained.
         """
+        given = self._explained(model, batch)
+        return frames.plain(self) if given is None else frames.named(self, *given, dimensions)
+
+    def by(self, what: str, model: Any = None, batch: Mapping[str, Any] | None = None) -> "pd.DataFrame":
+        """The sums of the contributions by feature, step or stay.
+
+        Args:
+            what: `"feature"`: a row for each sample and feature (of a module: each input). `"step"`: a row for each
+                sample, feature and step of its sequence axis. `"stay"`: a row for each sample and stay, over all
+                features, in the order of time; contributions without a known stay have one row, with `stay` null.
+            model: as for :meth:`to_dataframe`.
+            batch: as for :meth:`to_dataframe`.
+
+        Returns:
+            A pandas data frame with the columns of :meth:`to_dataframe` that fit: `sample`, `patient_id`, `visit_id`,
+            then `feature`; or `feature`, `step`, `time`, `day` and `stay`; or `stay` and `day`, the first day with a
+            token or value; and `attribution`, float64, the sum of :meth:`to_dataframe`'s over these rows.
+
+        Raises:
+            ImportError: as for :meth:`to_dataframe`.
+            ValueError: for another name, `"stay"` without known stays, or `"step"` if no input of a module has a
+                sequence axis, `[batch, steps, …, values]`; also as for :meth:`to_dataframe`.
+
+        Example:
+            >>> found = attribute(torch.nn.Flatten(), torch.ones(2, 3, 4), target=0, rules="complete")
+            >>> found.by("step")["attribution"].tolist()
+            [1.0, 0.0, 0.0, 1.0, 0.0, 0.0]
+        """
+        return sums.by(self, what, self._explained(model, batch))
+
+    def _explained(self, model: Any, batch: Mapping[str, Any] | None) -> tuple[Any, Mapping[str, Any]] | None:
+        """The model and batch given, or else those that were explained; `None` for plain tensors."""
         if (model is None) != (batch is None):
             raise ValueError("model and batch belong together: give both, or neither for those that were explained")
-        given = self.source if model is None or batch is None else (model, batch)
-        return frames.plain(self) if given is None else frames.named(self, *given, dimensions)
+        return self.source if model is None or batch is None else (model, batch)
 
     def top(self, count: int = 10, sample: int = 0) -> "pd.DataFrame":
         """The tokens and values of a sample that moved its output most.

@@ -16,7 +16,7 @@ from deeplift_fast.core.intercept import Draws, Pass, Records
 from deeplift_fast.core.isolation import Kept, ShadowState, isolated
 from deeplift_fast.core.result import Attribution
 from deeplift_fast.core.targets import Target
-from deeplift_fast.errors import Diverged, InterceptionError
+from deeplift_fast.errors import Diverged, InterceptionError, NoPathError
 from deeplift_fast.rules.rescale import RescaleRules
 from deeplift_fast.rules.ruleset import RuleSet
 
@@ -156,7 +156,7 @@ class Streams:
             tally.custom_functions(output)
             ends[position], before = output.detach(), point
         if not depends:
-            raise InterceptionError(_NO_PATH)
+            raise NoPathError(_NO_PATH)
         at_input, at_baseline = (targets.select(ends[p], target).detach() for p in (1.0, 0.0))
         means = {name: total if n == 1 else total / n for name, total in totals.items()}
         with torch.no_grad():

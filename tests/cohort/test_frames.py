@@ -1,8 +1,10 @@
 """The names of an attribution are those of the cohort's tables."""
 
+import pickle
 import warnings
 
 import matplotlib.pyplot as plt
+import metadata_cases
 import pandas as pd
 import plot_cases as cases
 import pytest
@@ -96,3 +98,46 @@ def test_columns_of_an_explanation_are_codes(explained, monkeypatch):
     counts = of_code.groupby("sample").size().reindex(range(4), fill_value=0)
     assert given["data"][:, column] == pytest.approx(counts.to_numpy())
     assert pd.isna(given["data"]).sum() == 0 or frame["value"].notna().any()
+
+
+class TestSums:
+    """Sums of a batch have the names of the tables, and add up to the contributions."""
+
+    @pytest.fixture(scope="class")
+    def with_metadata(self):
+        data = metadata_cases.dataset()
+        batch = collate_fn_dict_with_padding([data[i] for i in range(3)])
+        return DeepLift(metadata_cases.stagenet(data), rules="complete").explain(**batch)
+
+    @pytest.mark.parametrize("what", ["feature", "step", "stay"])
+    def test_they_are_those_of_the_rows(self, with_metadata, what):
+        rows, sums = with_metadata.to_dataframe(), with_metadata.by(what)
+        keys = {"feature": ["sample", "feature"], "step": ["sample", "feature", "step"], "stay": ["sample", "stay"]}
+        expected = rows.fillna({"stay": "unknown"}).groupby(keys[what])["attribution"].sum()
+        found = sums.fillna({"stay": "unknown"}).set_index(keys[what])["attribution"]
+        assert len(found) == len(expected)
+        assert found.to_dict() == pytest.approx(expected.to_dict(), abs=1e-6)
+        total = sum(float(each.double().sum()) for each in with_metadata.contributions.values())
+        assert sums["attribution"].sum() == pytest.approx(total, abs=1e-6)
+        assert set(sums.columns) <= set(rows.columns)
+
+    def test_steps_have_their_days_and_stays(self, with_metadata):
+        steps = with_metadata.by("step")
+        rows = steps[(steps["patient_id"] == "p1") & (steps["feature"] == "labs")]
+        assert rows["day"].tolist() == metadata_cases.DAYS["p1", "labs"]
+        assert rows["stay"].tolist() == metadata_cases.STAY["p1", "labs"]
+        assert rows["time"].tolist() == [0.5, 1.5, 2.5]
+
+    def test_stays_are_in_the_order_of_time(self, with_metadata):
+        stays = with_metadata.by("stay")
+        assert list(stays.columns) == ["sample", "patient_id", "visit_id", "stay", "day", "attribution"]
+        assert stays["patient_id"].tolist() == ["p1", "p1", "p2", "p2", "p3", "p3"]
+        assert stays["stay"].tolist() == ["first", "second", "9", None, "only", None]
+        assert stays["day"].fillna(-1).tolist() == [0, 40.5, -1, -1, 3, 1]
+
+    def test_a_batch_without_stays(self, explained):
+        _, model, batch, found = explained
+        with pytest.raises(ValueError, match="no step of the batch has a known stay; accepted: a batch with"):
+            found.by("stay")
+        found = pickle.loads(pickle.dumps(found))  # without the model and the batch
+        assert set(found.by("feature", model, batch)["feature"]) <= set(model.feature_keys)

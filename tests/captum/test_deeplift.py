@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from deeplift_fast import captum
 from deeplift_fast.captum import DeepLift, DeepLiftShap
 
 
@@ -244,22 +245,22 @@ def test_wrong_arguments_are_named():
     assert explainer.multiplies_by_inputs
 
 
-@pytest.mark.parametrize("ours", [DeepLift, DeepLiftShap])
-def test_arguments_are_captums(ours):
-    theirs = getattr(pytest.importorskip("captum.attr"), ours.__name__)
+@pytest.mark.parametrize("name", captum.__all__)
+def test_arguments_are_captums(name):
+    ours, theirs = getattr(captum, name), getattr(pytest.importorskip("captum.attr"), name)
     for method in ("__init__", "attribute"):
         expected = list(inspect.signature(getattr(theirs, method)).parameters)
         assert list(inspect.signature(getattr(ours, method)).parameters)[: len(expected)] == expected
 
 
 def test_agrees_with_captum_on_what_captum_supports():
-    captum = pytest.importorskip("captum.attr")
+    theirs = pytest.importorskip("captum.attr")
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.Sigmoid(), nn.Linear(4, 3)).double()
     x, x0 = normal(5, 6), normal(5, 6, seed=1)
-    expected = captum.DeepLift(model).attribute(x, x0, target=1)
+    expected = theirs.DeepLift(model).attribute(x, x0, target=1)
     torch.testing.assert_close(DeepLift(model).attribute(x, x0, target=1), expected, rtol=1e-6, atol=1e-8)
-    shap = captum.DeepLiftShap(model).attribute(x, normal(4, 6, seed=2), target=1)
+    shap = theirs.DeepLiftShap(model).attribute(x, normal(4, 6, seed=2), target=1)
     found = DeepLiftShap(model).attribute(x, normal(4, 6, seed=2), target=1)
     torch.testing.assert_close(found, shap, rtol=1e-6, atol=1e-8)
 

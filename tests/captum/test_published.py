@@ -2,9 +2,9 @@
 
 57 tests of Captum 0.9 make one of the two classes: 19 in `test_deeplift_basic.py`, 12 in
 `test_deeplift_classification.py`, 17 of targets, 4 of hooks, 2 of wrapped models, 3 of metrics. The cases of 56 are
-here, in `test_captum.py` (exact values) and in `test_captum_tools.py` (NoiseTunnel, wrapped models, metrics). Left out:
+here, in `test_deeplift.py` (exact values) and in `test_tools.py` (NoiseTunnel, wrapped models, metrics). Left out:
 
-- that a module which is used twice is refused: here it has its rule at each use (`test_captum.py`);
+- that a module which is used twice is refused: here it has its rule at each use (`test_deeplift.py`);
 - tests of attribution to layers and neurons, which are other classes of Captum's.
 """
 
