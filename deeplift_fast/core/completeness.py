@@ -7,15 +7,17 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.errors import ConvergenceWarning, warn
-from deeplift_fast.ops.naive.convergence import LARGEST_FACTOR, RESCALE_EPS, factors, is_within
+from deeplift_fast.ops.naive.convergence import LARGEST_FACTOR, RESCALE_EPS, factors, figures, is_within
 
 __all__ = [
     "LARGEST_FACTOR",
     "RESCALE_EPS",
     "convergence_delta",
+    "is_exact",
     "is_incomplete",
     "rescale",
     "scaled_by",
+    "sums",
     "totals",
     "warn_if_incomplete",
     "warn_if_not_finite",
@@ -46,6 +48,20 @@ def totals(contributions: Mapping[Any, Tensor]) -> Tensor:
         else:
             row.copy_(each)
     return found
+
+
+def sums(delta: Tensor, output: Tensor, baseline_output: Tensor) -> tuple[float, float]:
+    """The sum of a batch's convergence deltas, and the part of it that may be rounding; `[batch]` each.
+
+    The sum is finite only if every output is.
+    """
+    total, rounding = torch.stack(figures(delta, output - baseline_output)).tolist()
+    return total, rounding
+
+
+def is_exact(delta: Tensor) -> bool:
+    """Whether no convergence delta, `[batch]`, exceeds the rounding of an output of 1: a quick first check."""
+    return bool(delta.abs().max() <= 1e3 * torch.finfo(delta.dtype).eps)
 
 
 def is_incomplete(delta: Tensor, output: Tensor, baseline_output: Tensor, tolerance: float) -> Tensor:

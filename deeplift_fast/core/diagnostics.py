@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 
 from deeplift_fast.core.cancellation import Cancellation
-from deeplift_fast.ops.naive.convergence import figures
 
 UNPAIRED = "gradient, no partner"
 OPTIONS = "gradient, options differ"
@@ -172,14 +172,11 @@ class Tally:
             if node is None or node in seen:
                 continue
             seen.add(node)
-            kind = getattr(node, "_forward_cls", None)
-            if kind is not None and not kind.__module__.startswith("deeplift_fast."):
-                self._counts[kind.__name__, CUSTOM] += 1
+            if isinstance(node, BackwardCFunction):
+                kind = node._forward_cls
+                if not kind.__module__.startswith("deeplift_fast."):
+                    self._counts[kind.__name__, CUSTOM] += 1
             found.extend(next_ for next_, _ in node.next_functions)
-
-    def report(self, delta: Tensor, change: Tensor) -> Report:
-        """The report, from the convergence delta and `f(x) − f(x0)`, `[batch]` each."""
-        return self.report_of(*(float(figure) for figure in figures(delta, change)))
 
     def report_of(self, total: float, rounding: float) -> Report:
         """The report, from the sum of the convergence deltas and its rounding."""

@@ -14,7 +14,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.overrides import TorchFunctionMode
 
 from deeplift_fast.core.diagnostics import OPTIONS, UNPAIRED, Tally
-from deeplift_fast.core.isolation import ShadowState
+from deeplift_fast.core.isolation import ShadowState, modules_in
 from deeplift_fast.errors import Diverged, InterceptionError, InterceptionWarning, warn
 from deeplift_fast.rules.call import Arguments, Call, is_floating, mapped, same_choices, still
 from deeplift_fast.rules.ruleset import Meeting, RuleSet
@@ -51,23 +51,22 @@ class _Record:
         if meeting.linear and not _is_chosen(arguments):
             # Its gradient is exact for any values, unless a tensor without a gradient differs between the streams.
             arguments = Arguments((), {}, [t.detach() for t in _others(meeting)], arguments.choices)
-        elif copy or meeting.in_place or any(t.is_inference() for t in arguments.floats):
+        elif copy or meeting.in_place or any(map(Tensor.is_inference, arguments.floats)):
             arguments = _changed(arguments, lambda t: t.detach().clone())
         elif torch.is_grad_enabled():
             arguments = _changed(arguments, Tensor.detach)
         self.arguments = arguments
-        self.versions = [None if t.is_inference() else t._version for t in _tensors(arguments)]
+        self.versions = _versions(arguments)
 
     def intact(self) -> bool:
         """Whether no argument was overwritten since."""
-        now = (None if t.is_inference() else t._version for t in _tensors(self.arguments))
-        return all(a == b for a, b in zip(self.versions, now, strict=True))
+        return self.versions == _versions(self.arguments)
 
     def signature(self) -> tuple[Any, ...]:
         return self.name, self.shapes
 
     def describe(self) -> str:
-        return f"{self.name} of shape {', '.join(str(shape) for shape, _ in self.shapes)}"
+        return f"{self.name} of shape {', '.join(str(tuple(shape)) for shape, _ in self.shapes)}"
 
 
 def _others(meeting: Meeting) -> list[Tensor]:
@@ -77,15 +76,17 @@ def _others(meeting: Meeting) -> list[Tensor]:
 
 
 def _shapes(arguments: Arguments) -> tuple[Any, ...]:
-    return tuple((tuple(t.shape), t.dtype) for t in arguments.floats)
+    return tuple([(t.shape, t.dtype) for t in arguments.floats])
 
 
 def _is_chosen(arguments: Arguments) -> bool:
-    return any(isinstance(choice, Tensor) for choice in arguments.choices)
+    return bool(arguments.choices) and any(isinstance(choice, Tensor) for choice in arguments.choices)
 
 
-def _tensors(arguments: Arguments) -> list[Tensor]:
-    return [*arguments.floats, *(choice for choice in arguments.choices if isinstance(choice, Tensor))]
+def _versions(arguments: Arguments) -> list[int]:
+    """How often each tensor was written to; −1 for tensors of inference mode, which do not count."""
+    tensors = [*arguments.floats, *[choice for choice in arguments.choices if isinstance(choice, Tensor)]]
+    return [-1 if t.is_inference() else t._version for t in tensors]
 
 
 def _changed(arguments: Arguments, change: Callable[[Tensor], Tensor]) -> Arguments:
@@ -127,7 +128,7 @@ class Records:
                 return None
             position = self._partners[position]
         record = self._calls[position] if position < len(self._calls) else None
-        if record is None or record.signature() != (meeting.name, _shapes(meeting.arguments)):
+        if record is None or record.name != meeting.name or record.shapes != _shapes(meeting.arguments):
             shapes = ", ".join(str(tuple(t.shape)) for t in meeting.arguments.floats)
             raise Diverged(
                 position, f"{meeting.name} of shape {shapes}", record.describe() if record else "no activation"
@@ -236,8 +237,7 @@ class Pass(IsolatedPass):
         kwargs: dict[str, Any],
     ) -> Any:
         floats = meeting.arguments.floats
-        # A leaf that needs a gradient is a parameter. The attributed inputs are clones, so no leaves.
-        moved = [index for index, tensor in enumerate(floats) if tensor.requires_grad and not tensor.is_leaf]
+        moved = _moved(floats)
         if not moved:
             if not any(tensor.requires_grad for tensor in floats):
                 return func(*args, **kwargs)
@@ -277,25 +277,40 @@ class Pass(IsolatedPass):
         if len(other.floats) < len(ours.floats) or len(other.choices) != len(ours.choices):
             self._tally.count(name, OPTIONS)
             return func(*args, **kwargs)
-        moved = [index for index, tensor in enumerate(ours.floats) if tensor.requires_grad and not tensor.is_leaf]
         baseline = ours.with_leaves(other.floats, other.choices)
-        found, rule = self._rules.apply(Call(name, meeting.func, ours, baseline, moved, False), self._tally.note)
+        call = Call(name, meeting.func, ours, baseline, _moved(ours.floats), False)
+        found, rule = self._rules.apply(call, self._tally.note)
         self._tally.count(name, rule)
         return found
 
 
+def _moved(floats: list[Tensor]) -> list[int]:
+    """The indices of the tensors that depend on the attributed inputs.
+
+    A leaf that needs a gradient is a parameter. The attributed inputs are clones, so no leaves.
+    """
+    return [index for index, tensor in enumerate(floats) if tensor.requires_grad and not tensor.is_leaf]
+
+
+_is_transformed = torch._C._functorch.is_functorch_wrapped_tensor
+
+
 def _require_plain(meeting: Meeting) -> None:
     for x in meeting.arguments.floats:
-        kind = None
-        if torch._C._functorch.is_functorch_wrapped_tensor(x):
-            kind = "transformed"
-        elif x.is_nested or x.layout is not torch.strided:
-            kind = "sparse or nested"
-        if kind:
+        if _is_transformed(x) or x.is_nested or x.layout is not torch.strided:
+            kind = "transformed" if _is_transformed(x) else "sparse or nested"
             raise InterceptionError(
                 f"{meeting.name} is called on a {kind} tensor; accepted: plain dense tensors, without torch.func "
                 "transforms. Write this part of the model with them"
             )
+
+
+_SPECIAL = (nn.DataParallel, LazyModuleMixin, torch.jit.ScriptModule)
+
+
+def _is_special(module: nn.Module) -> bool:
+    """Whether :func:`check_model` has to look at a module."""
+    return isinstance(module, _SPECIAL) or torch.jit.ScriptFunction in map(type, module.__dict__.values())
 
 
 def check_model(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None:
@@ -313,6 +328,8 @@ def check_model(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None
     """
     scripted: list[Any] = [model.name] if isinstance(model, torch.jit.ScriptFunction) else []
     for root in modules:
+        if not any(map(_is_special, modules_in(root))):
+            continue
         inside: str | None = None
         for name, module in root.named_modules():
             shown = name or type(module).__name__

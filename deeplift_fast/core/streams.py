@@ -70,7 +70,8 @@ class Streams:
             a callable; its report is empty, see `tally`.
         """
         devices = {x.device for x in xs.values() if x.is_cuda}
-        tensors = [leaf for leaf in pytree.tree_leaves(self.forward_args) if isinstance(leaf, Tensor)]
+        further = pytree.tree_leaves(self.forward_args) if self.forward_args else ()
+        tensors = [leaf for leaf in further if isinstance(leaf, Tensor)]
         with torch.inference_mode(False), isolated(self.modules, devices) as self._rewind:
             xs, x0s = _detached(xs), _detached(x0s)
             self._kept = Kept([*self.modules, *tensors])
@@ -224,14 +225,17 @@ class Streams:
         args: list[Any] = [] if self.by_name else list(tensors.values())
         kwargs: dict[Any, Any] = dict(tensors) if self.by_name else {}
         # New containers, since the model may take entries out of them.
-        further = pytree.tree_map_only(Tensor, _without_inference, self.forward_args)
+        further = pytree.tree_map_only(Tensor, _without_inference, self.forward_args) if self.forward_args else ()
         if isinstance(further, Mapping):
             kwargs.update(further)
         else:
             args.extend(further)
         self._draws.start()
         with run:
-            return targets.reduce(self.model(*args, **kwargs), self.target, self.batch)
+            output = self.model(*args, **kwargs)
+            if callable(self.target):
+                return targets.reduce(output, self.target, self.batch)
+        return targets.reduce(output, self.target, self.batch)
 
     def _explained(self, chosen: Tensor) -> Tensor:
         return chosen.sum() if self._only is None else chosen[self._only]

@@ -11,9 +11,9 @@ from deeplift_fast.rules.call import Arguments, Call, is_floating, leaves, named
 Note = Callable[[str, str, Tensor], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Meeting:
-    """The treatment of a call.
+    """The treatment of a call; nobody writes to it.
 
     Attributes:
         name: the operation's name.
