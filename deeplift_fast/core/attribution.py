@@ -15,7 +15,6 @@ from deeplift_fast.core.completeness import (
     is_exact,
     is_incomplete,
     rescale,
-    sums,
     warn_if_incomplete,
     warn_if_not_finite,
 )
@@ -163,9 +162,9 @@ def explain(
     rule_set = context.rule_set or RULES[options.rules]()
     by_name = isinstance(inputs, Mapping)
     streams = Streams(model, context.forward_args, by_name, target, batch, rule_set, modules, options.steps)
-    found, (total, rounding) = _run(streams, xs, x0s, options)
+    found = _run(streams, xs, x0s, options)
     name = "zeros" if baselines is None else "as given"
-    report = streams.tally.report_of(total, rounding)
+    report = streams.tally.report_of(found.report.delta, found.report.rounding)
     cancellation = Cancellation(found.contributions.values(), found.output, found.baseline_output)
     return Attribution(
         _like(inputs, found.contributions),
@@ -173,7 +172,7 @@ def explain(
         found.output,
         found.baseline_output,
         _shown(found.target),
-        Report(report.rows, total, rounding, name, description(found.output.device.type), cancellation),
+        Report(report.rows, report.delta, report.rounding, name, description(found.output.device.type), cancellation),
         name,
         multipliers=_like(inputs, found.multipliers),
     )
@@ -181,25 +180,20 @@ def explain(
 
 def _run(
     streams: Streams, xs: Mapping[Hashable, Tensor], x0s: Mapping[Hashable, Tensor], options: Options
-) -> tuple[Attribution, tuple[float, float]]:
-    """The attribution by name, with warnings about its outputs and its completeness.
-
-    Also the sum of the convergence deltas, and its rounding.
-    """
+) -> Attribution:
+    """The attribution by name, with warnings about its outputs and its completeness."""
     if options.segments_at_once > 1 and options.steps > 1:
         found = run_in_batches(streams, xs, x0s, options.segments_at_once)
     else:
         found = streams.run(xs, x0s)
-    total, rounding = sums(found.convergence_delta, found.output, found.baseline_output)
-    if not math.isfinite(total):
+    if not math.isfinite(found.report.delta):
         warn_if_not_finite(found.output, found.baseline_output)
     if options.complete and not is_exact(found.convergence_delta):
         if streams.batch > 1 and _mixes(streams, xs, found):
             streams.tally.clear()
             found = streams.run_one_by_one(xs, x0s)
-            total, rounding = sums(found.convergence_delta, found.output, found.baseline_output)
         warn_if_incomplete(found.convergence_delta, found.output, found.baseline_output, options.delta_tol)
-    return found, (total, rounding)
+    return found
 
 
 def _mixes(streams: Streams, xs: Values, found: Attribution) -> bool:

@@ -165,18 +165,18 @@ class Tally:
 
     def custom_functions(self, output: Tensor) -> None:
         """Count the custom autograd functions that `output` depends on."""
-        seen: set[Any] = set()
-        found = [output.grad_fn]
+        seen: set[Any] = {None}
+        found: list[Any] = [output.grad_fn]
         while found:
             node = found.pop()
-            if node is None or node in seen:
+            if node in seen:
                 continue
             seen.add(node)
             if isinstance(node, BackwardCFunction):
                 kind = node._forward_cls
                 if not kind.__module__.startswith("deeplift_fast."):
                     self._counts[kind.__name__, CUSTOM] += 1
-            found.extend(next_ for next_, _ in node.next_functions)
+            found += [next_ for next_, _ in node.next_functions]
 
     def report_of(self, total: float, rounding: float) -> Report:
         """The report, from the sum of the convergence deltas and its rounding."""

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from deeplift_fast.core import targets
-from deeplift_fast.core.completeness import convergence_delta
-from deeplift_fast.core.diagnostics import Tally
+from deeplift_fast.core.completeness import summed
+from deeplift_fast.core.diagnostics import Report, Tally
 from deeplift_fast.core.intercept import Draws, Pass, Records
 from deeplift_fast.core.isolation import Kept, ShadowState, isolated
 from deeplift_fast.core.result import Attribution
@@ -67,7 +67,7 @@ class Streams:
 
         Returns:
             The attribution with its multipliers, by name or position. Its target is int64 `[batch, k]`, or `None` for
-            a callable; its report is empty, see `tally`.
+            a callable; its report has no operations, see `tally`.
         """
         devices = {x.device for x in xs.values() if x.is_cuda}
         further = pytree.tree_leaves(self.forward_args) if self.forward_args else ()
@@ -267,8 +267,9 @@ def found_at(
     target: Tensor | None,
 ) -> Attribution:
     """Make an attribution with its convergence delta; `outputs` are `f(x)` and `f(x0)`, `[batch]` each."""
-    delta = convergence_delta(contributions, *outputs)
-    return Attribution(contributions, delta, *outputs, target, multipliers=multipliers)
+    delta, (total, rounding) = summed(contributions, *outputs)
+    report = Report((), total, rounding)
+    return Attribution(contributions, delta, *outputs, target, report, multipliers=multipliers)
 
 
 def _joined(found: list[Attribution]) -> Attribution:
