@@ -25,10 +25,11 @@ class Row:
 
     Attributes:
         operation: its name, as in `torch`.
-        rule: `"linear"`, `"secant"`, `"midpoint"`, `"quotient"`, `"log-mean"`, `"winner"` or `"quadrature"`. Rules that
-            are not complete: `"gradient"` (the operation chooses or jumps, or masks or values without a gradient differ
-            between the streams), `"gradient, no partner"` (the model took another path at the baseline),
-            `"gradient, options differ"` (a number differs), `"own backward"` (a custom autograd function).
+        rule: `"linear"`, `"secant"`, `"midpoint"`, `"quotient"`, `"log-mean"`, `"winner"`, `"quadrature"` or
+            `"composed"` (a recurrent layer as a whole). Rules that are not complete: `"gradient"` (the operation
+            chooses or jumps, or masks or values without a gradient differ between the streams), `"gradient, no
+            partner"` (the model took another path at the baseline), `"gradient, options differ"` (a number differs),
+            `"own backward"` (a custom autograd function).
         count: number of calls.
         delta: its part of the batch's summed convergence deltas, in units of the output; NaN if several operations
             share one figure.
@@ -173,7 +174,7 @@ class Tally:
                 continue
             seen.add(node)
             if isinstance(node, BackwardCFunction):
-                kind = node._forward_cls
+                kind: Any = node._forward_cls  # type: ignore[attr-defined]
                 if not kind.__module__.startswith("deeplift_fast."):
                     self._counts[kind.__name__, CUSTOM] += 1
             found += [next_ for next_, _ in node.next_functions]

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from deeplift_fast.core.diagnostics import OPTIONS, UNPAIRED, Tally
 from deeplift_fast.core.isolation import ShadowState, modules_in
 from deeplift_fast.errors import Diverged, InterceptionError, InterceptionWarning, warn
+from deeplift_fast.rules import layers
 from deeplift_fast.rules.call import Arguments, Call, is_floating, mapped, same_choices, still
 from deeplift_fast.rules.ruleset import Meeting, RuleSet
 
@@ -212,7 +213,7 @@ class Pass(IsolatedPass):
         meeting = self._rules.meet(func, args, kwargs)
         if meeting is None or kwargs.get("out") is not None:
             return func(*args, **kwargs)
-        if meeting.written_out is not None:
+        if meeting.written_out is not None and not meeting.whole:
             with self:
                 found = meeting.written_out(*args, **kwargs)
             return args[0].copy_(found) if meeting.in_place else found
@@ -254,12 +255,39 @@ class Pass(IsolatedPass):
             else meeting.arguments
         )
         call = Call.of(meeting.name, meeting.func, arguments, other, moved)
+        if meeting.whole:
+            return self._whole(meeting, call)
         if meeting.linear and call.fixed:
             self._tally.count(meeting.name, "linear")
             return func(*args, **kwargs)
         found, rule = self._rules.apply(call, self._tally.note)
         self._tally.count(meeting.name, rule)
         return args[0].copy_(found) if meeting.in_place else found
+
+    def _whole(self, meeting: Meeting, call: Call) -> Any:
+        """Run a layer by a rule of its own, or operation by operation where none fits."""
+        run = layers.run(call, lambda x: self._in_parts(meeting, call, Tally(), {0: x}))
+        if run is None:
+            return self._in_parts(meeting, call, self._tally)
+        found, rule = run
+        self._tally.count(call.name, rule)
+        return found
+
+    def _in_parts(self, meeting: Meeting, call: Call, tally: Tally, floats: dict[int, Tensor] | None = None) -> Any:
+        """Run a layer written out in both streams; `floats` replaces tensors of the input by their index."""
+        written_out = meeting.written_out
+        assert written_out is not None
+        records = Records()
+        with torch.no_grad(), Pass(self._rules, self._state, keep=records):
+            call.baseline.run(written_out)
+        try:
+            with Pass(self._rules, self._state, partners=records, tally=tally):
+                if floats is not None:
+                    return call.actual.run(written_out, floats)
+                return written_out(*call.actual.args, **call.actual.kwargs)
+        except Diverged:
+            tally.count(call.name, UNPAIRED)
+            return call.as_it_is()
 
     def _linear(
         self,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from math import isfinite
 from operator import index
 from typing import Any, override
 
@@ -10,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deeplift_fast.rules import attention, composed, distances, grouped, norms, recurrent, registered
+from deeplift_fast.rules import attention, composed, distances, grouped, layers, norms, recurrent, registered
 from deeplift_fast.rules import operations as tables
 from deeplift_fast.rules.averaged import GRADIENT, MIDPOINT, QUADRATURE, averaged
 from deeplift_fast.rules.call import Arguments, Call, is_floating, named_in_place, out_of_place, shared_name
-from deeplift_fast.rules.elementwise import CLOSED, ClosedRule, ElementwiseRule
+from deeplift_fast.rules.elementwise import CLOSED, ClosedRule, ElementwiseRule, GeluRule
 from deeplift_fast.rules.product import MatmulRule, ProductRule
 from deeplift_fast.rules.quotient import (
     InverseBilinearRule,
@@ -206,6 +207,8 @@ class CompleteRules(RuleSet):
             return None  # indices
         if operation.written_out or name in registered.WRITTEN_OUT:
             instead = written_out(name, args, kwargs)
+            if instead is not None and name not in registered.WRITTEN_OUT and layers.fits(name, args, kwargs):
+                return Meeting(name, False, Arguments.of(args, kwargs), func, written_out=instead, whole=True)
             if instead is not None:
                 return Meeting(name, in_place, written_out=instead)
         if not in_place and (name in tables.IN_PLACE_POSITION or "inplace" in kwargs):
@@ -345,6 +348,9 @@ def _elementwise(call: Call) -> Tensor:
     name = call.name
     if name == "pow" and isinstance(exponent, int | float):
         name = _CLOSED_POWERS.get(exponent, name)
+    if name == "gelu" and call.name not in registered.KINDS and _has_erf(call, x, x0):
+        size = x.shape[-1] if x.dim() else 1
+        return GeluRule.apply(x.reshape(-1, size), x0.reshape(-1, size)).reshape(x.shape)  # type: ignore
     closed = name in CLOSED and call.name not in registered.KINDS and x.dtype in (torch.float32, torch.float64)
     if closed and len(floats) == 1:
         return ClosedRule.apply(name, x, x0, inverse)  # type: ignore[no-any-return]
@@ -352,6 +358,14 @@ def _elementwise(call: Call) -> Tensor:
         shape = torch.broadcast_shapes(*(tensor.shape for tensor in floats))
         x, x0 = x.expand(shape), x0.expand(shape)
     return ElementwiseRule.apply(call.run, x, x0, len(floats) == 1, inverse)  # type: ignore[no-any-return]
+
+
+def _has_erf(call: Call, x: Tensor, x0: Tensor) -> bool:
+    """Whether a GELU is the one with erf, of finite numbers in float32 or float64."""
+    if call.argument(1, "approximate", "none") != "none" or x.dtype not in (torch.float32, torch.float64):
+        return False
+    # A finite sum is much cheaper than a check of each value; it may overflow, which costs no more than time.
+    return x.numel() > 0 and isfinite(float(x.detach().sum()) + float(x0.sum()))
 
 
 def _exponent(call: Call) -> Any:

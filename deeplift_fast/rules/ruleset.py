@@ -22,6 +22,7 @@ class Meeting:
         func: the operation, not in place.
         linear: whether its own gradient is exact if nothing but its tensors differs between the streams.
         written_out: a function to run in its place in both streams, or `None`.
+        whole: whether `deeplift_fast.rules.layers` may have a rule for it, so that `written_out` runs only if not.
         draw: whether its result is random and depends on its tensors.
     """
 
@@ -32,6 +33,7 @@ class Meeting:
     linear: bool = False
     written_out: Callable[..., Any] | None = None
     draw: bool = False
+    whole: bool = False
 
 
 def draw(name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meeting | None:
