@@ -33,8 +33,9 @@ struct Scale {
     T high, sum;
 };
 
+// Also writes the numbers e^(z - largest). Loops along the row come apart, so that the compiler vectorises each.
 template <typename T>
-DLF_INLINE Scale<T> scale_of(const T* __restrict z, Index n) {
+DLF_INLINE Scale<T> scale_of(const T* __restrict z, T* __restrict powers, Index n) {
     constexpr int lanes = 64 / sizeof(T);
     T highest[lanes], sums[lanes] = {};
     std::fill_n(highest, lanes, -std::numeric_limits<T>::infinity());
@@ -44,24 +45,28 @@ DLF_INLINE Scale<T> scale_of(const T* __restrict z, Index n) {
             highest[lane] = z[i + lane] > highest[lane] ? z[i + lane] : highest[lane];
     T high = *std::max_element(highest, highest + lanes);
     for (; i < n; ++i) high = z[i] > high ? z[i] : high;
+    for (Index k = 0; k < n; ++k) powers[k] = exponential(z[k] - high).exp;
     for (i = 0; i + lanes <= n; i += lanes)
-        for (int lane = 0; lane < lanes; ++lane) sums[lane] += exponential(z[i + lane] - high).exp;
+        for (int lane = 0; lane < lanes; ++lane) sums[lane] += powers[i + lane];
     T sum = total<T, lanes>(sums);
-    for (; i < n; ++i) sum += exponential(z[i] - high).exp;
+    for (; i < n; ++i) sum += powers[i];
     return {high, sum};
 }
 
 template <typename T>
 DLF_INLINE void means_of(const T* __restrict z, const T* __restrict z0, T* __restrict y, T* __restrict mean, Index n,
                          bool log) {
-    const Scale<T> a = scale_of(z, n), b = scale_of(z0, n);
+    const Scale<T> b = scale_of(z0, mean, n), a = scale_of(z, y, n);
     const T log_sum = std::log(a.sum), log_sum0 = std::log(b.sum), inverse = 1 / a.sum;
+    if (log)
+        for (Index i = 0; i < n; ++i) y[i] = (z[i] - a.high) - log_sum;
+    else
+        for (Index i = 0; i < n; ++i) y[i] *= inverse;
     for (Index i = 0; i < n; ++i) {
-        const T t = z[i] - a.high, log_p = t - log_sum, log_p0 = (z0[i] - b.high) - log_sum0;
+        const T log_p = (z[i] - a.high) - log_sum, log_p0 = (z0[i] - b.high) - log_sum0;
         const T high = log_p > log_p0 ? log_p : log_p0, low = log_p > log_p0 ? log_p0 : log_p;
         const T fall = high == low ? T(0) : low - high;
         const T ratio = fall == 0 ? T(1) : exponential(fall).expm1 / fall;
-        y[i] = log ? log_p : exponential(t).exp * inverse;
         mean[i] = exponential(high).exp * ratio;
     }
     if (std::isnan(a.sum) || std::isnan(b.sum)) std::fill_n(mean, n, T(0));
