@@ -1,5 +1,6 @@
 """Attribution of any module or callable: two streams, multipliers, contributions and convergence delta."""
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -9,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from deeplift_fast.core import baselines as tensor_baselines
-from deeplift_fast.core.completeness import is_incomplete, rescale, warn_if_incomplete, warn_if_not_finite
+from deeplift_fast.core.cancellation import Cancellation
+from deeplift_fast.core.completeness import (
+    is_exact,
+    is_incomplete,
+    rescale,
+    warn_if_incomplete,
+    warn_if_not_finite,
+)
+from deeplift_fast.core.diagnostics import Report
 from deeplift_fast.core.intercept import check_model
 from deeplift_fast.core.isolation import warn_if_training
 from deeplift_fast.core.options import DELTA_TOL, RULES, Options
@@ -122,12 +131,12 @@ def attributed(
     context: Context = _NO_CONTEXT,
 ) -> Attribution:
     """As :func:`attribute`, with its options in one object, and the further parts of the call in another."""
-    found = replace(explain(model, inputs, baselines, target, options, context), multipliers=None)
+    found = explain(model, inputs, baselines, target, options, context)
     if options.complete or not len(found.output):
-        return found
+        return replace(found, multipliers=None)
     by_name, _ = rescale(_by_name(found.contributions), found.output, found.baseline_output)
     report = found.report.of(by_name.values(), found.output, found.baseline_output)
-    return replace(found, contributions=_like(inputs, by_name), report=report)
+    return replace(found, contributions=_like(inputs, by_name), report=report, multipliers=None)
 
 
 @in_full_precision
@@ -155,15 +164,17 @@ def explain(
     streams = Streams(model, context.forward_args, by_name, target, batch, rule_set, modules, options.steps)
     found = _run(streams, xs, x0s, options)
     name = "zeros" if baselines is None else "as given"
-    report = streams.tally.report(found.convergence_delta, found.output - found.baseline_output)
-    report = replace(report, baseline=name, precision=description(found.output.device.type))
-    return replace(
-        found,
-        contributions=_like(inputs, found.contributions),
+    report = streams.tally.report_of(found.report.delta, found.report.rounding)
+    cancellation = Cancellation(found.contributions.values(), found.output, found.baseline_output)
+    return Attribution(
+        _like(inputs, found.contributions),
+        found.convergence_delta,
+        found.output,
+        found.baseline_output,
+        _shown(found.target),
+        Report(report.rows, report.delta, report.rounding, name, description(found.output.device.type), cancellation),
+        name,
         multipliers=_like(inputs, found.multipliers),
-        target=_shown(found.target),
-        report=report.of(found.contributions.values(), found.output, found.baseline_output),
-        baseline=name,
     )
 
 
@@ -175,8 +186,9 @@ def _run(
         found = run_in_batches(streams, xs, x0s, options.segments_at_once)
     else:
         found = streams.run(xs, x0s)
-    warn_if_not_finite(found.output, found.baseline_output)
-    if options.complete:
+    if not math.isfinite(found.report.delta):
+        warn_if_not_finite(found.output, found.baseline_output)
+    if options.complete and not is_exact(found.convergence_delta):
         if streams.batch > 1 and _mixes(streams, xs, found):
             streams.tally.clear()
             found = streams.run_one_by_one(xs, x0s)

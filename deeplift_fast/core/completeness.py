@@ -6,16 +6,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeplift_fast import ops
 from deeplift_fast.errors import ConvergenceWarning, warn
+from deeplift_fast.ops import naive
+from deeplift_fast.ops.checks import OPS
 from deeplift_fast.ops.naive.convergence import LARGEST_FACTOR, RESCALE_EPS, factors, is_within
 
 __all__ = [
     "LARGEST_FACTOR",
     "RESCALE_EPS",
     "convergence_delta",
+    "is_exact",
     "is_incomplete",
     "rescale",
     "scaled_by",
+    "summed",
     "totals",
     "warn_if_incomplete",
     "warn_if_not_finite",
@@ -24,9 +29,24 @@ __all__ = [
 ]
 
 
-def convergence_delta(contributions: dict[Hashable, Tensor], output: Tensor, baseline_output: Tensor) -> Tensor:
+def convergence_delta(contributions: Mapping[Any, Tensor], output: Tensor, baseline_output: Tensor) -> Tensor:
     """`Σ contributions − (f(x) − f(x0))` per sample, `[batch]`; arguments as :func:`rescale`."""
-    return (_sums(contributions) - (output.double() - baseline_output.double())).to(output.dtype)
+    return summed(contributions, output, baseline_output)[0]
+
+
+def summed(
+    contributions: Mapping[Any, Tensor], output: Tensor, baseline_output: Tensor
+) -> tuple[Tensor, tuple[float, float]]:
+    """The convergence delta, `[batch]`, its sum over the batch, and the part of this sum that may be rounding.
+
+    The sum is finite only if every output is. Arguments as :func:`rescale`.
+    """
+    half = output.is_cpu and output.dtype not in OPS["convergence"].on_cpu
+    with torch._C._AutoDispatchBelowAutograd():  # skips the autograd key, which costs time
+        run = naive.FUNCTIONS["convergence"] if half else ops.convergence
+        delta, _, _, figures = run(totals(contributions), output, baseline_output, False, 0.0)
+    total, rounding, _ = figures.sum(0).tolist() if len(figures) > 1 else figures.tolist()[0]
+    return delta, (total, rounding)
 
 
 def _sums(contributions: dict[Hashable, Tensor]) -> Tensor:
@@ -46,6 +66,11 @@ def totals(contributions: Mapping[Any, Tensor]) -> Tensor:
         else:
             row.copy_(each)
     return found
+
+
+def is_exact(delta: Tensor) -> bool:
+    """Whether no convergence delta, `[batch]`, exceeds the rounding of an output of 1: a quick first check."""
+    return bool(delta.abs().max() <= 1e3 * torch.finfo(delta.dtype).eps)
 
 
 def is_incomplete(delta: Tensor, output: Tensor, baseline_output: Tensor, tolerance: float) -> Tensor:

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 
 from deeplift_fast.core.cancellation import Cancellation
-from deeplift_fast.ops.naive.convergence import figures
 
 UNPAIRED = "gradient, no partner"
 OPTIONS = "gradient, options differ"
@@ -29,10 +29,11 @@ class Row:
 
     Attributes:
         operation: its name, as in `torch`.
-        rule: `"linear"`, `"secant"`, `"midpoint"`, `"quotient"`, `"log-mean"`, `"winner"` or `"quadrature"`. Rules that
-            are not complete: `"gradient"` (the operation chooses or jumps, or masks or values without a gradient differ
-            between the streams), `"gradient, no partner"` (the model took another path at the baseline),
-            `"gradient, options differ"` (a number differs), `"own backward"` (a custom autograd function).
+        rule: `"linear"`, `"secant"`, `"midpoint"`, `"quotient"`, `"log-mean"`, `"winner"`, `"quadrature"` or
+            `"composed"` (a recurrent layer as a whole). Rules that are not complete: `"gradient"` (the operation
+            chooses or jumps, or masks or values without a gradient differ between the streams), `"gradient, no
+            partner"` (the model took another path at the baseline), `"gradient, options differ"` (a number differs),
+            `"own backward"` (a custom autograd function).
         count: number of calls.
         delta: its part of the batch's summed convergence deltas, in units of the output; NaN if several operations
             share one figure.
@@ -196,21 +197,18 @@ class Tally:
 
     def custom_functions(self, output: Tensor) -> None:
         """Count the custom autograd functions that `output` depends on."""
-        seen: set[Any] = set()
-        found = [output.grad_fn]
+        seen: set[Any] = {None}
+        found: list[Any] = [output.grad_fn]
         while found:
             node = found.pop()
-            if node is None or node in seen:
+            if node in seen:
                 continue
             seen.add(node)
-            kind = getattr(node, "_forward_cls", None)
-            if kind is not None and not kind.__module__.startswith("deeplift_fast."):
-                self._counts[kind.__name__, CUSTOM] += 1
-            found.extend(next_ for next_, _ in node.next_functions)
-
-    def report(self, delta: Tensor, change: Tensor) -> Report:
-        """The report, from the convergence delta and `f(x) − f(x0)`, `[batch]` each."""
-        return self.report_of(*(float(figure) for figure in figures(delta, change)))
+            if isinstance(node, BackwardCFunction):
+                kind: Any = node._forward_cls  # type: ignore[attr-defined]
+                if not kind.__module__.startswith("deeplift_fast."):
+                    self._counts[kind.__name__, CUSTOM] += 1
+            found += [next_ for next_, _ in node.next_functions]
 
     def report_of(self, total: float, rounding: float) -> Report:
         """The report, from the sum of the convergence deltas and its rounding."""

@@ -14,8 +14,9 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.overrides import TorchFunctionMode
 
 from deeplift_fast.core.diagnostics import OPTIONS, UNPAIRED, Tally
-from deeplift_fast.core.isolation import ShadowState
+from deeplift_fast.core.isolation import ShadowState, modules_in
 from deeplift_fast.errors import Diverged, InterceptionError, InterceptionWarning, warn
+from deeplift_fast.rules import layers
 from deeplift_fast.rules.call import Arguments, Call, is_floating, mapped, same_choices, still
 from deeplift_fast.rules.ruleset import Meeting, RuleSet
 
@@ -51,23 +52,22 @@ class _Record:
         if meeting.linear and not _is_chosen(arguments):
             # Its gradient is exact for any values, unless a tensor without a gradient differs between the streams.
             arguments = Arguments((), {}, [t.detach() for t in _others(meeting)], arguments.choices)
-        elif copy or meeting.in_place or any(t.is_inference() for t in arguments.floats):
+        elif copy or meeting.in_place or any(map(Tensor.is_inference, arguments.floats)):
             arguments = _changed(arguments, lambda t: t.detach().clone())
         elif torch.is_grad_enabled():
             arguments = _changed(arguments, Tensor.detach)
         self.arguments = arguments
-        self.versions = [None if t.is_inference() else t._version for t in _tensors(arguments)]
+        self.versions = _versions(arguments)
 
     def intact(self) -> bool:
         """Whether no argument was overwritten since."""
-        now = (None if t.is_inference() else t._version for t in _tensors(self.arguments))
-        return all(a == b for a, b in zip(self.versions, now, strict=True))
+        return self.versions == _versions(self.arguments)
 
     def signature(self) -> tuple[Any, ...]:
         return self.name, self.shapes
 
     def describe(self) -> str:
-        return f"{self.name} of shape {', '.join(str(shape) for shape, _ in self.shapes)}"
+        return f"{self.name} of shape {', '.join(str(tuple(shape)) for shape, _ in self.shapes)}"
 
 
 def _others(meeting: Meeting) -> list[Tensor]:
@@ -77,15 +77,17 @@ def _others(meeting: Meeting) -> list[Tensor]:
 
 
 def _shapes(arguments: Arguments) -> tuple[Any, ...]:
-    return tuple((tuple(t.shape), t.dtype) for t in arguments.floats)
+    return tuple([(t.shape, t.dtype) for t in arguments.floats])
 
 
 def _is_chosen(arguments: Arguments) -> bool:
-    return any(isinstance(choice, Tensor) for choice in arguments.choices)
+    return bool(arguments.choices) and any(isinstance(choice, Tensor) for choice in arguments.choices)
 
 
-def _tensors(arguments: Arguments) -> list[Tensor]:
-    return [*arguments.floats, *(choice for choice in arguments.choices if isinstance(choice, Tensor))]
+def _versions(arguments: Arguments) -> list[int]:
+    """How often each tensor was written to; −1 for tensors of inference mode, which do not count."""
+    tensors = [*arguments.floats, *[choice for choice in arguments.choices if isinstance(choice, Tensor)]]
+    return [-1 if t.is_inference() else t._version for t in tensors]
 
 
 def _changed(arguments: Arguments, change: Callable[[Tensor], Tensor]) -> Arguments:
@@ -127,7 +129,7 @@ class Records:
                 return None
             position = self._partners[position]
         record = self._calls[position] if position < len(self._calls) else None
-        if record is None or record.signature() != (meeting.name, _shapes(meeting.arguments)):
+        if record is None or record.name != meeting.name or record.shapes != _shapes(meeting.arguments):
             shapes = ", ".join(str(tuple(t.shape)) for t in meeting.arguments.floats)
             raise Diverged(
                 position, f"{meeting.name} of shape {shapes}", record.describe() if record else "no activation"
@@ -211,7 +213,7 @@ class Pass(IsolatedPass):
         meeting = self._rules.meet(func, args, kwargs)
         if meeting is None or kwargs.get("out") is not None:
             return func(*args, **kwargs)
-        if meeting.written_out is not None:
+        if meeting.written_out is not None and not meeting.whole:
             with self:
                 found = meeting.written_out(*args, **kwargs)
             return args[0].copy_(found) if meeting.in_place else found
@@ -236,8 +238,7 @@ class Pass(IsolatedPass):
         kwargs: dict[str, Any],
     ) -> Any:
         floats = meeting.arguments.floats
-        # A leaf that needs a gradient is a parameter. The attributed inputs are clones, so no leaves.
-        moved = [index for index, tensor in enumerate(floats) if tensor.requires_grad and not tensor.is_leaf]
+        moved = _moved(floats)
         if not moved:
             if not any(tensor.requires_grad for tensor in floats):
                 return func(*args, **kwargs)
@@ -254,12 +255,39 @@ class Pass(IsolatedPass):
             else meeting.arguments
         )
         call = Call.of(meeting.name, meeting.func, arguments, other, moved)
+        if meeting.whole:
+            return self._whole(meeting, call)
         if meeting.linear and call.fixed:
             self._tally.count(meeting.name, "linear")
             return func(*args, **kwargs)
         found, rule = self._rules.apply(call, self._tally.note)
         self._tally.count(meeting.name, rule)
         return args[0].copy_(found) if meeting.in_place else found
+
+    def _whole(self, meeting: Meeting, call: Call) -> Any:
+        """Run a layer by a rule of its own, or operation by operation where none fits."""
+        run = layers.run(call, lambda x: self._in_parts(meeting, call, Tally(), {0: x}))
+        if run is None:
+            return self._in_parts(meeting, call, self._tally)
+        found, rule = run
+        self._tally.count(call.name, rule)
+        return found
+
+    def _in_parts(self, meeting: Meeting, call: Call, tally: Tally, floats: dict[int, Tensor] | None = None) -> Any:
+        """Run a layer written out in both streams; `floats` replaces tensors of the input by their index."""
+        written_out = meeting.written_out
+        assert written_out is not None
+        records = Records()
+        with torch.no_grad(), Pass(self._rules, self._state, keep=records):
+            call.baseline.run(written_out)
+        try:
+            with Pass(self._rules, self._state, partners=records, tally=tally):
+                if floats is not None:
+                    return call.actual.run(written_out, floats)
+                return written_out(*call.actual.args, **call.actual.kwargs)
+        except Diverged:
+            tally.count(call.name, UNPAIRED)
+            return call.as_it_is()
 
     def _linear(
         self,
@@ -277,25 +305,40 @@ class Pass(IsolatedPass):
         if len(other.floats) < len(ours.floats) or len(other.choices) != len(ours.choices):
             self._tally.count(name, OPTIONS)
             return func(*args, **kwargs)
-        moved = [index for index, tensor in enumerate(ours.floats) if tensor.requires_grad and not tensor.is_leaf]
         baseline = ours.with_leaves(other.floats, other.choices)
-        found, rule = self._rules.apply(Call(name, meeting.func, ours, baseline, moved, False), self._tally.note)
+        call = Call(name, meeting.func, ours, baseline, _moved(ours.floats), False)
+        found, rule = self._rules.apply(call, self._tally.note)
         self._tally.count(name, rule)
         return found
 
 
+def _moved(floats: list[Tensor]) -> list[int]:
+    """The indices of the tensors that depend on the attributed inputs.
+
+    A leaf that needs a gradient is a parameter. The attributed inputs are clones, so no leaves.
+    """
+    return [index for index, tensor in enumerate(floats) if tensor.requires_grad and not tensor.is_leaf]
+
+
+_is_transformed = torch._C._functorch.is_functorch_wrapped_tensor
+
+
 def _require_plain(meeting: Meeting) -> None:
     for x in meeting.arguments.floats:
-        kind = None
-        if torch._C._functorch.is_functorch_wrapped_tensor(x):
-            kind = "transformed"
-        elif x.is_nested or x.layout is not torch.strided:
-            kind = "sparse or nested"
-        if kind:
+        if _is_transformed(x) or x.is_nested or x.layout is not torch.strided:
+            kind = "transformed" if _is_transformed(x) else "sparse or nested"
             raise InterceptionError(
                 f"{meeting.name} is called on a {kind} tensor; accepted: plain dense tensors, without torch.func "
                 "transforms. Write this part of the model with them"
             )
+
+
+_SPECIAL = (nn.DataParallel, LazyModuleMixin, torch.jit.ScriptModule)
+
+
+def _is_special(module: nn.Module) -> bool:
+    """Whether :func:`check_model` has to look at a module."""
+    return isinstance(module, _SPECIAL) or torch.jit.ScriptFunction in map(type, module.__dict__.values())
 
 
 def check_model(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None:
@@ -313,6 +356,8 @@ def check_model(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None
     """
     scripted: list[Any] = [model.name] if isinstance(model, torch.jit.ScriptFunction) else []
     for root in modules:
+        if not any(map(_is_special, modules_in(root))):
+            continue
         inside: str | None = None
         for name, module in root.named_modules():
             shown = name or type(module).__name__

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from deeplift_fast.core import targets
-from deeplift_fast.core.completeness import convergence_delta
-from deeplift_fast.core.diagnostics import Tally
+from deeplift_fast.core.completeness import summed
+from deeplift_fast.core.diagnostics import Report, Tally
 from deeplift_fast.core.intercept import Draws, Pass, Records
 from deeplift_fast.core.isolation import Kept, ShadowState, isolated
 from deeplift_fast.core.result import Attribution
@@ -67,10 +67,11 @@ class Streams:
 
         Returns:
             The attribution with its multipliers, by name or position. Its target is int64 `[batch, k]`, or `None` for
-            a callable; its report is empty, see `tally`.
+            a callable; its report has no operations, see `tally`.
         """
         devices = {x.device for x in xs.values() if x.is_cuda}
-        tensors = [leaf for leaf in pytree.tree_leaves(self.forward_args) if isinstance(leaf, Tensor)]
+        further = pytree.tree_leaves(self.forward_args) if self.forward_args else ()
+        tensors = [leaf for leaf in further if isinstance(leaf, Tensor)]
         with torch.inference_mode(False), isolated(self.modules, devices) as self._rewind:
             xs, x0s = _detached(xs), _detached(x0s)
             self._kept = Kept([*self.modules, *tensors])
@@ -224,14 +225,17 @@ class Streams:
         args: list[Any] = [] if self.by_name else list(tensors.values())
         kwargs: dict[Any, Any] = dict(tensors) if self.by_name else {}
         # New containers, since the model may take entries out of them.
-        further = pytree.tree_map_only(Tensor, _without_inference, self.forward_args)
+        further = pytree.tree_map_only(Tensor, _without_inference, self.forward_args) if self.forward_args else ()
         if isinstance(further, Mapping):
             kwargs.update(further)
         else:
             args.extend(further)
         self._draws.start()
         with run:
-            return targets.reduce(self.model(*args, **kwargs), self.target, self.batch)
+            output = self.model(*args, **kwargs)
+            if callable(self.target):
+                return targets.reduce(output, self.target, self.batch)
+        return targets.reduce(output, self.target, self.batch)
 
     def _explained(self, chosen: Tensor) -> Tensor:
         return chosen.sum() if self._only is None else chosen[self._only]
@@ -263,8 +267,9 @@ def found_at(
     target: Tensor | None,
 ) -> Attribution:
     """Make an attribution with its convergence delta; `outputs` are `f(x)` and `f(x0)`, `[batch]` each."""
-    delta = convergence_delta(contributions, *outputs)
-    return Attribution(contributions, delta, *outputs, target, multipliers=multipliers)
+    delta, (total, rounding) = summed(contributions, *outputs)
+    report = Report((), total, rounding)
+    return Attribution(contributions, delta, *outputs, target, report, multipliers=multipliers)
 
 
 def _joined(found: list[Attribution]) -> Attribution:

@@ -1,7 +1,7 @@
 """Targets: the number of a model's output that is explained, for each sample."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -66,33 +66,49 @@ def indices(output: Tensor, target: Target) -> Tensor | None:
     """
     if callable(target):
         return None
-    batch, classes = output.shape[0], output.shape[1:]
     if target is None:
         return _largest(output)
     if isinstance(target, list):
         target = listed(target)
     if isinstance(target, Tensor):
-        found = _per_sample(target, batch).to(output.device)
-    elif _is_index(target):
-        found = torch.full((batch, 1), int(target), device=output.device)  # type: ignore[arg-type]
-    elif isinstance(target, tuple) and target and all(map(_is_index, target)):
-        found = torch.tensor([int(t) for t in target], device=output.device).expand(batch, len(target))
+        found = _per_sample(target, len(output)).to(output.device)
+    elif _is_index(target) or (isinstance(target, tuple) and target and all(map(_is_index, target))):
+        return _alike(output, target)
     else:
         raise ArgumentTypeError(
-            f"target is {target!r}; accepted: None, an int, a tuple of ints, an int64 tensor of shape ({batch},), "
-            "a list with one per sample, or a callable on the model's output"
+            f"target is {target!r}; accepted: None, an int, a tuple of ints, an int64 tensor of shape "
+            f"({len(output)},), a list with one per sample, or a callable on the model's output"
         )
-    if not classes:
-        classes = torch.Size([1])
-    if found.shape[1] != len(classes):
-        raise ArgumentValueError(
-            f"target gives {found.shape[1]} index(es) per sample; an output of shape {tuple(output.shape)} needs "
-            f"{len(classes)}"
-        )
-    limits = torch.tensor(classes, device=output.device)
+    limits = torch.tensor(_classes(output, found.shape[1]), device=output.device)
     if ((found < -limits) | (found >= limits)).any():
-        raise TargetIndexError(f"target lies outside the model's output of shape {tuple(output.shape)}; got {target}")
+        raise _outside(output, target)
     return torch.where(found < 0, found + limits, found)[:, : output.dim() - 1]
+
+
+def _alike(output: Tensor, target: Any) -> Tensor:
+    """One int, or a tuple of them, for every sample."""
+    given = [int(each) for each in target] if isinstance(target, tuple) else [int(target)]
+    limits = _classes(output, len(given))
+    if not all(-limit <= each < limit for each, limit in zip(given, limits, strict=True)):
+        raise _outside(output, target)
+    found = [each % limit for each, limit in zip(given, limits, strict=True)][: output.dim() - 1]
+    if len(found) == 1:
+        return torch.full((len(output), 1), found[0], device=output.device)
+    return torch.tensor(found, dtype=torch.int64, device=output.device).repeat(len(output), 1)
+
+
+def _classes(output: Tensor, given: int) -> Sequence[int]:
+    """The output's sizes behind the batch, `[1]` if there is none; raise unless `given` indices fit them."""
+    classes = output.shape[1:] or torch.Size([1])
+    if given != len(classes):
+        raise ArgumentValueError(
+            f"target gives {given} index(es) per sample; an output of shape {tuple(output.shape)} needs {len(classes)}"
+        )
+    return classes
+
+
+def _outside(output: Tensor, target: Any) -> TargetIndexError:
+    return TargetIndexError(f"target lies outside the model's output of shape {tuple(output.shape)}; got {target}")
 
 
 def class_target(model: Any, given: int | None, name: str = "target_class_idx") -> int | None:
@@ -176,5 +192,7 @@ def select(output: Tensor, found: Tensor | None) -> Tensor:
     """The output at each sample's target: `[batch]`."""
     if found is None or found.shape[1] == 0:
         return output
+    if output.dim() == 2:
+        return output.gather(1, found).squeeze(1)
     rows = torch.arange(output.shape[0], device=output.device)
     return output[(rows, *found.unbind(1))]

@@ -46,7 +46,10 @@ def multi_head_attention_forward(
     joint = None if use_separate_proj_weight or in_proj_weight is None else in_proj_weight.chunk(3)
     weights: Any = (q_proj_weight, k_proj_weight, v_proj_weight) if joint is None else joint
     biases = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
-    q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
+    if in_proj_weight is not None and joint is not None and query is key and key is value:
+        q, k, v = F.linear(query, in_proj_weight, in_proj_bias).chunk(3, -1)
+    else:
+        q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
     extra = 0
     if bias_k is not None and bias_v is not None:
         k = torch.cat([k, bias_k.repeat(1, batch, 1)])

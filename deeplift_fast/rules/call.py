@@ -102,9 +102,9 @@ def _sort(values: Iterable[Any], floats: list[Tensor], choices: list[Any]) -> No
             choices.append(value)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes four times as long to make, and each call makes several
 class Arguments:
-    """A call's arguments in one stream.
+    """A call's arguments in one stream; nobody writes to them.
 
     Attributes:
         args: those by position.
@@ -192,9 +192,9 @@ def _same_memory(a: Tensor, b: Tensor) -> bool:
     return a.data_ptr() == b.data_ptr() and a.stride() == b.stride() and a.layout == b.layout
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
-    """An operation's call at the input, and its partner at the baseline.
+    """An operation's call at the input, and its partner at the baseline; nobody writes to it.
 
     Attributes:
         name: its :func:`shared_name`.

@@ -1,7 +1,9 @@
 """The rule set `"complete"`: the rule of every operation, found by its name."""
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
+from math import isfinite
 from operator import index
 from typing import Any, override
 
@@ -9,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deeplift_fast.rules import attention, composed, distances, grouped, norms, recurrent, registered
+from deeplift_fast.rules import attention, composed, distances, grouped, layers, norms, recurrent, registered
 from deeplift_fast.rules import operations as tables
 from deeplift_fast.rules.averaged import GRADIENT, MIDPOINT, QUADRATURE, averaged
 from deeplift_fast.rules.call import Arguments, Call, is_floating, named_in_place, out_of_place, shared_name
-from deeplift_fast.rules.elementwise import CLOSED, ClosedRule, ElementwiseRule
+from deeplift_fast.rules.elementwise import CLOSED, ClosedRule, ElementwiseRule, GeluRule
 from deeplift_fast.rules.product import MatmulRule, ProductRule
 from deeplift_fast.rules.quotient import (
     InverseBilinearRule,
@@ -144,14 +146,45 @@ def _has_class_indices(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return not is_floating(target) and not kwargs.get("label_smoothing")
 
 
-def is_plain(name: str, args: tuple[Any, ...]) -> bool:
-    """Whether no result of an operation carries a gradient, so that it needs no rule."""
-    return name in tables.PLAIN or (name == "where" and len(args) == 1)
+# Names for which :func:`written_out` looks at the arguments.
+_MAYBE_WRITTEN_OUT = frozenset(
+    ("max", "min", "einsum", "instance_norm", "abs", "absolute", "rrelu", "scatter", "embedding_bag", "cross_entropy")
+).union(_WRITTEN_OUT, tables.LEAVING, _QUOTIENTS, _CLAMPS, _NORMS, _BATCH_NORMS)
 
 
-def is_linear(name: str) -> bool:
-    """Whether an operation is linear in its tensors: its gradient is exact if its other arguments do not differ."""
-    return registered.KINDS.get(name) == "linear" or (name in tables.LINEAR and name not in registered.KINDS)
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    """The facts about an operation that hold for each call.
+
+    Attributes:
+        name: its shared name.
+        in_place: whether it is an in-place form.
+        func: the operation, not in place.
+        kind: `"stopping"` if it takes its result out of the graph, `"plain"` if no result carries a gradient, `"draw"`
+            if its results are random, otherwise `"rule"`.
+        written_out: whether another function may run in its place.
+        linear: whether the tables have it as linear.
+    """
+
+    name: str
+    in_place: bool
+    func: Callable[..., Any]
+    kind: str
+    written_out: bool
+    linear: bool
+
+
+@cache
+def _operation(func: Callable[..., Any]) -> _Operation:
+    name, in_place = shared_name(func), named_in_place(func)
+    if name in tables.DETACHING or getattr(func, "__self__", None) is Tensor.data:
+        kind = "stopping"
+    elif name in tables.PLAIN:
+        kind = "plain"
+    else:
+        kind = "draw" if name in tables.DRAWS else "rule"
+    other = out_of_place(func) if in_place else func
+    return _Operation(name, in_place, other, kind, name in _MAYBE_WRITTEN_OUT, name in tables.LINEAR)
 
 
 _STOPPED = Meeting("detach", written_out=composed.identity)
@@ -164,25 +197,27 @@ class CompleteRules(RuleSet):
 
     @override
     def meet(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meeting | None:
-        name = shared_name(func)
-        if name in tables.DETACHING or getattr(func, "__self__", None) is Tensor.data:
-            return _STOPPED if args[0].requires_grad and not args[0].is_leaf else None
-        if is_plain(name, args):
-            return None
-        if name in tables.DRAWS:
-            return draw(name, func, args, kwargs)
-        instead = written_out(name, args, kwargs)
-        if instead is not None:
-            return Meeting(name, named_in_place(func), written_out=instead)
-        in_place = named_in_place(func)
-        if in_place:
-            func = out_of_place(func)
-        elif name in tables.IN_PLACE_POSITION or "inplace" in kwargs:
+        operation = _operation(func)
+        name, in_place = operation.name, operation.in_place
+        if operation.kind != "rule":
+            if operation.kind == "stopping":
+                return _STOPPED if args[0].requires_grad and not args[0].is_leaf else None
+            return draw(name, func, args, kwargs) if operation.kind == "draw" else None
+        if name == "where" and len(args) == 1:
+            return None  # indices
+        if operation.written_out or name in registered.WRITTEN_OUT:
+            instead = written_out(name, args, kwargs)
+            if instead is not None and name not in registered.WRITTEN_OUT and layers.fits(name, args, kwargs):
+                return Meeting(name, False, Arguments.of(args, kwargs), func, written_out=instead, whole=True)
+            if instead is not None:
+                return Meeting(name, in_place, written_out=instead)
+        if not in_place and (name in tables.IN_PLACE_POSITION or "inplace" in kwargs):
             args, kwargs, in_place = _without_in_place(name, args, kwargs)
         arguments = Arguments.of(args, kwargs)
         if not arguments.floats:
             return None
-        return Meeting(name, in_place, arguments, func, is_linear(name))
+        linear = registered.KINDS[name] == "linear" if name in registered.KINDS else operation.linear
+        return Meeting(name, in_place, arguments, operation.func, linear)
 
     @override
     def apply(self, call: Call, note: Note) -> tuple[Any, str]:
@@ -214,6 +249,8 @@ def apply(call: Call, note: Note) -> tuple[Any, str]:
     kind = registered.KINDS.get(name)
     if not call.fixed:
         return _by_gradient(call, note)
+    if kind is None and len(call.moved) == 1 and name in tables.BILINEAR:
+        return call.as_it_is(), "linear"
     if kind is None and call.moved == [0] and not call.actual.floats[0].is_complex():
         found = _of_one_tensor(call)
         if found is not None:
@@ -311,6 +348,9 @@ def _elementwise(call: Call) -> Tensor:
     name = call.name
     if name == "pow" and isinstance(exponent, int | float):
         name = _CLOSED_POWERS.get(exponent, name)
+    if name == "gelu" and call.name not in registered.KINDS and _has_erf(call, x, x0):
+        size = x.shape[-1] if x.dim() else 1
+        return GeluRule.apply(x.reshape(-1, size), x0.reshape(-1, size)).reshape(x.shape)  # type: ignore
     closed = name in CLOSED and call.name not in registered.KINDS and x.dtype in (torch.float32, torch.float64)
     if closed and len(floats) == 1:
         return ClosedRule.apply(name, x, x0, inverse)  # type: ignore[no-any-return]
@@ -318,6 +358,14 @@ def _elementwise(call: Call) -> Tensor:
         shape = torch.broadcast_shapes(*(tensor.shape for tensor in floats))
         x, x0 = x.expand(shape), x0.expand(shape)
     return ElementwiseRule.apply(call.run, x, x0, len(floats) == 1, inverse)  # type: ignore[no-any-return]
+
+
+def _has_erf(call: Call, x: Tensor, x0: Tensor) -> bool:
+    """Whether a GELU is the one with erf, of finite numbers in float32 or float64."""
+    if call.argument(1, "approximate", "none") != "none" or x.dtype not in (torch.float32, torch.float64):
+        return False
+    # A finite sum is much cheaper than a check of each value; it may overflow, which costs no more than time.
+    return x.numel() > 0 and isfinite(float(x.detach().sum()) + float(x0.sum()))
 
 
 def _exponent(call: Call) -> Any:

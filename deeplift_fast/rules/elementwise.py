@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeplift_fast import ops
 from deeplift_fast.rules.call import whole
 
 # Arguments are close if |Δ| is below this part of 1 + |x|, about the cube root of the dtype's eps. Rounding then makes
@@ -43,6 +44,25 @@ class ElementwiseRule(torch.autograd.Function):
         """The incoming multiplier times this function's own."""
         (multiplier,) = ctx.saved_tensors
         return None, gradient * multiplier, None, None, None
+
+
+class GeluRule(torch.autograd.Function):
+    """GELU with erf; see :func:`deeplift_fast.ops.gelu`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, x0: Tensor) -> Tensor:
+        """`gelu(x)` of finite float32 or float64 numbers, `[rows, size]`; `x0` has the same shape."""
+        with torch._C._AutoDispatchBelowAutograd():  # skips the autograd key, which costs time
+            where = torch.arange(len(x), device=x.device)
+            y, multiplier = ops.gelu(x.contiguous(), x0.contiguous(), where, True)
+        ctx.save_for_backward(multiplier)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """The incoming multiplier times this function's own."""
+        (multiplier,) = ctx.saved_tensors
+        return gradient * multiplier, None
 
 
 class ClosedRule(torch.autograd.Function):

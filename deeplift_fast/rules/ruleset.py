@@ -11,9 +11,9 @@ from deeplift_fast.rules.call import Arguments, Call, is_floating, leaves, named
 Note = Callable[[str, str, Tensor], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Meeting:
-    """The treatment of a call.
+    """The treatment of a call; nobody writes to it.
 
     Attributes:
         name: the operation's name.
@@ -22,6 +22,7 @@ class Meeting:
         func: the operation, not in place.
         linear: whether its own gradient is exact if nothing but its tensors differs between the streams.
         written_out: a function to run in its place in both streams, or `None`.
+        whole: whether `deeplift_fast.rules.layers` may have a rule for it, so that `written_out` runs only if not.
         draw: whether its result is random and depends on its tensors.
     """
 
@@ -32,6 +33,7 @@ class Meeting:
     linear: bool = False
     written_out: Callable[..., Any] | None = None
     draw: bool = False
+    whole: bool = False
 
 
 def draw(name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meeting | None:
