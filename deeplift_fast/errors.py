@@ -110,6 +110,14 @@ class CohortWarning(UserWarning):
     """A fact about a cohort that its user should know; the run continues."""
 
 
+class CacheError(CohortError):
+    """A cache of samples is damaged, or the one that was asked for cannot be used."""
+
+
+class CacheWarning(UserWarning):
+    """A cache of samples is not used or not made: the same numbers, read from the dataset itself, but slower."""
+
+
 class NoWorkersError(Exception):
     """A cluster had no running worker for the longest accepted time."""
 

@@ -18,6 +18,7 @@ from deeplift_fast.cohort.entries import taken
 from deeplift_fast.cohort.identifiers import IDENTIFIERS, of_batch, of_sample
 from deeplift_fast.cohort.metadata import compact
 from deeplift_fast.cohort.odd_tensors import Unusable, oddity, usable
+from deeplift_fast.cohort.padding import padded
 
 
 @dataclass(frozen=True)
@@ -33,22 +34,14 @@ class Ragged:
     lengths: np.ndarray | None
 
     def padded(self, which: np.ndarray) -> Tensor:
-        """Some of the samples as PyHealth's loader collates them: `[len(which), longest, …]`, padded with 0.
-
-        PyTorch allocates the memory: the last bits of products depend on alignment, and NumPy's alignment varies.
-        """
+        """Some of the samples as PyHealth's loader collates them: `[len(which), longest, …]`, padded with 0."""
         if self.lengths is None:
             return torch.from_numpy(self.flat[which]).clone()
-        lengths = self.lengths[which]
-        begins = np.cumsum(self.lengths)[which] - lengths
-        shape = (len(which), int(lengths.max(initial=0)), *self.flat.shape[1:])
-        padded = torch.zeros(shape, dtype=torch.from_numpy(self.flat[:0]).dtype, device="cpu")
-        row, column = np.nonzero(np.arange(shape[1]) < lengths[:, None])
-        padded.numpy()[row, column] = self.flat[begins[row] + column]
-        return padded
+        return padded(self.flat, self.lengths, which)
 
 
-Field = Ragged | tuple[Ragged | None, Ragged] | list[Any]
+Field = Ragged | tuple[Ragged | None, Ragged] | list[Any] | np.ndarray
+"""Tensors, pairs (time, value) of tensors, or anything else: a list or an array of objects."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +114,8 @@ class RaggedGroup(Group):
 
     @override
     def field(self, key: str) -> Any:
-        return self.fields.get(key)
+        field = self.fields.get(key)
+        return field.tolist() if isinstance(field, np.ndarray) else field
 
     @override
     def tensors(self, key: str) -> list[FlatTensor]:
@@ -281,6 +275,8 @@ def _ragged(field: Field | None) -> list[Ragged]:
 def _padded(field: Field, which: np.ndarray) -> Any:
     if isinstance(field, tuple):
         return tuple(None if part is None else part.padded(which) for part in field)
+    if isinstance(field, np.ndarray):
+        return field[which].tolist()
     return field.padded(which) if isinstance(field, Ragged) else [field[place] for place in which]
 
 

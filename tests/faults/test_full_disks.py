@@ -1,13 +1,12 @@
 """A disk that is full, or broken, from any write on: an error that names the folder, and the same run goes on."""
 
-import contextlib
 import errno
 import os
 import random
-import resource
 
 import pytest
 from cohort_cases import contents, run, spoiled
+from file_limits import files_of_at_most
 from fsspec.implementations.memory import MemoryFileSystem
 
 from deeplift_fast.cohort import CohortError, local_store, lock
@@ -130,17 +129,6 @@ def test_a_disk_that_fails_at_any_write(sick, tmp_path, monkeypatch, examples, f
         assert files(out) == tables
     assert refused > len(chosen) // 2
     figures("disks that fail", refused=refused, resumed_to_the_same_bytes=len(chosen), other_numbers=0)
-
-
-@contextlib.contextmanager
-def files_of_at_most(size):
-    """The system's own limit (`ulimit -f`), which cuts files short for real."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_files_that_may_not_grow(sick, tmp_path, examples, figures):

@@ -1,0 +1,197 @@
+"""Opens a cache, checks it, and reads windows of its samples."""
+
+import json
+import mmap
+import os
+import zlib
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from deeplift_fast.cohort.cache.block import Block, read
+from deeplift_fast.cohort.cache.identity import file_name
+from deeplift_fast.cohort.cache.layout import HEADER, TRAILER, Index, Unreadable, index_place, read_index
+from deeplift_fast.cohort.cache.window import stretch_of_blocks
+from deeplift_fast.cohort.samples import Stretch
+from deeplift_fast.errors import CacheError, CacheWarning, warn
+from deeplift_fast.support.guarded_files import opened
+
+_REMEDY = "remove it, and the next run makes it anew"
+
+
+class Cache:
+    """The samples of a dataset in a memory-mapped file.
+
+    Each block is mapped when a window needs it and unmapped when its samples are no longer used, so that the memory of
+    a process does not grow with the dataset. A block's checksum is verified when the process first reads it. Forked
+    processes may share a cache; a pickled one is opened anew.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        path: the file.
+        samples: number of samples.
+        identity: the dataset's identity.
+
+    Raises:
+        Unreadable: if it is damaged, or of another version.
+        OSError: if it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle = opened(path)
+        try:
+            self._index = self._opened_index()
+        except BaseException:
+            os.close(self._handle)
+            self._handle = -1
+            raise
+        self.samples: int = self._index.samples
+        self.identity: Mapping[str, Any] = self._index.identity
+        self._verified = np.zeros(len(self._index.columns["begin"]), bool)
+        self._last: tuple[int, Block] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Cache, (self.path,)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __enter__(self) -> "Cache":
+        return self
+
+    def __exit__(self, *about: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file; stretches that were read stay whole."""
+        if getattr(self, "_handle", -1) >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def stretches(
+        self, parts: Callable[[int], bool], part_samples: int, total: int | None = None
+    ) -> Generator[Stretch]:
+        """The stretches of the wanted parts, in order, equal to those of `DatasetSource.stretches`.
+
+        Args:
+            parts: tells whether a part is wanted.
+            part_samples: samples per part.
+            total: number of first samples to read; `None` for all.
+
+        Raises:
+            CacheError: if a block is damaged.
+        """
+        total = self.samples if total is None else min(total, self.samples)
+        for part, begin in enumerate(range(0, total, part_samples)):
+            if parts(part):
+                yield self.stretch(begin, min(begin + part_samples, total), part)
+
+    def stretch(self, begin: int, end: int, part: int) -> Stretch:
+        """The samples from `begin` to `end - 1` as a stretch.
+
+        Args:
+            begin: number of the first sample.
+            end: number of the last sample, plus 1.
+            part: number of the part that they make.
+
+        Raises:
+            ValueError: if the cache does not have these samples.
+            CacheError: if a block is damaged.
+        """
+        if not 0 <= begin < end <= self.samples:
+            raise ValueError(f"begin and end are {begin} and {end}; accepted: 0 <= begin < end <= {self.samples}")
+        columns = self._index.columns
+        first = int(np.searchsorted(columns["end"], begin, side="right"))
+        last = int(np.searchsorted(columns["begin"], end, side="left"))
+        return stretch_of_blocks([self._block(row).between(begin, end) for row in range(first, last)], part, begin, end)
+
+    def verify(self) -> None:
+        """Reads the whole file and checks every block; later reads check none.
+
+        Raises:
+            CacheError: if a block is damaged.
+        """
+        for row in range(len(self._verified)):
+            self._block(row)
+
+    def _block(self, row: int) -> Block:
+        if self._last is not None and self._last[0] == row:
+            return self._last[1]
+        columns = self._index.columns
+        content = self._mapped(int(columns["offset"][row]), int(columns["length"][row]))
+        begin, end = int(columns["begin"][row]), int(columns["end"][row])
+        try:
+            if not self._verified[row] and zlib.crc32(content) != int(columns["crc"][row]):
+                raise ValueError("its checksum does not fit")
+            block = read(content, begin)
+        except ValueError as error:
+            raise CacheError(
+                f"the cache {self.path} is damaged at samples {begin} to {end - 1} ({error}); {_REMEDY}"
+            ) from None
+        self._verified[row] = True
+        self._last = row, block
+        return block
+
+    def _mapped(self, begin: int, length: int) -> pa.Buffer:
+        """Bytes of the file; they are unmapped when nothing refers to them any more."""
+        before = begin % mmap.ALLOCATIONGRANULARITY
+        mapped = mmap.mmap(self._handle, before + length, offset=begin - before, access=mmap.ACCESS_READ)
+        return pa.py_buffer(mapped).slice(before, length)
+
+    def _opened_index(self) -> Index:
+        size = os.fstat(self._handle).st_size
+        header = os.pread(self._handle, len(HEADER), 0)
+        end = os.pread(self._handle, TRAILER.size, max(0, size - TRAILER.size))
+        begin, length, crc = index_place(header, end, size)
+        content = self._mapped(begin, length)
+        if zlib.crc32(content) != crc:
+            raise Unreadable("its index is damaged")
+        return read_index(content)
+
+
+def open_cache(folder: Path, identity: Mapping[str, Any], required: bool = False) -> Cache | None:
+    """The cache of a dataset in a folder.
+
+    Args:
+        folder: the folder, as `where` gives it.
+        identity: the dataset's, from `identity_of`.
+        required: whether the user asked for the cache, so that `None` is no answer.
+
+    Returns:
+        The cache; `None` if there is none, or it is stale, damaged, of another version or cannot be read. All of these
+        but a missing one are said in a :class:`CacheWarning`; :class:`CacheWriter` replaces such a file.
+
+    Raises:
+        CacheError: instead of `None`, if `required`.
+    """
+    path = Path(folder) / file_name(identity)
+    try:
+        found = Cache(path)
+        if _same(found.identity, identity):
+            return found
+        found.close()
+        reason = "it is of an earlier state of this dataset, or of another one"
+    except FileNotFoundError:
+        if not required:
+            return None
+        reason = "there is none"
+    except Unreadable as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"it cannot be read: {error.strerror}"
+    if required:
+        raise CacheError(f"the cache {path} cannot be used ({reason}); {_REMEDY}")
+    warn(f"the cache {path} is not used ({reason}); the samples are read from the dataset itself", CacheWarning)
+    return None
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two identities are equal; one was written as JSON."""
+
+    return bool(one == json.loads(json.dumps(other)))

@@ -1,0 +1,168 @@
+"""Writes a cache while a run reads the dataset for the first time."""
+
+import contextlib
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from deeplift_fast.cohort.cache.block import UnknownField, written
+from deeplift_fast.cohort.cache.identity import file_name, make_folder
+from deeplift_fast.cohort.cache.layout import ALIGNMENT, COLUMNS, HEADER, trailer, written_index
+from deeplift_fast.cohort.samples import Group, RaggedGroup, Stretch
+from deeplift_fast.errors import CacheWarning, warn
+from deeplift_fast.support.temporary import temporary_file
+
+MOST_GROUPS = 64
+"""Most groups of a stretch. Samples whose tensors have more kinds or shapes are read from the dataset as quickly."""
+
+
+class CacheWriter:
+    """Takes the stretches of a dataset in order and makes them a cache; a context manager.
+
+    Nothing that goes wrong stops the run: a full disk, or samples that a cache cannot hold, end the writing with one
+    warning, and leave no file. Until `finish` the file has a temporary name, which the next writer in the folder
+    removes if this process is killed.
+
+    Args:
+        folder: the folder, as `where` gives it; made with mode 0700 if it is missing.
+        identity: the dataset's, from `identity_of`.
+        samples: number of samples of the whole dataset; a cache holds all of them.
+
+    Example:
+        >>> with CacheWriter(folder, identity, len(dataset)) as writer:  # doctest: +SKIP
+        ...     for stretch in source.stretches(every_part, 2048, None):
+        ...         writer.add(stretch)
+        ...         attribute(stretch)
+        ...     writer.finish()
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], samples: int) -> None:
+        self.path = folder / file_name(identity)
+        """The file that `finish` makes."""
+        self._identity, self._samples = identity, samples
+        self._rows: dict[str, list[int]] = {name: [] for name in COLUMNS}
+        self._next = self._size = 0
+        self._open = contextlib.ExitStack()
+        self._file: BinaryIO | None = None
+        with self._giving_up():
+            make_folder(folder)
+            self._temporary, self._file = self._open.enter_context(temporary_file(folder))
+            self._write(HEADER)
+
+    def __enter__(self) -> "CacheWriter":
+        return self
+
+    def __exit__(self, *about: Any) -> None:
+        self.discard()
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether stretches are still taken."""
+        return self._file is not None
+
+    def add(self, stretch: Stretch) -> None:
+        """Takes the next stretch; does nothing after the writing has ended.
+
+        A stretch that does not begin where the last one ended, as in a run that goes on with a started cohort, ends
+        the writing without a warning.
+        """
+        if self._file is None:
+            return
+        if stretch.begin != self._next:
+            self.discard()
+            return
+        with self._giving_up():
+            for group in self._fit(stretch):
+                self._block(group, stretch)
+            self._next = stretch.end
+
+    def finish(self) -> Path | None:
+        """Makes the file appear under its name, and flushes it to the disk.
+
+        Returns:
+            Its path; `None` if the writing has ended before, or not all samples were added.
+        """
+        if self._file is None or self._next != self._samples:
+            self.discard()
+            return None
+        with self._giving_up():
+            index = memoryview(written_index(self._rows, self._identity, self._samples))
+            begin = self._aligned()
+            self._write(index)
+            self._write(trailer(begin, len(index), zlib.crc32(index)))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            os.rename(self._temporary, self.path)
+            self.discard()
+            _settle(self.path.parent)
+            return self.path
+        return None
+
+    def discard(self) -> None:
+        """Ends the writing and removes the unfinished file."""
+        self._file = None
+        with contextlib.suppress(OSError):
+            self._open.close()
+
+    def _fit(self, stretch: Stretch) -> list[RaggedGroup]:
+        """The groups of a stretch.
+
+        Raises:
+            UnknownField: if a cache cannot hold them.
+        """
+        if len(stretch.groups) > MOST_GROUPS:
+            raise UnknownField(f"{len(stretch.groups)} of {stretch.end - stretch.begin} samples differ in their shapes")
+        return [_ragged(group) for group in stretch.groups]
+
+    def _block(self, group: RaggedGroup, stretch: Stretch) -> None:
+        content = memoryview(written(group, stretch))
+        row = {"begin": stretch.begin, "end": stretch.end, "offset": self._aligned(), "length": len(content)}
+        self._write(content)
+        for name, number in {**row, "crc": zlib.crc32(content)}.items():
+            self._rows[name].append(number)
+
+    def _aligned(self) -> int:
+        """The place of the next block or index, after zeros up to it."""
+        self._write(bytes(-self._size % ALIGNMENT))
+        return self._size
+
+    def _write(self, content: bytes | memoryview | pa.Buffer) -> None:
+        assert self._file is not None
+        self._file.write(content)
+        self._size += len(content)
+
+    @contextlib.contextmanager
+    def _giving_up(self) -> Any:
+        """Ends the writing, with a warning, where the file cannot be written or a cache cannot hold the samples."""
+        try:
+            yield
+        except UnknownField as error:
+            self.discard()
+            warn(f"no cache is made: {error}; every run reads the samples from the dataset itself", CacheWarning)
+        except OSError as error:
+            self.discard()
+            warn(
+                f"no cache is made: {self.path} cannot be written ({error.strerror}); the run goes on, and later ones "
+                "read the samples from the dataset itself",
+                CacheWarning,
+            )
+
+
+def _ragged(group: Group) -> RaggedGroup:
+    if not isinstance(group, RaggedGroup):
+        raise UnknownField("samples come in batches of a loader")
+    return group
+
+
+def _settle(folder: Path) -> None:
+    """Makes the name of a new file outlast a power failure; some network file systems cannot."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
