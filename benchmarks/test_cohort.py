@@ -12,9 +12,11 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import patients
 import pytest
 import torch
+from cache_memory import peaks_of
 from cohort_memory import peak_of
 from model_cases import CASES, SCHEMAS, make_model
 from model_results import machine, rounded
@@ -23,11 +25,15 @@ from pyhealth.interpret.methods import DeepLift as PyHealthDeepLift
 
 from deeplift_fast import DeepLift
 from deeplift_fast.cohort import attribute_cohort
+from deeplift_fast.cohort.cache import CacheWriter, identity_of, open_cache, where
 from deeplift_fast.cohort.reading import open_source
 
 PATH = Path(__file__).parent / "results" / "cohorts.json"
 PYHEALTH_BATCH, PYHEALTH_SECONDS = 16, float(os.environ.get("BENCH_PYHEALTH_SECONDS", "10"))
 READ_GOAL = 15_000
+CACHED = {"sequence": (16_384, 500_000), "StageNet": (4096, 100_000)}
+CACHED_BATCH, CACHED_ROUNDS = 256, 5
+MEMORY_SAMPLES = (20_000, 200_000, 2_000_000)
 RUNS, WRITING_RUNS = 3, 5
 COHORTS = {
     "StageNet": ("StageNet, batch 128", 4096, 40),
@@ -143,6 +149,66 @@ def test_reading(keep, processes):
     seconds = time.perf_counter() - started
     assert read == count
     keep(f"reading, {processes} processes", {"samples per second": rounded(read / seconds), "goal": READ_GOAL})
+
+
+def processor_seconds(stretches) -> tuple[float, float]:
+    """Processor time of reading stretches, and of that and cutting all of them into batches, on one thread."""
+    reading, started = 0.0, time.process_time()
+    while True:
+        before = time.process_time()
+        stretch = next(stretches, None)
+        reading += time.process_time() - before
+        if stretch is None:
+            return reading, time.process_time() - started
+        for group in stretch.groups:
+            for begin in range(0, len(group.numbers), CACHED_BATCH):
+                group.batch(np.arange(begin, min(begin + CACHED_BATCH, len(group.numbers))))
+
+
+@pytest.mark.parametrize("data", CACHED)
+def test_reading_from_the_cache(keep, data):
+    """Reads samples and makes batches of them, from the cache and from the dataset in turn, on one core.
+
+    The cache is opened anew in each round, so that its checksums are part of the time.
+    """
+    count, goal = CACHED[data]
+    dataset = on_disk(data, count)
+    source = open_source(dataset, make_model(CASES[COHORTS["StageNet" if data == "StageNet" else "MLP"][0]], dataset))
+    identity, folder = identity_of(dataset, source.identity()), where(dataset)
+    threads, seconds = torch.get_num_threads(), {"cache": [], "dataset": []}
+    torch.set_num_threads(1)
+    try:
+        with CacheWriter(folder, identity, count) as writer:
+            read = list(source.stretches(lambda part: True, 2048, 0))
+            writing = time.process_time()
+            for stretch in read:
+                writer.add(stretch)
+            size = writer.finish().stat().st_size
+            writing = time.process_time() - writing
+        for _ in range(CACHED_ROUNDS):
+            with open_cache(folder, identity, required=True) as cache:
+                seconds["cache"].append(processor_seconds(cache.stretches(lambda part: True, 2048)))
+            seconds["dataset"].append(processor_seconds(source.stretches(lambda part: True, 2048, 0)))
+    finally:
+        torch.set_num_threads(threads)
+    reading, ours = (statistics.median(column) for column in zip(*seconds["cache"], strict=True))
+    theirs = statistics.median(whole for _, whole in seconds["dataset"])
+    row = {"samples per second and core, in batches": rounded(count / ours), "goal": goal}
+    row |= {"without batches": rounded(count / reading), "the dataset's, in batches": rounded(count / theirs)}
+    row |= {"times as fast": rounded(theirs / ours), "written per second": rounded(count / writing)}
+    keep(f"reading from the cache, {data}", row | {"bytes per sample": rounded(size / count)})
+
+
+def test_memory_of_the_cache(tmp_path, keep):
+    """Peak memory of a process that reads a whole cache: what it adds to that of the imports, which should be flat."""
+    row = {}
+    for count in MEMORY_SAMPLES:
+        found = peaks_of(tmp_path / str(count), count)
+        row[f"MB added by {count:,} samples"] = rounded(found["after"] - found["before"])
+    keep(
+        "peak memory, cache",
+        row | {"MB of the imports": rounded(found["before"]), "MB of the file": rounded(found["file"])},
+    )
 
 
 def test_memory(tmp_path, keep):

@@ -1,4 +1,4 @@
-"""Caches that are damaged, stale, another dataset's, or cannot be written: the dataset instead, and no other numbers."""
+"""Caches that are damaged, stale, another dataset's or not written: the dataset instead, and no other numbers."""
 
 import errno
 import os
@@ -126,8 +126,7 @@ def test_a_truncated_file_is_refused(whole, tmp_path, examples, figures):
 
 
 def test_another_version_is_refused(whole, tmp_path, monkeypatch):
-    expected, source = whole
-    shutil.copy(source / NAME, tmp_path)
+    shutil.copy(whole[1] / NAME, tmp_path)
     monkeypatch.setattr("deeplift_fast.cohort.cache.layout.HEADER", HEADER.replace(b"\1", b"\2"))
     found, (message,) = read(tmp_path)
     assert found is None
@@ -135,7 +134,7 @@ def test_another_version_is_refused(whole, tmp_path, monkeypatch):
 
 
 def test_another_datasets_cache_is_refused(whole, tmp_path):
-    expected, source = whole
+    _, source = whole
     other = IDENTITY | {"content": "of other samples"}
     assert file_name(other) == NAME
     with pytest.warns(CacheWarning, match="earlier state of this dataset, or of another one"):

@@ -143,6 +143,9 @@ class CacheWriter:
         except UnknownField as error:
             self.discard()
             warn(f"no cache is made: {error}; every run reads the samples from the dataset itself", CacheWarning)
+        except pa.ArrowException as error:
+            self.discard()
+            warn(f"no cache is made: Arrow cannot hold the samples ({type(error).__name__})", CacheWarning)
         except OSError as error:
             self.discard()
             warn(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cache_cases import assert_same, assert_same_stretch, cached
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyhealth.datasets.utils import collate_fn_dict_with_padding
 from pyhealth.processors import get_processor
@@ -158,6 +158,11 @@ def test_other_fields_come_back_equal_and_of_the_same_type(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
 
     @settings(max_examples=60, deadline=None)
+    @example(["\ud800", None, "a"], 2, 3)
+    @example([["\ud800"], [], None], 2, 3)
+    @example([{"\ud800": 1.0, "begin": None}] * 3, 2, 3)
+    @example([2**63, -1, None], 1, 3)
+    @example([(), (1,), ((),)], 3, 2)
     @given(st.one_of(st.lists(plain, min_size=1, max_size=9), alike), st.integers(1, 9), st.integers(1, 9))
     def check(values, written, read):
         dtypes = {each.dtype for each in values if isinstance(each, np.ndarray)}
