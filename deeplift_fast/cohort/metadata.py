@@ -66,7 +66,7 @@ def names_of(model: Any) -> set[str]:
 
 def compact(name: str, given: Any) -> Any:
     """A sample's field; flags in nested lists become an array, which is shorter and read faster."""
-    if not name.endswith(flags_key("")) or not isinstance(given, list):
+    if not isinstance(given, list) or not name.endswith(flags_key("")):
         return given
     try:
         flags = np.asarray(given)
