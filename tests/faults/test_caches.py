@@ -120,9 +120,10 @@ def test_a_truncated_file_is_refused(whole, tmp_path, examples, figures):
     ]:
         (tmp_path / NAME).write_bytes(content[:length])
         assert assert_refused_or_right(tmp_path, expected)
-    (tmp_path / NAME).write_bytes(content + b"\0")
-    assert assert_refused_or_right(tmp_path, expected)
-    figures("truncated caches", refused=examples(25, 205), other_numbers=0)
+    for changed in (content + b"\0", content[:100] + content[200:], content[:100] + b"\0" * 64 + content[100:]):
+        (tmp_path / NAME).write_bytes(changed)
+        assert assert_refused_or_right(tmp_path, expected)
+    figures("truncated caches", refused=examples(27, 207), other_numbers=0)
 
 
 def test_another_version_is_refused(whole, tmp_path, monkeypatch):
