@@ -232,11 +232,7 @@ def _attributions(
     for batch in batches:
         for place, key in enumerate(keys):
             of = batch.numbers - begin
-            rows = batch.features[key]
-            found = {**vars(rows), "code": batch.codes[key]}
-            if stays is not None and rows.stay is not None:
-                found["stay"] = stays.numbers(batch, rows.stay)
-            _scatter(columns, found, begins[of, place], counts[of, place])
+            _scatter(columns, _rows(batch, key, stays), begins[of, place], counts[of, place])
     per_sample = counts.sum(1)
     feature = np.repeat(np.tile(np.arange(len(keys), dtype=np.int32), samples), counts.ravel())
     return pa.table(
@@ -305,6 +301,14 @@ class _StayLabels:
         """The column `stay`; its dictionary has the order in which labels first appear."""
         encoded = pa.array(numbers, mask=numbers == UNKNOWN).dictionary_encode()
         return pa.DictionaryArray.from_arrays(encoded.indices, self._texts.take(encoded.dictionary))
+
+
+def _rows(batch: BatchColumns, key: str, stays: _StayLabels | None) -> dict[str, np.ndarray | None]:
+    """The columns of one feature of a batch by name, with codes and stays as numbers for the part."""
+    found = {**vars(batch.features[key]), "code": batch.codes[key]}
+    if stays is not None and found["stay"] is not None:
+        found["stay"] = stays.numbers(batch, found["stay"])
+    return found
 
 
 def _nothing(rows: int) -> pa.DictionaryArray:

@@ -272,6 +272,7 @@ class _Run:
         if not wanted:
             return
         budget = self.manifest.budget or self.budget(source.stretch(wanted[0], size))
+        source.read_from = None  # from here on the workers read
         about = self.manifest.about
         work = work_for(self.attributor, source.dataset, self.settings, self.store, self.held.token, about)
         if isinstance(source, CachedSource):
