@@ -61,6 +61,7 @@ def contents(out):
     for part in about["parts"].values():
         del part["seconds"]
     del about["run"]
+    del about["read_from_cache"]
     del about["outputs"]  # they round as the number of threads makes them, and are compared as numbers
     del about["prediction_difference"]  # it depends on which batch each process compared first
     return found | {"manifest.json": about}

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from deeplift_fast import __version__
+from deeplift_fast.cli.cache import cache
 from deeplift_fast.cli.demo import demo
 from deeplift_fast.cli.exit import EPILOGUE, Debug, reported
 from deeplift_fast.cli.report import report
@@ -74,5 +75,5 @@ def doctor(debug: Debug = False) -> None:
         print(describe())
 
 
-for _command in (run, summary, report, synth, demo):
+for _command in (run, cache, summary, report, synth, demo):
     app.command(epilog=EPILOGUE)(_command)

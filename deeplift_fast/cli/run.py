@@ -51,6 +51,13 @@ def run(
         int | None, typer.Option(min=0, help="Processes that read ahead; 0 for none. Default: chosen by the run.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume/--force", help="Continue an earlier run, or start over.")] = True,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache/--no-cache",
+            help="Read samples from the dataset's cache, which the first run over the whole dataset makes.",
+        ),
+    ] = True,
     limit: Annotated[int | None, typer.Option(min=1, help="Attribute the first N samples only.")] = None,
     device: Annotated[str | None, typer.Option(help="Device for the model, as PyTorch names it.")] = None,
     shared: Annotated[
@@ -82,6 +89,7 @@ def run(
             "memory": None if memory is None else parse_bytes(memory),
             "part_samples": part_samples,
             "read_ahead": read_ahead,
+            "cache": cache,
             "limit": limit,
             "force": not resume,
             "shared": shared,
@@ -154,14 +162,20 @@ def _line(cohort: "Cohort") -> str:
     done = f"{cohort.samples:,} sample(s) attributed, in {cohort.parts:,} part(s)"
     if not cohort.attribution:  # 0 seconds: no part was left
         done = f"nothing to do: {cohort.samples:,} sample(s), in {cohort.parts:,} part(s), were attributed before"
-    return f"{cohort.out}: {done}; this run took {cohort.seconds:.1f} s ({shares})\n"
+    line = f"{cohort.out}: {done}; this run took {cohort.seconds:.1f} s ({shares})\n"
+    if cohort.cache is not None:
+        line += f"samples read from cache {cohort.cache}\n"
+    if cohort.made_cache is not None:
+        line += f"cache made for later runs: {cohort.made_cache}\n"
+    return line
 
 
 def _json_line(cohort: "Cohort", run: str) -> str:
     names = ("samples", "failures", "parts", "seconds", "reading", "attribution", "writing", "budget")
     numbers = {name: _rounded(getattr(cohort, name)) for name in names}
     level: Level = "warning" if cohort.failures else "info"
-    return event_line(run, "done", level, out=str(cohort.out), **numbers)
+    caches = {"cache": cohort.cache, "made_cache": cohort.made_cache}
+    return event_line(run, "done", level, out=str(cohort.out), **numbers, **caches)
 
 
 def _rounded(number: float) -> float:

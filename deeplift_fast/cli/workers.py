@@ -49,6 +49,7 @@ def local_client(workers: int, device: str | None, report: Report, debug: bool =
         level = logging.ERROR if debug else logging.CRITICAL  # Dask logs the messages of failed tasks as errors
         options = here | {"nthreads": 1, "memory_limit": 0, "local_directory": str(folder), "silence_logs": level}
         options["preload"] = [__name__]
+        options["config"] = {"distributed": {"worker": {"profile": {"enabled": False}}}}  # it takes time of attribution
         specification = {
             number: {"cls": Nanny, "options": options | {"env": environment}}
             for number, environment in enumerate(environments)

@@ -7,9 +7,10 @@ from deeplift_fast.errors import CohortError
 
 if TYPE_CHECKING:
     from deeplift_fast.cohort.frames import frame
+    from deeplift_fast.cohort.making_caches import make_cache
     from deeplift_fast.cohort.run import Cohort, attribute_cohort
 
-__all__ = ["ATTRIBUTIONS", "SAMPLES", "Cohort", "CohortError", "attribute_cohort", "frame"]
+__all__ = ["ATTRIBUTIONS", "SAMPLES", "Cohort", "CohortError", "attribute_cohort", "frame", "make_cache"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,6 +19,10 @@ def __getattr__(name: str) -> Any:
         from deeplift_fast.cohort.frames import frame
 
         return frame
+    if name == "make_cache":
+        from deeplift_fast.cohort.making_caches import make_cache
+
+        return make_cache
     if name not in ("Cohort", "attribute_cohort"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from deeplift_fast.cohort import run
@@ -26,4 +31,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "Cohort", "attribute_cohort", "frame"])
+    return sorted([*globals(), "Cohort", "attribute_cohort", "frame", "make_cache"])

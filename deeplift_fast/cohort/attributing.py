@@ -14,7 +14,8 @@ from deeplift_fast.cohort import failures
 from deeplift_fast.cohort.budget import is_out_of_memory
 from deeplift_fast.cohort.entries import taken
 from deeplift_fast.cohort.failures import Failure
-from deeplift_fast.cohort.metadata import SPLIT, listed, split_of
+from deeplift_fast.cohort.metadata_checks import GroupMetadata
+from deeplift_fast.cohort.metadata_columns import BatchMetadata
 from deeplift_fast.cohort.part_tables import BatchColumns, Texts, columns_of
 from deeplift_fast.cohort.samples import Batch, Group, Stretch, cut
 from deeplift_fast.cohort.settings import Settings
@@ -22,7 +23,6 @@ from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.errors import CohortError, ConvergenceWarning, PredictionWarning, is_reader_death
 from deeplift_fast.pyhealth.features import read_features
 from deeplift_fast.pyhealth.interpreter import DeepLift
-from deeplift_fast.pyhealth.measured_flags import own_names
 
 ALIGNMENT = 64
 """Alignment in bytes of tensors that PyTorch allocates on a CPU."""
@@ -79,17 +79,17 @@ class Attributor:
         if not groups:
             return None
         group = max(groups, key=lambda each: len(each.numbers))
-        fit, _ = failures.check(group, self.model)
+        fit, _, metadata = failures.check(group, self.model)
         longest = fit[np.argsort(-group.lengths(self.keys)[fit], kind="stable")][:count]
         batch = Batch(group, longest)
         result = PartResult(replace(stretch, groups=()), budget=self.padded(batch))
-        self._attribute([batch] if len(longest) else [], result)
+        self._attribute([batch] if len(longest) else [], metadata, result)
         tried = np.concatenate([np.empty(0, np.int64), *(each.numbers for each in result.batches)])
         return Batch(group, longest[np.isin(group.numbers[longest], tried)]) if len(tried) else None
 
     def explain(self, batch: Batch) -> int:
         """Attributes a batch, drops the result, and returns its padded steps: for measuring the cost."""
-        self._explain(batch)
+        self._explain(batch, None)
         return self.padded(batch)
 
     def padded(self, batch: Batch) -> int:
@@ -109,24 +109,23 @@ class Attributor:
         """
         result = PartResult(replace(stretch, groups=()), budget=budget)
         for group in stretch.groups:
-            fit, found = failures.check(group, self.model)
+            fit, found, metadata = failures.check(group, self.model)
             result.failures += found
-            self._check_splits(group, fit)
-            self._attribute(cut(group, fit, self.keys, result.budget), result)
+            self._check_splits(group, fit, metadata.splits)
+            self._attribute(cut(group, fit, self.keys, result.budget), metadata, result)
         return result
 
-    def _check_splits(self, group: Group, fit: np.ndarray) -> None:
+    def _check_splits(self, group: Group, fit: np.ndarray, said: list[str | None] | None) -> None:
         """Raise CohortError if one of these samples of a group says another split than the run was given."""
-        if self.splits.numbers and SPLIT not in own_names(self.model):
-            said = listed(SPLIT, group.field(SPLIT), len(group.numbers))
-            self.splits.merged(group.numbers[fit], [split_of(said[place]) for place in fit])
+        if self.splits.numbers and said is not None:
+            self.splits.merged(group.numbers[fit], [said[place] for place in fit])
 
-    def _attribute(self, batches: list[Batch], result: PartResult) -> None:
+    def _attribute(self, batches: list[Batch], metadata: GroupMetadata, result: PartResult) -> None:
         waiting = batches[::-1]  # a stack: the pieces of a batch come next
         while waiting:
             batch = waiting.pop()
             try:
-                result.batches.append(self._batch(batch, result))
+                result.batches.append(self._batch(batch, BatchMetadata(metadata, batch.which), result))
             except Exception as error:
                 if is_reader_death(error):
                     raise
@@ -137,22 +136,28 @@ class Attributor:
                 else:
                     self._give_up(batch, error, result)
 
-    def _batch(self, batch: Batch, result: PartResult) -> BatchColumns:
+    def _batch(self, batch: Batch, metadata: BatchMetadata, result: PartResult) -> BatchColumns:
         """Attributes one batch; samples whose attribution is not finite become failures."""
-        given, found, probability = self._explain(batch)
+        given, found, probability = self._explain(batch, metadata)
         self.proven = True
         finite = _finite(found)
         if finite.all():
-            return columns_of(self.texts, given, found, batch.numbers, probability)
-        reasons = _reasons(found)
+            return columns_of(self.texts, given, found, batch.numbers, probability, metadata)
+        reasons, sound = _reasons(found), np.flatnonzero(finite)
         result.failures += [Failure(int(batch.numbers[row]), reasons[row]) for row in np.flatnonzero(~finite)]
-        keep = torch.from_numpy(np.flatnonzero(finite)).to(found.output.device)
-        given = {key: taken(value, np.flatnonzero(finite)) for key, value in given.items()}
+        keep = torch.from_numpy(sound).to(found.output.device)
+        given = {key: taken(value, sound) for key, value in given.items()}
         probability = None if probability is None else probability[keep]
-        return columns_of(self.texts, given, _kept(found, keep), batch.numbers[finite], probability)
+        few = BatchMetadata(metadata.group, batch.which[sound])
+        return columns_of(self.texts, given, _kept(found, keep), batch.numbers[sound], probability, few)
 
-    def _explain(self, batch: Batch) -> tuple[dict[str, Any], Attribution, Tensor | None]:
-        given = to_device(batch.given(), self.model.device)
+    def _explain(
+        self, batch: Batch, metadata: BatchMetadata | None
+    ) -> tuple[dict[str, Any], Attribution, Tensor | None]:
+        given = batch.given()
+        if metadata is not None:
+            given |= metadata.flags(given, self.model)
+        given = to_device(given, self.model.device)
         found = _as_one(self.interpreter.explain(self._baseline.given, self._target, **given))
         return given, found, self._probability(given, found)
 

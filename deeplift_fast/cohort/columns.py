@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from deeplift_fast.cohort.metadata_columns import StepMetadata
+from deeplift_fast.cohort.metadata_columns import BatchMetadata
 from deeplift_fast.pyhealth.features import Feature, kind_of, measured
 
 
@@ -26,7 +26,7 @@ class FeatureColumns:
         value: NaN for null; `None` for tokens.
         attribution: float32.
         day: float32, NaN for null; `None` if the samples do not have it, as for the next two.
-        stay: labels as objects, `None` for null.
+        stay: places in the labels of the batch, int32; `UNKNOWN` for null.
         measured: int8, 0 or 1; `UNKNOWN` for null.
     """
 
@@ -43,7 +43,7 @@ class FeatureColumns:
 
 
 def feature_columns(
-    feature: Feature, processor: Any, contributions: Tensor, recorded: Tensor, metadata: StepMetadata
+    feature: Feature, processor: Any, contributions: Tensor, recorded: Tensor, metadata: BatchMetadata
 ) -> FeatureColumns:
     """The columns of one feature of a batch.
 
@@ -52,7 +52,7 @@ def feature_columns(
         processor: its processor.
         contributions: floating point, of the value's shape.
         recorded: the numbers to record for continuous values, of the value's shape.
-        metadata: the metadata of its steps.
+        metadata: the metadata of the batch.
     """
     times = feature.times
     grid = _grid(feature, timed=times is not None)
@@ -61,6 +61,7 @@ def feature_columns(
     token = numbers(feature.value).reshape(grid)[real] if feature.is_token else None
     value = None if feature.is_token else numbers(recorded).reshape(grid)[real]
     attribution = numbers(contributions).reshape(grid)[real].astype(np.float32, copy=False)
+    flags = metadata.measured(feature)
     outer = step // (grid[1] // feature.value.shape[1]) if has_steps(feature) else step
     return FeatureColumns(
         sample,
@@ -70,9 +71,9 @@ def feature_columns(
         _times(times, grid, sample, step),
         value,
         attribution,
-        None if metadata.day is None else metadata.day[sample, outer],
-        None if metadata.stay is None else metadata.stay[sample, outer],
-        None if metadata.measured is None else metadata.measured.reshape(grid)[real],
+        metadata.day(feature.key, sample, outer),
+        metadata.stay(feature.key, sample, outer),
+        None if flags is None else flags.reshape(grid)[real],
     )
 
 

@@ -1,11 +1,13 @@
 """Attributes a cohort's parts on the workers of a Dask cluster.
 
-Each worker process receives the model once, reads its samples itself, and writes the files of its parts to the shared
-output folder. Only the process that started the run writes the manifest. Two workers may write the same part if one
-seemed dead; both write the same rows, and the part counts once.
+Each worker process receives the model once, reads its samples itself, out of the dataset's cache if it finds one there,
+and writes the files of its parts to the shared output folder. Only the process that started the run writes the
+manifest. Two workers may write the same part if one seemed dead; both write the same rows, and the part counts once.
 """
 
 import contextlib
+import copyreg
+import io
 import pickle
 import threading
 import time
@@ -13,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, override
 from uuid import uuid4
 
 import cloudpickle
@@ -21,12 +23,13 @@ import numpy as np
 from distributed import CancelledError, Client, KilledWorker, WorkerPlugin, as_completed, get_worker
 
 from deeplift_fast.cohort.attributing import Attributor, quiet
+from deeplift_fast.cohort.cached_source import CachedSource, CachePlace
 from deeplift_fast.cohort.failures import Failure
 from deeplift_fast.cohort.lock import SeenLock
 from deeplift_fast.cohort.manifest import Part
 from deeplift_fast.cohort.parts import write_files
 from deeplift_fast.cohort.reading import DatasetSource, origin
-from deeplift_fast.cohort.reading_ahead import unopened
+from deeplift_fast.cohort.reading_ahead import is_on_disk, unopened
 from deeplift_fast.cohort.settings import Settings
 from deeplift_fast.cohort.store import LocalStore, Store, open_store
 from deeplift_fast.errors import CohortError, NoWorkersError
@@ -41,6 +44,9 @@ AHEAD = 2
 LOOK = 1.0
 """Seconds between checks for workers while the run waits for a part."""
 
+INDICES = ("patient_to_index", "record_to_index")
+"""Attributes of a PyHealth dataset that grow with its samples and that reading by number does not need."""
+
 _PAUSE = 0.02  # seconds between checks for finished parts
 
 
@@ -50,13 +56,14 @@ class Work:
 
     Attributes:
         interpreter: the `DeepLift`.
-        dataset: the samples, without open files.
+        dataset: the samples, without open files and without an index of all of them.
         settings: the run's settings.
         out: absolute path of the output folder, or its URL.
         shared: whether others may read the output.
         proven: whether any sample was attributed before.
         token: the token of the run's lock.
         about: the facts in the manifest.
+        cache: the place of the dataset's cache; `None` for none.
     """
 
     interpreter: Any
@@ -67,6 +74,7 @@ class Work:
     proven: bool
     token: str
     about: dict[str, Any]
+    cache: CachePlace | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,7 @@ class Done:
         reading: seconds of reading.
         attribution: seconds of attribution.
         writing: seconds of writing.
+        cache: the cache that the worker has read samples from; `None` if it has read the dataset alone.
     """
 
     number: int
@@ -92,6 +101,7 @@ class Done:
     reading: float
     attribution: float
     writing: float
+    cache: Path | None = None
 
 
 class WorkerState(WorkerPlugin):
@@ -137,6 +147,7 @@ class WorkerState(WorkerPlugin):
             reading=times[1] - times[0],
             attribution=times[2] - began,
             writing=time.perf_counter() - times[2],
+            cache=source.read_from,
         )
 
     def _open(self) -> tuple[DatasetSource, Store, Attributor, SeenLock]:
@@ -147,13 +158,15 @@ class WorkerState(WorkerPlugin):
         attributor.proven = work.proven
         store = open_store(work.out, work.shared)
         source = DatasetSource(work.dataset, work.interpreter.model, settings.limit)
+        if (place := work.cache) is not None:
+            source = CachedSource(work.dataset, work.interpreter.model, settings.limit, place.folder, place)
         return source, store, attributor, SeenLock(store, work.token)
 
 
 def work_for(
     attributor: Attributor, dataset: Any, settings: Settings, store: Store, token: str, about: dict[str, Any]
 ) -> Work:
-    """The input of a run's workers."""
+    """The input of a run's workers, without a cache."""
     out = str(Path(store.shown).absolute()) if isinstance(store, LocalStore) else store.shown
     shared = isinstance(store, LocalStore) and store.shared
     return Work(attributor.interpreter, unopened(dataset), settings, out, shared, attributor.proven, token, about)
@@ -305,11 +318,23 @@ def _attribute(name: str, number: int, budget: int) -> Done:
 
 
 def _pickled(work: Work) -> bytes:
+    content = io.BytesIO()
     try:
-        content: bytes = cloudpickle.dumps(work)
+        _Pickler(content).dump(work)
     except (TypeError, pickle.PicklingError, AttributeError) as error:
         raise CohortError(
             f"client is given, but the model or the dataset cannot be sent to its workers ({type(error).__name__}): "
             "both must be picklable"
         ) from error
-    return content
+    return content.getvalue()
+
+
+class _Pickler(cloudpickle.CloudPickler):
+    """Leaves the index of all samples out of PyHealth's datasets; the model holds its dataset too."""
+
+    @override
+    def reducer_override(self, thing: Any) -> Any:
+        if not is_on_disk(thing) or not type(thing).__module__.startswith("pyhealth."):
+            return super().reducer_override(thing)
+        state = {name: {} if name in INDICES else value for name, value in vars(thing).items()}
+        return copyreg.__newobj__, (type(thing),), state  # type: ignore[attr-defined]

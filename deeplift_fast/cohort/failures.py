@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor, nn
 
-from deeplift_fast.cohort.metadata_checks import faults
+from deeplift_fast.cohort.metadata_checks import GroupMetadata, metadata_of
 from deeplift_fast.cohort.odd_tensors import Unusable
 from deeplift_fast.cohort.samples import FlatTensor, Group
 from deeplift_fast.cohort.store import Store, whole_version
@@ -40,7 +40,7 @@ class Failure:
     reason: str
 
 
-def check(group: Group, model: Any) -> tuple[np.ndarray, list[Failure]]:
+def check(group: Group, model: Any) -> tuple[np.ndarray, list[Failure], GroupMetadata]:
     """Finds samples that cannot be attributed before any batch is made.
 
     Args:
@@ -48,7 +48,7 @@ def check(group: Group, model: Any) -> tuple[np.ndarray, list[Failure]]:
         model: the PyHealth model.
 
     Returns:
-        Places of the sound samples in the group, int64, and the failures of the others.
+        Places of the sound samples in the group, int64, the failures of the others, and the metadata of all.
     """
     reasons: dict[int, str] = {}
     for key in model.feature_keys:
@@ -58,9 +58,10 @@ def check(group: Group, model: Any) -> tuple[np.ndarray, list[Failure]]:
         for part in group.tensors(key):
             for place, reason in _wrong(key, part, model, tokens, len(group.numbers)):
                 reasons.setdefault(place, reason)
-    reasons = {place: fault.reason for place, fault in faults(group, model).items()} | reasons
+    metadata = metadata_of(group, model)
+    reasons = {place: fault.reason for place, fault in metadata.faults.items()} | reasons
     failures = [Failure(int(group.numbers[place]), reason) for place, reason in sorted(reasons.items())]
-    return np.setdiff1d(np.arange(len(group.numbers)), list(reasons)), failures
+    return np.setdiff1d(np.arange(len(group.numbers)), list(reasons)), failures, metadata
 
 
 def describe(error: Exception, given: dict[str, Any], model: Any) -> str:

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from deeplift_fast.cohort.identifiers import of_batch
-from deeplift_fast.cohort.metadata_checks import faults
+from deeplift_fast.cohort.metadata_columns import metadata_of_batch
 from deeplift_fast.cohort.part_tables import Texts, columns_of, part_tables
-from deeplift_fast.cohort.samples import PaddedGroup
 from deeplift_fast.core.result import Attribution
 
 
@@ -49,10 +48,11 @@ def frame(
             baseline_output=found.baseline_output.mean(0),
             convergence_delta=found.convergence_delta.mean(0),
         )
-    for place, fault in sorted(faults(PaddedGroup(np.arange(size), batch), model).items()):
+    metadata = metadata_of_batch(batch, size, model)
+    for place, fault in sorted(metadata.group.faults.items()):
         raise ValueError(f"sample {place} of the batch: {fault}")
     texts = Texts(model, dimensions)
-    rows = columns_of(texts, batch, found, np.arange(size), None)
+    rows = columns_of(texts, batch, found, np.arange(size), None, metadata)
     _, attributions = part_tables([rows], 0, of_batch(batch, size), list(model.feature_keys), texts)
     table: pd.DataFrame = attributions.to_pandas()
     texts_of = ["patient_id", "visit_id", "feature", "code", "stay", "measured"]

@@ -18,9 +18,25 @@ FIELDS = tuple(field for fields in IDENTIFIERS.values() for field in fields)
 _MISSING = ("NAType", "NaTType")  # of pandas
 
 
+def of_samples(samples: Sequence[Mapping[str, Any]]) -> dict[str, list[str | None]]:
+    """The identifiers of samples, by column."""
+    return {column: _column(samples, column) for column in IDENTIFIERS}
+
+
 def of_sample(sample: Mapping[str, Any]) -> dict[str, str | None]:
     """The identifiers of one sample, by column."""
     return {column: _text(_first([sample.get(field) for field in IDENTIFIERS[column]])) for column in IDENTIFIERS}
+
+
+def _column(samples: Sequence[Mapping[str, Any]], column: str) -> list[str | None]:
+    for field in IDENTIFIERS[column]:
+        given: list[Any] = [sample.get(field) for sample in samples]
+        kinds = {*map(type, given)}
+        if kinds <= {str} and all(text.isascii() for text in given):
+            return given
+        if kinds != {type(None)}:
+            return [of_sample(sample)[column] for sample in samples]
+    return [None] * len(samples)
 
 
 def of_batch(batch: Mapping[str, Any], size: int) -> dict[str, list[str | None]]:

@@ -19,6 +19,8 @@ budget     int      padded steps per batch; null until the first part
 limit      int      number of samples that the last run was limited to; null for all
 total      int      samples of the dataset, or the limit, or those in parts if they are more; null until known
 finished   bool     whether every sample within the limit is in a part
+read_from_cache
+           bool     whether samples of any part were read from the dataset's cache, which changes no number
 outputs    list     logits of some samples, which identify the model; null for a model with random outputs
 prediction_difference
            object   the largest difference between the model's own predictions and the explained ones
@@ -65,7 +67,7 @@ __all__ = ["FOLDERS", "NAME", "Manifest", "Part", "check_same", "identity_of", "
 NAME = "manifest.json"
 _DIGEST = re.compile("[0-9a-f]{64}")
 _RUN = re.compile("[0-9a-f]{1,64}")
-_OPTIONAL = {"run", "budget", "limit", "total", "finished", "outputs", "prediction_difference"}
+_OPTIONAL = {"run", "budget", "limit", "total", "finished", "outputs", "prediction_difference", "read_from_cache"}
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Manifest:
     limit: int | None = None
     total: int | None = None
     finished: bool = False
+    read_from_cache: bool = False
     outputs: Outputs | None = None
     prediction_difference: dict[str, Any] | None = None
     parts: dict[int, Part] = field(default_factory=dict)
@@ -175,8 +178,9 @@ def _manifest(found: dict[str, Any]) -> Manifest:
     for name in ("budget", "limit", "total"):
         if found.get(name) is not None and not is_count(found[name]):
             raise ValueError(f"{name} is {quoted(found[name])}")
-    if not isinstance(found["device"], str) or not isinstance(found.get("finished", False), bool):
-        raise ValueError("device or finished is of another type")
+    of_bools = all(isinstance(found.get(name, False), bool) for name in ("finished", "read_from_cache"))
+    if not isinstance(found["device"], str) or not of_bools:
+        raise ValueError("device, finished or read_from_cache is of another type")
     check_outputs(found.get("outputs"))
     differences.check(found.get("prediction_difference"))
     size = found["identity"].get("part_samples")

@@ -66,7 +66,7 @@ def names_of(model: Any) -> set[str]:
 
 def compact(name: str, given: Any) -> Any:
     """A sample's field; flags in nested lists become an array, which is shorter and read faster."""
-    if not name.endswith(flags_key("")) or not isinstance(given, list):
+    if not isinstance(given, list) or not name.endswith(flags_key("")):
         return given
     try:
         flags = np.asarray(given)
@@ -195,6 +195,8 @@ def flags_of(name: str, given: Any, shape: tuple[int, ...], is_token: bool) -> n
         Fault: for anything but bools, and for another shape than the value's or its first dimensions'.
     """
     accepted = "accepted: bool, [steps] or [steps][dimensions]"
+    if is_token and len(shape) == 2 and isinstance(given, np.ndarray) and given.ndim == 2:
+        given = list(map(list, given))  # lists of one length are read as an array
     if is_token and len(shape) == 2 and isinstance(given, list | tuple):
         given = [[*row, *[False] * (shape[1] - len(row))] if isinstance(row, list | tuple) else row for row in given]
     try:

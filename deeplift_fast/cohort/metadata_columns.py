@@ -1,114 +1,95 @@
-"""The metadata of a batch as arrays with one entry per sample, step and slot."""
+"""The metadata of a batch as columns, taken out of those of its group."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
 
-from deeplift_fast.cohort.metadata import (
-    ANY_STEPS,
-    SPLIT,
-    STAYS,
-    Stays,
-    days_key,
-    days_of,
-    flags_of,
-    listed,
-    split_of,
-    stay_key,
-    stay_of,
-    stays_of,
-)
-from deeplift_fast.cohort.metadata_checks import per_sample
+from deeplift_fast.cohort.metadata_checks import GroupMetadata, metadata_of
+from deeplift_fast.cohort.metadata_entries import UNKNOWN
+from deeplift_fast.cohort.samples import PaddedGroup
 from deeplift_fast.pyhealth.features import Feature
-from deeplift_fast.pyhealth.measured_flags import flags_key, own_names
-
-UNKNOWN = -1
-"""In place of a flag."""
+from deeplift_fast.pyhealth.measured_flags import flags_key
 
 
 @dataclass(frozen=True)
-class StepMetadata:
-    """Metadata of the steps of one feature, padded as its value; `None` where the batch has none.
+class BatchMetadata:
+    """The metadata of some samples of a group.
 
     Attributes:
-        day: float32 `[batch, steps]`, NaN where unknown.
-        stay: labels, object `[batch, steps]`, `None` where unknown.
-        measured: int8 of the value's shape: 0, 1 or :data:`UNKNOWN`.
+        group: those of the group.
+        which: places of the samples in it, int64 `[batch]`.
     """
 
-    day: np.ndarray | None = None
-    stay: np.ndarray | None = None
-    measured: np.ndarray | None = None
+    group: GroupMetadata
+    which: np.ndarray
 
+    def splits(self) -> list[str | None] | None:
+        """The split of each sample; `None` if none says it."""
+        given = self.group.splits
+        return None if given is None else [given[place] for place in self.which]
 
-@dataclass(frozen=True)
-class Metadata:
-    """The metadata of a batch; every method raises Fault for a field that does not fit.
+    def stays(self) -> pa.Array | None:
+        """The stays of each sample, of the type of the column `stays`; `None` if none says them."""
+        return None if self.group.stays is None else self.group.stays.column(self.which)
 
-    Args:
-        model: the PyHealth model.
-        batch: the batch.
-        size: number of its samples.
-    """
-
-    model: Any
-    batch: Mapping[str, Any]
-    size: int
-
-    def splits(self) -> list[str | None]:
-        """The split of each sample."""
-        return [split_of(each) for each in self._field(SPLIT)]
-
-    def stays(self) -> list[Stays | None]:
-        """The stays of each sample."""
-        return [stays_of(each) for each in self._field(STAYS)]
-
-    def of_steps(self, feature: Feature, in_steps: bool, stays: list[Stays | None]) -> StepMetadata:
-        """The metadata of a feature's steps; those beyond its padded steps are left out.
+    def day(self, key: str, sample: np.ndarray, step: np.ndarray) -> np.ndarray | None:
+        """The days of some steps of a feature, float32 `[rows]`, NaN where unknown; `None` without any.
 
         Args:
-            feature: the feature.
-            in_steps: whether it has steps.
-            stays: the stays of each sample.
+            key: the feature.
+            sample: the sample of each step, a place in `which`, int `[rows]`.
+            step: number of the step, int `[rows]`.
         """
-        key = feature.key
-        shape = (self.size, feature.value.shape[1] if in_steps else 1)
-        day = stay = None
-        if self._has(days_key(key)):
-            found = [None if each is None else days_of(days_key(key), each) for each in self._field(days_key(key))]
-            day = _padded(found, np.full(shape, np.nan, np.float32))
-        if self._has(name := stay_key(key)):
-            pairs = zip(self._field(name), stays, strict=True)
-            labels = [None if each is None else stay_of(name, each, of) for each, of in pairs]
-            stay = _padded(labels, np.full(shape, None, object))
-        return StepMetadata(day, stay, self._measured(feature))
+        found = self.group.days.get(key)
+        return None if found is None else found.at(self.which, sample, step, np.nan)
 
-    def _measured(self, feature: Feature) -> np.ndarray | None:
-        if not self._has(name := flags_key(feature.key)):
+    def stay(self, key: str, sample: np.ndarray, step: np.ndarray) -> np.ndarray | None:
+        """The stays of some steps as places in `group.labels`, int32 `[rows]`, :data:`UNKNOWN` where unknown."""
+        found = self.group.stay.get(key)
+        return None if found is None else found.at(self.which, sample, step, UNKNOWN)
+
+    def measured(self, feature: Feature) -> np.ndarray | None:
+        """The flags of a feature, int8 of the value's shape: 0, 1 or :data:`UNKNOWN`; `None` without any."""
+        found = self.group.measured.get(feature.key)
+        if found is None:
             return None
-        given = listed(name, per_sample(self.batch[name]), self.size)
         if feature.flags is not None:
-            found = feature.flags.cpu().numpy().astype(np.int8)
-            found[[each is None for each in given]] = UNKNOWN
-            return found
-        shape = tuple(feature.value.shape[1:])
-        shape = (ANY_STEPS, *shape[1:]) if shape else ()
-        flags = [None if each is None else np.atleast_1d(flags_of(name, each, shape, True)) for each in given]
-        return _padded(flags, np.full(feature.value.shape if shape else (self.size, 1), UNKNOWN, np.int8))
+            flags: np.ndarray = feature.flags.cpu().numpy().astype(np.int8)
+            flags[~found.said[self.which]] = UNKNOWN
+            return flags
+        shape = tuple(feature.value.shape)
+        return found.padded(self.which, shape if len(shape) > 1 else (*shape, 1), UNKNOWN, np.int8)
 
-    def _has(self, name: str) -> bool:
-        return self.batch.get(name) is not None and name not in own_names(self.model)
+    def flags(self, batch: Mapping[str, Any], model: Any) -> dict[str, Tensor]:
+        """The flags of continuous features as padded tensors, which the interpreter reads faster than lists.
 
-    def _field(self, name: str) -> list[Any]:
-        return listed(name, self.batch[name] if self._has(name) else None, self.size)
+        Args:
+            batch: the batch, padded.
+            model: the model.
+        """
+        found = {}
+        for key in self.group.fitting:
+            entries, processor = self.group.measured[key], model.dataset.input_processors[key]
+            if not processor.is_token() and entries.said[self.which].all():
+                parts = batch[key]
+                value = parts if isinstance(parts, Tensor) else parts[tuple(processor.schema()).index("value")]
+                flags = entries.padded(self.which, tuple(value.shape), False, np.bool_)
+                found[flags_key(key)] = torch.from_numpy(flags)
+        return found
 
 
-def _padded(found: list[Any], padded: np.ndarray) -> np.ndarray:
-    """The samples' entries in a padded array; samples without any keep its content."""
-    for row, each in zip(padded, found, strict=True):
-        if each is not None:
-            count = min(len(each), len(row))
-            row[:count] = each[:count]
-    return padded
+def metadata_of_batch(batch: Mapping[str, Any], size: int, model: Any) -> BatchMetadata:
+    """The metadata of a whole batch; the group has their faults.
+
+    Args:
+        batch: the batch.
+        size: number of its samples.
+        model: the model.
+    """
+    which = np.arange(size)
+    return BatchMetadata(metadata_of(PaddedGroup(which, batch), model), which)

@@ -6,7 +6,7 @@ depend on how the part was cut into batches.
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,12 @@ from deeplift_fast.cohort.columns import (
     check_shape,
     feature_columns,
     floats,
-    has_steps,
     labels_of,
     names_of,
     numbers,
 )
-from deeplift_fast.cohort.metadata import Stays
-from deeplift_fast.cohort.metadata_columns import UNKNOWN, Metadata
+from deeplift_fast.cohort.metadata_columns import BatchMetadata, metadata_of_batch
+from deeplift_fast.cohort.metadata_entries import UNKNOWN
 from deeplift_fast.cohort.splits import Splits
 from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES, STAYS
 from deeplift_fast.core.attribution import Attribution
@@ -105,20 +104,27 @@ class BatchColumns:
         columns: `target` and the float32 columns of `samples`, `[batch]` each; `None` for a missing one.
         features: by feature key, the columns of `attributions`; their `sample` is a place in `numbers`.
         codes: by feature key, the result of :meth:`Texts.numbers`.
-        splits: the split of each sample, or `None`.
-        stays: the stays of each sample, or `None`.
+        splits: the split of each sample, or `None`; `None` if none says it.
+        stays: the stays of each sample, of the type of the column `stays`; `None` if none says them.
+        labels: the labels that the column `stay` of the features counts.
     """
 
     numbers: np.ndarray
     columns: dict[str, np.ndarray | None]
     features: dict[str, FeatureColumns]
     codes: dict[str, np.ndarray]
-    splits: list[str | None]
-    stays: list[Stays | None]
+    splits: list[str | None] | None = None
+    stays: pa.Array | None = None
+    labels: list[str] = field(default_factory=list)
 
 
 def columns_of(
-    texts: Texts, batch: Mapping[str, Any], found: Attribution, which: np.ndarray, probability: Tensor | None
+    texts: Texts,
+    batch: Mapping[str, Any],
+    found: Attribution,
+    which: np.ndarray,
+    probability: Tensor | None,
+    metadata: BatchMetadata | None = None,
 ) -> BatchColumns:
     """The columns that a batch adds to the tables of its part.
 
@@ -128,13 +134,17 @@ def columns_of(
         found: the result of `DeepLift.explain` for it.
         which: numbers of its samples, int64 `[batch]`.
         probability: predicted probability of the target, floating point `[batch]`; `None` for regression.
+        metadata: the metadata of these samples; `None` to read them from the batch.
 
     Raises:
         ValueError: if contributions have another shape than their feature's value, a feature has another number of
             dimensions than of names, or the batch does not fit the model, or its metadata do not fit it.
     """
-    model, features, metadata = texts.model, {}, Metadata(texts.model, batch, len(which))
-    stays = metadata.stays()
+    model, features = texts.model, {}
+    if metadata is None:
+        metadata = metadata_of_batch(batch, len(which), model)
+        for _, fault in sorted(metadata.group.faults.items()):
+            raise fault
     for key, feature in read_features(model, batch, use_embeddings=True).items():
         processor = model.dataset.input_processors[key]
         check_shape(f"contributions[{key!r}]", found.contributions[key], feature)
@@ -144,7 +154,7 @@ def columns_of(
             processor,
             found.contributions[key],
             _recorded(feature, processor),
-            metadata.of_steps(feature, has_steps(feature), stays),
+            metadata,
         )
     codes = {key: texts.numbers(key, rows) for key, rows in features.items()}
     columns = {
@@ -155,7 +165,7 @@ def columns_of(
         "label": labels_of(model, batch, found.target),
         "convergence_delta": numbers(found.convergence_delta),
     }
-    return BatchColumns(which, columns, features, codes, metadata.splits(), stays)
+    return BatchColumns(which, columns, features, codes, metadata.splits(), metadata.stays(), metadata.group.labels)
 
 
 def part_tables(
@@ -188,11 +198,8 @@ def part_tables(
         ]
         found = np.concatenate([np.empty(0, np.int64 if name == "target" else np.float32), *known])[order]
         columns[name] = found if name == "target" else floats(found, len(order))
-    said = [each for batch in batches for each in batch.splits]
-    stays = [each for batch in batches for each in batch.stays]
-    of_samples = (splits or Splits()).merged(every[order], [said[place] for place in order])
-    columns["split"] = pa.array(of_samples, pa.string()).dictionary_encode()
-    columns["stays"] = _stays([stays[place] for place in order])
+    columns["split"] = pa.array(_splits(batches, order, every, splits or Splits()), pa.string()).dictionary_encode()
+    columns["stays"] = _stays(batches, order)
     count = max((len(given) for given in identifiers.values()), default=int(every.max(initial=begin)) - begin + 1)
     samples = pa.table({name: columns[name] for name in SAMPLES.names}, schema=SAMPLES)
     return samples, _attributions(batches, begin, count, names, keys, texts)
@@ -219,12 +226,13 @@ def _attributions(
         "attribution": np.zeros(total, np.float32),
     }
     columns |= {name: np.full(total, np.nan, np.float32) for name in ("time", "value", "day") if _any(batches, name)}
-    columns |= {"stay": np.full(total, None, object)} if _any(batches, "stay") else {}
+    stays = _StayLabels(batches) if _any(batches, "stay") else None
+    columns |= {} if stays is None else {"stay": np.full(total, UNKNOWN, np.int32)}
     columns |= {"measured": np.full(total, UNKNOWN, np.int8)} if _any(batches, "measured") else {}
     for batch in batches:
         for place, key in enumerate(keys):
             of = batch.numbers - begin
-            _scatter(columns, batch.features[key], batch.codes[key], begins[of, place], counts[of, place])
+            _scatter(columns, _rows(batch, key, stays), begins[of, place], counts[of, place])
     per_sample = counts.sum(1)
     feature = np.repeat(np.tile(np.arange(len(keys), dtype=np.int32), samples), counts.ravel())
     return pa.table(
@@ -237,7 +245,7 @@ def _attributions(
             "code": texts.dictionary(columns["code"]),
             "time": floats(columns.get("time"), total),
             "day": floats(columns.get("day"), total),
-            "stay": _labels(columns.get("stay"), total),
+            "stay": _nothing(total) if stays is None else stays.column(columns["stay"]),
             "measured": _flags(columns.get("measured"), total),
             "value": floats(columns.get("value"), total),
             "attribution": columns["attribution"],
@@ -251,15 +259,60 @@ def _any(batches: Sequence[BatchColumns], name: str) -> bool:
     return any(getattr(rows, name) is not None for batch in batches for rows in batch.features.values())
 
 
-def _stays(given: Sequence[Stays | None]) -> pa.Array:
+def _splits(batches: Sequence[BatchColumns], order: np.ndarray, every: np.ndarray, splits: Splits) -> Any:
+    """The split of each sample of a part, in order."""
+    if all(batch.splits is None for batch in batches) and not splits.numbers:
+        return pa.nulls(len(order), pa.string())
+    said = [each for batch in batches for each in batch.splits or [None] * len(batch.numbers)]
+    return splits.merged(every[order], [said[place] for place in order])
+
+
+def _stays(batches: Sequence[BatchColumns], order: np.ndarray) -> pa.Array:
     """The column `stays`."""
-    each = [None if stays is None else [{"label": label, "begin": begin} for label, begin in stays] for stays in given]
-    return pa.array(each, STAYS)
+    if all(batch.stays is None for batch in batches):
+        return pa.nulls(len(order), STAYS)
+    each = [pa.nulls(len(batch.numbers), STAYS) if batch.stays is None else batch.stays for batch in batches]
+    return pa.concat_arrays(each).take(pa.array(order))
 
 
-def _labels(stay: np.ndarray | None, rows: int) -> pa.Array:
-    """The column `stay`; its dictionary has the order in which labels first appear."""
-    return (pa.nulls(rows, pa.string()) if stay is None else pa.array(stay, pa.string())).dictionary_encode()
+class _StayLabels:
+    """The labels of a part's stays, each once.
+
+    Args:
+        batches: the part's batches.
+    """
+
+    def __init__(self, batches: Sequence[BatchColumns]) -> None:
+        self._begin: dict[int, int] = {}
+        texts: list[str] = []
+        for batch in batches:
+            if id(batch.labels) not in self._begin:  # the batches of a group share their labels
+                self._begin[id(batch.labels)] = len(texts)
+                texts += batch.labels
+        encoded = pa.array(texts, pa.string()).dictionary_encode()
+        self._texts, self._number = encoded.dictionary, encoded.indices.to_numpy()
+
+    def numbers(self, batch: BatchColumns, stay: np.ndarray) -> np.ndarray:
+        """The labels of a batch's stays as numbers for the part, int32; :data:`UNKNOWN` stays."""
+        numbers = np.append(self._number[self._begin[id(batch.labels)] :][: len(batch.labels)], UNKNOWN)
+        return numbers.astype(np.int32)[stay]  # UNKNOWN is the last
+
+    def column(self, numbers: np.ndarray) -> pa.DictionaryArray:
+        """The column `stay`; its dictionary has the order in which labels first appear."""
+        encoded = pa.array(numbers, mask=numbers == UNKNOWN).dictionary_encode()
+        return pa.DictionaryArray.from_arrays(encoded.indices, self._texts.take(encoded.dictionary))
+
+
+def _rows(batch: BatchColumns, key: str, stays: _StayLabels | None) -> dict[str, np.ndarray | None]:
+    """The columns of one feature of a batch by name, with codes and stays as numbers for the part."""
+    found = {**vars(batch.features[key]), "code": batch.codes[key]}
+    if stays is not None and found["stay"] is not None:
+        found["stay"] = stays.numbers(batch, found["stay"])
+    return found
+
+
+def _nothing(rows: int) -> pa.DictionaryArray:
+    return pa.nulls(rows, pa.string()).dictionary_encode()
 
 
 def _flags(measured: np.ndarray | None, rows: int) -> pa.Array:
@@ -273,15 +326,14 @@ def _rows_per_sample(batch: BatchColumns, key: str) -> np.ndarray:
 
 
 def _scatter(
-    columns: dict[str, np.ndarray], rows: FeatureColumns, codes: np.ndarray, begins: np.ndarray, counts: np.ndarray
+    columns: dict[str, np.ndarray], found: Mapping[str, np.ndarray | None], begins: np.ndarray, counts: np.ndarray
 ) -> None:
     """Writes the rows of one feature of a batch into the part's columns, each sample's from its place in `begins`."""
     first = np.cumsum(counts) - counts  # rows are ordered by sample
-    target = np.arange(len(rows.sample)) + np.repeat(begins - first, counts)
-    found = {**vars(rows), "code": codes}
+    target = np.arange(int(counts.sum())) + np.repeat(begins - first, counts)
     for name, column in columns.items():
-        if found[name] is not None:
-            column[target] = found[name]
+        if (values := found[name]) is not None:
+            column[target] = values
 
 
 def _chosen(column: pa.DictionaryArray, which: np.ndarray) -> pa.DictionaryArray:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any, Literal, TextIO
+from typing import Any, ClassVar, Literal, TextIO, override
 
 import numpy as np
 
@@ -74,6 +74,8 @@ class Progress:
         file: the file to write to; `None` for the file of :func:`shown_on`, or else standard error.
     """
 
+    what: ClassVar[str] = "Attributing"
+
     def __init__(
         self, kind: str, run: str, total: int | None, done: int = 0, failures: int = 0, file: TextIO | None = None
     ) -> None:
@@ -89,7 +91,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if self._kind == "bar":
-            options = {"desc": "Attributing", "unit": " samples", "file": self._file, "dynamic_ncols": True}
+            options = {"desc": self.what, "unit": " samples", "file": self._file, "dynamic_ncols": True}
             self._bar = bar(total=self._total, initial=self._done, **options)
         self._show("start")
         return self
@@ -112,8 +114,7 @@ class Progress:
         self._failures += failures
         self._median.add(deltas)
         if self._bar is not None:
-            median = self._median.median()
-            self._bar.set_postfix_str(f"failures {self._failures:,}, median |delta| {_number(median)}", refresh=False)
+            self._bar.set_postfix_str(self._postfix(), refresh=False)
             self._bar.update(samples)
         elif self._kind == "json" or time.monotonic() - self._said >= EVERY:
             self._show("part")
@@ -140,9 +141,31 @@ class Progress:
         elif self._kind == "lines":
             of = "" if self._total is None else f" of {self._total:,}"
             eta = "" if left is None or event != "part" else f", {_span(left)} left"
-            numbers = f"{rate:,.0f} samples/s{eta}, {self._failures:,} failures, median |delta| {_number(median)}"
+            numbers = f"{rate:,.0f} samples/s{eta}{self._further()}"
             line = f"{self._done:,}{of} samples" + ("" if event == "start" else f", {numbers}")
-            print(f"Attributing: {line}" + (", stopped" if event == "stopped" else ""), file=self._file, flush=True)
+            print(f"{self.what}: {line}" + (", stopped" if event == "stopped" else ""), file=self._file, flush=True)
+
+    def _postfix(self) -> str:
+        """The facts beside a bar."""
+        return f"failures {self._failures:,}, median |delta| {_number(self._median.median())}"
+
+    def _further(self) -> str:
+        """The facts at the end of a line, after a comma."""
+        return f", {self._failures:,} failures, median |delta| {_number(self._median.median())}"
+
+
+class CachingProgress(Progress):
+    """Shows that a cache is made; nothing of a sample can fail."""
+
+    what = "Caching"
+
+    @override
+    def _postfix(self) -> str:
+        return ""
+
+    @override
+    def _further(self) -> str:
+        return ""
 
 
 def check_kind(kind: Any) -> None:

@@ -8,6 +8,7 @@ import os
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import batched, chain, islice
+from pathlib import Path
 from typing import Any, Protocol, override
 
 import numpy as np
@@ -37,6 +38,12 @@ class Source(Protocol):
     read_once: bool
     """Whether the samples can be read only once, as those of a generator."""
 
+    read_from: Path | None = None
+    """The cache that samples were read from."""
+
+    made: Path | None = None
+    """The cache that was made of the samples."""
+
     def identity(self) -> dict[str, Any]:
         """Class, length, schemas, processors and content of the samples, as texts, numbers and digests."""
 
@@ -64,8 +71,9 @@ class DatasetSource(Source):
 
     def __init__(self, dataset: Any, model: Any, limit: int | None = None) -> None:
         self.dataset = dataset
+        self.model = model
+        self.limit = limit
         self.read_once = False
-        self._model = model
         self.length = len(dataset)
         self.total: int | None = self.length if limit is None else min(limit, self.length)
 
@@ -74,7 +82,7 @@ class DatasetSource(Source):
         return {
             "class": class_name(self.dataset),
             "length": self.length,
-            **_schemas(self.dataset, self._model),
+            **_schemas(self.dataset, self.model),
             "content": digest(self._spread()),
         }
 

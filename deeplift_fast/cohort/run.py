@@ -14,6 +14,7 @@ from deeplift_fast.cohort import failures, lock
 from deeplift_fast.cohort.about import about_of, begun_in
 from deeplift_fast.cohort.attributing import Attributor, PartResult, quiet
 from deeplift_fast.cohort.budget import CAUTIOUS_STEPS, available, find_budget, most_steps
+from deeplift_fast.cohort.cached_source import CachedSource, with_cache
 from deeplift_fast.cohort.cohort_baseline import by_index, fitted
 from deeplift_fast.cohort.differences import Differences
 from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
@@ -50,6 +51,8 @@ class Cohort:
         attribution: seconds in the interpreter, divided by the number of parts that are attributed side by side.
         writing: seconds that attribution waited for tables to be written.
         budget: padded steps per batch; 0 if there was no part.
+        cache: the dataset's cache that this run read samples from; `None` if it read the dataset alone.
+        made_cache: the cache that this run made; `None` if it made none.
     """
 
     out: str
@@ -61,6 +64,8 @@ class Cohort:
     attribution: float
     writing: float
     budget: int
+    cache: str | None = None
+    made_cache: str | None = None
 
 
 def attribute_cohort(
@@ -82,6 +87,7 @@ def attribute_cohort(
     progress: str = "auto",
     client: Any = None,
     worker_timeout: float = 60.0,
+    cache: bool | str | Path = True,
 ) -> Cohort:
     """Attributes every sample of a cohort and writes the tables, part by part.
 
@@ -118,6 +124,9 @@ def attribute_cohort(
             and in a notebook, and lines elsewhere.
         client: a `dask.distributed.Client` whose workers attribute the parts; they must reach the dataset and `out`.
         worker_timeout: seconds without a worker at work after which the run gives up.
+        cache: whether samples of a dataset on disk are read from its cache (:mod:`deeplift_fast.cohort.cache`), which
+            the first run over the whole dataset makes; the tables are the same. `True` for a folder beside the
+            dataset's files, a path for another folder, `False` for no cache.
 
     Returns:
         A :class:`Cohort`.
@@ -136,7 +145,7 @@ def attribute_cohort(
         interpreter, baseline, target_class_idx, dimensions, force, part_samples=part_samples, **counts
     )
     settings = replace(settings, splits=checked_splits(splits))
-    source = open_source(dataset, interpreter.model, settings.limit)
+    source = with_cache(open_source(dataset, interpreter.model, settings.limit), cache)
     if isinstance(source, DatasetSource):
         check_length(settings.splits, source.length)
     if settings.baseline.is_unfitted:
@@ -263,9 +272,11 @@ class _Run:
         if not wanted:
             return
         budget = self.manifest.budget or self.budget(source.stretch(wanted[0], size))
-        work = work_for(
-            self.attributor, source.dataset, self.settings, self.store, self.held.token, self.manifest.about
-        )
+        source.read_from = None  # from here on the workers read
+        about = self.manifest.about
+        work = work_for(self.attributor, source.dataset, self.settings, self.store, self.held.token, about)
+        if isinstance(source, CachedSource):
+            work = replace(work, cache=source.place)
         try:
             for done in parts_on(client, work, iter(wanted), budget, worker_timeout):
                 self._take(done, shown)
@@ -282,6 +293,7 @@ class _Run:
         self.reading += done.reading
         self.attribution += done.attribution
         self.writing += done.writing
+        self.source.read_from = done.cache or self.source.read_from
         self._require_reached(done.part.files)
         self._differences.add(done.difference)
         self.record(done.number, done.part, done.failures, done.deltas, shown)
@@ -359,6 +371,7 @@ class _Run:
     def record(self, number: int, part: Any, failed: list, deltas: np.ndarray, shown: Progress) -> None:
         """Takes a part whose files are written, and shows the progress."""
         self._differences.add(self.attributor.interpreter.prediction_difference)
+        self.manifest.read_from_cache |= self.source.read_from is not None
         self._recorder.add(number, part, failed)
         shown.add(part.end - part.begin, part.failures, deltas)
 
@@ -370,6 +383,7 @@ class _Run:
 
     def cohort(self, out: str, seconds: float) -> Cohort:
         """The result of the run."""
+        read_from, made = (None if path is None else str(path) for path in (self.source.read_from, self.source.made))
         return Cohort(
             out=out,
             samples=self.manifest.samples(),
@@ -380,6 +394,8 @@ class _Run:
             attribution=self.attribution,
             writing=self.writing,
             budget=self.manifest.budget or 0,
+            cache=read_from,
+            made_cache=made,
         )
 
 

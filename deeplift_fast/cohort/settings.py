@@ -55,7 +55,7 @@ def checked_settings(
     """
     if not isinstance(interpreter, DeepLift):
         raise CohortError(f"interpreter is a {type(interpreter).__name__}; accepted: a deeplift_fast.DeepLift")
-    samples = _count("part_samples", part_samples, 1)
+    samples = count("part_samples", part_samples, 1)
     if samples is None:
         raise CohortError("part_samples is None; accepted: an int of 1 or more")
     return Settings(
@@ -64,14 +64,15 @@ def checked_settings(
         part_samples=samples,
         force=bool(force),
         dimensions=_checked_dimensions(dimensions, interpreter.model),
-        budget=_count("budget", counts["budget"], 1),
-        memory=_count("memory", counts["memory"], 1),
-        read_ahead=_count("read_ahead", counts["read_ahead"], 0),
-        limit=_count("limit", counts["limit"], 1),
+        budget=count("budget", counts["budget"], 1),
+        memory=count("memory", counts["memory"], 1),
+        read_ahead=count("read_ahead", counts["read_ahead"], 0),
+        limit=count("limit", counts["limit"], 1),
     )
 
 
-def _count(name: str, given: Any, least: int) -> int | None:
+def count(name: str, given: Any, least: int) -> int | None:
+    """The argument `name`, an int of `least` or more, or `None`; raises CohortError for anything else."""
     if given is None:
         return None
     try:

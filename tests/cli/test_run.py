@@ -28,12 +28,14 @@ class Engine:
         self.calls = []
         self.failures = 0
         self.raises = None
+        self.cache = self.made_cache = None
 
     def __call__(self, interpreter, dataset, out, **options):
         self.calls.append(SimpleNamespace(interpreter=interpreter, dataset=dataset, out=out, **options))
         if self.raises is not None:
             raise self.raises
         numbers = {"seconds": 2.0, "reading": 0.5, "attribution": 1.0, "writing": 0.25, "budget": 64}
+        numbers |= {"cache": self.cache, "made_cache": self.made_cache}
         return SimpleNamespace(out=out, samples=2 - self.failures, failures=self.failures, parts=1, **numbers)
 
 

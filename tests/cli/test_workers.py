@@ -25,9 +25,12 @@ def test_on_cuda_each_has_a_gpu_of_its_own(monkeypatch):
 
 @pytest.mark.slow
 def test_a_cluster_of_processes_on_loopback_alone(capfd):
+    import dask
+
     with local_client(2, None, print) as client:
         addresses = [client.scheduler.address, *client.scheduler_info()["workers"]]
         assert all(address.startswith(f"tcp://{LOOPBACK}:") for address in addresses)
+        assert not any(client.run(lambda: dask.config.get("distributed.worker.profile.enabled")).values())
         found = client.run(lambda: (os.getpid(), os.environ["OMP_NUM_THREADS"]))
         assert len({process for process, _ in found.values()} - {os.getpid()}) == 2
         assert {threads for _, threads in found.values()} == {worker_environments(2, None)[0]["OMP_NUM_THREADS"]}

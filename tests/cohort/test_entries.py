@@ -14,7 +14,7 @@ from pyhealth.datasets import get_dataloader
 
 from deeplift_fast.cohort import CohortError
 from deeplift_fast.cohort.entries import regular, taken
-from deeplift_fast.cohort.identifiers import of_batch, of_sample
+from deeplift_fast.cohort.identifiers import of_batch, of_sample, of_samples
 from deeplift_fast.cohort.samples import stretches_of
 
 FORMS = {
@@ -184,6 +184,10 @@ def get_batch(samples):
 
 
 def test_the_first_name_of_a_visit_that_is_there_counts():
+    samples = [{"patient_id": "p", "visit_id": None, "hadm_id": n} for n in ("a", "ä", 3)]
+    assert of_samples(samples[:1]) == {"patient_id": ["p"], "visit_id": ["a"]}
+    assert of_samples(samples) == {"patient_id": ["p"] * 3, "visit_id": ["a", "ä", "3"]}
+    assert of_samples([{}]) == {"patient_id": [None], "visit_id": [None]}
     assert of_sample({"record_id": 3, "hadm_id": 2, "visit_id": None}) == {"patient_id": None, "visit_id": "2"}
     found = of_batch({"visit_id": ["v", None, None], "record_id": (1, 2, None)}, 3)
     assert found == {"patient_id": [None] * 3, "visit_id": ["v", "2", None]}

@@ -147,6 +147,7 @@ def test_texts_that_parquet_cannot_hold_are_escaped():
         ([[[True], [False]]], (ANY_STEPS, 2, 1), False, [[[True], [False]]]),
         ([[True, False]], (ANY_STEPS, 2, 1), False, [[[True], [False]]]),
         ([[True], [False, True]], (ANY_STEPS, 3), True, [[True, False, False], [False, True, False]]),
+        (np.array([[True], [False]]), (ANY_STEPS, 2), True, [[True, False], [False, False]]),
         ([], (ANY_STEPS, 2), False, []),
         ([True, False], (2,), False, [True, False]),
         (True, (), False, True),

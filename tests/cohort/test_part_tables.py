@@ -95,8 +95,6 @@ def test_every_row_is_where_it_belongs(seed, count, timed, named):
             columns,
             features,
             {key: known.numbers(key, features[key]) for key in features},
-            [None] * len(numbers),
-            [None] * len(numbers),
         )
         for numbers, columns, features in batches
     ]
