@@ -18,7 +18,7 @@ from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature, read_features
 from deeplift_fast.pyhealth.points import FromEmbedding, FromTokens, Point
 from deeplift_fast.pyhealth.predictions import PredictionDifference
-from deeplift_fast.pyhealth.request import Batch, Request
+from deeplift_fast.pyhealth.request import Absent, Batch, Request
 from deeplift_fast.pyhealth.token_uses import Alone, TokenUses
 
 Values = Mapping[str, BaselineValue]
@@ -68,16 +68,23 @@ class GenericRoute:
         given = {**batch, **{key: few[key].parts for key in few}}
         labels = getattr(self.model, "label_keys", ())
         given = {key: value[:count] if key in labels else value for key, value in given.items()}
-        point = self.point(few, given)
-        inputs = as_read.with_masks(self.model, few, self._rules)
-        tokens = {key: feature.value for key, feature in few.items() if feature.is_token}
-        values = {key: feature.value for key, feature in few.items() if not feature.is_token}
+        return self._logits(self.point(few, given), few, {})
+
+    def logits(self, batch: Batch) -> Tensor:
+        """The model's own logits of a batch, which may have absent tokens, `[batch, classes]`."""
+        return self._logits(batch.point, batch.read, batch.absent)
+
+    def _logits(self, point: Point, features: Mapping[str, Feature], absent: Mapping[str, Absent]) -> Tensor:
+        inputs = as_read.with_masks(self.model, features, self._rules)
+        tokens = {key: feature.value for key, feature in features.items() if feature.is_token}
         with isolated([self.model], set()) as rewind, torch.no_grad():
             if isinstance(point, FromTokens) and tokens:
-                point = self._token_uses.entered(point, few, self.alone(rewind))
+                point = self._token_uses.entered(point, features, self.alone(rewind))
             numbers = self._numbers(point, tokens, rewind)
+            numbers |= self._at(point, {key: each.at_input for key, each in absent.items()}, numbers, rewind)
+            values = {key: feature.value for key, feature in features.items()} | numbers
             with IsolatedPass(ShadowState(Kept([self.model]))):
-                return point.logits(inputs, {**values, **numbers})
+                return point.logits(inputs, values)
 
     def run(self, request: Request, batch: Batch, baselines: Values) -> Attribution:
         """The attribution of a batch to one baseline, by feature key."""
@@ -90,7 +97,7 @@ class GenericRoute:
             if isinstance(point, FromTokens) and tokens:
                 point = self._token_uses.entered(point, inputs, alone)
                 _check_widths(point, baselines)
-            xs, x0s = self._ends(point, features, baselines, rewind)
+            xs, x0s = self._ends(point, batch, baselines, rewind)
             if point.settles:
                 alone(lambda: point.settle(inputs, xs))
             if isinstance(point, FromTokens):
@@ -103,26 +110,37 @@ class GenericRoute:
                 request.options,
                 attribution.Context(modules=(self.model,)),
             )
-        contributions = {key: self._shaped(found.contributions[key], feature) for key, feature in features.items()}
+        contributions = {
+            key: self._shaped(found.contributions[key], feature, batch.absent.get(key))
+            for key, feature in features.items()
+        }
         target = found.target if found.target is not None else torch.zeros_like(found.output, dtype=torch.int64)
         report = found.report.of(contributions.values(), found.output, found.baseline_output)
         return replace(found, contributions=contributions, target=target, report=report)
 
     def _ends(
-        self, point: Point, features: Mapping[str, Feature], baselines: Values, rewind: Callable[[], None]
+        self, point: Point, batch: Batch, baselines: Values, rewind: Callable[[], None]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The continuous values and the tokens' numbers at the input and at the baseline."""
-        xs = {key: feature.value for key, feature in features.items()}
+        xs = {key: feature.value for key, feature in batch.read.items()}
         x0s = {key: baseline.value for key, baseline in baselines.items()}
-        tokens = [key for key, feature in features.items() if feature.is_token]
-        at_input = self._numbers(point, {key: xs[key] for key in tokens}, rewind)
-        at_baseline = self._numbers(point, {key: x0s[key] for key in tokens}, rewind)
-        with torch.no_grad():
-            x0s |= {key: baselines[key].numbers(at_input[key], at_baseline[key]) for key in tokens}
-        xs |= at_input
+        tokens = [key for key, feature in batch.read.items() if feature.is_token]
+        own = self._numbers(point, {key: xs[key] for key in tokens}, rewind)
+        x0s |= self._at(point, {key: baselines[key] for key in tokens}, own, rewind)
+        xs |= own | self._at(point, {key: each.at_input for key, each in batch.absent.items()}, own, rewind)
         if self._rules == "pyhealth":
             xs = {key: x0s[key] + (x - x0s[key]) for key, x in xs.items()}  # the rounding of PyHealth's input
         return xs, x0s
+
+    def _at(
+        self, point: Point, values: Values, own: Mapping[str, Tensor], rewind: Callable[[], None]
+    ) -> dict[str, Tensor]:
+        """The tokens' numbers at a baseline; `own` are those of the batch's tokens."""
+        if not values:
+            return {}
+        numbers = self._numbers(point, {key: each.value for key, each in values.items()}, rewind)
+        with torch.no_grad():
+            return {key: each.numbers(own[key], numbers[key]) for key, each in values.items()}
 
     def difference(self, features: Mapping[str, Feature]) -> PredictionDifference:
         """The difference between the explained logits of a batch and those of `model(**batch)`."""
@@ -152,7 +170,7 @@ class GenericRoute:
         found: dict[str, Tensor] = self.alone(rewind)(lambda: point.numbers(tokens))
         return found
 
-    def _shaped(self, contributions: Tensor, feature: Feature) -> Tensor:
+    def _shaped(self, contributions: Tensor, feature: Feature, absent: Absent | None) -> Tensor:
         """Contributions in the value's shape: the sum over an embedding; the tokens of a pooled step share equally."""
         shape = feature.value.shape
         if feature.is_token and contributions.shape != shape:
@@ -162,7 +180,8 @@ class GenericRoute:
         pooled = contributions.reshape(*contributions.shape, *[1] * (len(shape) - contributions.dim()))
         if self._rules == "pyhealth":
             return pooled.expand(shape)
-        real = feature.real().to(pooled.dtype)
+        there = feature.real() if absent is None else feature.real() & ~absent.where
+        real = there.to(pooled.dtype)
         axes = tuple(range(contributions.dim(), len(shape)))
         return pooled * real / real.sum(axes, keepdim=True).clamp(min=1)
 
@@ -177,7 +196,9 @@ def _check_widths(point: FromTokens, baselines: Values) -> None:
             )
 
 
-def _for_target(output: Tensor, target: int | None) -> Tensor:
+def _for_target(output: Tensor, target: int | Tensor | None) -> Tensor:
     """Logits that have the target's column, where the model's single logit stands for every class."""
-    single = output.dim() == 2 and output.shape[1] == 1
-    return output.expand(-1, target + 1) if single and target is not None and target > 0 else output
+    if target is None or output.dim() != 2 or output.shape[1] != 1:
+        return output
+    highest = int(target.max()) if isinstance(target, Tensor) else target
+    return output.expand(-1, highest + 1) if highest > 0 else output
