@@ -172,7 +172,7 @@ def _differences(
     for rows in variants.without_two():
         both[rows.sample, rows.first, rows.second] = found = outputs(rows)
         both[rows.sample, rows.second, rows.first] = found
-    return _Effects(output[:, None, None] - without[:, :, None] - without[:, None] + both, without)
+    return _Effects(output[:, None, None] - (without[:, :, None] + without[:, None]) + both, without)
 
 
 def _classes(target: int | Tensor | None, logits: Tensor | None) -> Tensor:
