@@ -1,5 +1,6 @@
 """The generic route: any PyHealth model, operation by operation, through its own code."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -80,9 +81,11 @@ class GenericRoute:
         with isolated([self.model], set()) as rewind, torch.no_grad():
             if isinstance(point, FromTokens) and tokens:
                 point = self._token_uses.entered(point, features, self.alone(rewind))
-            numbers = self._numbers(point, tokens, rewind)
-            numbers |= self._at(point, {key: each.at_input for key, each in absent.items()}, numbers, rewind)
-            values = {key: feature.value for key, feature in features.items()} | numbers
+            values = {key: feature.value for key, feature in features.items()}
+            values |= self._numbers(point, tokens, rewind)
+            if absent and point.settles:
+                self.alone(rewind)(functools.partial(point.settle, inputs, values))
+            values = self._without(point, values, absent, rewind)
             with IsolatedPass(ShadowState(Kept([self.model]))):
                 return point.logits(inputs, values)
 
@@ -97,9 +100,10 @@ class GenericRoute:
             if isinstance(point, FromTokens) and tokens:
                 point = self._token_uses.entered(point, inputs, alone)
                 _check_widths(point, baselines)
-            xs, x0s = self._ends(point, batch, baselines, rewind)
+            xs, x0s = self._ends(point, features, baselines, rewind)
             if point.settles:
-                alone(lambda: point.settle(inputs, xs))
+                alone(functools.partial(point.settle, inputs, xs))
+            xs = self._without(point, xs, batch.absent, rewind)
             if isinstance(point, FromTokens):
                 self._token_uses.check(point, inputs, alone)
             found = attribution.attributed(
@@ -119,18 +123,24 @@ class GenericRoute:
         return replace(found, contributions=contributions, target=target, report=report)
 
     def _ends(
-        self, point: Point, batch: Batch, baselines: Values, rewind: Callable[[], None]
+        self, point: Point, features: Mapping[str, Feature], baselines: Values, rewind: Callable[[], None]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The continuous values and the tokens' numbers at the input and at the baseline."""
-        xs = {key: feature.value for key, feature in batch.read.items()}
+        xs = {key: feature.value for key, feature in features.items()}
         x0s = {key: baseline.value for key, baseline in baselines.items()}
-        tokens = [key for key, feature in batch.read.items() if feature.is_token]
+        tokens = [key for key, feature in features.items() if feature.is_token]
         own = self._numbers(point, {key: xs[key] for key in tokens}, rewind)
         x0s |= self._at(point, {key: baselines[key] for key in tokens}, own, rewind)
-        xs |= own | self._at(point, {key: each.at_input for key, each in batch.absent.items()}, own, rewind)
+        xs |= own
         if self._rules == "pyhealth":
             xs = {key: x0s[key] + (x - x0s[key]) for key, x in xs.items()}  # the rounding of PyHealth's input
         return xs, x0s
+
+    def _without(
+        self, point: Point, xs: dict[str, Tensor], absent: Mapping[str, Absent], rewind: Callable[[], None]
+    ) -> dict[str, Tensor]:
+        """The input with absent tokens at their baseline; `xs` is the whole one."""
+        return xs | self._at(point, {key: each.at_input for key, each in absent.items()}, xs, rewind)
 
     def _at(
         self, point: Point, values: Values, own: Mapping[str, Tensor], rewind: Callable[[], None]

@@ -278,8 +278,9 @@ class DeepLift(BaseInterpreter):
             baseline: as for :meth:`attribute`; of several baselines the mean.
             target_class_idx: likewise.
             steps: likewise.
-            rows_at_once: the most patients without a code in one batch; `None` for as many as the batch has patients,
-                or more if these have few positions. The model must treat the patients of a batch independently.
+            rows_at_once: the most records without a code that run as one batch. `None` for as many as the batch has
+                patients, or more of few positions; for a model without fused layers, which may mix the patients of a
+                batch, the batch itself, each patient without one code.
             **batch: as for :meth:`attribute`.
 
         Returns:

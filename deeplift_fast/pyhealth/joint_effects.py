@@ -112,7 +112,7 @@ def found(question: Question, runner: Runner) -> Interactions:
         players,
         values.masked_fill(missing[:, None] | missing[:, :, None] | alone, torch.nan),
         torch.stack(sums).mean(0).masked_fill(missing, torch.nan) if full else nothing,
-        torch.stack([each.without for each in effects]).mean(0),
+        torch.stack([each.without for each in effects]).mean(0).masked_fill(missing, torch.nan),
         output,
         torch.stack([each.baseline_output for each in full]).mean(0) if full else torch.full_like(output, torch.nan),
         target,

@@ -225,6 +225,7 @@ class _Reader:
         form = f"a list of indices into the sample's value, of shape {tuple(shape)}"
         if not isinstance(given, list | tuple) or not given:
             raise TypeError(f"{what}; accepted: {form}")
+        seen: set[tuple[int, ...]] = set()
         for each in given:
             position = tuple(map(_as_index, each if isinstance(each, list | tuple) else (each,)))
             if len(position) != len(shape) or not all(isinstance(i, int) for i in position):
@@ -232,6 +233,9 @@ class _Reader:
             place = tuple(i for i in position if i is not None)
             if not all(0 <= i < size for i, size in zip(place, shape, strict=True)):
                 raise ValueError(f"{what}; {place} lies outside the sample's value, of shape {tuple(shape)}")
+            if place in seen:
+                raise ValueError(f"{what}; {place} stands there twice")
+            seen.add(place)
             if not self._real[key][sample][place]:
                 raise ValueError(f"{what}; {place} is padding")
             if self._values[key][sample][place] != token:
@@ -287,10 +291,11 @@ class Owners:
             contributions: by feature key, `[n, …]`.
             samples: the sample of each of these rows, int64 `[n]`, or a slice.
         """
-        total: Any = 0
+        found = []
         for key, owner in self.by_feature.items():
             mine, each = owner[samples], contributions[key]
-            parts = [torch.where(mine == i, each, 0).flatten(1).sum(1) for i in range(self.most)]
-            total = total + torch.stack(parts, 1)
-        found: Tensor = total
-        return found
+            total = each.new_zeros(len(each), self.most)
+            for i in range(self.most):
+                total[:, i] = torch.where(mine == i, each, 0).flatten(1).sum(1)
+            found.append(total)
+        return torch.stack(found).sum(0)

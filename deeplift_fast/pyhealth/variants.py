@@ -1,5 +1,6 @@
 """Variants of a batch: its samples again without some of their players, as rows of further batches."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 from deeplift_fast.core.questions import Questions
 from deeplift_fast.pyhealth import as_read
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
+from deeplift_fast.pyhealth.fused.recognise import family
 from deeplift_fast.pyhealth.generic import GenericRoute, Values
 from deeplift_fast.pyhealth.players import Owners
 from deeplift_fast.pyhealth.request import Absent, Batch
@@ -24,7 +26,7 @@ class Rows:
 
     Attributes:
         sample: the sample of each row, int64 `[rows]`.
-        first: the number of the absent player, likewise.
+        first: the number of the absent player, likewise. A sample without such a player stays as it is.
         second: that of the other absent player, or of the same one.
     """
 
@@ -32,28 +34,12 @@ class Rows:
     first: Tensor
     second: Tensor
 
-    @staticmethod
-    def without_one(counts: Tensor, device: torch.device) -> "Rows":
-        """A row for each player; `counts` are the players of each sample, int64 `[batch]`."""
-        found = [(sample, i, i) for sample, count in enumerate(counts.tolist()) for i in range(count)]
-        return Rows._of(found, device)
-
-    @staticmethod
-    def without_two(counts: Tensor, device: torch.device) -> "Rows":
-        """A row for each pair of players."""
-        found = [(sample, i, j) for sample, count in enumerate(counts.tolist()) for j in range(count) for i in range(j)]
-        return Rows._of(found, device)
-
-    @staticmethod
-    def _of(found: list[tuple[int, int, int]], device: torch.device) -> "Rows":
-        return Rows(*torch.tensor(found, dtype=torch.int64, device=device).reshape(-1, 3).T.contiguous())
-
     def parts(self, size: int) -> Iterator["Rows"]:
         """The rows in parts of similar size, up to `size`."""
         count = -(-len(self.sample) // size)
         if count:
             parts = (each.tensor_split(count) for each in (self.sample, self.first, self.second))
-            yield from map(Rows, *parts)
+            yield from itertools.starmap(Rows, zip(*parts, strict=True))
 
 
 class Variants:
@@ -63,22 +49,34 @@ class Variants:
         generic: the interpreter's generic route.
         batch: the batch.
         owners: its players.
-        rows_at_once: the most rows of a batch of variants; `None` for as many as the batch has, or more of few
-            positions.
+        rows_at_once: the most rows of a batch of variants. `None` for as many as the batch has, or more of few
+            positions, if the model has fused layers, which keep samples apart. For other models it is the whole batch,
+            each sample without one of its players: they may mix the samples of a batch, or draw numbers by row.
     """
 
     def __init__(self, generic: GenericRoute, batch: Batch, owners: Owners, rows_at_once: int | None) -> None:
         self._generic, self._batch, self._owners = generic, batch, owners
         self._device = next(iter(batch.features.values())).value.device
+        self._whole = rows_at_once is None and family(generic.model) is None
         self._at_once = _rows_at_once(batch, self._device) if rows_at_once is None else rows_at_once
 
     def without_one(self) -> Iterator[Rows]:
-        """A row for each player, in parts."""
-        return Rows.without_one(self._owners.counts, self._device).parts(self._at_once)
+        """A row for each player of each sample, in parts."""
+        return self._without([(i, i) for i in range(self._owners.most)])
 
     def without_two(self) -> Iterator[Rows]:
-        """A row for each pair of players, in parts."""
-        return Rows.without_two(self._owners.counts, self._device).parts(self._at_once)
+        """A row for each pair of players of each sample, in parts."""
+        return self._without([(i, j) for j in range(self._owners.most) for i in range(j)])
+
+    def _without(self, absent: list[tuple[int, int]]) -> Iterator[Rows]:
+        size = self._batch.size
+        sample = torch.arange(size).repeat(len(absent))
+        numbers = torch.tensor(absent, dtype=torch.int64).reshape(-1, 2).repeat_interleave(size, 0)
+        if not self._whole:
+            has_both = numbers[:, 1] < self._owners.counts[sample]
+            sample, numbers = sample[has_both], numbers[has_both]
+        rows = Rows(*(each.to(self._device) for each in (sample, numbers[:, 0], numbers[:, 1])))
+        return rows.parts(size if self._whole else self._at_once)
 
     def batch(self, rows: Rows, baseline: Values, questions: Questions) -> tuple[Batch, Values]:
         """The batch of these rows, and its baseline.
