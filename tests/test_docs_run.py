@@ -1,4 +1,4 @@
-"""Commands and lines of README, docs/cohorts.md and docs/rules.md run as they stand."""
+"""Commands and lines of README, docs/cohorts.md, docs/rules.md and docs/interactions.md run as they stand."""
 
 import re
 import shlex
@@ -125,3 +125,17 @@ def test_rules_and_baselines(capsys):
     found = names["found"]
     moved = names["deeplift"].explain(at_baseline={"codes": ~names["first"]}, **names["batch"])
     assert not torch.equal(found.output - found.baseline_output, moved.output - moved.baseline_output)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_interactions():
+    data, model = cohort()
+    names = {"model": model, "batch": next(iter(get_dataloader(data, batch_size=12)))}
+    for code in blocks("docs/interactions.md", "python"):
+        exec(code, names)
+    assert len(names["table"]) == 12 * 3
+    assert len(names["strongest"]) == 5
+    assert [player.code for player in names["named"].players[3]] == ["I10", "E119"]
+    assert names["again"].values.shape == (12, 2, 2)
+    assert [player.positions for player in names["placed"].players[0]] == [((0,),), ((1,),)]
+    assert names["change"].shape == (12, 3, 3)

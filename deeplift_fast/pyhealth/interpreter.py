@@ -303,7 +303,9 @@ class DeepLift(BaseInterpreter):
         if one.size == 0:
             return joint_effects.of_nobody(question, runner)
         warn_if_harmlessly_training(self.model)
-        return joint_effects.found(question, runner)
+        found = joint_effects.found(question, runner)
+        self._compare(one)
+        return found
 
     @in_full_precision
     def own_logits(self, features: Mapping[str, Feature], batch: Mapping[str, Any], count: int) -> Tensor:
