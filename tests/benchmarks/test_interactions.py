@@ -23,11 +23,12 @@ def test_patients_have_pairs_by_chance():
 
 def test_one_model_is_measured(monkeypatch):
     monkeypatch.setattr(interactions, "WAYS", {"complete, 1 step": ("complete", 1)})
+    monkeypatch.setattr(interactions, "ROUNDS", 1)
     monkeypatch.setattr(interactions_hospital, "HELD_OUT", 50)
     row = interactions.measured("Transformer", 1, most=1, train=64)
     assert row["epochs"] == 1
     assert 0 < row["planted"] < row["pairs"] <= 50 * 28
     assert -1 <= row["ways"]["complete, 1 step"]["spearman"] <= 1
-    assert row["cost"]["records"] == 9
+    assert 8 < row["cost"]["records"] <= 9
     table = interactions.table({"models": {"Transformer": {"1": row}}})
     assert "| Transformer | 1 | 1 |" in table
