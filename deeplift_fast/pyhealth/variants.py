@@ -16,7 +16,7 @@ from deeplift_fast.pyhealth.generic import GenericRoute, Values
 from deeplift_fast.pyhealth.players import Owners
 from deeplift_fast.pyhealth.request import Absent, Batch
 
-POSITIONS_AT_ONCE = {"cpu": 1 << 12, "cuda": 1 << 17}
+POSITIONS_AT_ONCE = {"cpu": 1 << 14, "cuda": 1 << 17}
 """Positions in a batch of variants, unless the given batch has more."""
 
 

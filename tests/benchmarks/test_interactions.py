@@ -29,6 +29,7 @@ def test_one_model_is_measured(monkeypatch):
     assert row["epochs"] == 1
     assert 0 < row["planted"] < row["pairs"] <= 50 * 28
     assert -1 <= row["ways"]["complete, 1 step"]["spearman"] <= 1
-    assert 8 < row["cost"]["records"] <= 9
-    table = interactions.table({"models": {"Transformer": {"1": row}}})
+    spent = interactions.cost("Transformer")
+    assert 8 < spent["records_per_patient"] <= 9
+    table = interactions.table({"models": {"Transformer": {"1": row}}, "cost": {"Transformer": spent}})
     assert "| Transformer | 1 | 1 |" in table
