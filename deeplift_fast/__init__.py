@@ -20,7 +20,9 @@ if TYPE_CHECKING:
         PredictionWarning,
         TrainingModeWarning,
     )
+    from deeplift_fast.pyhealth.interactions import Interactions
     from deeplift_fast.pyhealth.interpreter import DeepLift
+    from deeplift_fast.pyhealth.players import Player
     from deeplift_fast.rules import register_rule, unregister_rule
 
 try:
@@ -35,8 +37,10 @@ __all__ = [
     "DeepLift",
     "FusionWarning",
     "GraphWarning",
+    "Interactions",
     "InterceptionError",
     "InterceptionWarning",
+    "Player",
     "PredictionWarning",
     "Report",
     "TrainingModeWarning",
@@ -53,8 +57,10 @@ _HOMES = {
     "DeepLift": "pyhealth.interpreter",
     "FusionWarning": "errors",
     "GraphWarning": "errors",
+    "Interactions": "pyhealth.interactions",
     "InterceptionError": "errors",
     "InterceptionWarning": "errors",
+    "Player": "pyhealth.players",
     "PredictionWarning": "errors",
     "Report": "core.diagnostics",
     "TrainingModeWarning": "errors",

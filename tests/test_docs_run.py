@@ -148,3 +148,16 @@ def test_layers_and_neurons(capsys):
     assert names["contributions"].shape == (3, 4)
     assert "add" in capsys.readouterr().out
     assert len(names["found"].by("step")) == 2 * 3
+
+
+def test_interactions():
+    data, model = cohort()
+    names = {"model": model, "batch": next(iter(get_dataloader(data, batch_size=12)))}
+    for code in blocks("docs/interactions.md", "python"):
+        exec(code, names)
+    assert len(names["table"]) == 12 * 3
+    assert len(names["strongest"]) == 5
+    assert [player.code for player in names["named"].players[3]] == ["I10", "E119"]
+    assert names["again"].values.shape == (12, 2, 2)
+    assert [player.positions for player in names["placed"].players[0]] == [((0,),), ((1,),)]
+    assert names["change"].shape == (12, 3, 3)

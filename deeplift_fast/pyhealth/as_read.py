@@ -1,7 +1,7 @@
 """A batch as a PyHealth model reads it: its steps, their shape, and the mask of real steps."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -43,11 +43,22 @@ def baselines_as_read(
     """The baselines in the shapes of :func:`as_read`; `features` and `baselines` are in the shapes as given."""
     found = dict(baselines)
     for key, feature in features.items():
-        if (longest := _longest(model, feature)) is not None:
-            found[key] = baselines[key].mapped(functools.partial(_cut, count=longest))
-        elif _is_flattened(model, feature):
-            found[key] = baselines[key].mapped(lambda each: each.flatten(1, 2))
+        if (change := _change(model, feature)) is not None:
+            found[key] = baselines[key].mapped(change)
     return found
+
+
+def mask_as_read(model: Any, feature: Feature, mask: Tensor) -> Tensor:
+    """A mask of the value's shape, in the shape of :func:`as_read`; `feature` is in the shape as given."""
+    change = _change(model, feature)
+    return mask if change is None else change(mask)
+
+
+def _change(model: Any, feature: Feature) -> Callable[[Tensor], Tensor] | None:
+    """From a tensor with a feature's positions to those that the model reads; `None` if it reads them as they are."""
+    if (longest := _longest(model, feature)) is not None:
+        return functools.partial(_cut, count=longest)
+    return _flat if _is_flattened(model, feature) else None
 
 
 def as_given(contributions: Mapping[str, Tensor], features: Mapping[str, Feature]) -> dict[str, Tensor]:
@@ -102,6 +113,10 @@ def _unknown_to_pyhealth(model: Any, feature: Feature) -> str:
 def flattens(model: Any, features: Mapping[str, Feature]) -> bool:
     """Whether the model flattens nested tokens, which it does in `forward` only."""
     return isinstance(model, MLP) and any(each.is_token and each.value.dim() > 2 for each in features.values())
+
+
+def _flat(each: Tensor) -> Tensor:
+    return each.flatten(1, 2)
 
 
 def _cut(each: Tensor, count: int) -> Tensor:

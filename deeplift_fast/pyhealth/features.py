@@ -35,6 +35,8 @@ class Feature:
         flags: which values were measured, bool, of the value's shape; `None` if the batch does not say.
         time_position: the position of the steps' times in `parts`, or `None`.
         survey: what its numbers show, if they were surveyed on a GPU; it holds for the real steps as derived there.
+        entered: the tokens whose embeddings enter a fused model in place of those of `value`, which keeps its masks and
+            lengths: int64, of the value's shape. `None` for the tokens of `value`.
     """
 
     key: str
@@ -46,12 +48,18 @@ class Feature:
     flags: Tensor | None = None
     time_position: int | None = None
     survey: Survey | None = None
+    entered: Tensor | None = None
 
     @property
     def value(self) -> Tensor:
         """Token indices (integer) or continuous values (floating point), `[batch, …]`."""
         value: Tensor = self.parts[self.position]
         return value
+
+    @property
+    def tokens(self) -> Tensor:
+        """The tokens whose embeddings enter a fused model, contiguous int64, of the value's shape."""
+        return (self.value if self.entered is None else self.entered).long().contiguous()
 
     @property
     def times(self) -> Tensor | None:
@@ -103,9 +111,10 @@ class Feature:
     def at(self, samples: Tensor | slice) -> "Feature":
         """The feature of these samples, int64 `[n]` or a slice."""
         parts = tuple(part[samples] if isinstance(part, Tensor) else part for part in self.parts)
-        mask, flags = (None if each is None else each[samples] for each in (self.mask, self.flags))
+        others = self.mask, self.flags, self.entered
+        mask, flags, entered = (None if each is None else each[samples] for each in others)
         survey = None if self.survey is None else self.survey.at(samples)
-        return replace(self, parts=parts, mask=mask, flags=flags, survey=survey)
+        return replace(self, parts=parts, mask=mask, flags=flags, survey=survey, entered=entered)
 
     def with_derived_mask(
         self, as_pyhealth: bool, dtype: torch.dtype = torch.int32, keeps_first: bool = False

@@ -1,5 +1,6 @@
 """The generic route: any PyHealth model, operation by operation, through its own code."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature, read_features
 from deeplift_fast.pyhealth.points import FromEmbedding, FromTokens, Point
 from deeplift_fast.pyhealth.predictions import PredictionDifference
-from deeplift_fast.pyhealth.request import Batch, Request
+from deeplift_fast.pyhealth.request import Absent, Batch, Request
 from deeplift_fast.pyhealth.token_uses import Alone, TokenUses
 
 Values = Mapping[str, BaselineValue]
@@ -68,16 +69,25 @@ class GenericRoute:
         given = {**batch, **{key: few[key].parts for key in few}}
         labels = getattr(self.model, "label_keys", ())
         given = {key: value[:count] if key in labels else value for key, value in given.items()}
-        point = self.point(few, given)
-        inputs = as_read.with_masks(self.model, few, self._rules)
-        tokens = {key: feature.value for key, feature in few.items() if feature.is_token}
-        values = {key: feature.value for key, feature in few.items() if not feature.is_token}
+        return self._logits(self.point(few, given), few, {})
+
+    def logits(self, batch: Batch) -> Tensor:
+        """The model's own logits of a batch, which may have absent tokens, `[batch, classes]`."""
+        return self._logits(batch.point, batch.read, batch.absent)
+
+    def _logits(self, point: Point, features: Mapping[str, Feature], absent: Mapping[str, Absent]) -> Tensor:
+        inputs = as_read.with_masks(self.model, features, self._rules)
+        tokens = {key: feature.value for key, feature in features.items() if feature.is_token}
         with isolated([self.model], set()) as rewind, torch.no_grad():
             if isinstance(point, FromTokens) and tokens:
-                point = self._token_uses.entered(point, few, self.alone(rewind))
-            numbers = self._numbers(point, tokens, rewind)
+                point = self._token_uses.entered(point, features, self.alone(rewind))
+            values = {key: feature.value for key, feature in features.items()}
+            values |= self._numbers(point, tokens, rewind)
+            if absent and point.settles:
+                self.alone(rewind)(functools.partial(point.settle, inputs, values))
+            values = self._without(point, values, absent, rewind)
             with IsolatedPass(ShadowState(Kept([self.model]))):
-                return point.logits(inputs, {**values, **numbers})
+                return point.logits(inputs, values)
 
     def run(self, request: Request, batch: Batch, baselines: Values) -> Attribution:
         """The attribution of a batch to one baseline, by feature key."""
@@ -92,7 +102,8 @@ class GenericRoute:
                 _check_widths(point, baselines)
             xs, x0s = self._ends(point, features, baselines, rewind)
             if point.settles:
-                alone(lambda: point.settle(inputs, xs))
+                alone(functools.partial(point.settle, inputs, xs))
+            xs = self._without(point, xs, batch.absent, rewind)
             if isinstance(point, FromTokens):
                 self._token_uses.check(point, inputs, alone)
             found = attribution.attributed(
@@ -103,7 +114,10 @@ class GenericRoute:
                 request.options,
                 attribution.Context(modules=(self.model,)),
             )
-        contributions = {key: self._shaped(found.contributions[key], feature) for key, feature in features.items()}
+        contributions = {
+            key: self._shaped(found.contributions[key], feature, batch.absent.get(key))
+            for key, feature in features.items()
+        }
         target = found.target if found.target is not None else torch.zeros_like(found.output, dtype=torch.int64)
         report = found.report.of(contributions.values(), found.output, found.baseline_output)
         return replace(found, contributions=contributions, target=target, report=report)
@@ -115,14 +129,28 @@ class GenericRoute:
         xs = {key: feature.value for key, feature in features.items()}
         x0s = {key: baseline.value for key, baseline in baselines.items()}
         tokens = [key for key, feature in features.items() if feature.is_token]
-        at_input = self._numbers(point, {key: xs[key] for key in tokens}, rewind)
-        at_baseline = self._numbers(point, {key: x0s[key] for key in tokens}, rewind)
-        with torch.no_grad():
-            x0s |= {key: baselines[key].numbers(at_input[key], at_baseline[key]) for key in tokens}
-        xs |= at_input
+        own = self._numbers(point, {key: xs[key] for key in tokens}, rewind)
+        x0s |= self._at(point, {key: baselines[key] for key in tokens}, own, rewind)
+        xs |= own
         if self._rules == "pyhealth":
             xs = {key: x0s[key] + (x - x0s[key]) for key, x in xs.items()}  # the rounding of PyHealth's input
         return xs, x0s
+
+    def _without(
+        self, point: Point, xs: dict[str, Tensor], absent: Mapping[str, Absent], rewind: Callable[[], None]
+    ) -> dict[str, Tensor]:
+        """The input with absent tokens at their baseline; `xs` is the whole one."""
+        return xs | self._at(point, {key: each.at_input for key, each in absent.items()}, xs, rewind)
+
+    def _at(
+        self, point: Point, values: Values, own: Mapping[str, Tensor], rewind: Callable[[], None]
+    ) -> dict[str, Tensor]:
+        """The tokens' numbers at a baseline; `own` are those of the batch's tokens."""
+        if not values:
+            return {}
+        numbers = self._numbers(point, {key: each.value for key, each in values.items()}, rewind)
+        with torch.no_grad():
+            return {key: each.numbers(own[key], numbers[key]) for key, each in values.items()}
 
     def difference(self, features: Mapping[str, Feature]) -> PredictionDifference:
         """The difference between the explained logits of a batch and those of `model(**batch)`."""
@@ -152,7 +180,7 @@ class GenericRoute:
         found: dict[str, Tensor] = self.alone(rewind)(lambda: point.numbers(tokens))
         return found
 
-    def _shaped(self, contributions: Tensor, feature: Feature) -> Tensor:
+    def _shaped(self, contributions: Tensor, feature: Feature, absent: Absent | None) -> Tensor:
         """Contributions in the value's shape: the sum over an embedding; the tokens of a pooled step share equally."""
         shape = feature.value.shape
         if feature.is_token and contributions.shape != shape:
@@ -162,7 +190,8 @@ class GenericRoute:
         pooled = contributions.reshape(*contributions.shape, *[1] * (len(shape) - contributions.dim()))
         if self._rules == "pyhealth":
             return pooled.expand(shape)
-        real = feature.real().to(pooled.dtype)
+        there = feature.real() if absent is None else feature.real() & ~absent.where
+        real = there.to(pooled.dtype)
         axes = tuple(range(contributions.dim(), len(shape)))
         return pooled * real / real.sum(axes, keepdim=True).clamp(min=1)
 
@@ -177,7 +206,9 @@ def _check_widths(point: FromTokens, baselines: Values) -> None:
             )
 
 
-def _for_target(output: Tensor, target: int | None) -> Tensor:
+def _for_target(output: Tensor, target: int | Tensor | None) -> Tensor:
     """Logits that have the target's column, where the model's single logit stands for every class."""
-    single = output.dim() == 2 and output.shape[1] == 1
-    return output.expand(-1, target + 1) if single and target is not None and target > 0 else output
+    if target is None or output.dim() != 2 or output.shape[1] != 1:
+        return output
+    highest = int(target.max()) if isinstance(target, Tensor) else target
+    return output.expand(-1, highest + 1) if highest > 0 else output

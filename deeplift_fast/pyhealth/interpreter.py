@@ -12,16 +12,17 @@ from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.core.diagnostics import Report, merged
 from deeplift_fast.core.isolation import warn_if_harmlessly_training
 from deeplift_fast.core.options import DELTA_TOL, Options, require_positive
-from deeplift_fast.core.questions import NOW
+from deeplift_fast.core.questions import NOW, Questions
 from deeplift_fast.core.targets import class_target
 from deeplift_fast.errors import BaselineWarning, FusionWarning, NotFused, warn
 from deeplift_fast.ops.precision import description, in_full_precision
-from deeplift_fast.pyhealth import as_read, given_baselines
+from deeplift_fast.pyhealth import as_read, given_baselines, joint_effects
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.fused import route
 from deeplift_fast.pyhealth.fused.graphs import Graphs
 from deeplift_fast.pyhealth.generic import GenericRoute, Values
-from deeplift_fast.pyhealth.given_baselines import Baselines, Parser
+from deeplift_fast.pyhealth.given_baselines import Baselines, Chosen, Parser
+from deeplift_fast.pyhealth.interactions import Interactions
 from deeplift_fast.pyhealth.points import FromEmbedding, check_model
 from deeplift_fast.pyhealth.predictions import Comparison, PredictionDifference
 from deeplift_fast.pyhealth.request import Batch, Request
@@ -233,13 +234,8 @@ class DeepLift(BaseInterpreter):
             `baseline_output` are target logits, `target` is int64 `[batch]`. With several baselines,
             `convergence_delta` and `baseline_output` are `[baselines, batch]`.
         """
-        options = self.options if steps is None else replace(self.options, steps=steps)
-        one = self._generic.read(batch, route.questions_to(self.model) if self.fuse else NOW)
-        request = Request(self.model, class_target(self.model, target_class_idx), options)
-        chosen = Parser(self.rules, one.features, one.layers, one.questions).read(baseline, self.baseline)
-        given_baselines.check_layers(self.model, one, chosen)
+        request, one, chosen = self._asked(baseline, target_class_idx, steps, batch)
         only = given_baselines.masks(at_baseline, one.features)
-        self._warn_of_untrained(baseline)
         if one.size == 0:
             found = one.without_samples(self.model, len(chosen.each) if chosen.several else None)
         else:
@@ -251,6 +247,65 @@ class DeepLift(BaseInterpreter):
         precision = description(found.output.device.type)
         self._report = replace(found.report, baseline=name, precision=precision)
         return replace(found, report=self._report, baseline=name, source=(self.model, batch))
+
+    @in_full_precision
+    def interactions(
+        self,
+        top: int = 8,
+        players: Any = None,
+        exact: bool = False,
+        baseline: Baselines = None,
+        target_class_idx: int | None = None,
+        steps: int | None = None,
+        rows_at_once: int | None = None,
+        **batch: Any,
+    ) -> Interactions:
+        """The codes that act together: for each pair of a patient's strongest codes, their joint effect.
+
+        Each of a patient's players is put at the baseline in turn, and the contributions of the others are computed
+        again. The interaction of i and j is `(c_j − c_j without i) + (c_i − c_i without j)`: for two players alone it
+        is `f(ij) − f(i) − f(j) + f(∅)`, and 0 where the model is additive. It costs up to `top + 1` attributions.
+        Masks, lengths and the explained class are those of the whole record throughout.
+
+        Args:
+            top: the number of each patient's strongest codes, 2 to 64. A player is a code of one feature at all of its
+                positions; a patient with fewer codes has fewer players. Named `players` make it void.
+            players: named players instead: `(feature, code)`, or `(feature, code, positions)` for some positions of
+                the code, where `code` is its text or its token index. One list serves all patients, who all need
+                these codes; a list of lists has one list per patient. :attr:`Interactions.players` is accepted.
+            exact: whether to give `f(x) − f(x without i) − f(x without j) + f(x without both)` itself, by
+                `1 + n + n·(n − 1)/2` forward passes of the model for n players.
+            baseline: as for :meth:`attribute`; of several baselines the mean.
+            target_class_idx: likewise.
+            steps: likewise.
+            rows_at_once: the most records without a code that run as one batch. `None` for as many as the batch has
+                patients, or more of few positions; for a model without fused layers, which may mix the patients of a
+                batch, the batch itself, each patient without one code.
+            **batch: as for :meth:`attribute`.
+
+        Returns:
+            The :class:`deeplift_fast.Interactions`.
+
+        Raises:
+            ValueError, TypeError: as for :meth:`attribute`; also for a number out of range, a model without codes,
+                players that a patient does not have, and under `"pyhealth"`, whose contributions lie on padding too.
+            InterceptionError: as for :meth:`attribute`.
+
+        Example:
+            >>> found = DeepLift(model, rules="complete").interactions(top=8, **batch)  # doctest: +SKIP
+            >>> found.to_dataframe().nlargest(5, "interaction")  # doctest: +SKIP
+        """
+        question = joint_effects.Question(top, players, exact, rows_at_once)
+        joint_effects.refuse_as_pyhealth(self.rules)
+        request, one, chosen = self._asked(baseline, target_class_idx, steps, batch)
+        one.questions.fetch()
+        runner = joint_effects.Runner(request, one, chosen, self._generic, self._attributed, self._questions)
+        if one.size == 0:
+            return joint_effects.of_nobody(question, runner)
+        warn_if_harmlessly_training(self.model)
+        found = joint_effects.found(question, runner)
+        self._compare(one)
+        return found
 
     @in_full_precision
     def own_logits(self, features: Mapping[str, Feature], batch: Mapping[str, Any], count: int) -> Tensor:
@@ -265,6 +320,22 @@ class DeepLift(BaseInterpreter):
             The logits.
         """
         return self._generic.own_logits(features, batch, count)
+
+    def _asked(
+        self, baseline: Baselines, target: int | None, steps: int | None, given: Mapping[str, Any]
+    ) -> tuple[Request, Batch, Chosen]:
+        """A call's request, batch and baselines, read and checked."""
+        options = self.options if steps is None else replace(self.options, steps=steps)
+        one = self._generic.read(given, self._questions())
+        request = Request(self.model, class_target(self.model, target), options)
+        chosen = Parser(self.rules, one.features, one.layers, one.questions).read(baseline, self.baseline)
+        given_baselines.check_layers(self.model, one, chosen)
+        self._warn_of_untrained(baseline)
+        return request, one, chosen
+
+    def _questions(self) -> Questions:
+        """New questions to a batch's numbers."""
+        return route.questions_to(self.model) if self.fuse else NOW
 
     def _attributed(self, request: Request, batch: Batch, given: Sequence[Values]) -> list[Attribution]:
         """The attribution to each baseline."""

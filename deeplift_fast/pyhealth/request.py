@@ -2,14 +2,16 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from deeplift_fast.core.options import Options
 from deeplift_fast.core.questions import Questions
 from deeplift_fast.core.result import Attribution
+from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.points import Point
 
@@ -20,13 +22,27 @@ class Request:
 
     Attributes:
         model: the PyHealth model.
-        target: the class to explain, or `None` for the predicted one.
+        target: the class to explain, or `None` for the predicted one; int64 `[batch]` for a class of each sample, 0 and
+            up.
         options: rules, steps and tolerance.
     """
 
     model: Any
-    target: int | None
+    target: int | Tensor | None
     options: Options
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Tokens of a feature that stand at the baseline at the input too.
+
+    Attributes:
+        where: which ones, bool, in the shape that the model reads.
+        at_input: the input: the baseline there, and the feature's own tokens elsewhere.
+    """
+
+    where: Tensor
+    at_input: BaselineValue
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,7 @@ class Batch:
         read: the same features in the shapes that the model reads.
         point: the entry of attribution in the model.
         questions: takes questions to the numbers in the batch.
+        absent: the absent tokens by feature key. Masks and lengths are those of `read`, as if they were there.
     """
 
     given: Mapping[str, Any]
@@ -46,6 +63,7 @@ class Batch:
     read: Mapping[str, Feature]
     point: Point
     questions: Questions
+    absent: Mapping[str, Absent] = field(default_factory=dict)
 
     @functools.cached_property
     def layers(self) -> Mapping[str, Any]:

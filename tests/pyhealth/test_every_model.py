@@ -125,6 +125,38 @@ def test_is_complete(cases, name, kinds, label):
     assert all(torch.equal(value, before[key]) for key, value in made.state_dict().items())
 
 
+TOKENS = ("sequence", "nested_sequence", "stagenet", "stagenet_nested")
+WITH_TOKENS = [(name, next(kind for kind in kinds if kind in TOKENS)) for name, (_, _, kinds) in MODELS.items()]
+WITH_TOKENS.remove(("GRASP", "sequence"))  # the other GRASP is faster
+
+
+@pytest.mark.parametrize(("name", "kind"), WITH_TOKENS)
+def test_interactions(cases, name, kind):
+    """The output without a code is that of `explain` with this code at the baseline.
+
+    Models that mix the samples of a batch, and so those of the two streams, are compared with their own forward pass.
+    """
+    mixes = "AdaCare" in name or "GRASP" in name
+    data = cases.dataset(kind, patients=5)
+    deeplift, given = DeepLift(make(name, data), rules="complete"), cases.batch(data)
+    found = deeplift.interactions(top=2, **given)
+    pairs = torch.tensor([len(players) == 2 for players in found.players])
+    assert pairs.any()
+    assert torch.equal(found.values[:, 0, 1].isfinite(), pairs)
+    exact = deeplift.interactions(players=found.players, exact=True, **given)
+    value = cases.value_of(given[kind])
+    for i in range(2):
+        mask = torch.zeros_like(value, dtype=torch.bool)
+        for sample, players in enumerate(found.players):
+            for position in players[i].positions if i < len(players) else ():
+                mask[(sample, *position)] = True
+        there = ~found.without[:, i].isnan()
+        torch.testing.assert_close(found.without[there, i], exact.without[there, i], rtol=1e-4, atol=1e-5)
+        if not mixes:
+            expected = deeplift.explain(at_baseline={kind: mask}, **given).baseline_output
+            torch.testing.assert_close(found.without[there, i], expected[there], rtol=1e-4, atol=1e-5)
+
+
 SIGNALS = {
     "ContraWR": (models.ContraWR, {"embedding_dim": 8, "hidden_dim": 8, "n_fft": 32}),
     "SparcNet": (models.SparcNet, {"embedding_dim": 8, "hidden_dim": 8, "block_layers": 2}),

@@ -1,7 +1,7 @@
 """The entry of attribution in a feature, and checks that the fused layers fit a batch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, override
 
 import torch
@@ -166,7 +166,7 @@ def entry_of(feature: Feature, baseline: BaselineValue, layer: Any) -> Tokens | 
     if feature.is_token:
         if not isinstance(layer, nn.Embedding) or feature.value.dim() not in (2, 3):
             raise unfit(feature, "its tokens are nested more than once, or not embedded by an nn.Embedding")
-        return Tokens(feature.value.long().contiguous(), *tokens_at(feature, baseline, layer.weight))
+        return Tokens(feature.tokens, *tokens_at(feature, baseline, layer.weight))
     require_linear(feature, layer)
     if feature.value.dim() == 2:
         return Values(feature.value.unsqueeze(1), baseline.value.unsqueeze(1), layer)
@@ -177,12 +177,26 @@ def entry_of(feature: Feature, baseline: BaselineValue, layer: Any) -> Tokens | 
 
 def tokens_at(feature: Feature, baseline: BaselineValue, table: Tensor) -> tuple[Tensor, Tensor]:
     """The tokens at the baseline, int64, and the embedding table; a given embedding becomes one more row of it."""
+    tokens = _numbered(feature, baseline, len(table))
     if baseline.embedding is None or baseline.embedded is None:
-        return baseline.value.long().contiguous(), table
+        return tokens, table
+    return tokens, torch.cat([table, baseline.embedding.to(table.dtype).unsqueeze(0)])
+
+
+def with_entered(feature: Feature, at_input: BaselineValue, layer: Any) -> Feature:
+    """The feature with other tokens at the input, numbered as by :func:`tokens_at`, and with its own masks."""
+    if not isinstance(layer, nn.Embedding):
+        raise unfit(feature, "its tokens are not embedded by an nn.Embedding")
+    return replace(feature, entered=_numbered(feature, at_input, layer.num_embeddings))
+
+
+def _numbered(feature: Feature, baseline: BaselineValue, size: int) -> Tensor:
+    """The tokens at a baseline, int64; those with a given embedding have the number after the last of `size` tokens."""
+    if baseline.embedding is None or baseline.embedded is None:
+        return baseline.value.long().contiguous()
     if baseline.embedding.dim() > 1:
         raise unfit(feature, "its baseline is an embedding of its own for each token")
-    tokens = torch.where(baseline.embedded, len(table), baseline.value).long().contiguous()
-    return tokens, torch.cat([table, baseline.embedding.to(table.dtype).unsqueeze(0)])
+    return torch.where(baseline.embedded, size, baseline.value).long().contiguous()
 
 
 def require_linear(feature: Feature, layer: Any) -> None:

@@ -18,11 +18,11 @@ from deeplift_fast.pyhealth.fused.watched import Watched
 
 
 def mean_of_tokens(
-    feature: Feature, baseline: BaselineValue, mask: Tensor | None, layer: Any, table: Tensor, questions: Questions
+    feature: Feature, baseline: BaselineValue, mask: Tensor | None, table: Tensor, questions: Questions
 ) -> tuple[Pair, Contributions]:
-    """The mean over real tokens of their rows in `table`: embeddings by `layer`, or a linear function of these."""
+    """The mean over real tokens of their rows in `table`: embeddings, or a linear function of these."""
     tokens0, table = tokens_at(feature, baseline, table)
-    value = questions.within(feature.value, layer.num_embeddings)
+    value = questions.within(feature.tokens, len(table))
     value0 = questions.within(tokens0, len(table))
     if mask is None or mask.shape != value.shape:
         raise unfit(feature, "its mask and its tokens differ in shape")
@@ -171,7 +171,7 @@ class FusedMLP(OneByOne):
             whole = baseline.embedding is None and not arithmetic.static
             if key in self._projected and whole and feature.value.numel() >= len(table):
                 table, layers[0] = self._projected[key].table(), Shift(layers[0].bias)
-            x, entered = mean_of_tokens(feature, baseline, mask, layer, table, arithmetic.questions)
+            x, entered = mean_of_tokens(feature, baseline, mask, table, arithmetic.questions)
         elif not feature.is_token and feature.value.dim() in (2, 3):
             require_linear(feature, layer)
             x, entered = mean_of_values(feature, baseline.value, mask, layer)

@@ -14,7 +14,9 @@ from deeplift_fast.errors import Again, NotFused, PaddingCounts, Unfit, WeightsC
 from deeplift_fast.pyhealth.as_read import with_masks
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
+from deeplift_fast.pyhealth.fused.entries import with_entered
 from deeplift_fast.pyhealth.fused.graphs import Graphs
+from deeplift_fast.pyhealth.fused.model import embeddings
 from deeplift_fast.pyhealth.fused.plan import plan_for, questions_on, unusable
 from deeplift_fast.pyhealth.fused.recognise import modules_of
 from deeplift_fast.pyhealth.fused.run import Baselines, Call, Features, judged, reporting
@@ -66,6 +68,8 @@ def attribute(
         raise NotFused(reason)
     if request.options.complete and (registered.KINDS or registered.WRITTEN_OUT):
         raise NotFused("rules are registered for single operations")
+    if batch.absent:
+        graphs = None  # such batches are seldom of one kind
     own = functools.partial(own_logits, batch.read, batch.given)
     exact = False  # whether batches keep their shapes
     try:
@@ -74,8 +78,9 @@ def attribute(
             if fused is None:
                 raise NotFused(plan.unfit or "")
             call = Call(model, request.target, request.options, fused)
+            entering = _entering(model, features, batch)
             try:
-                reports = [_asked(call, (features, each), questions, graphs, exact) for each in baselines]
+                reports = [_asked(call, (entering, each), questions, graphs, exact) for each in baselines]
                 questions.fetch()
             except WeightsChanged:
                 plan.forget(fused)
@@ -93,6 +98,13 @@ def attribute(
         f"the weights of {type(model).__name__} changed {TRIES} times while a batch was attributed; attribute between "
         "the steps of a training, or a copy of the model"
     )
+
+
+def _entering(model: Any, features: Features, batch: Batch) -> Features:
+    """The features with their masks, and with the baseline in place of absent tokens."""
+    layers = embeddings(model)
+    found = {key: with_entered(features[key], each.at_input, layers[key]) for key, each in batch.absent.items()}
+    return {**features, **found}
 
 
 def _asked(

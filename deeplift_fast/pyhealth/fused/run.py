@@ -48,7 +48,7 @@ def run(call: Call, features: Features, baselines: Baselines, questions: Questio
     at_once = call.fused.at_once * AT_ONCE_ON_GPU if questions.static else call.fused.at_once
 
     def part_of(samples: Tensor | slice) -> Part:
-        return _run_part(call, *chosen_of(features, baselines, samples), questions)
+        return _run_part(_call_of(call, samples), *chosen_of(features, baselines, samples), questions)
 
     if size <= at_once:
         return _run_part(call, features, baselines, questions)
@@ -69,7 +69,7 @@ def _run_part(call: Call, features: Features, baselines: Baselines, questions: Q
             segment = (0.0, 1.0) if steps == 1 else (k / steps, (k - 1) / steps)
             pair, back, parts = logits_of(model, call.fused, (features, baselines), arithmetic, segment)
             by_part = model.fc.weight.unflatten(1, (parts, -1)).transpose(0, 1)
-            if steps == 1 and questions.static and pair.both is not None:
+            if steps == 1 and questions.static and pair.both is not None and not isinstance(call.target, Tensor):
                 index = -1 if call.target is None else _class_of(call.target, pair.x)
                 found, ends, seeds = ops.target(pair.both.unflatten(0, (2, -1)), by_part, index)
                 return back(list(seeds)), ends[0], ends[1], found[:, None]
@@ -87,10 +87,17 @@ def _run_part(call: Call, features: Features, baselines: Baselines, questions: Q
     return totals, output, baseline_output, chosen
 
 
-def _target(logits: Tensor, target: int | None) -> Tensor:
+def _call_of(call: Call, samples: Tensor | slice) -> Call:
+    """The call for some samples, which may have classes of their own."""
+    return replace(call, target=call.target[samples]) if isinstance(call.target, Tensor) else call
+
+
+def _target(logits: Tensor, target: int | Tensor | None) -> Tensor:
     """The explained class of each sample, int64 `[batch, 1]`."""
     if target is None:
         return logits.argmax(1, keepdim=True)
+    if isinstance(target, Tensor):
+        return target.unsqueeze(1)
     return torch.full((len(logits), 1), _class_of(target, logits), device=logits.device)
 
 
