@@ -12,6 +12,7 @@ from pyhealth.models import MLP, RNN, StageAttentionNet, StageNet, Transformer
 SCHEMAS = {
     "StageNet": {"codes": "stagenet", "labs": "stagenet_tensor"},
     "sequence": {"conditions": "sequence", "procedures": "sequence"},
+    "long sequence": {"conditions": "sequence", "procedures": "sequence"},
 }
 
 
@@ -44,15 +45,18 @@ _LAYERS = {"embedding_dim": 128, "hidden_dim": 128, "n_layers": 2}
 _OF_FORWARD = {"rescale": 3, "complete": 3.5}
 
 CASES = {
-    "StageNet, batch 128": Case(StageNet, _STAGES, "StageNet", 128, _goals(40, 38)),
-    "StageNet, batch 32": Case(StageNet, _STAGES, "StageNet", 32, _goals(40, 38)),
-    "StageNet, batch 512": Case(StageNet, _STAGES, "StageNet", 512, _goals(40, 38)),
-    "StageNet, batch 1": Case(StageNet, _STAGES, "StageNet", 1, _goals(8, 7)),
+    "StageNet, batch 128": Case(StageNet, _STAGES, "StageNet", 128, _goals(45, 45)),
+    "StageNet, batch 32": Case(StageNet, _STAGES, "StageNet", 32, _goals(45, 45)),
+    "StageNet, batch 512": Case(StageNet, _STAGES, "StageNet", 512, _goals(45, 45)),
+    "StageNet, batch 1": Case(StageNet, _STAGES, "StageNet", 1, _goals(45, 45)),
     "StageAttentionNet, batch 128": Case(StageAttentionNet, _STAGES, "StageNet", 128, _goals(25, 22)),
     "Transformer, 1 layer, batch 128": Case(Transformer, _ONE, "sequence", 128, _goals(15, 10)),
     "Transformer, 2 layers, batch 128": Case(Transformer, _TWO, "sequence", 128, _goals(6, 5)),
     "Transformer, 1 layer, StageNet data, batch 128": Case(Transformer, _ONE, "StageNet", 128, _goals(15, 10)),
-    "MLP, batch 256": Case(MLP, _LAYERS, "sequence", 256, _goals(4, 4)),
+    "Transformer, 1 layer, 60 and 30 codes, batch 128": Case(Transformer, _ONE, "long sequence", 128, _goals(17, 17)),
+    "MLP, batch 256": Case(MLP, _LAYERS, "sequence", 256, _goals(5, 5)),
+    "MLP, 60 and 30 codes, batch 256": Case(MLP, _LAYERS, "long sequence", 256, _goals(5, 5)),
+    "MLP, batch 1": Case(MLP, _LAYERS, "sequence", 1, {"rescale": 4, "complete": 4}, FORWARD),
     "RNN (GRU), batch 128": Case(RNN, _GRU, "sequence", 128, _OF_FORWARD, FORWARD),
     "RNN (LSTM), batch 128": Case(RNN, _LSTM, "sequence", 128, _OF_FORWARD, FORWARD),
 }

@@ -25,12 +25,20 @@ def stagenet(patients: int = 512, steps: int | None = None) -> list[dict]:
 def sequences(patients: int = 256) -> list[dict]:
     """Patients with two code sequences, of up to 40 and up to 20 codes."""
     draw = random.Random(0)
-    return [
-        {
-            "patient_id": f"p{patient}",
-            "conditions": [f"c{draw.randint(0, 2000)}" for _ in range(draw.randint(1, 40))],
-            "procedures": [f"p{draw.randint(0, 500)}" for _ in range(draw.randint(1, 20))],
-            "label": patient % 2,
-        }
-        for patient in range(patients)
-    ]
+    return [_codes(draw, patient, (1, 40), (1, 20)) for patient in range(patients)]
+
+
+def long_sequences(patients: int = 256) -> list[dict]:
+    """Patients with two code sequences, of 60 and 30 codes."""
+    draw = random.Random(0)
+    return [_codes(draw, patient, (60, 60), (30, 30)) for patient in range(patients)]
+
+
+def _codes(draw: random.Random, patient: int, conditions: tuple[int, int], procedures: tuple[int, int]) -> dict:
+    """A patient whose two sequences have between a least and a largest number of codes."""
+    return {
+        "patient_id": f"p{patient}",
+        "conditions": [f"c{draw.randint(0, 2000)}" for _ in range(draw.randint(*conditions))],
+        "procedures": [f"p{draw.randint(0, 500)}" for _ in range(draw.randint(*procedures))],
+        "label": patient % 2,
+    }

@@ -37,7 +37,7 @@ def _two_threads_and_no_warnings():
 
 @pytest.fixture(scope="module")
 def datasets(stagenet_samples, sequence_samples):
-    samples = {"StageNet": stagenet_samples, "sequence": sequence_samples}
+    samples = {"StageNet": stagenet_samples, "sequence": sequence_samples, "long sequence": patients.long_sequences()}
     return {data: make_dataset(drawn, data) for data, drawn in samples.items()}
 
 

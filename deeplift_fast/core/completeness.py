@@ -29,6 +29,9 @@ __all__ = [
 ]
 
 
+_AXES = tuple(range(1, 64))  # all dimensions that a tensor can have, but the first
+
+
 def convergence_delta(contributions: Mapping[Any, Tensor], output: Tensor, baseline_output: Tensor) -> Tensor:
     """`Σ contributions − (f(x) − f(x0))` per sample, `[batch]`; arguments as :func:`rescale`."""
     return summed(contributions, output, baseline_output)[0]
@@ -59,10 +62,10 @@ def _sums(contributions: dict[Hashable, Tensor]) -> Tensor:
 def totals(contributions: Mapping[Any, Tensor]) -> Tensor:
     """The sums of each sample's contributions by feature, float64 `[features, batch]`; `[batch, …]` each."""
     first = next(iter(contributions.values()))
-    found = torch.empty(len(contributions), len(first), dtype=torch.float64, device=first.device)
-    for row, each in zip(found, contributions.values(), strict=True):
+    found = torch.empty(len(contributions), first.shape[0], dtype=torch.float64, device=first.device)
+    for row, each in zip(found.unbind(), contributions.values(), strict=True):
         if each.dim() > 1:
-            torch.sum(each, tuple(range(1, each.dim())), dtype=torch.float64, out=row)
+            torch.sum(each, _AXES[: each.dim() - 1], dtype=torch.float64, out=row)
         else:
             row.copy_(each)
     return found
@@ -146,9 +149,11 @@ def rescale(
 
 def scaled_by(factor: Tensor, contributions: Tensor) -> Tensor:
     """Contributions, `[batch, …]`, times each sample's factor, `[batch]`; in their own dtype."""
-    wide = torch.promote_types(contributions.dtype, torch.float32)  # a half type cannot hold a large factor
-    by_sample = factor.to(wide).reshape(-1, *[1] * (contributions.dim() - 1))
-    return (contributions * by_sample).to(contributions.dtype)
+    by_sample = factor.reshape(-1, *[1] * (contributions.dim() - 1))
+    if factor.dtype == contributions.dtype and factor.itemsize > 2:  # a half type cannot hold a large factor
+        return contributions * by_sample
+    wide = torch.promote_types(contributions.dtype, torch.float32)
+    return (contributions * by_sample.to(wide)).to(contributions.dtype)
 
 
 def warn_of_factors(fine: Tensor, difference: Tensor) -> None:

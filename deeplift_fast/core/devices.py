@@ -1,7 +1,7 @@
 """Devices: the check that PyTorch can compute on one, and copies to one that wait for nothing."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def check_device(device: str) -> None:
@@ -13,6 +13,24 @@ def check_device(device: str) -> None:
         raise ValueError(
             f"--device {device} is not available here ({reason}); use --device cpu, or cuda where there is a GPU"
         ) from error
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of a model's first parameter; each call asks for it, so this walks no further than to that one.
+
+    Raises:
+        StopIteration: if the model has no parameter, as `next(model.parameters())`.
+    """
+    waiting: list[nn.Module | None] = [model] if isinstance(model, nn.Module) else []
+    while waiting:
+        module = waiting.pop()
+        if module is None:
+            continue
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                return parameter.device
+        waiting.extend(reversed(module._modules.values()))
+    return next(model.parameters()).device
 
 
 def moved(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:

@@ -131,6 +131,23 @@ class Report:
         return self if self.cancellation is None else replace(self, cancellation=self.cancellation.settled())
 
 
+def of_one(operation: str, rule: str, count: int, delta: float, rounding: float, cancellation: Cancellation) -> Report:
+    """The report of a call with one kind of operation, whose rule is complete, as a :class:`Tally` would make it.
+
+    Args:
+        operation: its name.
+        rule: its rule.
+        count: the number of its calls.
+        delta: the sum of the convergence deltas.
+        rounding: the part of it that may be rounding.
+        cancellation: that of the contributions.
+    """
+    scale = delta if abs(delta) > rounding else torch.nan
+    own = Row(operation, rule, count, 0.0, 0.0 / scale)
+    rows = (own,) if scale != scale else (Row(ELSEWHERE, "", 0, delta, delta / scale), own)
+    return Report(rows, delta, rounding, cancellation=cancellation)
+
+
 def merged(reports: Iterable[Report]) -> Report:
     """One report of several calls, with the first one's precision and without their cancellation."""
     reports = list(reports)

@@ -55,7 +55,7 @@ class Now(Questions):
 
     @override
     def ask(self, numbers: Sequence[Tensor], then: Then) -> None:
-        then([float(value) for each in numbers for value in each.reshape(-1).tolist()])
+        then([float(value) for each in numbers for value in each.flatten().tolist()])
 
     @override
     def bring(self, tensors: Sequence[Tensor], then: Taken) -> None:

@@ -76,6 +76,8 @@ def in_full_precision[**P, R](function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if _thread.inside:  # without the cost of a context
+            return function(*args, **kwargs)
         with full_precision():
             return function(*args, **kwargs)
 

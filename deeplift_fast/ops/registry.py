@@ -10,6 +10,7 @@ import importlib.util
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -156,7 +157,7 @@ def _register_triton() -> None:
 
 def _triton_kernel(op: str) -> Callable[..., Any]:
     """A kernel that imports its launcher at the first call, since the import of Triton is slow."""
-    return _in_full(op, lambda *args: _launcher(op)(*args))
+    return _in_full(op, _below_autograd(lambda *args: _launcher(op)(*args)))
 
 
 def _in_full(op: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
@@ -168,15 +169,15 @@ def _launcher(op: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(f"deeplift_fast.ops.triton.{stem_of(op)}"), op)
 
 
-def _below_autograd(name: str) -> Callable[..., Any]:
-    """A kernel for the autograd key whose results carry no gradient, since the rules above it define gradients."""
-    op = overload(name)
+def _below_autograd(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel whose results carry no gradient, since the rules above it define gradients."""
 
-    def kernel(*args: Any) -> Any:
+    @functools.wraps(kernel)
+    def call(*args: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
-            return op(*args)
+            return kernel(*args)
 
-    return kernel
+    return call
 
 
 def _guarded(name: str) -> Callable[..., Any]:
@@ -189,14 +190,15 @@ def _guarded(name: str) -> Callable[..., Any]:
             values(sizes, *given)
         return function(*given)
 
-    return _in_full(name, kernel)
+    return _in_full(name, _below_autograd(kernel))
 
 
 def _define() -> None:
     for name, text in SCHEMAS.items():
         _library.define(text)
         _library.impl(name, _guarded(name), "CompositeExplicitAutograd")
-        _library.impl(name, _below_autograd(name), "Autograd")
+        # Autograd has nothing to do: C++ kernels write into new tensors, and the others run below it.
+        _library.impl(name, torch.library.fallthrough_kernel, "Autograd")
         torch.library.register_fake(f"{NAMESPACE}::{name}", fake(OPS[name]), lib=_library)
 
 
@@ -204,3 +206,5 @@ _define()
 _load_cpp()
 _register_triton()
 FUNCTIONS = {op: checked(function) for op, function in naive.FUNCTIONS.items()}
+UNCHECKED = SimpleNamespace(**{op: overload(op) for op in SCHEMAS})
+"""The ops without the checks in Python, for code that has just made the shapes. Every argument must be given."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from deeplift_fast.core.baselines import require_finite
 from deeplift_fast.core.constants import number, ramp
+from deeplift_fast.core.devices import device_of
 from deeplift_fast.core.plain_tensors import require_plain
 from deeplift_fast.core.questions import NOW, Questions
 from deeplift_fast.pyhealth.measured_flags import flags_key, own_names, read_flags
@@ -135,7 +136,10 @@ class Feature:
             mask = mask.clone()
             mask.flatten(1)[:, 0] |= ~mask.flatten(1).any(1)
         other = keeps_first or (as_pyhealth and self.in_steps)
-        return replace(self, parts=(*self.parts, mask.to(dtype)), survey=None if other else self.survey)
+        return Feature(
+            self.key, (*self.parts, mask.to(dtype)), self.position, self.mask, self.is_token, self.kind, self.flags,
+            self.time_position, None if other else self.survey,
+        )  # fmt: skip
 
 
 def _until_last(held: Tensor) -> Tensor:
@@ -168,16 +172,17 @@ def read_features(
     missing = [key for key in keys if key not in batch]
     if missing:
         raise ValueError(f"the batch lacks the feature(s) {', '.join(map(repr, missing))}; the model needs {keys}")
-    device = next(model.parameters()).device
+    device = device_of(model)
     if device.type == "meta":
         raise ValueError("the model is on meta, which holds no numbers; load its weights onto a device first")
-    features, own = {}, own_names(model)
+    features = {}
     for key in keys:
         feature = _read(key, batch[key], model.dataset.input_processors[key])
         _check_tensors(feature, device)
         feature = _with_finite(feature, questions)
         _check_value(feature, use_embeddings)
-        if not feature.is_token and (given := batch.get(name := flags_key(key))) is not None and name not in own:
+        given = None if feature.is_token else batch.get(name := flags_key(key))
+        if given is not None and name not in own_names(model):
             flags = read_flags(name, given, feature.value, questions, _assumed(feature))
             feature = replace(feature, flags=flags)
         features[key] = feature
@@ -219,6 +224,11 @@ def _read(key: str, given: Any, processor: Any) -> Feature:
 
 def kind_of(processor: type) -> Kind:
     """The kind of a processor class, for :class:`Feature`."""
+    return _kind_of(processor)  # type: ignore[arg-type]
+
+
+@functools.lru_cache(64)
+def _kind_of(processor: type) -> Kind:
     from pyhealth.processors import NestedMultiHotProcessor, TensorProcessor
     from pyhealth.processors.label_processor import MultiLabelProcessor  # a subclass of it is multi_hot too
 
@@ -367,7 +377,8 @@ def check_embeddable(
 
 
 def _require_tokens(what: str, size: int, bounds: list[Tensor]) -> None:
-    low, high = int(bounds[0].min()), int(bounds[-1].max())
+    smallest, largest = bounds if len(bounds) == 2 else torch.aminmax(bounds[0])
+    low, high = int(smallest), int(largest)
     if low < 0 or high >= size:
         raise ValueError(
             f"{what} holds token indices from {low} to {high}; the model's vocabulary is 0 to {size - 1}: process the "

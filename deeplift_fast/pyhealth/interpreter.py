@@ -343,6 +343,8 @@ class DeepLift(BaseInterpreter):
         # On a GPU all baselines share a read-back; on a CPU each chooses its own route.
         groups = [values] if batch.questions.static else [[each] for each in values]
         each = [found for group in groups for found in self._of_group(request, batch, group)]
+        if all(batch.read[key] is feature for key, feature in batch.features.items()):
+            return each
         return [replace(found, contributions=as_read.as_given(found.contributions, batch.features)) for found in each]
 
     def _of_group(self, request: Request, batch: Batch, baselines: Sequence[Values]) -> list[Attribution]:

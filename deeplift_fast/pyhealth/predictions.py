@@ -85,9 +85,11 @@ class Comparison:
 
     def wants(self, model: Any, features: Mapping[str, Feature]) -> bool:
         """Whether the caller must compare this batch; never for a model in training mode."""
-        if self.done or any(module.training for module in model.modules()):
+        if self.done:
             return False
         padded = is_padded(features)
+        if (self._begun and not padded) or any(module.training for module in model.modules()):
+            return False
         with _lock:
             if self.done or (self._begun and not padded):
                 return False
@@ -136,8 +138,13 @@ def _size(found: PredictionDifference) -> float:
 def is_padded(features: Mapping[str, Feature]) -> bool:
     """Whether a sample has fewer steps than the batch."""
     in_sequence = [each for each in features.values() if each.value.dim() > 1 and (each.is_token or each.in_steps)]
-    last = [each.real()[:, -1].reshape(len(each.value), -1).any(1) for each in in_sequence]
-    return not all(bool(each.all()) for each in last)
+    reach = [each.filled if each.is_token and each.mask is None else each.real() for each in in_sequence]
+    return not all(bool(_reaches(real.select(1, -1)).all()) for real in reach)
+
+
+def _reaches(last: Tensor) -> Tensor:
+    """Whether a sample has a real position in its last step, bool `[batch]`; `last` is `[batch, …]`."""
+    return last if last.dim() == 1 else last.flatten(1).any(1)
 
 
 def _probabilities(model: Any, logits: Tensor) -> Tensor | None:

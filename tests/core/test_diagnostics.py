@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from deeplift_fast import ConvergenceWarning, attribute
+from deeplift_fast.core.cancellation import Cancellation
+from deeplift_fast.core.diagnostics import Tally, of_one
 from deeplift_fast.rules import register_rule, unregister_rule
 
 MIX = torch.linspace(-1, 1, 25, dtype=torch.float64).reshape(5, 5)
@@ -203,3 +205,13 @@ def test_a_path_that_differs_keeps_the_counts_of_earlier_segments():
     found = attribute(branching, x, 0.0, 0, rules="complete", steps=4)
     counts = {row.operation: row.count for row in found.report if row.rule == "secant"}
     assert counts["tanh"] == 4
+
+
+@pytest.mark.parametrize("delta", [0.5, -0.5, 0.05, 0.0, float("nan"), float("inf")])
+def test_a_report_of_one_kind_of_operation_is_that_of_a_tally(delta):
+    tally = Tally()
+    for _ in range(2):
+        tally.count("layer", "fused")
+    one = torch.ones(1)
+    assert repr(of_one("layer", "fused", 2, delta, 0.1, None)) == repr(tally.report_of(delta, 0.1))
+    assert of_one("layer", "fused", 2, delta, 0.1, Cancellation([one], one, one)).cancellation.median == float("inf")

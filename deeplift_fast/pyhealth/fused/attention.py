@@ -40,7 +40,7 @@ class Spans:
 
     def attention(self, asked: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """:func:`deeplift_fast.ops.attention` of one stream."""
-        return ops.attention(asked, rows, self.index, self.starts, self.queries, self.looks, self.seen)
+        return ops.unchecked.attention(asked, rows, self.index, self.starts, self.queries, self.looks, self.seen)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def folded(
     out = Pair(mixed, mixed0, queries.where).map(maps.answer)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
-        m_asked, m_rows = ops.attention_backward(
+        m_asked, m_rows = ops.unchecked.attention_backward(
             maps.answer_back(m),
             asked.x, asked.x0, rows.x, rows.x0, at.index, at0.index, at.starts, at0.starts,
             at.queries, at0.queries, where, at.looks, at0.looks, at.seen, at0.seen, log_sums, log_sums0,

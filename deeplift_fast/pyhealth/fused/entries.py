@@ -18,6 +18,7 @@ from deeplift_fast.pyhealth.fused.pair import Pair
 from deeplift_fast.pyhealth.fused.sequences import AllRows, Rows
 
 Contributions = Callable[[Tensor], Tensor]
+_SUM = 0  # the mode of `torch.embedding_bag`
 
 
 class Entry(Protocol):
@@ -84,7 +85,7 @@ class Tokens(Entry):
 
         def back(m: Tensor) -> Tensor:
             of_rows, of_rows0 = (tokens, rows.take(slots[1])) if both is None else both.chunk(2)
-            found = ops.token_contributions(self.table, of_rows, of_rows0, m.contiguous())
+            found = ops.unchecked.token_contributions(self.table, of_rows, of_rows0, m.contiguous())
             return rows.put(found, slots[0].shape).reshape(self.value.shape)
 
         return pair, back
@@ -98,7 +99,7 @@ class Tokens(Entry):
         of_rows, of_rows0 = both.flatten(1, 2)
 
         def back(m: Tensor) -> Tensor:
-            each = ops.token_contributions(self.table, of_rows, of_rows0, m.contiguous())
+            each = ops.unchecked.token_contributions(self.table, of_rows, of_rows0, m.contiguous())
             return AllRows(by_step=True).put(each, tokens.shape).reshape(self.value.shape)
 
         return Pair.stacked(found.flatten(0, 2)), back
@@ -145,7 +146,8 @@ def pooled(table: Tensor, tokens: Tensor) -> Tensor:
     rows, slots = tokens.shape
     if slots == 1:
         return F.embedding(tokens[:, 0], table)
-    return F.embedding_bag(tokens.flatten(), table, ramp(rows, slots, tokens.device), mode="sum")
+    # Without its checks and its notes for a gradient, which cost as much as a small sum.
+    return torch.embedding_bag(table.detach(), tokens.flatten(), ramp(rows, slots, tokens.device), False, _SUM)[0]
 
 
 def between(pair: Pair, begin: float, end: float) -> Pair:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, override
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deeplift_fast import ops
@@ -16,6 +17,12 @@ from deeplift_fast.pyhealth.fused.model import Contributions, OneByOne, Segment,
 from deeplift_fast.pyhealth.fused.pair import SECANTS, Arithmetic, Back, Pair, activation, chained, elementwise, linear
 from deeplift_fast.pyhealth.fused.watched import Watched
 
+FEW = 16
+"""So few samples have one tensor of both streams: equal rows of the baseline cost less than the search for them."""
+
+
+_PLAIN = {nn.Linear: "linear", nn.ReLU: "relu", nn.Sigmoid: "sigmoid", nn.Tanh: "tanh"}
+
 
 def mean_of_tokens(
     feature: Feature, baseline: BaselineValue, mask: Tensor | None, table: Tensor, questions: Questions
@@ -26,17 +33,17 @@ def mean_of_tokens(
     value0 = questions.within(tokens0, len(table))
     if mask is None or mask.shape != value.shape:
         raise unfit(feature, "its mask and its tokens differ in shape")
-    count = mask.sum(1, keepdim=True).to(table.dtype)
-    if questions.static:
+    count = mask.sum(1, keepdim=True, dtype=table.dtype)
+    if questions.static or len(value) <= FEW:
         sums = pooled(table, torch.cat([value, value0]))
-        pair = Pair.stacked((sums.unflatten(0, (2, -1)) / count).flatten(0, 1))
+        pair = Pair.stacked(sums.view(2, *value.shape[:1], -1).div_(count).flatten(0, 1))
     else:
         rows, where = _differing(value0, mask, count, bool(table[0].any()))
         x, x0 = (pooled(table, t) for t in (value, value0 if where is None else value0[:1]))
         pair = Pair(x.div_(count), x0 / rows, where)
 
     def back(m: Tensor) -> Tensor:
-        return ops.token_contributions(table, value, value0, m / count).reshape(feature.value.shape)
+        return ops.unchecked.token_contributions(table, value, value0, m / count)
 
     return pair, back
 
@@ -121,6 +128,8 @@ class Projected:
 
 def run(layers: Sequence[Any], x: Pair, arithmetic: Arithmetic) -> tuple[Pair, Back]:
     """A sequence of `nn.Linear`, :class:`Shift` and activation modules, on `[samples, width]`."""
+    if x.both is not None and not arithmetic.static and _PLAIN.keys() >= set(map(type, layers)):
+        return _run_plain(layers, x.both, arithmetic)
     backs: list[Back] = []
     for layer in layers:
         if isinstance(layer, Shift):
@@ -129,8 +138,8 @@ def run(layers: Sequence[Any], x: Pair, arithmetic: Arithmetic) -> tuple[Pair, B
             continue
         if isinstance(layer, nn.Linear):
             x, back = linear(x, layer.weight, layer.bias)
-        elif type(layer).__name__.lower() in SECANTS:
-            x, back = activation(x, type(layer).__name__.lower(), arithmetic)
+        elif (name := type(layer).__name__.lower()) in SECANTS:
+            x, back = activation(x, name, arithmetic)
         else:
             x, back = elementwise(x, layer, arithmetic)
         backs.append(back)
@@ -138,18 +147,41 @@ def run(layers: Sequence[Any], x: Pair, arithmetic: Arithmetic) -> tuple[Pair, B
     return x, chained(backs)
 
 
+def _run_plain(layers: Sequence[Any], both: Tensor, arithmetic: Arithmetic) -> tuple[Pair, Back]:
+    """:func:`run` on one tensor of both streams, with fewer objects: few samples wait for Python, not for numbers."""
+    factors: list[tuple[bool, Tensor]] = []  # of a product of matrices, or of elements
+    for layer in layers:
+        if type(layer) is nn.Linear:
+            both = F.linear(both, layer.weight, layer.bias)
+            factors.append((True, layer.weight))
+        else:
+            function = _PLAIN[type(layer)]
+            x, x0 = both.chunk(2)
+            factors.append((False, ops.unchecked.secant_at_input(x, x0, function, arithmetic.variant)[1]))
+            both = getattr(torch, function)(both)
+
+    def back(m: Tensor) -> Tensor:
+        for is_matrix, factor in reversed(factors):
+            m = m @ factor if is_matrix else m * factor
+        return m
+
+    return Pair.stacked(both), back
+
+
 class FusedMLP(OneByOne):
     """`MLP`."""
 
     layer = "MLP"
     at_once = 4096
+    takes_one_row = True
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self._layers = {key: (layer, list(model.mlp[key])) for key, layer in embeddings(model).items()}
         self._projected = {
-            key: Projected(layer, model.mlp[key][0])
-            for key, layer in embeddings(model).items()
-            if Projected.pays(layer, model.mlp[key][0])
+            key: Projected(layer, layers[0])
+            for key, (layer, layers) in self._layers.items()
+            if Projected.pays(layer, layers[0])
         }
 
     @override
@@ -164,13 +196,13 @@ class FusedMLP(OneByOne):
     def feature(
         self, key: str, feature: Feature, baseline: BaselineValue, arithmetic: Arithmetic, segment: Segment
     ) -> tuple[Pair, Contributions]:
-        layer, mask = embeddings(self._model)[key], mask_of(feature, schema_of(self._model, key))
-        layers = list(self._model.mlp[key])
+        layer, layers = self._layers[key]
+        mask = mask_of(feature, schema_of(self._model, key))
         if feature.is_token and isinstance(layer, nn.Embedding) and feature.value.dim() == 2:
             table = layer.weight
             whole = baseline.embedding is None and not arithmetic.static
             if key in self._projected and whole and feature.value.numel() >= len(table):
-                table, layers[0] = self._projected[key].table(), Shift(layers[0].bias)
+                table, layers = self._projected[key].table(), [Shift(layers[0].bias), *layers[1:]]
             x, entered = mean_of_tokens(feature, baseline, mask, table, arithmetic.questions)
         elif not feature.is_token and feature.value.dim() in (2, 3):
             require_linear(feature, layer)

@@ -36,10 +36,12 @@ class FusedModel(Protocol):
     Attributes:
         layer: the name of its layers in reports.
         at_once: the number of samples that run together.
+        takes_one_row: whether the way back takes one row of multipliers, `[1, width]`, for all samples.
     """
 
     layer: str
     at_once: int
+    takes_one_row: bool = False
 
     def __init__(self, model: Any) -> None: ...
 

@@ -75,8 +75,8 @@ class Pair:
     @staticmethod
     def stacked(both: Tensor) -> "Pair":
         """From the input's rows followed by the baseline's."""
-        x, x0 = _halves(both)
-        return Pair(x, x0, both=both)
+        x, x0 = both.chunk(2)
+        return Pair(x, x0, None, both)
 
     def facing(self, x0: Tensor | None = None) -> Tensor:
         """`x0`, or a function of its rows, with a row for each row of `x`."""
@@ -132,9 +132,9 @@ def _in_turn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def activation(pair: Pair, function: str, arithmetic: Arithmetic) -> tuple[Pair, Back]:
     """relu, sigmoid or tanh: the Rescale rule."""
     if pair.where is None:
-        y, y0, slope = ops.secant(pair.x, pair.facing(), function, arithmetic.variant)
+        y, y0, slope = ops.unchecked.secant(pair.x, pair.facing(), function, arithmetic.variant)
     else:
-        y, slope = ops.secant_at_input(pair.x, pair.facing(), function, arithmetic.variant)
+        y, slope = ops.unchecked.secant_at_input(pair.x, pair.facing(), function, arithmetic.variant)
         y0 = getattr(torch, function)(pair.x0)
     both = None if pair.both is None else adjoined(y, y0, 0)
     return Pair(y, y0, pair.where, both), lambda m: m * slope
@@ -143,7 +143,7 @@ def activation(pair: Pair, function: str, arithmetic: Arithmetic) -> tuple[Pair,
 def elementwise(pair: Pair, function: Callable[[Tensor], Tensor], arithmetic: Arithmetic) -> tuple[Pair, Back]:
     """Another elementwise function: the secant slope under `"complete"`, else the derivative."""
     if isinstance(function, nn.GELU) and function.approximate == "none":
-        y, slope = ops.gelu(pair.x, pair.x0, pair.facing_rows, arithmetic.complete)
+        y, slope = ops.unchecked.gelu(pair.x, pair.x0, pair.facing_rows, arithmetic.complete)
     elif arithmetic.complete:
         y = function(pair.x)
         slope = secant_slope(function, pair.x, pair.facing(), y, arithmetic.static)
@@ -197,7 +197,7 @@ def layer_norm(pair: Pair, norm: Any, arithmetic: Arithmetic) -> tuple[Pair, Bac
     weight = pair.x.new_ones(size) if norm.weight is None else norm.weight
 
     def back(m: Tensor) -> Tensor:
-        return ops.layer_norm_backward(
+        return ops.unchecked.layer_norm_backward(
             m.contiguous(), pair.x, pair.x0, pair.facing_rows, average, average0, scale, scale0, weight, arithmetic.half
         )
 

@@ -14,11 +14,12 @@ from deeplift_fast.pyhealth.fused.buffers import wait_for
 from deeplift_fast.pyhealth.fused.mlp import FusedMLP
 from deeplift_fast.pyhealth.fused.model import FusedModel
 from deeplift_fast.pyhealth.fused.pair import Arithmetic
-from deeplift_fast.pyhealth.fused.recognise import family, obstacle, parameters_of
+from deeplift_fast.pyhealth.fused.recognise import family, modules_of, obstacle, parameters_of
 from deeplift_fast.pyhealth.fused.rnn import FusedRNN
 from deeplift_fast.pyhealth.fused.run import Baselines, Features, chosen_of, logits_of
 from deeplift_fast.pyhealth.fused.stagenet import FusedStageNet
 from deeplift_fast.pyhealth.fused.transformer import FusedTransformer
+from deeplift_fast.pyhealth.fused.unchanged import Unchanged
 
 FUSED: dict[type, type[FusedModel]] = {
     StageNet: FusedStageNet,
@@ -46,12 +47,19 @@ class Plan:
         self._parts: list[Any] = []
         self._weights: Any = None
         self._fused: FusedModel | None = None
+        self._unchanged: Unchanged | None = None  # since the layers were packed and checked
         self._lock = threading.Lock()
+
+    def seen(self, model: Any) -> bool:
+        """Whether the fused layers are ready, and the model has not changed since."""
+        with self._lock:
+            unchanged = self._unchanged
+            return unchanged is not None and self._fused is not None and unchanged.holds(model)
 
     def prepared(
         self,
         model: Any,
-        modules: list[Any],
+        seen: bool,
         own: Callable[[int], Tensor],
         given: tuple[Features, Baselines],
         questions: Questions,
@@ -60,7 +68,7 @@ class Plan:
 
         Args:
             model: the model.
-            modules: all of its modules, from :func:`deeplift_fast.pyhealth.fused.recognise.modules_of`.
+            seen: the result of :meth:`seen` in this call.
             own: the model's own logits of the first n samples of the batch, `[n, classes]`.
             given: the features of the batch and their baselines.
             questions: the questions to the batch; they are answered before the model itself runs.
@@ -69,6 +77,9 @@ class Plan:
             Unfit: if the layers do not fit the batch.
         """
         with self._lock:
+            if seen and self._is_current():
+                return self._fused
+            self._unchanged, modules = None, modules_of(model)
             self.unfit = obstacle(model, modules)
             if self.unfit is not None:
                 return None
@@ -85,7 +96,15 @@ class Plan:
             if not self._checked:
                 questions.fetch()
                 self.unfit, self._checked = self._check(model, self._fused, own, given)
+            if self._checked and weights is not None and not any(module.training for module in modules):
+                self._unchanged = Unchanged(modules)
             return self._fused if self.unfit is None else None
+
+    def _is_current(self) -> bool:
+        """Whether the weights are those that the fused layers were made from, for a model that has not changed."""
+        if self._unchanged is None or self._fused is None:
+            return False
+        return _versions(self._unchanged.parameters()) == self._weights and not self._fused.is_outdated()
 
     def forget(self, fused: FusedModel) -> None:
         """Pack the weights again before the next call, if `fused` are still the layers in use."""
@@ -149,6 +168,7 @@ def questions_on(device: torch.device) -> Questions:
 
 def _versions(weights: list[Any]) -> Any:
     """A value that changes with every weight; `None` where PyTorch counts no versions."""
-    if any(weight.is_inference() for weight in weights):
+    try:
+        return [(id(weight), weight.data_ptr(), weight._version) for weight in weights]
+    except RuntimeError:  # a weight was made in inference mode
         return None
-    return [(id(weight), weight.data_ptr(), weight._version) for weight in weights]

@@ -51,7 +51,8 @@ _AS_IMPORTED = {kind: _functions(kind) for kind in _KINDS}
 _ALL_AS_IMPORTED = {kind: dict(vars(kind)) for kind in _KINDS}
 
 
-def _is_changed(kind: type) -> bool:
+def is_changed(kind: type) -> bool:
+    """Whether a class of PyHealth's or PyTorch's has other functions than when this package was imported."""
     # The first comparison is fast. A copy of an instance may add attributes to a class, so functions decide.
     return bool(vars(kind) != _ALL_AS_IMPORTED[kind]) and _functions(kind) != _AS_IMPORTED[kind]
 
@@ -59,11 +60,12 @@ def _is_changed(kind: type) -> bool:
 def family(model: Any) -> type | None:
     """The PyHealth class of `model`, also under `torch.compile`; `None` if the class has no fused layers."""
     wrapped = model._modules.get("_orig_mod", model)
-    return next((kind for kind in _LAYERS if isinstance(wrapped, kind)), None)
+    own: type = type(wrapped)
+    return own if own in _LAYERS else next((kind for kind in _LAYERS if isinstance(wrapped, kind)), None)
 
 
 def modules_of(model: Any) -> list[nn.Module]:
-    """The model and all modules in it, each once. Every call does this, so it is faster than `modules()`."""
+    """The model and all modules in it, each once; faster than `modules()`."""
     found = {id(model): model}
     waiting = [model]
     while waiting:
@@ -90,12 +92,12 @@ def obstacle(model: Any, modules: list[nn.Module]) -> str | None:
     own: type = type(model)
     if kind is None or own is not kind:
         return f"{own.__name__} is not PyHealth's own class"
-    if any(getattr(nn_module, name, None) for name in _GLOBAL_HOOKS):
+    if has_global_hooks():
         return "hooks are registered for all modules"
     known: set[type] = {kind, *_COMMON, *_LAYERS[kind]}
-    changed = {each for each in {type(module) for module in modules} & known if _is_changed(each)}
+    changed = {each for each in {type(module) for module in modules} & known if is_changed(each)}
     for module in modules:
-        found = _difference(module, known, changed)
+        found = difference(module, known, changed)
         if found:
             return f"{_name(model, module)} {found}"
     dtypes = {p.dtype for p in parameters_of(modules)}
@@ -109,7 +111,19 @@ def _name(model: Any, module: nn.Module) -> str:
     return next(names, "") or type(model).__name__
 
 
-def _difference(module: nn.Module, known: set[type], changed: set[type]) -> str | None:
+def has_global_hooks() -> bool:
+    """Whether hooks are registered for all modules of the process."""
+    return any(getattr(nn_module, name, None) for name in _GLOBAL_HOOKS)
+
+
+def difference(module: nn.Module, known: set[type], changed: set[type]) -> str | None:
+    """The first difference between a module and PyHealth's code, in words; `None` if there is none.
+
+    Args:
+        module: the module.
+        known: the classes that it may have.
+        changed: those of them whose functions were changed.
+    """
     kind, own = type(module), vars(module)
     if kind not in known:
         return f"is a {kind.__name__}"

@@ -171,7 +171,7 @@ def run(packed: Packed, u: Pair, steps: Steps, arithmetic: Arithmetic, slope: st
     """
     shared = steps.shared(u.x0, share)
     coefficients = buffers.take((len(u.x), COEFFICIENTS[packed.cell], packed.units), u.x.dtype, u.x.device)
-    h, h0, log_p, log_p0 = ops.recurrent(
+    h, h0, log_p, log_p0 = ops.unchecked.recurrent(
         u.x.contiguous(), shared.rows.contiguous(), shared.where, steps.counts, shared.counts,
         *packed.forward, coefficients, packed.levels, packed.cell, slope, arithmetic.half,
     )  # fmt: skip
@@ -181,7 +181,7 @@ def run(packed: Packed, u: Pair, steps: Steps, arithmetic: Arithmetic, slope: st
     def back(m_h: Tensor, m_master: Tensor | None) -> Tensor:
         if m_master is None:
             m_master = m_h.new_zeros(len(m_h), packed.levels)
-        found = ops.recurrent_backward(
+        found = ops.unchecked.recurrent_backward(
             m_h, m_master, coefficients, mean, steps.counts, *packed.back, packed.levels, packed.cell, packed.inputs
         )
         buffers.give(coefficients)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeplift_fast.core.devices import device_of
 from deeplift_fast.core.questions import NOW, Questions
 from deeplift_fast.core.result import Attribution
 from deeplift_fast.errors import Again, NotFused, PaddingCounts, Unfit, WeightsChanged
@@ -29,7 +30,7 @@ OwnLogits = Callable[[Mapping[str, Feature], Mapping[str, Any], int], Tensor]
 
 def questions_to(model: Any) -> Questions:
     """The questions to a batch's numbers: answered later where fused layers of the model run on a GPU."""
-    return NOW if plan_for(model) is None else questions_on(next(model.parameters()).device)
+    return NOW if plan_for(model) is None else questions_on(device_of(model))
 
 
 def attribute(
@@ -59,11 +60,12 @@ def attribute(
         ConvergenceWarning: as :class:`deeplift_fast.pyhealth.interpreter.DeepLift`.
     """
     model, questions = request.model, batch.questions
-    plan, modules = plan_for(model), modules_of(model)
+    plan = plan_for(model)
     if plan is None:
         raise NotFused("")
+    seen = plan.seen(model)
     features = with_masks(model, batch.read, request.options.rules, torch.bool)
-    reason = unusable(modules, features)
+    reason = unusable([model] if seen else modules_of(model), features)
     if reason is not None:
         raise NotFused(reason)
     if request.options.complete and (registered.KINDS or registered.WRITTEN_OUT):
@@ -74,7 +76,7 @@ def attribute(
     exact = False  # whether batches keep their shapes
     try:
         for _ in range(TRIES):
-            fused = plan.prepared(model, modules, own, (features, baselines[0]), questions)
+            fused = plan.prepared(model, seen, own, (features, baselines[0]), questions)
             if fused is None:
                 raise NotFused(plan.unfit or "")
             call = Call(model, request.target, request.options, fused)
@@ -84,6 +86,7 @@ def attribute(
                 questions.fetch()
             except WeightsChanged:
                 plan.forget(fused)
+                seen = False
             except PaddingCounts as error:
                 exact = True
                 if graphs is not None:

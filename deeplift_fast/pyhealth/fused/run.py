@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from deeplift_fast import ops
+from deeplift_fast.core.cancellation import Cancellation
 from deeplift_fast.core.completeness import scaled_by, totals, warn_if_not_finite, warn_of_factors, warn_of_missed
-from deeplift_fast.core.diagnostics import Tally
+from deeplift_fast.core.diagnostics import of_one
 from deeplift_fast.core.questions import Questions
 from deeplift_fast.core.result import Attribution
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
@@ -60,31 +61,50 @@ def run(call: Call, features: Features, baselines: Baselines, questions: Questio
 
 def _run_part(call: Call, features: Features, baselines: Baselines, questions: Questions) -> Part:
     model, steps, arithmetic = call.model, call.options.steps, Arithmetic(call.options.rules, questions)
+    if steps == 1:
+        return _one_step(call, (features, baselines), arithmetic)
     totals: dict[str, Tensor] = {}
     chosen = torch.empty(0, device=model.device)
     output = baseline_output = chosen
-    with torch.inference_mode(False), torch.no_grad():
-        for k in range(steps, 0, -1):
-            # With several segments, stream x0 is at the end nearer to the input, as in the generic walk.
-            segment = (0.0, 1.0) if steps == 1 else (k / steps, (k - 1) / steps)
-            pair, back, parts = logits_of(model, call.fused, (features, baselines), arithmetic, segment)
-            by_part = model.fc.weight.unflatten(1, (parts, -1)).transpose(0, 1)
-            if steps == 1 and questions.static and pair.both is not None and not isinstance(call.target, Tensor):
-                index = -1 if call.target is None else _class_of(call.target, pair.x)
-                found, ends, seeds = ops.target(pair.both.unflatten(0, (2, -1)), by_part, index)
-                return back(list(seeds)), ends[0], ends[1], found[:, None]
-            if k == steps:
-                chosen = _target(pair.x if steps == 1 else pair.x0, call.target)
-            ends = _at(chosen, pair)
-            if k == steps:
-                output = ends[0 if steps == 1 else 1]
-            if k == 1:
-                baseline_output = ends[1 if steps == 1 else 0]
-            seeds = by_part.index_select(1, chosen[:, 0])  # contiguous for each part, so that nothing copies them
-            for key, each in back(list(seeds)).items():
-                part = each / steps if steps > 1 else each
-                totals[key] = totals[key] + part if key in totals else part
+    for k in range(steps, 0, -1):
+        # Stream x0 is at the end nearer to the input, as in the generic walk.
+        segment = k / steps, (k - 1) / steps
+        pair, back, parts = logits_of(model, call.fused, (features, baselines), arithmetic, segment)
+        if k == steps:
+            chosen = _target(pair.x0, call.target)
+        baseline_output, nearer = _at(chosen, pair)
+        if k == steps:
+            output = nearer
+        for key, each in back(_seeds(call, parts, chosen)).items():
+            totals[key] = totals[key] + each / steps if key in totals else each / steps
     return totals, output, baseline_output, chosen
+
+
+def _one_step(call: Call, given: tuple[Features, Baselines], arithmetic: Arithmetic) -> Part:
+    pair, back, parts = logits_of(call.model, call.fused, given, arithmetic, (0.0, 1.0))
+    if arithmetic.static and pair.both is not None and not isinstance(call.target, Tensor):
+        index = -1 if call.target is None else _class_of(call.target, pair.x)
+        by_part = _by_part(call, parts)
+        found, ends, seeds = ops.target(pair.both.unflatten(0, (2, -1)), by_part, index)
+        return back(list(seeds)), ends[0], ends[1], found[:, None]
+    chosen = _target(pair.x, call.target)
+    return back(_seeds(call, parts, chosen)), *_at(chosen, pair), chosen
+
+
+def _by_part(call: Call, parts: int) -> Tensor:
+    """The weights of the last layer, by part of the patient embedding, `[parts, classes, width]`."""
+    weight: Tensor = call.model.fc.weight
+    return weight.reshape(weight.shape[0], parts, -1).transpose(0, 1)
+
+
+def _seeds(call: Call, parts: int, chosen: Tensor) -> list[Tensor]:
+    """The multipliers of the patient embedding's parts, `[batch, width]`, or one row for all samples."""
+    weight: Tensor = call.model.fc.weight
+    if weight.shape[0] == 1 and call.fused.takes_one_row:
+        return list(weight.chunk(parts, 1))
+    by_part = _by_part(call, parts)
+    # Contiguous for each part, so that nothing copies them.
+    return list(by_part.index_select(1, chosen[:, 0]).unbind())
 
 
 def _call_of(call: Call, samples: Tensor | slice) -> Call:
@@ -110,6 +130,8 @@ def _class_of(target: int, logits: Tensor) -> int:
 
 def _at(chosen: Tensor, logits: Pair) -> tuple[Tensor, Tensor]:
     """Both streams' logits of the chosen classes, `[batch]`."""
+    if logits.x.shape[1] == 1:
+        return logits.x.select(1, 0), logits.x0.select(1, 0)
     if logits.both is None:
         return logits.x.gather(1, chosen)[:, 0], logits.x0.gather(1, chosen)[:, 0]
     by_stream = logits.both.unflatten(0, (2, -1))
@@ -121,11 +143,15 @@ def logits_of(
     model: Any, fused: FusedModel, given: tuple[Features, Baselines], arithmetic: Arithmetic, segment: Any
 ) -> tuple[Pair, Callable[[list[Tensor]], dict[str, Tensor]], int]:
     """Logits of both streams, `back` from the multipliers of the patient embedding's parts, and their number."""
-    bias = model.fc.weight.new_zeros(len(model.fc.weight)) if model.fc.bias is None else model.fc.bias
+    weight, bias = model.fc.weight, model.fc.bias
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
     ends, back = fused.features(*given, arithmetic, segment)
+    stacked = [end.both for end in ends if end.both is not None]
+    if len(stacked) == len(ends) and not arithmetic.static:
+        return Pair.stacked(torch.addmm(bias, torch.cat(stacked, 1), weight.T)), back, len(ends)
     found = None
-    for end, weight in zip(ends, model.fc.weight.chunk(len(ends), 1), strict=True):
-        found = _added(found, end, weight.T, bias)
+    for end, part in zip(ends, weight.T.chunk(len(ends)), strict=True):
+        found = _added(found, end, part, bias)
     assert found is not None
     return found, back, len(ends)
 
@@ -179,12 +205,11 @@ def judged(call: Call, features: Features, baselines: Baselines, questions: Ques
         Unfit: if the layers do not fit the batch.
     """
     call.fused.watch(questions)
-    contributions, output, output0, target = run(call, features, baselines, questions)
     scaled = not call.options.complete
-    with torch.no_grad():
-        delta, factor, fine, figures = ops.convergence(
-            totals(contributions), output, output0, scaled, call.options.delta_tol
-        )
+    with torch.inference_mode(False), torch.no_grad():
+        contributions, output, output0, target = run(call, features, baselines, questions)
+        sums, tolerance = totals(contributions), call.options.delta_tol
+        delta, factor, fine, figures = ops.unchecked.convergence(sums, output, output0, scaled, tolerance)
         if scaled:
             contributions = {key: scaled_by(factor, each) for key, each in contributions.items()}
     return Attribution(contributions, delta, output, output0, target[:, 0]), (fine, figures)
@@ -206,11 +231,9 @@ def reporting(call: Call, found: Attribution, verdict: Verdict, questions: Quest
     def report() -> Attribution:
         total, rounding, misses = (sum(numbers[first::3]) for first in range(3))
         _warn(call, int(misses), math.isfinite(total), read)
-        tally = Tally()
-        for _ in found.contributions:
-            tally.count(call.fused.layer, FUSED_RULE)
-        made = tally.report_of(total, rounding)
-        return replace(found, report=made.of(found.contributions.values(), found.output, found.baseline_output))
+        cancelled = Cancellation(found.contributions.values(), found.output, found.baseline_output)
+        count = len(found.contributions)
+        return replace(found, report=of_one(call.fused.layer, FUSED_RULE, count, total, rounding, cancelled))
 
     return report
 

@@ -215,7 +215,7 @@ def staged(
     """
     levels, rows = tail.levels, windows.rows
     h_pair, real, at = (h.x, h.x0), windows.real.squeeze(-1), (places.x, places.x0)
-    local, mean, last, log_stage = ops.stage_window(
+    local, mean, last, log_stage = ops.unchecked.stage_window(
         *h_pair, log_p.x, log_p.x0, *at, rows.x, rows.x0, real, levels, tail.hidden
     )
     together = tail.scale[0].shape[1]  # the inputs of all layers side by side
@@ -234,7 +234,7 @@ def staged(
         m_local = convolution_back(m_convolved).reshape(local[0].shape)
         m_mean = scale_back(relu_back(rescale_back(m_theme.reshape(-1, together)))).reshape(-1, tail.hidden)
         at_input = rows.x, real, log_stage, log_p.x
-        return ops.stage_window_backward(m_local, m_mean, m, *h_pair, *at, *at_input, levels, arithmetic.half)
+        return ops.unchecked.stage_window_backward(m_local, m_mean, m, *h_pair, *at, *at_input, levels, arithmetic.half)
 
     return out, back
 

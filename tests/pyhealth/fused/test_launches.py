@@ -51,7 +51,8 @@ def counted(schema, rules, monkeypatch, steps=20, vitals=9):
     for name, (module, kernel) in LAUNCHERS.items():
         monkeypatch.setattr(module, kernel, Kernel(counting.calls))
         launcher = importlib.import_module(f"deeplift_fast.ops.triton.{stem_of(name)}")
-        monkeypatch.setattr(ops, name, getattr(launcher, name))
+        for where in (ops, ops.unchecked):
+            monkeypatch.setattr(where, name, getattr(launcher, name))
     monkeypatch.setattr("torch.cuda.device_of", lambda tensor: contextlib.nullcontext())
     from deeplift_fast.pyhealth.fused import run as running
 

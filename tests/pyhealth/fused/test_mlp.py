@@ -71,3 +71,29 @@ def test_longer_rows_do_not_pay(tables):
     model, batch = case(hidden_dim=9)
     assert distance(*both_routes(model, batch, "complete")) < 1e-9
     assert not tables
+
+
+@pytest.mark.parametrize(
+    ("samples", "rules", "sizes"),
+    [
+        (5, "rescale", {"n_layers": 3}),
+        (5, "pyhealth", {"activation": "sigmoid"}),
+        (5, "complete", {"activation": "elu"}),
+        (5, "complete", {"n_layers": 1}),
+        (40, "complete", {"activation": "tanh", "n_layers": 3}),
+    ],
+)
+def test_a_single_logit(samples, rules, sizes):
+    """Its multipliers go back as one row for all samples; few samples have one tensor of both streams."""
+    data = dataset(SEQUENCE, [{**each, "label": i % 2} for i, each in enumerate(patients(samples))], "binary")
+    model = make(MLP, data, embedding_dim=8, hidden_dim=6, **sizes)
+    fused, generic = both_routes(model, batch_of(data), rules)
+    assert distance(fused, generic) < 1e-9
+    assert torch.allclose(fused.output, generic.output, rtol=1e-12)
+    assert torch.allclose(fused.baseline_output, generic.baseline_output, rtol=1e-12)
+
+
+def test_a_single_logit_on_the_way():
+    data = dataset(SEQUENCE, [{**each, "label": i % 2} for i, each in enumerate(patients(5))], "binary")
+    model = make(MLP, data, embedding_dim=8, hidden_dim=6)
+    assert distance(*both_routes(model, batch_of(data), "complete", steps=3)) < 1e-9

@@ -126,7 +126,7 @@ def test_a_class_that_was_changed(stagenet, monkeypatch):
 def test_another_forward_pass_is_found_by_running_it(stagenet, monkeypatch):
     """The self-check: whatever differs, the logits tell."""
     model, batch = stagenet
-    monkeypatch.setattr("deeplift_fast.pyhealth.fused.recognise._difference", lambda module, known, changed: None)
+    monkeypatch.setattr("deeplift_fast.pyhealth.fused.recognise.difference", lambda module, known, changed: None)
     monkeypatch.setattr(model.stagenet["labs"], "cumax", lambda x, mode="l2r": torch.softmax(x, -1))
     stepped_aside(model, batch, "other logits")
 
