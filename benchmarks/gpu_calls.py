@@ -264,15 +264,17 @@ class Lockstep:
     levels: int
     columns: int
     weight: Tensor
+    turns: tuple[Tensor, Tensor, list[int]]
 
     @staticmethod
     def of(make: Maker) -> "Lockstep":
-        """Layers whose rows are padded beyond the gates."""
+        """Layers whose rows are padded beyond the gates; all samples have every step."""
         steps = [make.size(6, 64), make.size(2, 8)]
         units, levels = (384, 3) if make.large else (10, 2)
         columns = -(-(4 * units + 2 * levels) // 16) * 16
         weight = make.normal(2, units, columns, scale=units**-0.5)
-        return Lockstep(steps, make.size(5, 128), units, levels, columns, weight)
+        every = torch.zeros(0, 2, dtype=torch.int64, device=make.device)
+        return Lockstep(steps, make.size(5, 128), units, levels, columns, weight, (every, every, [0, 1]))
 
     @property
     def rows(self) -> int:
@@ -291,7 +293,7 @@ def lockstep(make: Maker, slope: str, half: float) -> Call:
     projected, bias = make.normal(2 * of.rows, of.columns), make.normal(2, of.columns)
     k = torch.full((of.rows, 8, of.units), torch.nan, dtype=make.dtype, device=make.device)
     where = torch.arange(of.samples).to(make.device)
-    arguments = (projected, where, of.steps, of.weight, bias, k, of.levels, slope, half)
+    arguments = (projected, where, of.steps, *of.turns, of.weight, bias, k, of.levels, slope, half)
     # PyHealth's arithmetic jumps where a derivative nears 0: rounding decides the side.
     return Call(arguments, lambda found: [*found] if slope == "pyhealth" else [*found, k], 2 * of.flops)
 
@@ -303,7 +305,7 @@ def lockstep_backward(make: Maker) -> Call:
     m_master = make.normal(of.rows, of.levels)
     shares = make.normal(of.rows, 2 * of.levels).double().abs().add(0.1).to(make.dtype)
     gates = 4 * of.units + 2 * of.levels
-    given = (m_h, m_master, k, shares, of.steps, of.weight, of.levels)
+    given = (m_h, m_master, k, shares, of.steps, *of.turns, of.weight, of.levels)
     return Call(given, lambda d: [d[:, :gates]], of.flops)
 
 

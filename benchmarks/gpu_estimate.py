@@ -7,6 +7,7 @@ the states.
 """
 
 import math
+from collections.abc import Sequence
 
 UNITS, LEVELS, COEFFICIENTS = 384, 3, 8
 TF32, FLOAT32 = 495e12, 67e12  # flops per second of an H100 SXM, dense on tensor cores and outside of them
@@ -77,3 +78,16 @@ def apart(batch: int, reached: float) -> float:
     products = (flops(batch, shared=False) + flops(batch)) / (reached * FLOAT32)
     moved = 2 * bytes_moved(batch) + 4 * batch * (2 * columns() + 5 * UNITS)
     return products + max(2 * KERNEL, moved / BYTES)
+
+
+def working(lengths: Sequence[int], high: int, in_order: bool = True) -> float:
+    """The share of programs of all steps with a sample that has not ended.
+
+    Args:
+        lengths: the steps of each sample.
+        high: the samples of a program.
+        in_order: whether they are sorted by length.
+    """
+    lengths = sorted(lengths) if in_order else lengths
+    longest = [max(lengths[first : first + high]) for first in range(0, len(lengths), high)]
+    return sum(longest) / (len(longest) * max(lengths))

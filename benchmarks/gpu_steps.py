@@ -68,6 +68,12 @@ def _lockstep(make: Maker, batch: int, steps: int) -> tuple[list[int], int, torc
     return [steps, steps], 2 * steps * batch, make.normal(2, units, columns, scale=units**-0.5)
 
 
+def _turns(make: Maker) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """The samples of two layers in their own order; all have every step."""
+    every = torch.zeros(0, 2, dtype=torch.int64, device=make.device)
+    return every, every, [0, 1]
+
+
 def lockstep(make: Maker, batch: int, steps: int = LONG) -> Call:
     """A call of `lockstep` with two layers; each sample has its own baseline."""
     both, rows, weight = _lockstep(make, batch, steps)
@@ -75,7 +81,7 @@ def lockstep(make: Maker, batch: int, steps: int = LONG) -> Call:
     projected, bias = _repeated(make, 2 * rows, columns), make.normal(2, columns)
     k = torch.empty(rows, COEFFICIENTS["stagenet"], units, dtype=make.dtype, device=make.device)
     where = torch.arange(batch, device=make.device)
-    return Call((projected, where, both, weight, bias, k, LEVELS, "secant", 0.5))
+    return Call((projected, where, both, *_turns(make), weight, bias, k, LEVELS, "secant", 0.5))
 
 
 def lockstep_backward(make: Maker, batch: int, steps: int = LONG) -> Call:
@@ -84,7 +90,7 @@ def lockstep_backward(make: Maker, batch: int, steps: int = LONG) -> Call:
     units = weight.shape[1]
     k, m_h = _repeated(make, rows, COEFFICIENTS["stagenet"], units, scale=0.3), _repeated(make, rows, units)
     shares = torch.full_like(_repeated(make, rows, 2 * LEVELS), 1 / LEVELS)
-    return Call((m_h, _repeated(make, rows, LEVELS), k, shares, both, weight, LEVELS))
+    return Call((m_h, _repeated(make, rows, LEVELS), k, shares, both, *_turns(make), weight, LEVELS))
 
 
 def _cases() -> dict[str, Case]:

@@ -42,7 +42,7 @@ def compiled(function, types, constants, *, architecture="sm_90", aligned=(), nu
 
     Args:
         function: what `triton.jit` made.
-        types: of each argument that is no constexpr: `"*fp32"` a pointer, `"i64"`, `"fp32"`.
+        types: of each argument that is no constexpr: `"*fp32"` a pointer, `"i64"`, `"fp32"`, or a tuple of these.
         constants: the value of each constexpr.
         architecture: one of `ARCHITECTURES`, or another `"sm_…"`.
         aligned: the numbers that are multiples of 16, as every pointer is.
@@ -56,14 +56,20 @@ def compiled(function, types, constants, *, architecture="sm_90", aligned=(), nu
         signature={name: types.get(name, "constexpr") for name in names},
         constexprs=constants,
         attrs={
-            (names.index(name),): [["tt.divisibility", 16]]
-            for name, kind in types.items()
+            place: [["tt.divisibility", 16]]
+            for name, kinds in types.items()
+            for place, kind in _places(names.index(name), kinds)
             if kind.startswith("*") or name in aligned
         },
     )
     nvidia = architecture.startswith("sm_")
     target = GPUTarget(*(("cuda", int(architecture[3:]), 32) if nvidia else ("hip", architecture, 64)))
     return triton.compile(source, target=target, options={"num_warps": num_warps, **options})
+
+
+def _places(at, kinds):
+    """The place of each type among the arguments."""
+    return [((at,), kinds)] if isinstance(kinds, str) else [((at, i), kind) for i, kind in enumerate(kinds)]
 
 
 def resources(kernel, folder):

@@ -95,14 +95,17 @@ def _stage_window(numbers):
 def _lockstep(numbers):
     layers, units, levels, samples, rows = 2, 6, 2, 2, 10
     columns, steps = 4 * units + 2 * levels, [3, 2]
+    order, lengths = torch.tensor([[1, 0], [0, 1]]), torch.tensor([[3, 2], [1, 2]])
+    turns = {"order": order, "lengths": lengths, "column_of": [1, 0]}
     weight, k = numbers(layers, units, columns), numbers(rows, COEFFICIENTS["stagenet"], units)
     forward = {
-        "projected": numbers(2 * rows, columns), "where": torch.arange(samples), "steps": steps, "weight": weight,
-        "bias": numbers(layers, columns), "coefficients": k, "levels": levels, "slope": "secant", "half": 0.5,
+        "projected": numbers(2 * rows, columns), "where": torch.arange(samples), "steps": steps, **turns,
+        "weight": weight, "bias": numbers(layers, columns), "coefficients": k, "levels": levels, "slope": "secant",
+        "half": 0.5,
     }  # fmt: skip
     backward = {
         "m_h": numbers(rows, units), "m_master": numbers(rows, levels), "coefficients": k,
-        "shares": numbers(rows, 2 * levels).exp(), "steps": steps, "weight": weight, "levels": levels,
+        "shares": numbers(rows, 2 * levels).exp(), "steps": steps, **turns, "weight": weight, "levels": levels,
     }  # fmt: skip
     return {"lockstep": forward, "lockstep_backward": backward}
 

@@ -1,4 +1,4 @@
-"""Numbers of gates, coefficients and lanes of recurrent cells, and the rows of `lockstep`'s layers."""
+"""Numbers of gates, coefficients and lanes of recurrent cells, and the rows and layers of `lockstep`."""
 
 from collections.abc import Sequence
 
@@ -14,6 +14,7 @@ SLOPES = {
 # Gates of the layer, of its input and of its state.
 GATES = {"stagenet": (4, 4, 4), "lstm": (4, 4, 4), "gru": (4, 3, 3), "rnn_tanh": (1, 1, 1), "rnn_relu": (1, 1, 1)}
 COEFFICIENTS = {"stagenet": 8, "lstm": 6, "gru": 5, "rnn_tanh": 1, "rnn_relu": 1}  # per unit, for the backward op
+MOST_LAYERS = 16  # of `lockstep`, if samples end at different steps: four bits of an int64 for each
 LANES = {torch.float32: 16, torch.float64: 8}  # units of a panel of the CPU's kernels
 
 

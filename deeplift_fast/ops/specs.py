@@ -23,11 +23,12 @@ that first tensor.
 
 NAMESPACE = "deeplift_fast"
 SAMPLES_AT_ONCE = 1024  # of one program of `convergence` on CUDA
+_TOGETHER = {"token_rows": "rows", "value_rows": "rows", "token_survey": "surveys", "value_survey": "surveys"}
 
 
 def stem_of(op: str) -> str:
     """The name of the files that implement an op; a backward op, or one with fewer results, shares another's file."""
-    return op.removesuffix("_backward").removesuffix("_at_input")
+    return _TOGETHER.get(op, op.removesuffix("_backward").removesuffix("_at_input"))
 
 
 def parts(size: int, wide: int) -> int:
@@ -61,11 +62,13 @@ SPECS = {
     "back_h:f[parts(units,wide_h) panels from_h wide_h] back_master_u:f[parts(inputs,wide_u) 2*levels wide_u] "
     "back_master_h:f[parts(units,wide_h) 2*levels wide_h] levels cell=stagenet|lstm|gru|rnn_tanh|rnn_relu inputs -> "
     "m_u:f[rows padded(inputs,wide_u//4)]",
-    "lockstep": "projected:f[2*rows columns] where:i[samples] steps weight:f[layers units columns] "
+    "lockstep": "projected:f[2*rows columns] where:i[samples] steps order:i~[turned layers] lengths:i~[turned layers] "
+    "column_of weight:f[layers units columns] "
     "bias:f[layers columns] coefficients!:f[rows 8 units] levels slope=secant|pyhealth half -> "
     "h:f[rows units] h0:f[rows units] log_p:f[rows 2*levels] log_p0:f[rows 2*levels]",
     "lockstep_backward": "m_h:f[rows units] m_master:f[rows levels] coefficients:f[rows 8 units] "
-    "shares:f[rows 2*levels] steps weight:f[layers units columns] levels -> d:f[rows columns]",
+    "shares:f[rows 2*levels] steps order:i~[turned layers] lengths:i~[turned layers] column_of "
+    "weight:f[layers units columns] levels -> d:f[rows columns]",
     "stage_window": "h:f~[states units] h0:f~[states0 units] log_p:f~[steps 2*levels] log_p0:f~[steps0 2*levels] "
     "places:i~[samples window] places0:i~[samples window] rows:i~[samples window] rows0:i~[samples window] "
     "real:b~[samples window] levels hidden -> local:f[2 samples window hidden] mean:f[2 samples hidden] "

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deeplift_fast.ops.cells import COEFFICIENTS, GATES, LANES, SLOPES, rows_per_sample
+from deeplift_fast.ops.cells import COEFFICIENTS, GATES, LANES, MOST_LAYERS, SLOPES, rows_per_sample
 
 Sizes = Mapping[str, Any]
 
@@ -105,6 +105,7 @@ def _require_counts(what: str, counts: Tensor, rows: int) -> None:
 def _lockstep(sizes: Sizes, projected: Tensor, where: Tensor, steps: Sequence[int], *rest: Any) -> None:
     _require_layers("lockstep", sizes, steps)
     rows, samples = sizes["samples"] * rows_per_sample(steps), sizes["samples"]
+    _require_turns("lockstep", sizes, samples, rest[2])
     if sizes["rows"] != rows:
         raise ValueError(f"lockstep: coefficients has {sizes['rows']} rows; accepted: {rows}, for steps {steps}")
     if samples and where.is_cpu and not 0 <= int(where.min()) <= int(where.max()) < samples:
@@ -119,6 +120,17 @@ def _lockstep_backward(sizes: Sizes, *given: Any) -> None:
             f"lockstep_backward: m_h has {sizes['rows']} rows; accepted: a multiple of {rows_per_sample(steps)}, for "
             f"steps {steps}"
         )
+    _require_turns("lockstep_backward", sizes, sizes["rows"] // rows_per_sample(steps), given[7])
+
+
+def _require_turns(op: str, sizes: Sizes, samples: int, column_of: Sequence[int]) -> None:
+    turned, layers = sizes["turned"], sizes["layers"]
+    if turned not in (0, samples) or (turned and layers > MOST_LAYERS):
+        raise ValueError(
+            f"{op}: order has {turned} rows; accepted: {samples}, one per sample, for up to {MOST_LAYERS} layers, or 0"
+        )
+    if sorted(column_of) != list(range(layers)):
+        raise ValueError(f"{op}: column_of is {list(column_of)}; accepted: each number from 0 to {layers - 1} once")
 
 
 def _require_layers(op: str, sizes: Sizes, steps: Sequence[int]) -> None:

@@ -97,6 +97,25 @@ def test_whole_tiles_take_longer_than_an_even_share():
             assert tiles < gpu_estimate.apart(batch, gpu_estimate.REACHED_FLOAT32[0]) or batch == 128
 
 
+def test_samples_by_length_end_together():
+    lengths = [4, 1, 3, 1, 2, 1]
+    assert gpu_estimate.working(lengths, 2) == (1 + 2 + 4) / 12
+    assert gpu_estimate.working(lengths, 2, in_order=False) == (4 + 3 + 2) / 12
+
+
+def test_the_page_has_these_shares():
+    row = r"^\| ([\d,]+) \| (\d+), (\d+) \| (\d+), (\d+) \|$"
+    draw, shown = torch.Generator().manual_seed(0), re.findall(row, PAGE.read_text(), re.MULTILINE)
+    assert [int(batch.replace(",", "")) for batch, *_ in shown] == [*gpu_steps.BATCHES]
+    for batch, *shares in shown:
+        size = int(batch.replace(",", ""))
+        high = (32 if size < 1024 else 64, 64)  # the samples of a program, forward and back
+        alike = torch.randint(5, 121, (20, size), generator=draw)
+        skewed = (0.8 * torch.randn(20, size, generator=draw) + math.log(20)).exp().clamp(1, 120).long()
+        found = [[gpu_estimate.working(x.tolist(), n) for x in of] for of in (alike, skewed) for n in high]
+        assert [100 * sum(each) / 20 for each in found] == pytest.approx([*map(int, shares)], abs=4)
+
+
 def test_the_page_has_these_numbers():
     rows = re.findall(r"^\| ([\d,]+) \| (\d+)–(\d+) \| (\d+)–(\d+) \| (\d+)–(\d+) \|$", PAGE.read_text(), re.MULTILINE)
     assert [int(batch.replace(",", "")) for batch, *_ in rows] == [*gpu_steps.BATCHES]

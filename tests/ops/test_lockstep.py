@@ -19,10 +19,13 @@ def case(steps=(3, 2), samples=2, units=6, levels=2, further=1, dtype=torch.floa
     """Arguments of both ops."""
     layers, columns, rows = len(steps), 4 * units + 2 * levels + further, samples * rows_per_sample(steps)
     k = torch.full((rows, 8, units), torch.nan, dtype=dtype)
+    every = torch.zeros(0, layers, dtype=torch.int64)
+    turns = {"order": every, "lengths": every, "column_of": list(range(layers))}
     forward = {
         "projected": drawn(2 * rows, columns, seed=1, dtype=dtype),
         "where": torch.arange(samples),
         "steps": list(steps),
+        **turns,
         "weight": drawn(layers, units, columns, seed=2, dtype=dtype, scale=0.4),
         "bias": drawn(layers, columns, seed=3, dtype=dtype),
         "coefficients": k,
@@ -36,6 +39,7 @@ def case(steps=(3, 2), samples=2, units=6, levels=2, further=1, dtype=torch.floa
         "coefficients": k,
         "shares": drawn(rows, 2 * levels, seed=6, dtype=dtype).abs() + 0.1,
         "steps": list(steps),
+        **turns,
         "weight": forward["weight"],
         "levels": levels,
     }
@@ -115,6 +119,23 @@ def test_nothing(samples, units):
     assert ops.lockstep_backward(**backward).shape == (5 * samples, 4 * units + 5)
 
 
+def test_multipliers_past_the_end_are_0():
+    forward, backward = case()
+    order, lengths = torch.tensor([[1, 0], [0, 1]]), torch.tensor([[2, 2], [1, 1]])
+    turns = {"order": order, "lengths": lengths, "column_of": [1, 0]}  # layer 0 ends after 2 and 1 steps
+    ops.lockstep(**forward | turns)
+    past = torch.tensor([0, 0, 0, 1, 1, 1, 0, 0, 1, 0]).bool()  # and layer 1 after 1 and 2
+    found, every = ops.lockstep_backward(**backward | turns), {"m_h": backward["m_h"].clone()}
+    every["m_h"][past] = 0
+    every["m_master"] = backward["m_master"].clone()
+    every["m_master"][past] = 0
+    expected = ops.lockstep_backward(**backward | every)
+    assert not found[past, :28].any()
+    torch.testing.assert_close(found[:, :28], expected[:, :28], rtol=1e-12, atol=1e-12)
+    backward["m_h"][past] = torch.nan
+    assert torch.equal(ops.lockstep_backward(**backward | turns)[:, :28], found[:, :28])
+
+
 def test_what_pytorch_asks_of_an_op():
     forward, backward = case()
     tests = ("test_schema", "test_faketensor")
@@ -138,6 +159,8 @@ WRONG = [
     ({"weight": torch.zeros(6, 29).double()}, ValueError, "weight"),
     ({"where": torch.tensor([0, 2])}, ValueError, "where names a baseline other than 0 to 1"),
     ({"where": torch.tensor([0.0, 1.0])}, TypeError, "where"),
+    (dict.fromkeys(("order", "lengths"), torch.ones(1, 2).long()), ValueError, "order has 1 rows; accepted: 2"),
+    ({"column_of": [0, 2]}, ValueError, r"column_of is \[0, 2\]; accepted: each number from 0 to 1 once"),
 ]  # fmt: skip
 
 

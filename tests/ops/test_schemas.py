@@ -23,12 +23,13 @@ SCHEMAS = {
         ") -> Tensor m_u"
     ),
     "lockstep": (
-        "lockstep(Tensor projected, Tensor where, int[] steps, Tensor weight, Tensor bias, Tensor(a!) coefficients, "
-        "int levels, str slope, float half) -> (Tensor h, Tensor h0, Tensor log_p, Tensor log_p0)"
+        "lockstep(Tensor projected, Tensor where, int[] steps, Tensor order, Tensor lengths, int[] column_of, "
+        "Tensor weight, Tensor bias, Tensor(a!) coefficients, int levels, str slope, float half) -> (Tensor h, "
+        "Tensor h0, Tensor log_p, Tensor log_p0)"
     ),
     "lockstep_backward": (
         "lockstep_backward(Tensor m_h, Tensor m_master, Tensor coefficients, Tensor shares, int[] steps, "
-        "Tensor weight, int levels) -> Tensor d"
+        "Tensor order, Tensor lengths, int[] column_of, Tensor weight, int levels) -> Tensor d"
     ),
     "stage_window": (
         "stage_window(Tensor h, Tensor h0, Tensor log_p, Tensor log_p0, Tensor places, Tensor places0, Tensor rows, "

@@ -14,9 +14,7 @@ _EPS = tl.constexpr(PYHEALTH_EPS)
 
 
 @triton.jit
-def activation(
-    a: tl.tensor, b: tl.tensor, FUNCTION: tl.constexpr, SLOPE: tl.constexpr
-) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+def activation(a, b, FUNCTION: tl.constexpr, SLOPE: tl.constexpr):
     """The function at the input and at the baseline, and its multiplier: `secant`, `pyhealth` or `derivative`."""
     if FUNCTION == "relu":
         y, y0, multiplier = relu(a, b)
@@ -30,7 +28,7 @@ def activation(
 
 
 @triton.jit
-def derivative(a: tl.tensor, FUNCTION: tl.constexpr) -> tl.tensor:
+def derivative(a, FUNCTION: tl.constexpr):
     """The derivative at a."""
     if FUNCTION == "relu":
         return tl.where(a <= 0, 0.0, tl.where(a > 0, 1.0, a))  # NaN stays
@@ -41,13 +39,13 @@ def derivative(a: tl.tensor, FUNCTION: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
-def midpoint(a: tl.tensor, b: tl.tensor, HALF: tl.constexpr) -> tl.tensor:
+def midpoint(a, b, HALF: tl.constexpr):
     """`HALF` of the way from the input to the baseline."""
     return a if HALF == 0 else a + HALF * (b - a)
 
 
 @triton.jit
-def log_mean(a: tl.tensor, b: tl.tensor, HALF: tl.constexpr) -> tl.tensor:
+def log_mean(a, b, HALF: tl.constexpr):
     """The logarithmic mean of two probabilities, from their logarithms; the first one if `HALF` is 0. −inf means 0."""
     if HALF == 0:
         return exponential(a)[0]
@@ -58,7 +56,7 @@ def log_mean(a: tl.tensor, b: tl.tensor, HALF: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
-def softmax_back(g: tl.tensor, share: tl.tensor) -> tl.tensor:
+def softmax_back(g, share):
     """`share∘g − share·Σ share·g/Σ share` of one row, corrected so that it sums to zero."""
     total = tl.sum(share, 0)
     centred = g - tl.sum(share * g, 0) / total
@@ -66,13 +64,11 @@ def softmax_back(g: tl.tensor, share: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
-def relu(a: tl.tensor, b: tl.tensor) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+def relu(a, b):
     """relu at the input and at the baseline, and its secant."""
     # tl.maximum and tl.minimum would drop NaN.
-    y = tl.where(a <= 0, 0.0, a)
-    y0 = tl.where(b <= 0, 0.0, b)
-    above = tl.where(a > b, a, b)
-    below = -tl.where(a > b, b, a)
+    y, y0 = tl.where(a <= 0, 0.0, a), tl.where(b <= 0, 0.0, b)
+    above, below = tl.where(a > b, a, b), -tl.where(a > b, b, a)
     # a/(a − b) as 1/(1 + |b|/a): no overflow, and correct for an infinite a or b.
     crossing = 1.0 / (1.0 + below / above)
     infinity = float("inf")
@@ -82,21 +78,17 @@ def relu(a: tl.tensor, b: tl.tensor) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
 
 
 @triton.jit
-def sigmoid_or_tanh(a: tl.tensor, b: tl.tensor, FUNCTION: tl.constexpr) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+def sigmoid_or_tanh(a, b, FUNCTION: tl.constexpr):
     """sigmoid or tanh at the input and at the baseline, and its secant."""
     # tanh t = 2 sigmoid(2t) − 1: the slope of tanh is 4 times that of sigmoid at twice the arguments.
     stretch: tl.constexpr = 2.0 if FUNCTION == "tanh" else 1.0
     p, p_less_1 = exponential(-stretch * tl.abs(a))
     q, q_less_1 = exponential(-stretch * tl.abs(b))
-    inverse = 1.0 / (1.0 + p)
-    inverse0 = 1.0 / (1.0 + q)
+    inverse, inverse0 = 1.0 / (1.0 + p), 1.0 / (1.0 + q)
     if FUNCTION == "tanh":
-        y = _tanh(a, p, p_less_1, inverse)
-        y0 = _tanh(b, q, q_less_1, inverse0)
+        y, y0 = _tanh(a, p, p_less_1, inverse), _tanh(b, q, q_less_1, inverse0)
     else:
-        y = tl.where(a < 0, p, 1.0) * inverse
-        y0 = tl.where(b < 0, q, 1.0) * inverse0
-
+        y, y0 = tl.where(a < 0, p, 1.0) * inverse, tl.where(b < 0, q, 1.0) * inverse0
     u = stretch * tl.where(a == b, 0.0, tl.abs(a - b))
     _, decay_less_1 = exponential(-u)
     g = tl.where(u == 0, 1.0, -decay_less_1 / u)
@@ -106,7 +98,7 @@ def sigmoid_or_tanh(a: tl.tensor, b: tl.tensor, FUNCTION: tl.constexpr) -> tuple
 
 
 @triton.jit
-def _tanh(a: tl.tensor, p: tl.tensor, p_less_1: tl.tensor, inverse: tl.tensor) -> tl.tensor:
+def _tanh(a, p, p_less_1, inverse):
     """tanh a from p = e^−2|a|; far from 0 as 1 − 2p/(1 + p), rounded once.
 
     PyHealth's arithmetic depends on whether 1 − y² is 0, so y must become 1 at exactly the right a.
@@ -116,7 +108,7 @@ def _tanh(a: tl.tensor, p: tl.tensor, p_less_1: tl.tensor, inverse: tl.tensor) -
 
 
 @triton.jit
-def exponential(t: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
+def exponential(t):
     """e^t and e^t − 1 for t ≤ 0 (NaN in, NaN out), both to a few ulp for any size of t.
 
     t = n·ln2 + r with |r| ≤ ln2/2. The hardware's exp loses one bit each time t doubles, and minus 1 it cancels near 0.
@@ -150,7 +142,7 @@ def _inverse_factorial(k: int) -> float:
 
 
 @triton.jit
-def pyhealth_multiplier(a: tl.tensor, b: tl.tensor, y: tl.tensor, y0: tl.tensor, FUNCTION: tl.constexpr) -> tl.tensor:
+def pyhealth_multiplier(a, b, y, y0, FUNCTION: tl.constexpr):
     """PyHealth 2.1's `scale · derivative`, as in `naive/secant.py`."""
     if FUNCTION == "relu":
         derivative = (a > 0).to(y.dtype)
@@ -168,6 +160,6 @@ def pyhealth_multiplier(a: tl.tensor, b: tl.tensor, y: tl.tensor, y0: tl.tensor,
 
 
 @triton.jit
-def _safe_div(numerator: tl.tensor, denominator: tl.tensor, fallback: tl.tensor) -> tl.tensor:
+def _safe_div(numerator, denominator, fallback):
     usable = tl.abs(denominator) > _EPS
     return tl.where(usable, numerator / tl.where(usable, denominator, 1.0), fallback)

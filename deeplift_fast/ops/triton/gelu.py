@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from deeplift_fast.ops.triton.activations import exponential
-from deeplift_fast.ops.triton.tiles import dense, strips, widened
+from deeplift_fast.ops.triton.tiles import dense, launch, read, strip, strips
 
 # erfc(z) = e^(−z²)·t·P(t) with t = 1/(1 + z/2). float32: P in powers of t, with an error of 4.3e-8 for z up to 10.
 _FIT_32 = (
@@ -18,13 +18,12 @@ _FIT_32 = (
 )  # fmt: skip
 # float64: P in powers of (t − 0.53125)/0.46875, with an error of 3e-16 for z up to 30, at which e^(−z²) is 0.
 _FIT_64 = (
-    0.5328152493450521, 0.3386720018295019, 0.1255894451132156, 0.012700322502831814,
-    -0.00901783792743508, -0.0019048607334220895, 0.0011488066080979136, 0.00016070743779745183,
-    -0.00019647948245204793, 1.3312383235931954e-05, 3.054944289854102e-05, -1.1228722745562825e-05,
-    -2.1541600812930632e-06, 3.0040768350472086e-06, -7.355482119058859e-07, -3.2623537811338627e-07,
-    3.1043517261829575e-07, -7.903880015224949e-08, -3.679873777701697e-08, 4.357847215274994e-08,
-    -1.0318836587101178e-08, -8.666836958783427e-09, 4.822223856158444e-09, 6.97174546958467e-10,
-    -6.395719340859082e-10,
+    0.5328152493450521, 0.3386720018295019, 0.1255894451132156, 0.012700322502831814, -0.00901783792743508,
+    -0.0019048607334220895, 0.0011488066080979136, 0.00016070743779745183, -0.00019647948245204793,
+    1.3312383235931954e-05, 3.054944289854102e-05, -1.1228722745562825e-05, -2.1541600812930632e-06,
+    3.0040768350472086e-06, -7.355482119058859e-07, -3.2623537811338627e-07, 3.1043517261829575e-07,
+    -7.903880015224949e-08, -3.679873777701697e-08, 4.357847215274994e-08, -1.0318836587101178e-08,
+    -8.666836958783427e-09, 4.822223856158444e-09, 6.97174546958467e-10, -6.395719340859082e-10,
 )  # fmt: skip
 
 
@@ -33,50 +32,42 @@ def gelu(x: Tensor, x0: Tensor, where: Tensor, secant: bool) -> tuple[Tensor, Te
     x, x0, where = dense(x, x0, where)
     y, multiplier = torch.empty_like(x), torch.empty_like(x)
     rows, size = x.shape
-    if x.numel():
-        high, columns = strips(size, x.dtype, 1)
-        across = triton.cdiv(size, columns)
-        with torch.cuda.device_of(x):
-            _gelu_kernel[(triton.cdiv(rows, high) * across,)](
-                x, x0, where, y, multiplier, rows, size, across, secant, high, columns, num_warps=4
-            )
+    high, columns = strips(size, x.dtype, 1)
+    across = triton.cdiv(size, columns)
+    grid = (triton.cdiv(rows, high) * across,)
+    launch(_gelu_kernel, grid, x, x0, where, y, multiplier, rows, size, across, secant, high, columns)
     return y, multiplier
 
 
 @triton.jit
 def _gelu_kernel(
-    x_pointer: tl.tensor, x0_pointer: tl.tensor, where_pointer: tl.tensor, y_pointer: tl.tensor,
-    multiplier_pointer: tl.tensor, rows: tl.tensor, size: tl.tensor, across: tl.tensor, SECANT: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-) -> None:  # fmt: skip
+    x, x0, where, y, multiplier, rows, size, across, SECANT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
     program = tl.program_id(0)
     # int64: an int32 offset wraps at 2**31 elements.
-    row = (program // across).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    column = program % across * COLUMNS + tl.arange(0, COLUMNS)
-    inside = (row < rows)[:, None] & (column < size)[None, :]
-    place = row[:, None] * size + column[None, :]
-    a = widened(tl.load(x_pointer + place, mask=inside, other=0.0))
+    row, first = (program // across).to(tl.int64) * ROWS + tl.arange(0, ROWS), program % across * COLUMNS
+    place, inside = strip(row, row < rows, first, size, COLUMNS)
+    a = read(x + place, inside)
     bell = _bell(a)
     below = _cumulative(a, bell)
     if SECANT:
-        facing = tl.load(where_pointer + row, mask=row < rows, other=0)
-        place0 = facing[:, None] * size + column[None, :]
-        b = widened(tl.load(x0_pointer + place0, mask=inside, other=0.0))
-        multiplier = _slope(a, b, below, _cumulative(b, _bell(b)))
+        facing = tl.load(where + row, mask=row < rows, other=0)
+        b = read(x0 + strip(facing, row < rows, first, size, COLUMNS)[0], inside)
+        slope = _slope(a, b, below, _cumulative(b, _bell(b)))
     else:
-        multiplier = below + a * 0.3989422804014327 * bell
-    tl.store(y_pointer + place, a * below, mask=inside)
-    tl.store(multiplier_pointer + place, multiplier, mask=inside)
+        slope = below + a * 0.3989422804014327 * bell
+    tl.store(y + place, a * below, mask=inside)
+    tl.store(multiplier + place, slope, mask=inside)
 
 
 @triton.jit
-def _bell(a: tl.tensor) -> tl.tensor:
+def _bell(a):
     """e^(−a²/2)."""
     return exponential(-0.5 * a * a)[0]
 
 
 @triton.jit
-def _cumulative(a: tl.tensor, bell: tl.tensor) -> tl.tensor:
+def _cumulative(a, bell):
     """The normal distribution's cumulative function, given e^(−a²/2)."""
     double: tl.constexpr = a.dtype == tl.float64
     degree: tl.constexpr = _degree(double)
@@ -100,7 +91,7 @@ def _coefficient(k: int, double: bool) -> float:
 
 
 @triton.jit
-def _slope(a: tl.tensor, b: tl.tensor, below: tl.tensor, below0: tl.tensor) -> tl.tensor:
+def _slope(a, b, below, below0):
     """The secant slope; for close arguments by Gauss-Legendre quadrature of the density between them."""
     double: tl.constexpr = a.dtype == tl.float64
     delta = a - b
@@ -119,5 +110,5 @@ def _slope(a: tl.tensor, b: tl.tensor, below: tl.tensor, below0: tl.tensor) -> t
 
 
 @triton.jit
-def _on_both_sides(middle: tl.tensor, distance: tl.tensor) -> tl.tensor:
+def _on_both_sides(middle, distance):
     return _bell(middle + distance) + _bell(middle - distance)

@@ -16,10 +16,15 @@ from deeplift_fast.ops.cells import COEFFICIENTS, GATES
 from deeplift_fast.ops.checks import computed
 from deeplift_fast.ops.triton.recurrent_back import backward_kernel
 from deeplift_fast.ops.triton.recurrent_cells import forward_kernel
-from deeplift_fast.ops.triton.tiles import dense
+from deeplift_fast.ops.triton.tiles import dense, products
 
 MANY = 1024  # samples of all layers from which larger tiles, which read less, still fill a device
 ALIGNED = 16  # columns: a row of them is a multiple of the widest load's 16 bytes, and suits matrix products
+
+
+# `order`, `lengths`, and `column_of` in four bits each, as in `lockstep`, and the number of columns.
+Turns = tuple[Tensor | None, Tensor | None, int, int]
+IN_ORDER: Turns = (None, None, 0, 0)
 
 
 def recurrent(
@@ -42,14 +47,14 @@ def recurrent(
 
 def steps_forward(
     projected: Tensor, where: Tensor, weight: Tensor, biases: tuple[Tensor, Tensor], coefficients: Tensor,
-    steps: Sequence[tuple[int, int, int]], kinds: tuple[int, str, str, float],
+    steps: Sequence[tuple[int, int, int]], kinds: tuple[int, str, str, float], turns: Turns = IN_ORDER,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """All steps of layers of one size, from projected inputs of both streams; returns `(h, h0, log_p, log_p0)`.
 
     `weight` is `[layers, units, gates · units + masters]`; the biases of gates and masters are `[layers, …]`. `steps`
     holds for each step the samples and the baselines of a layer, and the number of layers.
     """
-    levels, cell, slope, half = kinds
+    (levels, cell, slope, half), (order, lengths, columns, across) = kinds, turns
     rows, rows0, units = len(coefficients), len(projected) - len(coefficients), coefficients.shape[2]
     h, h0 = projected.new_empty(rows, units), projected.new_empty(rows0, units)
     log_p, log_p0 = projected.new_empty(rows, 2 * levels), projected.new_empty(rows0, 2 * levels)
@@ -66,29 +71,22 @@ def steps_forward(
     first = first0 = before = before0 = 0
     with torch.cuda.device_of(projected):  # a launch uses the current device
         for t, (count, count0, going) in enumerate(steps):
-            constants = kinds_of_tile[count0 == 1]
-            pairs = constants["ROWS"] - 1 if count0 == 1 else constants["ROWS"] // 2
-            tiles = triton.cdiv(count, pairs) + (triton.cdiv(count0, pairs) if count0 > 1 else 0)
+            ordered = lengths is not None
+            shared = count0 == 1 and not ordered
+            constants = kinds_of_tile[shared]
+            pairs = constants["ROWS"] - 1 if shared else constants["ROWS"] // 2
+            tiles = triton.cdiv(count, pairs) + (0 if shared or ordered else triton.cdiv(count0, pairs))
             forward_kernel[tiles, max(levels, 1) * triton.cdiv(chunk, constants["UNITS"]), going](
-                projected, weight, bias, master_bias, where, cells[t % 2], cells[1 - t % 2], h, h0, kept, log_p, log_p0,
-                count, count0, rows, first, first0, before, before0, units if t else 0, units, chunk, levels,
-                projected.shape[1], weight.stride(1), weight.stride(2), weight.stride(0), bias.stride(0),
-                centre + samples, centre, stride, HALF=half, **constants, **multiplied,
+                projected, weight, bias, master_bias, where, order, lengths, cells[t % 2], cells[1 - t % 2], h, h0,
+                kept, log_p, log_p0, count, count0, rows, first, first0, before, before0, t, columns, across,
+                units if t else 0, units, chunk, levels, projected.shape[1], weight.stride(1), weight.stride(2),
+                weight.stride(0), bias.stride(0), centre + samples, centre, stride, HALF=half, **constants,
+                **multiplied,
             )  # fmt: skip
             before, before0, first, first0 = first, first0, first + count, first0 + count0
     if kept is not coefficients:
         coefficients.copy_(kept)
     return h, h0, log_p, log_p0
-
-
-def products(dtype: torch.dtype, nvidia: bool) -> dict[str, Any]:
-    """How float32 numbers are multiplied: with their own accuracy, by three products of TF32 numbers if there are such.
-
-    With a bound on registers above 128, ptxas does not spill some to stay below 128.
-    """
-    return {"PRECISION": "tf32x3" if dtype == torch.float32 and nvidia else "ieee"} | (
-        {"maxnreg": 255} if nvidia else {}
-    )
 
 
 def forward_constants(
@@ -134,14 +132,15 @@ def recurrent_backward(
 
 
 def steps_backward(
-    given: tuple[Tensor, ...], weight: Tensor, d: Tensor, steps: Sequence[tuple[int, int]], levels: int, cell: str
-) -> None:
+    given: tuple[Tensor, ...], weight: Tensor, d: Tensor, steps: Sequence[tuple[int, int]], levels: int, cell: str,
+    turns: Turns = IN_ORDER,
+) -> None:  # fmt: skip
     """All steps back of layers of one size: writes the multipliers of their pre-activations to `d`, `[rows, columns]`.
 
     `given` holds multipliers of states and of forget master gates, coefficients and shares; `weight` is `[layers, gates
     of the state · units + masters, units]`; `steps` holds for each step the samples of a layer, and the layers.
     """
-    m_h, m_master, coefficients, shares = dense(*given)
+    (m_h, m_master, coefficients, shares), (order, lengths, columns, across) = dense(*given), turns
     (samples, layers), units = steps[0], m_h.shape[1]
     chunk, known = units // max(levels, 1), weight.shape[1] - 2 * levels
     constants = backward_constants(m_h.dtype, cell, levels, samples * layers >= MANY)
@@ -159,9 +158,9 @@ def steps_backward(
             first -= count
             backward_kernel[triton.cdiv(count or later, high), blocks if count else 1, going](
                 m_h, m_master, shares, carried, sums[t % 2], sums[1 - t % 2], coefficients, d, weight,
-                count, later, first, further, known if t and count else 0, GATES[cell][0] * units - known,
-                units, chunk, levels, d.shape[1], weight.stride(1), weight.stride(2), weight.stride(0),
-                samples, stride, **constants, **multiplied,
+                order, lengths, count, later, first, further, len(steps) - 1 - t, columns, across,
+                known if t and count else 0, GATES[cell][0] * units - known, units, chunk, levels, d.shape[1],
+                weight.stride(1), weight.stride(2), weight.stride(0), samples, stride, **constants, **multiplied,
             )  # fmt: skip
             later, further = count, going
 

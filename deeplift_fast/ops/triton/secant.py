@@ -6,6 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from deeplift_fast.ops.triton.activations import activation
+from deeplift_fast.ops.triton.tiles import launch, read, rows_of
 
 BLOCK_BYTES = 2048  # bytes of each tensor per program: one load of 16 bytes for each of 128 threads
 
@@ -30,11 +31,9 @@ def _launch(
 ) -> None:
     x, x0 = _laid_out_as(multiplier, x), _laid_out_as(multiplier, x0)
     size, block = x.numel(), BLOCK_BYTES // x.element_size()
-    fused = variant != "pyhealth"  # PyHealth rounds y² before it computes 1 − y²
-    with torch.cuda.device_of(x):  # a launch uses the current device
-        _secant_kernel[(triton.cdiv(size, block),)](
-            x, x0, y, y0, multiplier, size, function, variant, block, num_warps=4, enable_fp_fusion=fused
-        )
+    given = x, x0, y, y0, multiplier, size, function, variant, block
+    # PyHealth rounds y² before it computes 1 − y².
+    launch(_secant_kernel, (triton.cdiv(size, block),), *given, enable_fp_fusion=variant != "pyhealth")
 
 
 def _one_after_the_other(like: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,19 +49,12 @@ def _laid_out_as(dense: Tensor, tensor: Tensor) -> Tensor:
 
 @triton.jit
 def _secant_kernel(
-    x_pointer: tl.tensor, x0_pointer: tl.tensor, y_pointer: tl.tensor, y0_pointer: tl.tensor,
-    multiplier_pointer: tl.tensor, size: tl.tensor, FUNCTION: tl.constexpr, VARIANT: tl.constexpr, BLOCK: tl.constexpr,
-) -> None:  # fmt: skip
-    # int64: an int32 offset wraps at 2**31 elements.
-    offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = offsets < size
-    a = tl.load(x_pointer + offsets, mask=inside)
-    b = tl.load(x0_pointer + offsets, mask=inside)
-    if a.dtype != tl.float64:
-        a = a.to(tl.float32)
-        b = b.to(tl.float32)
-    y, y0, multiplier = activation(a, b, FUNCTION, VARIANT)
-    tl.store(y_pointer + offsets, y, mask=inside)
-    if y0_pointer is not None:
-        tl.store(y0_pointer + offsets, y0, mask=inside)
-    tl.store(multiplier_pointer + offsets, multiplier, mask=inside)
+    x, x0, y, y0, multiplier, size, FUNCTION: tl.constexpr, VARIANT: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    at = rows_of(BLOCK)
+    inside = at < size
+    a, b, slope = activation(read(x + at, inside, None), read(x0 + at, inside, None), FUNCTION, VARIANT)
+    tl.store(y + at, a, mask=inside)
+    if y0 is not None:
+        tl.store(y0 + at, b, mask=inside)
+    tl.store(multiplier + at, slope, mask=inside)

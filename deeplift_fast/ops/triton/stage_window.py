@@ -6,13 +6,13 @@ import triton.language as tl
 from torch import Tensor
 
 from deeplift_fast.ops.triton.activations import exponential, log_mean, midpoint, softmax_back
-from deeplift_fast.ops.triton.recurrent_cells import read
+from deeplift_fast.ops.triton.tiles import computed_in, dense, launch, read
 
 
 def window_tile(dtype: torch.dtype, window: int, chunk: int) -> tuple[int, int]:
     """Steps of a window and units that a program takes at a time, powers of two."""
-    high = triton.next_power_of_2(window)
-    return high, min(triton.next_power_of_2(chunk), max(4096 // (max(dtype.itemsize, 4) * high), 4))
+    high = triton.next_power_of_2(max(window, 1))
+    return high, min(triton.next_power_of_2(max(chunk, 1)), max(4096 // (max(dtype.itemsize, 4) * high), 4))
 
 
 def stage_window(
@@ -21,50 +21,35 @@ def stage_window(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """See :func:`deeplift_fast.ops.stage_window`."""
     samples, window = real.shape
-    local, mean = h.new_empty(2, samples, window, hidden), h.new_empty(2, samples, hidden)
-    last, log_stage = torch.empty_like(mean), h.new_empty(2, samples, window)
-    given = [x.contiguous() for x in (h, h0, log_p, log_p0, places, places0, rows, rows0, real)]
-    if samples and window and hidden:
-        chunk = hidden // levels
-        high, wide = window_tile(h.dtype, window, chunk)
-        with torch.cuda.device_of(h):
-            _kernel[samples, 2, levels](
-                *given, local, mean, last, log_stage, samples,
-                window, hidden, chunk, h.shape[1], h.shape[1] // levels, levels, high, wide, num_warps=4,
-            )  # fmt: skip
-    return local, mean, last, log_stage
+    found = [h.new_empty(2, samples, *size) for size in ((window, hidden), (hidden,), (hidden,), (window,))]
+    streams = dense(h, log_p, places, rows), dense(h0, log_p0, places0, rows0)
+    chunk, units = hidden // levels, h.shape[1]
+    sizes = samples, window, hidden, chunk, units, units // levels, levels, *window_tile(h.dtype, window, chunk)
+    grid = samples if window and hidden else 0, 2, levels
+    launch(_kernel, grid, *dense(real), *streams, tuple(found), *sizes)
+    return found[0], found[1], found[2], found[3]
 
 
 @triton.jit(do_not_specialize=("samples",))
 def _kernel(
-    h: tl.tensor, h0: tl.tensor, log_p: tl.tensor, log_p0: tl.tensor, places: tl.tensor, places0: tl.tensor,
-    rows: tl.tensor, rows0: tl.tensor, real: tl.tensor, local: tl.tensor, mean: tl.tensor, last: tl.tensor,
-    log_stage: tl.tensor, samples: tl.tensor, window: tl.tensor, hidden: tl.tensor,
-    chunk: tl.tensor,  # units of a level that weights have
-    units: tl.tensor, padded: tl.tensor,  # units of a level in h
+    real, stream, stream0, results, samples, window, hidden, chunk,  # units of a level that weights have
+    units, padded,  # units of a level in h
     LEVELS: tl.constexpr, WINDOW: tl.constexpr, UNITS: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """A program handles one level of one sample in one stream."""
+    sizes = window, hidden, chunk, units, padded
     if tl.program_id(1) == 0:
-        _stream(
-            h, log_p, places, rows, real, local, mean, last, log_stage, 0,
-            window, hidden, chunk, units, padded, LEVELS, WINDOW, UNITS,
-        )  # fmt: skip
+        _stream(real, stream, results, 0, sizes, LEVELS, WINDOW, UNITS)
     else:
-        _stream(
-            h0, log_p0, places0, rows0, real, local, mean, last, log_stage, samples,
-            window, hidden, chunk, units, padded, LEVELS, WINDOW, UNITS,
-        )  # fmt: skip
+        _stream(real, stream0, results, samples, sizes, LEVELS, WINDOW, UNITS)
 
 
 @triton.jit
-def _stream(
-    h: tl.tensor, log_p: tl.tensor, places: tl.tensor, rows: tl.tensor, real: tl.tensor, local: tl.tensor,
-    mean: tl.tensor, last: tl.tensor, log_stage: tl.tensor,
-    first: tl.tensor,  # the index of the stream's first sample in the results
-    window: tl.tensor, hidden: tl.tensor, chunk: tl.tensor, units: tl.tensor, padded: tl.tensor,
-    LEVELS: tl.constexpr, WINDOW: tl.constexpr, UNITS: tl.constexpr,
-) -> None:  # fmt: skip
+def _stream(real, stream, results, first, sizes, LEVELS: tl.constexpr, WINDOW: tl.constexpr, UNITS: tl.constexpr):
+    """`first` is the index of the stream's first sample in the results."""
+    h, log_p, places, rows = stream
+    local, mean, last, log_stage = results
+    window, hidden, chunk, units, padded = sizes
     sample, level = tl.program_id(0).to(tl.int64), tl.program_id(2)
     step = tl.arange(0, WINDOW)
     inside = step < window
@@ -102,30 +87,22 @@ def stage_window_backward(
     rows: Tensor, real: Tensor, log_stage: Tensor, log_p: Tensor, levels: int, half: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See :func:`deeplift_fast.ops.stage_window_backward`."""
-    (samples, window, hidden), total = m_local.shape, len(log_p)
+    (samples, window, hidden), total, units = m_local.shape, len(log_p), h.shape[1]
     zeros = h.new_zeros(h.numel() + total * levels)  # one launch
     m_h, m_master = zeros[: h.numel()].view(h.shape), zeros[h.numel() :].view(total, levels)
-    given = (m_local, m_mean, m_last, h, h0, places, places0, rows, real, log_stage)
-    if samples and window and hidden:
-        chunk = hidden // levels
-        high, wide = window_tile(h.dtype, window, chunk)
-        with torch.cuda.device_of(h):
-            _backward_kernel[(samples,)](
-                *(x.contiguous() for x in given), m_h, m_master,
-                samples, window, hidden, chunk, h.shape[1], h.shape[1] // levels,
-                half, levels, high, wide, num_warps=4,
-            )  # fmt: skip
+    given, chunk = dense(m_local, m_mean, m_last, h, h0, places, places0, rows, real, log_stage), hidden // levels
+    sizes = samples, window, hidden, chunk, units, units // levels, half, levels, *window_tile(h.dtype, window, chunk)
+    launch(_backward_kernel, (samples if window and hidden else 0,), *given, m_h, m_master, *sizes)
     return m_h, m_master
 
 
 @triton.jit(do_not_specialize=("samples",))
 def _backward_kernel(
-    m_local: tl.tensor, m_mean: tl.tensor, m_last: tl.tensor, h: tl.tensor, h0: tl.tensor, places: tl.tensor,
-    places0: tl.tensor, rows: tl.tensor, real: tl.tensor, log_stage: tl.tensor, m_h: tl.tensor, m_master: tl.tensor,
-    samples: tl.tensor, window: tl.tensor, hidden: tl.tensor, chunk: tl.tensor,  # units of a level that weights have
-    units: tl.tensor, padded: tl.tensor,  # units of a level in h
+    m_local, m_mean, m_last, h, h0, places, places0, rows, real, log_stage, m_h, m_master, samples, window, hidden,
+    chunk,  # units of a level that weights have
+    units, padded,  # units of a level in h
     HALF: tl.constexpr, LEVELS: tl.constexpr, WINDOW: tl.constexpr, UNITS: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """A program handles a sample; no two windows share a row of h."""
     sample, step = tl.program_id(0).to(tl.int64), tl.arange(0, WINDOW)
     inside = step < window
@@ -138,8 +115,7 @@ def _backward_kernel(
     place = (tl.load(places + at, mask=there, other=0) * units)[:, None]
     place0 = (tl.load(places0 + at, mask=there, other=0) * units)[:, None]
     at_end = (step == window - 1)[:, None]
-    dtype: tl.constexpr = tl.float64 if h.dtype.element_ty == tl.float64 else tl.float32
-    m_stage = tl.zeros([WINDOW], dtype)
+    m_stage = tl.zeros([WINDOW], computed_in(h.dtype.element_ty))
     blocks = tl.cdiv(chunk, UNITS)
     for block in range(LEVELS * blocks):
         level = block // blocks

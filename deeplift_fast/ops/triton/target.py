@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from deeplift_fast.ops.triton.tiles import dense, widened
+from deeplift_fast.ops.triton.tiles import dense, launch, read
 
 COLUMNS = 256  # weights that a program copies at a time
 
@@ -16,25 +16,19 @@ def target(logits: Tensor, weight: Tensor, chosen: int) -> tuple[Tensor, Tensor,
     (_, batch, classes), (parts, _, width) = logits.shape, weight.shape
     found = logits.new_empty(batch, dtype=torch.int64)
     ends, seeds = logits.new_empty(2, batch), weight.new_empty(parts, batch, width)
-    if batch:
-        with torch.cuda.device_of(logits):
-            _target_kernel[(batch,)](
-                logits, weight, found, ends, seeds, batch, classes, parts, width, chosen,
-                triton.next_power_of_2(classes), COLUMNS, num_warps=4,
-            )  # fmt: skip
+    sizes = batch, classes, parts, width, chosen, triton.next_power_of_2(classes), COLUMNS
+    launch(_target_kernel, (batch,), logits, weight, found, ends, seeds, *sizes)
     return found, ends, seeds
 
 
 @triton.jit(do_not_specialize=("chosen",))
 def _target_kernel(
-    logits: tl.tensor, weight: tl.tensor, found: tl.tensor, ends: tl.tensor, seeds: tl.tensor, batch: tl.tensor,
-    classes: tl.tensor, parts: tl.tensor, width: tl.tensor, chosen: tl.tensor, CLASSES: tl.constexpr,
+    logits, weight, found, ends, seeds, batch, classes, parts, width, chosen, CLASSES: tl.constexpr,
     COLUMNS: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     sample, kind = tl.program_id(0).to(tl.int64), tl.arange(0, CLASSES)
     inside = kind < classes
-    x = widened(tl.load(logits + (sample * classes + kind), mask=inside, other=0.0))
-    x = tl.where(inside, x, float("-inf"))
+    x = read(logits + (sample * classes + kind), inside, float("-inf"))
     is_nan = x != x
     largest = tl.max(tl.where(is_nan, float("-inf"), x), 0)
     first = tl.min(tl.where(inside & (x == largest), kind, CLASSES), 0)

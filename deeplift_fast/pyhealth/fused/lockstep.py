@@ -1,4 +1,8 @@
-"""StageNet layers of one size, run together on a GPU: one kernel per step and direction serves all features."""
+"""StageNet layers of one size, run together on a GPU: one kernel per step and direction serves all features.
+
+Samples go by falling length within each layer. A kernel then does nothing for samples that have ended, though no
+length is known on the host.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +13,7 @@ from torch import Tensor
 
 from deeplift_fast import ops
 from deeplift_fast.core.constants import ramp, ramps
-from deeplift_fast.ops.cells import COEFFICIENTS, rows_per_sample
+from deeplift_fast.ops.cells import COEFFICIENTS, MOST_LAYERS, rows_per_sample
 from deeplift_fast.pyhealth.fused import buffers
 from deeplift_fast.pyhealth.fused.buffers import wait_for
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair, shares
@@ -66,9 +70,9 @@ class Group:
 
     @staticmethod
     def of(layers: Sequence[Prepared]) -> "Group | None":
-        """A group of the layers; `None` for a single layer, or for layers of different sizes."""
+        """A group of the layers; `None` for layers of different sizes, or without a bias."""
         sizes = {_sizes(layer) for layer in layers}
-        return Group(layers) if len(layers) > 1 and len(sizes) == 1 and None not in sizes.pop() else None
+        return Group(layers) if len(sizes) == 1 and None not in sizes.pop() else None
 
     def run(
         self, given: Sequence[Given], ends: Tensor, arithmetic: Arithmetic, segment: tuple[float, float]
@@ -89,7 +93,8 @@ class Group:
         for i, start in enumerate(starts):
             to_gates = cells.inputs[order.index(i)]
             entered.append(self._projected(i, given[i], to_gates, projected[:, start:], segment))
-        h, log_p, states_back = self._states(projected, steps, cells, arithmetic)
+        turns = *_by_falling_length(ends), order
+        h, log_p, states_back = self._states(projected, steps, turns, cells, arithmetic)
         windows = _windows(ends, starts, self._window)
         out, out_back = staged(self._tail, h, windows.rows, windows, log_p, arithmetic)
 
@@ -112,7 +117,12 @@ class Group:
         return lambda d: entered(d[:rows, :gates] @ to_gates[: cell.inputs, :gates].T)
 
     def _states(
-        self, projected: Tensor, steps: list[int], cells: Cells, arithmetic: Arithmetic
+        self,
+        projected: Tensor,
+        steps: list[int],
+        turns: tuple[Tensor, Tensor, list[int]],
+        cells: Cells,
+        arithmetic: Arithmetic,
     ) -> tuple[Pair, Pair, Callable[[Tensor, Tensor], Tensor]]:
         """States, the logarithms below the master gates, and `back` from their multipliers to those of `projected`."""
         levels, rows = self._tail.levels, projected.shape[1]
@@ -121,12 +131,12 @@ class Group:
         where = ramp(rows // rows_per_sample(steps), 1, projected.device)
         slope, half = slope_of(arithmetic), arithmetic.half
         h, h0, log_p, log_p0 = ops.lockstep(
-            projected.flatten(0, 1), where, steps, cells.weight, cells.bias, coefficients, levels, slope, half
+            projected.flatten(0, 1), where, steps, *turns, cells.weight, cells.bias, coefficients, levels, slope, half
         )
         mean = shares(Pair(log_p, log_p0), levels, arithmetic)
 
         def back(m_h: Tensor, m_master: Tensor) -> Tensor:
-            found = ops.lockstep_backward(m_h, m_master, coefficients, mean, steps, cells.weight, levels)
+            found = ops.lockstep_backward(m_h, m_master, coefficients, mean, steps, *turns, cells.weight, levels)
             buffers.give(coefficients)
             return found
 
@@ -139,6 +149,14 @@ class Group:
             wait_for([cells.weight])
             self._cells[order] = cells
         return self._cells[order]
+
+
+def _by_falling_length(ends: Tensor) -> tuple[Tensor, Tensor]:
+    """The samples of each layer by falling length, and these lengths; no rows for more layers than the op orders."""
+    if ends.shape[1] > MOST_LAYERS:
+        return ends[:0], ends[:0]
+    lengths, order = torch.sort(ends, dim=0, descending=True)
+    return order, lengths
 
 
 def _sizes(layer: Prepared) -> tuple[Any, ...]:

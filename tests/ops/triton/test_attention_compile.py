@@ -9,7 +9,9 @@ from compiled_kernels import AMD, ARCHITECTURES, COMPILES, accesses, compiled, r
 if importlib.util.find_spec("triton") is not None:
     import torch
 
+    from deeplift_fast.ops.checks import computed
     from deeplift_fast.ops.triton import attention
+    from deeplift_fast.ops.triton.tiles import products
 
     TORCH = {"fp32": torch.float32, "fp64": torch.float64, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -24,9 +26,7 @@ PRODUCT = {
 PRODUCT |= dict.fromkeys(("fp16", "bf16"), PRODUCT["fp32"])
 PRODUCT_OF_AMD = {"fp32": "v_mfma_f32_16x16x4_f32", "fp64": "v_mfma_f64_16x16x4_f64"}
 KERNELS = ("attention", "groups", "rows")
-NUMBERS = ("m", "asked", "asked0", "rows", "rows0", "mixed", "m_asked", "m_rows")
-WIDE = ("log_sums", "log_sums0", "averages")
-INTEGERS = ("index", "index0", "starts", "starts0", "queries", "queries0", "where")
+NUMBERS = ("m", "mixed", "m_asked", "m_rows")
 CASES = [
     *((kernel, "fp32", architecture) for kernel in KERNELS for architecture in ARCHITECTURES),
     *((kernel, "fp64", architecture) for kernel in KERNELS for architecture in ARCHITECTURES),
@@ -38,14 +38,15 @@ CASES = [
 def kernel_of(name, dtype, architecture="sm_90", half=0.5, width=WIDTH, size="i32"):
     function = getattr(attention, f"_{name}_kernel")
     constants = attention.constants_of(TORCH[dtype], width)
-    if architecture == AMD:
-        constants["PRECISION"] = "ieee"
+    options = products(computed(TORCH[dtype]), architecture != AMD) | {"num_stages": 1}
+    constants["PRECISION"] = options.pop("PRECISION")
     if name != "attention":
         constants["HALF"] = half
-    kinds = dict.fromkeys(NUMBERS, f"*{dtype}") | dict.fromkeys(WIDE, "*fp64" if dtype == "fp64" else "*fp32")
-    kinds |= dict.fromkeys(INTEGERS, "*i64") | dict.fromkeys(("looks", "looks0", "seen", "seen0"), "*i1")
+    number, inner = f"*{dtype}", "*fp64" if dtype == "fp64" else "*fp32"
+    stream = (number, number, "*i64", "*i64", "*i64", "*i1", "*i1", inner)
+    kinds = dict.fromkeys(NUMBERS, number) | {"averages": inner, "where": "*i64", "stream": stream, "stream0": stream}
     types = {each: kinds.get(each, size) for each in function.arg_names if each not in constants}
-    options = attention.options_of(4 if name == "attention" else 8, architecture != AMD)
+    options["num_warps"] = 4 if name == "attention" else 8
     return compiled(function, types, constants, architecture=architecture, aligned=("width",), **options)
 
 

@@ -72,8 +72,8 @@ def gelu_kernel(dtype, secant=True):
     return Kernel(
         gelu._gelu_kernel,
         {"SECANT": secant, "ROWS": high, "COLUMNS": columns},
-        ("x_pointer", "x0_pointer", "y_pointer", "multiplier_pointer"),
-        integers=("where_pointer",),
+        ("x", "x0", "y", "multiplier"),
+        integers=("where",),
     )
 
 
@@ -84,9 +84,9 @@ def layer_norm_kernel(dtype, half=0.5, width=WIDTH):
     return Kernel(
         layer_norm._layer_norm_kernel,
         {"HALF": half, "ROWS": high, "COLUMNS": wide},
-        tuple(f"{name}_pointer" for name in names),
-        tuple(f"{name}_pointer" for name in stats),
-        ("where_pointer",),
+        names,
+        stats,
+        ("where",),
         warps=warps,
     )
 
@@ -97,8 +97,8 @@ def token_kernel(dtype, width=WIDTH):
     return Kernel(
         tokens._token_kernel,
         {"TOKENS": together, "COLUMNS": columns},
-        tuple(f"{name}_pointer" for name in names),
-        integers=("tokens_pointer", "baseline_pointer"),
+        names,
+        integers=("tokens", "baseline"),
     )
 
 
@@ -107,7 +107,7 @@ def gate_kernel(dtype, half=0.5, variant="rescale"):
     return Kernel(
         gated_sum._gate_kernel,
         {"VARIANT": variant, "HALF": half, "BLOCK": gated_sum.BLOCK_BYTES // ITEMSIZE[dtype]},
-        tuple(f"{name}_pointer" for name in names),
+        names,
     )
 
 
@@ -116,7 +116,7 @@ def softmax_kernel(dtype, log=False, width=WIDTH):
     return Kernel(
         log_mean_softmax._softmax_kernel,
         {"LOG": log, "ROWS": high, "COLUMNS": columns},
-        ("z_pointer", "z0_pointer", "y_pointer", "mean_pointer"),
+        ("z", "z0", "y", "mean"),
     )
 
 
@@ -125,7 +125,7 @@ def softmax_backward_kernel(dtype, width=WIDTH):
     return Kernel(
         log_mean_softmax._backward_kernel,
         {"ROWS": high, "COLUMNS": columns},
-        ("g_pointer", "mean_pointer", "out_pointer"),
+        ("g", "mean", "out"),
     )
 
 
@@ -198,10 +198,8 @@ def test_float64_computes_in_nothing_less(kernel):
 
 
 def convergence_kernel(dtype, rescale, **options):
-    numbers = [f"{name}_pointer" for name in ("output", "output0", "delta")]
-    wide = [f"{name}_pointer" for name in ("totals", "figures")]
-    types = dict.fromkeys(numbers, f"*{dtype}") | dict.fromkeys(wide, "*fp64")
-    types |= {"factor_pointer": "*fp64" if dtype == "fp64" else "*fp32", "fine_pointer": "*i1"}
+    types = dict.fromkeys(("output", "output0", "deltas"), f"*{dtype}") | dict.fromkeys(("totals", "figures"), "*fp64")
+    types |= {"factors": "*fp64" if dtype == "fp64" else "*fp32", "fines": "*i1"}
     constants = {
         "RESCALE": rescale, "TOLERANCE": 0.01, "ROUNDING": 1e3 * torch.finfo(TORCH[dtype]).eps,
         "SMALLEST": convergence.RESCALE_EPS, "LARGEST": convergence.LARGEST_FACTOR,

@@ -31,11 +31,15 @@ def drawn(*shape, dtype=torch.float64, seed=0, scale=1.0):
     return guarded((scale * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype))
 
 
-def case(steps, samples, units, levels, dtype=torch.float64, further=3, where=None):
-    """Arguments of both ops but `slope` and `half`, with columns past the gates."""
+def case(steps, samples, units, levels, dtype=torch.float64, further=3, where=None, ends=None):
+    """Arguments of both ops but `slope` and `half`, with columns past the gates; `ends` holds lengths by layer."""
     layers, columns = len(steps), 4 * units + 2 * levels + further
     rows = samples * rows_per_sample(steps)
+    order = lengths = torch.zeros(0, layers, dtype=torch.int64)
+    if ends is not None:  # the layers' columns in reverse
+        lengths, order = torch.tensor(ends[::-1]).T.contiguous().sort(0, descending=True)
     return {
+        "turns": [order, lengths, [*reversed(range(layers))]],
         "projected": drawn(2 * rows, columns, dtype=dtype, seed=1),
         "where": torch.arange(samples) if where is None else torch.tensor(where),
         "steps": list(steps),
@@ -52,9 +56,9 @@ def through(ops, given, slope="secant", half=0.5):
     forward, backward = ops
     projected, where, steps, weight, levels = (given[n] for n in ("projected", "where", "steps", "weight", "levels"))
     rows, units = given["m_h"].shape
-    k = projected.new_full((rows, 8, units), torch.nan)
-    found = forward(projected, where, steps, weight, given["bias"], k, levels, slope, half)
-    d = backward(given["m_h"], given["m_master"], k, found[2].exp(), steps, weight, levels)
+    k, turns = projected.new_full((rows, 8, units), torch.nan), given["turns"]
+    found = forward(projected, where, steps, *turns, weight, given["bias"], k, levels, slope, half)
+    d = backward(given["m_h"], given["m_master"], k, found[2].exp(), steps, *turns, weight, levels)
     samples = len(where)
     firsts = [i * samples * steps[0] for i in range(len(steps))]
     real = torch.cat([torch.arange(first, first + samples * n) for first, n in zip(firsts, steps, strict=True)])
@@ -126,12 +130,50 @@ def test_what_is_not_contiguous():
 
 def test_coefficients_that_are_not_contiguous_are_written():
     given, found = case((2, 1), 2, 6, 2), []
-    arguments = [given[name] for name in ("projected", "where", "steps", "weight", "bias")]
+    arguments = [given["projected"], given["where"], given["steps"], *given["turns"], given["weight"], given["bias"]]
     for k in (torch.zeros(6, 8, 6).double(), torch.zeros(6, 8, 6).double().permute(2, 1, 0)):
         lockstep(*arguments, k, 2, "secant", 0.5)
         found.append(k)
     assert torch.equal(*found)
     assert found[0].any()
+
+
+ENDS = [[4, 1, 2, 4, 3], [1, 2, 2, 1, 1]]  # of two layers
+
+
+def before_the_ends(steps, ends):
+    """Whether each row of the layers, as `through` gives them, is before its sample's end."""
+    return torch.cat(
+        [(torch.arange(n)[:, None] < torch.tensor(of)).flatten() for n, of in zip(steps, ends, strict=True)]
+    )
+
+
+@pytest.mark.parametrize("times", [1, 7])  # tiles of samples that end at different steps, and one after the other
+@pytest.mark.parametrize("half", [0.0, 0.5])
+def test_nothing_is_computed_past_the_ends(half, times):
+    steps, ends = (4, 2), [each * times for each in ENDS]
+    given, real = case(steps, 5 * times, 6, 2, ends=ends), before_the_ends(steps, ends)
+    rows = torch.cat([torch.arange(5 * times * n) + i * 20 * times for i, n in enumerate(steps)])
+    expected = through((naive.lockstep, naive.lockstep_backward), given, half=half)
+    for name in ("m_h", "m_master"):
+        given[name][rows[~real]] = torch.nan
+    given["projected"][rows[~real]] = torch.nan
+    with checked_memory():
+        found = through((lockstep, lockstep_backward), given, half=half)
+    for result, target in zip(found, expected, strict=True):
+        torch.testing.assert_close(result[real], target[real], rtol=1e-11, atol=1e-11)
+    assert not found[-1][~real].any()  # the multipliers
+    assert found[4][~real].isnan().all()  # nothing is written there
+
+
+@pytest.mark.parametrize("samples", [1, 24])
+def test_an_order_changes_no_bit(samples):
+    given = case((3, 2), samples, 6, 2)
+    every = [[3] * samples, [2] * samples]
+    turned = case((3, 2), samples, 6, 2, ends=every)
+    turned["turns"][0] = turned["turns"][0].flip(0)
+    for result, target in zip(*(through((lockstep, lockstep_backward), each) for each in (turned, given)), strict=True):
+        assert torch.equal(result, target)
 
 
 def test_a_step_of_all_layers_is_one_kernel(monkeypatch):

@@ -35,31 +35,37 @@ OTHER_SLOPES = [(cell, slope) for cell, slopes in SLOPES.items() for slope in sl
 OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion", "maxnreg")
 # Sizes that PyHealth's defaults make multiples of 16; those that change from step to step are not specialised.
 SIZES = (
-    "units", "chunk", "padded", "hidden", "projected_width", "width", "known", "skipped", "bias_layer", "weight_layer",
+    "units", "chunk", "padded", "hidden", "width", "known", "skipped", "bias_layer", "weight_layer",
     "weight_k", "weight_n",
 )  # fmt: skip
 COUNTS = (
     "count", "count0", "rows", "first", "first0", "before", "before0", "later", "further", "slots", "slots0", "stride",
-    "samples", "levels", "window",
+    "samples", "levels", "window", "step", "across",
 )  # fmt: skip
 WIDE = ("c_old", "c_new", "carried", "sums_old", "sums_new")
 INSTRUCTION = {"sm_80": "mma.sync", "sm_90": "wgmma.mma_async", "sm_100": "tcgen05.mma"}
 
 
 def build(function, dtype, constants, **options):
-    inner = "*fp64" if dtype == "fp64" else "*fp32"
+    number, inner = f"*{dtype}", "*fp64" if dtype == "fp64" else "*fp32"
     types = {}
     for name in function.arg_names:
         if name in constants:
             continue
-        if name in SIZES or (name in COUNTS and not (name == "rows" and function is not forward_kernel)):
+        if name == "columns":
+            types[name] = "i64"
+        elif name in SIZES or (name in COUNTS and not (name == "rows" and function is not forward_kernel)):
             types[name] = "i32"
-        elif name in ("where", "places", "places0", "rows", "rows0"):
+        elif name in ("stream", "stream0"):
+            types[name] = (number, number, "*i64", "*i64")
+        elif name == "results":
+            types[name] = (number,) * 4
+        elif name in ("where", "order", "lengths", "places", "places0", "rows"):
             types[name] = "*i64"
         elif name == "real":
             types[name] = "*i1"
         else:
-            types[name] = inner if name in WIDE else f"*{dtype}"
+            types[name] = inner if name in WIDE else number
     return compiled(function, types, constants, aligned=SIZES, **options)
 
 
@@ -71,16 +77,23 @@ def step(function, dtype, constants, architecture):
     return build(function, dtype, constants, architecture=architecture, **options)
 
 
-def forward(cell, dtype="fp32", architecture="sm_90", *, slope="secant", half=0.5, shared=False, many=False):
+IN_ORDER = {"order": None, "lengths": None}
+
+
+def forward(
+    cell, dtype="fp32", architecture="sm_90", *, slope="secant", half=0.5, shared=False, many=False, ordered=False
+):
     levels = LEVELS if cell == "stagenet" else 0
     constants = forward_constants(DTYPES[dtype], cell, slope, levels, shared, many)
-    return step(forward_kernel, dtype, constants | {"HALF": half, "weight_n": 1}, architecture)
+    constants |= {"HALF": half, "weight_n": 1} | ({} if ordered else IN_ORDER)
+    return step(forward_kernel, dtype, constants, architecture)
 
 
 def backward(cell, dtype="fp32", architecture="sm_90", *, lockstep=False, many=False):
-    """`lockstep` has the weights of the forward op, where the neighbour of a number is another row."""
+    """`lockstep` has the weights of the forward op, where the neighbour of a number is another row, and lengths."""
     constants = backward_constants(DTYPES[dtype], cell, LEVELS if cell == "stagenet" else 0, many)
-    return step(backward_kernel, dtype, constants | {"weight_k" if lockstep else "weight_n": 1}, architecture)
+    constants |= {"weight_k": 1} if lockstep else {"weight_n": 1} | IN_ORDER
+    return step(backward_kernel, dtype, constants, architecture)
 
 
 def staged(dtype, half=None, **options):
@@ -125,13 +138,14 @@ def test_one_baseline_for_all_samples(architecture, tmp_path):
 
 @pytest.mark.parametrize("architecture", NVIDIA)
 def test_several_layers(architecture, tmp_path):
+    assert_multiplies(forward("stagenet", architecture=architecture, ordered=True), architecture, tmp_path)
     assert_multiplies(backward("stagenet", architecture=architecture, lockstep=True), architecture, tmp_path)
 
 
 @pytest.mark.parametrize("case", [*(("stagenet", "fp32", each) for each in NVIDIA), ("stagenet", "bf16", "sm_90")])
 def test_many_samples(case, tmp_path):
     _, dtype, architecture = case
-    assert_multiplies(forward(*case, many=True), architecture, tmp_path, dtype)
+    assert_multiplies(forward(*case, many=True, ordered=True), architecture, tmp_path, dtype)
     assert_multiplies(backward(*case, lockstep=True, many=True), architecture, tmp_path, dtype)
 
 

@@ -9,8 +9,7 @@ from interpreted_kernels import DTYPES, INTERPRETED, TOLERANCE, launched, wide
 from deeplift_fast.ops import naive
 
 if importlib.util.find_spec("triton") is not None:
-    from deeplift_fast.ops.triton import token_rows as tokens
-    from deeplift_fast.ops.triton import value_rows as values
+    from deeplift_fast.ops.triton.rows import token_rows, value_rows
 
 pytestmark = INTERPRETED
 
@@ -38,24 +37,24 @@ def values_of(batch, steps, size, dtype=torch.float64):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_dtype(dtype):
-    assert_is_naive(tokens.token_rows, *tokens_of(3, 4, 3, 5, dtype))
-    assert_is_naive(values.value_rows, *values_of(3, 4, 5, dtype))
+    assert_is_naive(token_rows, *tokens_of(3, 4, 3, 5, dtype))
+    assert_is_naive(value_rows, *values_of(3, 4, 5, dtype))
 
 
 @pytest.mark.parametrize(("batch", "steps", "size"), [(0, 2, 3), (1, 1, 1), (2, 1, 300)])
 def test_any_size(batch, steps, size):
-    assert_is_naive(tokens.token_rows, *tokens_of(batch, steps, 1, size))
-    assert_is_naive(values.value_rows, *values_of(batch, steps, size))
+    assert_is_naive(token_rows, *tokens_of(batch, steps, 1, size))
+    assert_is_naive(value_rows, *values_of(batch, steps, size))
 
 
 def test_more_rows_than_a_program():
-    assert_is_naive(tokens.token_rows, *tokens_of(40, 9, 2, 3))
-    assert_is_naive(values.value_rows, *values_of(40, 9, 3))
+    assert_is_naive(token_rows, *tokens_of(40, 9, 2, 3))
+    assert_is_naive(value_rows, *values_of(40, 9, 3))
 
 
 def test_any_strides():
     weight, of_tokens, baseline, times = tokens_of(3, 4, 3, 5)
     given = weight.T.contiguous().T, of_tokens.mT.contiguous().mT, baseline[:1].expand(3, 4, 3), times.T.contiguous().T
-    assert_is_naive(tokens.token_rows, *given)
+    assert_is_naive(token_rows, *given)
     x, baseline, times = values_of(3, 4, 5)
-    assert_is_naive(values.value_rows, x.mT.contiguous().mT, baseline[:1].expand(3, 4, 5), times[:1].expand(3, 4))
+    assert_is_naive(value_rows, x.mT.contiguous().mT, baseline[:1].expand(3, 4, 5), times[:1].expand(3, 4))

@@ -8,8 +8,7 @@ from compiled_kernels import ARCHITECTURES, COMPILES, assert_spills_nothing, com
 if importlib.util.find_spec("triton") is not None:
     import torch
 
-    from deeplift_fast.ops.triton import token_rows as tokens
-    from deeplift_fast.ops.triton import value_rows as values
+    from deeplift_fast.ops.triton.rows import _token_rows_kernel, _value_rows_kernel
     from deeplift_fast.ops.triton.tiles import strips
 
 pytestmark = COMPILES
@@ -18,7 +17,7 @@ NUMBERS = ("weight", "times", "rows", "values", "difference")
 
 def kernel(of, dtype="fp32", **options):
     high, columns = strips(128, torch.float64 if dtype == "fp64" else torch.float32, 1)
-    function = tokens._token_rows_kernel if of == "tokens" else values._value_rows_kernel
+    function = _token_rows_kernel if of == "tokens" else _value_rows_kernel
     integers, constants = ("tokens", "baseline", "both"), {"ROWS": high, "COLUMNS": columns}
     types = {}
     for name in function.arg_names:

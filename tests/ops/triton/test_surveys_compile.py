@@ -6,21 +6,20 @@ import pytest
 from compiled_kernels import ARCHITECTURES, COMPILES, assert_spills_nothing, compiled, offsets
 
 if importlib.util.find_spec("triton") is not None:
-    from deeplift_fast.ops.triton import token_survey as tokens
-    from deeplift_fast.ops.triton import value_survey as values
+    from deeplift_fast.ops.triton import surveys
 
 pytestmark = COMPILES
 FLAGS = ("real", "held", "bad", "filled")
 
 
 def kernel(of, dtype="fp32", **options):
-    high, wide = tokens.survey_tile(64, 12)
+    high, wide = surveys.survey_tile(64, 12)
     if of == "tokens":
-        function, integers = tokens._token_survey_kernel, ("tokens", "unknown", "ends", "bounds")
-        constants = {"STEPS": high, "SLOTS": wide}
+        function, integers = surveys._token_survey_kernel, ("tokens", "unknown", "ends", "bounds")
+        constants = {"STEPS": high, "WIDE": wide}
     else:
-        function, integers = values._value_survey_kernel, ("ends",)
-        constants = {"STEPS": high, "SIZE": wide, "NEUTRAL": 0.01}
+        function, integers = surveys._value_survey_kernel, ("ends",)
+        constants = {"STEPS": high, "WIDE": wide, "NEUTRAL": 0.01}
     types = {}
     for name in function.arg_names:
         if name in constants:

@@ -5,6 +5,7 @@ import torch
 from fused_cases import STAGENET, THREE, batch_of, both_routes, dataset, distance, make, patients, with_vitals
 from pyhealth.models import StageAttentionNet, StageNet
 
+from deeplift_fast import ops
 from deeplift_fast.pyhealth.fused.lockstep import Group
 
 SIZES = {"embedding_dim": 8, "chunk_size": 6, "levels": 2}
@@ -73,13 +74,38 @@ def test_layers_without_a_bias_go_one_after_the_other(groups):
     assert not groups
 
 
-@pytest.mark.parametrize(("kind", "schema"), [(StageNet, {"labs": "stagenet_tensor"}), (StageAttentionNet, STAGENET)])
-def test_one_feature_and_attention_go_alone(kind, schema, groups):
-    data = dataset(schema)
-    model = make(kind, data, **SIZES | {"chunk_size": 8})
+def test_attention_goes_one_after_the_other(groups):
+    data = dataset(STAGENET)
+    model = make(StageAttentionNet, data, **SIZES | {"chunk_size": 8})
     fused, generic = both_routes(model, batch_of(data), "complete")
     assert distance(fused, generic) < 1e-9
     assert not groups
+
+
+def test_one_feature_is_a_group_of_its_own(groups):
+    agree({"labs": "stagenet_tensor"}, patients(longest=14), "complete", 1)
+    assert groups
+    assert all(each == [14] for each in groups)
+
+
+@pytest.mark.parametrize("rules", ["rescale", "complete", "pyhealth"])
+def test_nothing_past_a_samples_end_reaches_a_result(rules, monkeypatch):
+    """On CUDA such rows have any content."""
+    original, poisoned = ops.lockstep, []
+
+    def lockstep(projected, where, steps, order, lengths, column_of, weight, bias, k, *rest):
+        found = original(projected, where, steps, order, lengths, column_of, weight, bias, k, *rest)
+        for layer, (count, column) in enumerate(zip(steps, column_of, strict=True)):
+            own, first = lengths[:, column][order[:, column].argsort()], layer * steps[0] * len(where)
+            past = (torch.arange(count)[:, None] >= own).flatten().nonzero().squeeze(1)
+            poisoned.append(len(past))
+            for each in (*found, k):
+                each[first + past] = torch.nan
+        return found
+
+    monkeypatch.setattr(ops, "lockstep", lockstep)
+    agree(THREE, with_vitals(patients(), 9), rules, 1)
+    assert sum(poisoned) > 0
 
 
 def test_changed_weights_are_packed_anew(groups):
