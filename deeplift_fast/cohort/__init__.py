@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES
+from deeplift_fast.cohort.tables import ATTRIBUTIONS, INTERACTIONS, SAMPLES
 from deeplift_fast.errors import CohortError
 
 if TYPE_CHECKING:
     from deeplift_fast.cohort.frames import frame
     from deeplift_fast.cohort.run import Cohort, attribute_cohort
 
-__all__ = ["ATTRIBUTIONS", "SAMPLES", "Cohort", "CohortError", "attribute_cohort", "frame"]
+__all__ = ["ATTRIBUTIONS", "INTERACTIONS", "SAMPLES", "Cohort", "CohortError", "attribute_cohort", "frame"]
 
 
 def __getattr__(name: str) -> Any:
