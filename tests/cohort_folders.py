@@ -1,6 +1,7 @@
 """Cohort folders made up for tests, as the engine lays them out."""
 
 import hashlib
+import itertools
 import json
 from collections import Counter
 
@@ -9,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deeplift_fast.cohort import ATTRIBUTIONS, SAMPLES
+from deeplift_fast.cohort import ATTRIBUTIONS, INTERACTIONS, SAMPLES
 from deeplift_fast.cohort.about import about_of, metadata_of
 
 CODES = ["0040", "I10", "4019", "10_E119", "9_25000", "<unk>"]
@@ -57,6 +58,38 @@ def _rows(sample, rng):
         for slot, lab in enumerate(LABS):
             yield sample, "labs", step, slot, lab, None if rng.random() < 0.2 else rng.normal()
         yield sample, "vector", step, int(rng.integers(0, 3)), None, rng.normal()
+
+
+def pairs(attributions, strongest=8, seed=0):
+    """A table `interactions` for the codes of a cohort, with numbers made up."""
+    rng = np.random.default_rng(seed)
+    valued = attributions.groupby("feature", observed=True)["value"].transform(lambda each: each.notna().any())
+    codes = attributions[~valued.astype(bool)].astype(dict.fromkeys(("feature", "code"), object))
+    rows = []
+    for (sample, patient, visit), part in codes.groupby(["sample", "patient_id", "visit_id"], observed=True):
+        sums = part.groupby(["feature", "code"])["attribution"].sum()
+        chosen = sorted(sums.abs().nlargest(strongest).index)
+        for first, second in itertools.combinations(chosen, 2):
+            numbers = (rng.normal(), sums[first], sums[second], *rng.normal(size=2))
+            rows.append((sample, patient, visit, *first, *second, *numbers))
+    return pd.DataFrame(rows, columns=INTERACTIONS.names)
+
+
+def add_pairs(folder, table, strongest=8):
+    """Writes a table `interactions` into a cohort's folder, and names it in the manifest."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["identity"]["interactions"] = strongest
+    (folder / "interactions").mkdir()
+    for number, part in manifest["parts"].items():
+        rows = table[(table["sample"] >= part["begin"]) & (table["sample"] < part["end"])]
+        rows = pa.Table.from_pandas(rows, preserve_index=False).cast(INTERACTIONS)
+        name = f"interactions/part-{int(number):06d}.parquet"
+        pq.write_table(rows, folder / name)
+        content = (folder / name).read_bytes()
+        part["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        part["interactions"] = len(rows)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
 
 
 def write(

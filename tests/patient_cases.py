@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from cohort_folders import write
 
+from deeplift_fast.cohort.tables import INTERACTIONS
 from deeplift_fast.report.titles import Title
 
 LABS = {  # usual value, unit, reference range
@@ -123,6 +124,17 @@ def folder(out, *records, others=30, rules="complete", baseline="typical 0123456
     }
     path.write_text(json.dumps(about | {"total": len(every)}))
     return out
+
+
+def pairs(found):
+    """The table `interactions` of the first patient: by pair of codes, how they act together."""
+    names = {"sample": 0, "patient_id": PATIENT, "visit_id": VISIT}
+    features = {"first_feature": "conditions", "second_feature": "conditions"}
+    rows = [
+        names | features | {"first_code": first, "second_code": second, "interaction": moved}
+        for (first, second), moved in found.items()
+    ]
+    return pd.DataFrame(rows).reindex(columns=INTERACTIONS.names)
 
 
 def cohort_table(out):

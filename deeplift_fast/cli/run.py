@@ -45,6 +45,16 @@ def run(
         str | None,
         typer.Option(metavar="SIZE", help="Memory for attribution, such as 8GB. Default: a share of the free memory."),
     ] = None,
+    interactions: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            max=64,
+            metavar="N",
+            help="Write a third table: how the N strongest codes of each sample act together, pair by pair. The run "
+            "takes up to N + 2 times as long.",
+        ),
+    ] = None,
     part_samples: Annotated[int, typer.Option(min=1, help="Samples per part; a kill loses at most one part.")] = 2048,
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine; on CUDA one GPU each.")] = 1,
     read_ahead: Annotated[
@@ -69,7 +79,7 @@ def run(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Attribute every sample of a dataset, and write two Parquet tables part by part.
+    """Attribute every sample of a dataset, and write Parquet tables part by part.
 
     The same command resumes an interrupted run. A sample that cannot be attributed goes to failures.parquet with the
     reason; the run goes on and ends with exit code 3.
@@ -87,6 +97,7 @@ def run(
             "target_class_idx": target,
             "budget": budget,
             "memory": None if memory is None else parse_bytes(memory),
+            "interactions": interactions,
             "part_samples": part_samples,
             "read_ahead": read_ahead,
             "cache": cache,
@@ -96,7 +107,7 @@ def run(
             "progress": "none" if quiet else "json" if log_json else "auto",
         }
         with redirected(silent=quiet or log_json) as stderr, reporter.writing_to(stderr):
-            _check(rules, steps, baseline, workers, device)
+            _check(rules, steps, baseline, interactions, workers, device)
             cluster = _cluster(workers, device, reporter.warning, debug)
             method = {"rules": rules, "steps": steps}
             cohort = _attribute(recipe, device, method, options, cluster, (stderr, number))
@@ -109,7 +120,9 @@ def run(
             raise typer.Exit(SOME_FAILED)
 
 
-def _check(rules: str, steps: int, baseline: str | None, workers: int, device: str | None) -> None:
+def _check(
+    rules: str, steps: int, baseline: str | None, interactions: int | None, workers: int, device: str | None
+) -> None:
     """Checks options before the recipe runs, which may take long."""
     from deeplift_fast.cli.workers import worker_environments
     from deeplift_fast.cohort.cohort_baseline import check_name
@@ -119,6 +132,10 @@ def _check(rules: str, steps: int, baseline: str | None, workers: int, device: s
     Options(rules, steps)
     if baseline is not None:
         check_name("--baseline", baseline, rules)
+    if interactions is not None:
+        from deeplift_fast.pyhealth.joint_effects import refuse_as_pyhealth
+
+        refuse_as_pyhealth(rules)
     if device is not None:
         check_device(device)
     if workers > 1:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES
+from deeplift_fast.cohort.tables import ATTRIBUTIONS, INTERACTIONS, SAMPLES
 from deeplift_fast.errors import CohortError
 
 if TYPE_CHECKING:
@@ -10,7 +10,16 @@ if TYPE_CHECKING:
     from deeplift_fast.cohort.making_caches import make_cache
     from deeplift_fast.cohort.run import Cohort, attribute_cohort
 
-__all__ = ["ATTRIBUTIONS", "SAMPLES", "Cohort", "CohortError", "attribute_cohort", "frame", "make_cache"]
+__all__ = [
+    "ATTRIBUTIONS",
+    "INTERACTIONS",
+    "SAMPLES",
+    "Cohort",
+    "CohortError",
+    "attribute_cohort",
+    "frame",
+    "make_cache",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,16 +16,21 @@ from deeplift_fast.cohort.entries import taken
 from deeplift_fast.cohort.failures import Failure
 from deeplift_fast.cohort.metadata_checks import GroupMetadata
 from deeplift_fast.cohort.metadata_columns import BatchMetadata
+from deeplift_fast.cohort.part_interactions import PairColumns, pair_columns
 from deeplift_fast.cohort.part_tables import BatchColumns, Texts, columns_of
 from deeplift_fast.cohort.samples import Batch, Group, Stretch, cut
 from deeplift_fast.cohort.settings import Settings
 from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.errors import CohortError, ConvergenceWarning, PredictionWarning, is_reader_death
 from deeplift_fast.pyhealth.features import read_features
+from deeplift_fast.pyhealth.fused.recognise import family
 from deeplift_fast.pyhealth.interpreter import DeepLift
 
 ALIGNMENT = 64
 """Alignment in bytes of tensors that PyTorch allocates on a CPU."""
+
+NO_PAIRS = "the attribution is not finite without one of the strongest codes"
+"""The reason of a sample whose interactions are not finite."""
 
 HOPELESS = 8
 """Number of errors of the interpreter after which a run without any attributed sample ends."""
@@ -71,6 +76,7 @@ class Attributor:
         self.proven = False
         """Whether any sample was attributed; before, errors may be the interpreter's fault."""
         self.splits = settings.splits
+        self.interactions = settings.interactions
         self._baseline, self._target = settings.baseline, settings.target
 
     def attributable(self, stretch: Stretch, count: int) -> Batch | None:
@@ -89,8 +95,10 @@ class Attributor:
 
     def explain(self, batch: Batch) -> int:
         """Attributes a batch, drops the result, and returns its padded steps: for measuring the cost."""
-        self._explain(batch, None)
-        return self.padded(batch)
+        given, _, _ = self._explain(batch, None)
+        steps = self.padded(batch)
+        self._pairs(batch, given, steps)
+        return steps
 
     def padded(self, batch: Batch) -> int:
         """Padded steps of a batch: samples times the longest sequence among them."""
@@ -139,17 +147,44 @@ class Attributor:
     def _batch(self, batch: Batch, metadata: BatchMetadata, result: PartResult) -> BatchColumns:
         """Attributes one batch; samples whose attribution is not finite become failures."""
         given, found, probability = self._explain(batch, metadata)
+        pairs = self._pairs(batch, given, result.budget)
         self.proven = True
         finite = _finite(found)
-        if finite.all():
-            return columns_of(self.texts, given, found, batch.numbers, probability, metadata)
-        reasons, sound = _reasons(found), np.flatnonzero(finite)
-        result.failures += [Failure(int(batch.numbers[row]), reasons[row]) for row in np.flatnonzero(~finite)]
+        fit = finite if pairs is None else finite & ~np.isin(batch.numbers, pairs.not_finite())
+        if fit.all():
+            return replace(columns_of(self.texts, given, found, batch.numbers, probability, metadata), pairs=pairs)
+        sound, reasons = np.flatnonzero(fit), _reasons(found)
+        result.failures += [
+            Failure(int(batch.numbers[row]), NO_PAIRS if finite[row] else reasons[row]) for row in np.flatnonzero(~fit)
+        ]
         keep = torch.from_numpy(sound).to(found.output.device)
         given = {key: taken(value, sound) for key, value in given.items()}
         probability = None if probability is None else probability[keep]
         few = BatchMetadata(metadata.group, batch.which[sound])
-        return columns_of(self.texts, given, _kept(found, keep), batch.numbers[sound], probability, few)
+        columns = columns_of(self.texts, given, _kept(found, keep), batch.numbers[sound], probability, few)
+        return replace(columns, pairs=None if pairs is None else pairs.of(columns.numbers))
+
+    def _pairs(self, batch: Batch, given: Mapping[str, Any], budget: int) -> PairColumns | None:
+        """The pairs of the strongest codes of each sample; `None` for a run without them.
+
+        Each sample is attributed again without each of these codes. At most `budget` padded steps, or as many samples
+        as the batch has, are attributed at once; fewer where memory runs out for a sample alone. A model without fused
+        layers may mix the samples of a batch: it always has the whole batch.
+        """
+        if self.interactions is None:
+            return None
+        samples = len(batch.which)
+        rows = None if family(self.model) is None else max(samples, budget * samples // self.padded(batch))
+        asked = {"baseline": self._baseline.given, "target_class_idx": self._target, **given}
+        while True:
+            try:
+                found = self.interpreter.interactions(self.interactions, rows_at_once=rows, **asked)
+            except Exception as error:
+                if samples > 1 or rows in (None, 1) or not is_out_of_memory(error):
+                    raise
+                rows = min(rows, self.interactions) // 2
+            else:
+                return pair_columns(self.texts, self.keys, found, batch.numbers)
 
     def _explain(
         self, batch: Batch, metadata: BatchMetadata | None
@@ -191,9 +226,10 @@ class Attributor:
         result.failures.append(Failure(int(batch.numbers[0]), reason))
         result.raised += 1
         if not self.proven and result.raised >= HOPELESS:
+            method = "explain" if self.interactions is None else "interactions"
             raise CohortError(
-                f"none of the first {HOPELESS} samples could be attributed: {reason}; interpreter.explain on one batch "
-                "shows the error in full"
+                f"none of the first {HOPELESS} samples could be attributed: {reason}; interpreter.{method} on one "
+                "batch shows the error in full"
             ) from None  # its message may hold a patient's values
 
 

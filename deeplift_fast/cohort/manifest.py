@@ -12,6 +12,7 @@ identity   object   everything that the numbers depend on; a run with another id
     part_samples   samples per part: part k holds the samples from k·part_samples on
     dimensions     "none", or a digest of the names
     splits         "none", or a digest of the names and numbers that `attribute_cohort(splits=…)` was given
+    interactions   strongest codes per sample whose pairs are in `interactions`; absent for a run without that table
 about      object   facts about the run for readers, as in the files' metadata (`deeplift_fast.cohort.about`)
 run        text     id of the last run, as the events of `--log-json` name it
 device     text     the model's device, cpu or cuda
@@ -26,7 +27,8 @@ prediction_difference
            object   the largest difference between the model's own predictions and the explained ones
                     (`deeplift_fast.cohort.differences`); null if nothing was compared
 parts      object   by number of the part: begin, end (samples [begin, end)), samples (attributed), failures, rows
-                    (of attributions), budget, seconds, and files: by name, bytes and sha256
+                    (of attributions), budget, seconds, and files: by name, bytes and sha256; and interactions, the
+                    rows of that table, where the run writes it
 """
 
 import json
@@ -40,13 +42,16 @@ from deeplift_fast.cohort import differences
 from deeplift_fast.cohort.about import check_about, check_schema
 from deeplift_fast.cohort.hashing import SHORT, class_name, digest, of_weights
 from deeplift_fast.cohort.manifest_content import (
-    FOLDERS,
+    ALL_FOLDERS,
+    INTERACTIONS,
     MOST_BYTES,
     check_files,
     check_identity,
+    check_interactions,
     check_outputs,
     check_parts,
     check_place,
+    folders_of,
     is_count,
     is_duration,
     parsed,
@@ -62,7 +67,7 @@ from deeplift_fast.support.printable import printable
 if TYPE_CHECKING:
     from deeplift_fast.cohort.settings import Settings
 
-__all__ = ["FOLDERS", "NAME", "Manifest", "Part", "check_same", "identity_of", "is_intact", "load"]
+__all__ = ["ALL_FOLDERS", "NAME", "Manifest", "Part", "check_same", "folders_of", "identity_of", "is_intact", "load"]
 
 NAME = "manifest.json"
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -83,6 +88,7 @@ class Part:
         budget: padded steps per batch at its end.
         seconds: duration of its attribution.
         files: by name, `bytes` and `sha256`.
+        interactions: number of rows in its `interactions`; `None` for a run without that table.
     """
 
     begin: int
@@ -93,6 +99,11 @@ class Part:
     budget: int
     seconds: float
     files: dict[str, dict[str, Any]]
+    interactions: int | None = None
+
+    def entry(self) -> dict[str, Any]:
+        """The part as JSON holds it, without a number of rows of a table that the run does not write."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass
@@ -116,7 +127,7 @@ class Manifest:
         """Replaces the manifest in the folder; `require` as for `Store.write`."""
         about = dict(vars(self))
         del about["parts"]
-        parts = [f'  "{number}": {json.dumps(vars(part))}' for number, part in sorted(self.parts.items())]
+        parts = [f'  "{number}": {json.dumps(part.entry())}' for number, part in sorted(self.parts.items())]
         lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in about.items()]
         lines.append(' "parts": {\n' + ",\n".join(parts) + "\n }")
         store.replace(NAME, ("{\n" + ",\n".join(lines) + "\n}\n").encode(), require=require)
@@ -185,12 +196,13 @@ def _manifest(found: dict[str, Any]) -> Manifest:
     differences.check(found.get("prediction_difference"))
     size = found["identity"].get("part_samples")
     check_parts(found["parts"], lambda number, part: _check_part(number, part, size))
+    check_interactions(found["identity"], found["parts"])
     return Manifest(**found | {"parts": {int(number): Part(**part) for number, part in found["parts"].items()}})
 
 
 def _check_part(number: int, part: Mapping[str, Any], size: Any) -> None:
     """Raise ValueError unless a part has its fields, and its own samples among parts of `size` samples."""
-    _require_names(part, Part, f"part {number}")
+    _require_names(part, Part, f"part {number}", optional={INTERACTIONS})
     for name in ("begin", "end", "samples", "failures", "rows", "budget"):
         if not is_count(part[name]):
             raise ValueError(f"part {number}: {name} is {quoted(part[name])}")
@@ -237,6 +249,7 @@ def identity_of(
         run: runs the model once, as :func:`deeplift_fast.cohort.module_texts.of_modules` takes it.
     """
     model = interpreter.model
+    asked = {} if settings.interactions is None else {INTERACTIONS: settings.interactions}
     return {
         "versions": {name: _version(name) for name in ("deeplift_fast", "torch", "pyhealth")},
         "interpreter": {name: getattr(interpreter, name) for name in ("rules", "steps", "use_embeddings", "fuse")},
@@ -247,6 +260,7 @@ def identity_of(
         "part_samples": settings.part_samples,
         "dimensions": digest(settings.dimensions) if settings.dimensions else "none",
         "splits": settings.splits.digest,
+        **asked,
     }
 
 
@@ -280,6 +294,7 @@ def check_same(found: Manifest, identity: dict[str, Any], shown: str, read_once:
 def _goes_on(before: dict[str, Any], now: dict[str, Any], differing: list[str]) -> str:
     """The options that continue the folder, if nothing but options differs."""
     named = {"interpreter.rules": "rules", "interpreter.steps": "steps", "baseline": "baseline"}
+    named[INTERACTIONS] = INTERACTIONS
     if not set(differing) <= named.keys():
         return ""
     options = {name: before.get(key) for key, name in named.items() if key in differing}
@@ -288,14 +303,16 @@ def _goes_on(before: dict[str, Any], now: dict[str, Any], differing: list[str]) 
         options.pop("baseline", None)  # the rule set implies it
     if options.get("baseline", "unk") not in NAMES:
         return ""
-    shown = " ".join(f"--{name} {value}" for name, value in options.items())
+    given = " ".join(f"--{name} {value}" for name, value in options.items() if value is not None)
+    left_out = [f"leaving out --{name}" for name, value in options.items() if value is None]
+    shown = ", ".join(filter(None, [given, *left_out]))
     arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
     return f"\n{shown} goes on with it (in Python: {arguments})"
 
 
 def is_intact(part: Part, store: Store) -> bool:
-    """Whether a part's numbers agree, and both of its files have their recorded size and checksum."""
-    if part.samples + part.failures != part.end - part.begin or len(part.files) != len(FOLDERS):
+    """Whether a part's numbers agree, and all of its files have their recorded size and checksum."""
+    if part.samples + part.failures != part.end - part.begin or len(part.files) != len(folders_of(part.interactions)):
         return False
     files = part.files.items()
     return all(store.size(name) == each["bytes"] and store.digest(name) == each["sha256"] for name, each in files)

@@ -1,7 +1,7 @@
 """Checks of the content of `manifest.json`, made before any of it is used.
 
 Others may be able to write to the folder, and the manifest decides which files are opened and how parts count. So each
-field has its type and bounds, and a part may name only its own two files.
+field has its type and bounds, and a part may name only its own files.
 """
 
 import json
@@ -13,6 +13,19 @@ from typing import Any
 from deeplift_fast.support.printable import printable
 
 FOLDERS = ("attributions", "samples")
+"""Folders of the tables that every run writes."""
+
+INTERACTIONS = "interactions"
+"""Folder, and entry of identity and parts, of the table that a run writes if it is asked for."""
+
+ALL_FOLDERS = (*FOLDERS, INTERACTIONS)
+"""Folders of all tables that a run may write."""
+
+
+def folders_of(interactions: int | None) -> tuple[str, ...]:
+    """Folders of the tables that a run writes; `interactions` is `None` for a run without that table."""
+    return FOLDERS if interactions is None else ALL_FOLDERS
+
 
 MOST_BYTES = 1 << 28
 """Largest accepted number of bytes: enough for half a million parts."""
@@ -74,7 +87,7 @@ def check_files(number: int, files: Any) -> None:
     if not isinstance(files, dict) or not all(isinstance(about, dict) for about in files.values()):
         raise ValueError(f"part {number}: files is not an object of objects")
     for name, about in files.items():
-        if name not in {file_name(folder, number) for folder in FOLDERS}:
+        if name not in {file_name(folder, number) for folder in ALL_FOLDERS}:
             raise ValueError(f"part {number} has the file {quoted(name)}, which is not one of its own")
         if "bytes" in about and not is_count(about["bytes"]):
             raise ValueError(f"part {number}: bytes is {quoted(about.get('bytes'))}")
@@ -88,6 +101,20 @@ def check_place(number: int, part: Mapping[str, Any], size: Any) -> None:
     begin, end = part["begin"], part["end"]
     if end < begin or (is_count(size, 1) and (begin != number * size or end > begin + size)):
         raise ValueError(f"part {number} holds the samples from {begin} to {end}, which are not its own")
+
+
+def check_interactions(identity: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ValueError, with the fault, unless parts have the table `interactions` where the identity asks for it."""
+    asked = identity.get(INTERACTIONS)
+    if INTERACTIONS in identity and not is_count(asked, 1):
+        raise ValueError(f"identity: {INTERACTIONS} is {quoted(asked)}")
+    for key, part in parts.items():
+        rows = part.get(INTERACTIONS)
+        if (rows is None) != (asked is None) or not (rows is None or is_count(rows)):
+            raise ValueError(f"part {key}: {INTERACTIONS} is {quoted(rows)}, where the identity says {quoted(asked)}")
+        own = [name for name in part["files"] if name.startswith(f"{INTERACTIONS}/")]
+        if own and asked is None:
+            raise ValueError(f"part {key} has the file {quoted(own[0])}, which the identity does not ask for")
 
 
 def check_identity(identity: Any) -> None:

@@ -25,6 +25,7 @@ from deeplift_fast.cohort.columns import (
 )
 from deeplift_fast.cohort.metadata_columns import BatchMetadata, metadata_of_batch
 from deeplift_fast.cohort.metadata_entries import UNKNOWN
+from deeplift_fast.cohort.part_interactions import PairColumns
 from deeplift_fast.cohort.splits import Splits
 from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES, STAYS
 from deeplift_fast.core.attribution import Attribution
@@ -64,6 +65,10 @@ class Texts:
         known = self._by_index.get(key)
         if known is None and rows.token is None:
             return np.full(len(which), _NO_TEXT, np.int32)
+        return self.of_tokens(key, which)
+
+    def of_tokens(self, key: str, which: np.ndarray) -> np.ndarray:
+        """The text of each token index, or dimension, of a feature, as :meth:`numbers` gives it."""
         highest = int(which.max(initial=-1))
         with self._adding:  # parts may be attributed side by side
             known = self._by_index.get(key)
@@ -71,6 +76,10 @@ class Texts:
             if highest >= have:  # tokens outside the vocabulary are written as numbers
                 self._add(key, [str(index) for index in range(have, highest + 1)])
             return self._by_index[key][which]
+
+    def text(self, number: int) -> str:
+        """The text of a number of :meth:`numbers`."""
+        return self._texts[number]
 
     def dictionary(self, which: np.ndarray) -> pa.DictionaryArray:
         """Dictionary-encoded strings for numbers of :meth:`numbers`; the dictionary holds only the used ones."""
@@ -107,6 +116,7 @@ class BatchColumns:
         splits: the split of each sample, or `None`; `None` if none says it.
         stays: the stays of each sample, of the type of the column `stays`; `None` if none says them.
         labels: the labels that the column `stay` of the features counts.
+        pairs: the rows of `interactions`; `None` for a run without that table.
     """
 
     numbers: np.ndarray
@@ -116,6 +126,7 @@ class BatchColumns:
     splits: list[str | None] | None = None
     stays: pa.Array | None = None
     labels: list[str] = field(default_factory=list)
+    pairs: PairColumns | None = None
 
 
 def columns_of(

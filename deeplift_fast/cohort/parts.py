@@ -1,4 +1,4 @@
-"""Parts on disk: two Parquet files each, then the entry in the manifest.
+"""Parts on disk: a Parquet file for each table, then the entry in the manifest.
 
 A part counts only once the manifest names it. Files of other parts are overwritten or removed.
 """
@@ -18,8 +18,9 @@ from deeplift_fast.cohort import failures
 from deeplift_fast.cohort.about import metadata_of
 from deeplift_fast.cohort.attributing import Attributor, PartResult
 from deeplift_fast.cohort.lock import Requirable
-from deeplift_fast.cohort.manifest import FOLDERS, Manifest, Part
-from deeplift_fast.cohort.manifest_content import file_name
+from deeplift_fast.cohort.manifest import Manifest, Part
+from deeplift_fast.cohort.manifest_content import ALL_FOLDERS, FOLDERS, INTERACTIONS, file_name, folders_of
+from deeplift_fast.cohort.part_interactions import interactions_table
 from deeplift_fast.cohort.part_tables import part_tables
 from deeplift_fast.cohort.store import TEMPORARY, Store
 
@@ -29,7 +30,10 @@ ENCODED_AT_ONCE = 1 << 16  # rows; pyarrow's default of 1,024 takes 1.5 times as
 _PART = re.compile(r"part-\d{6,}\.parquet")
 
 # Plain small integers are written faster than with a dictionary, and are as short after compression.
-_DICTIONARY_ENCODED = ("patient_id", "visit_id", "feature", "code", "time", "day", "stay", "split", "target")
+_DICTIONARY_ENCODED = (
+    *("patient_id", "visit_id", "feature", "code", "time", "day", "stay", "split", "target"),
+    *("first_feature", "first_code", "second_feature", "second_code"),
+)
 _WITH_STATISTICS = ("sample",)  # only the order of this column lets a reader skip row groups
 
 
@@ -41,7 +45,7 @@ def write_files(
     held: Requirable,
     about: Mapping[str, Any],
 ) -> Part:
-    """Writes a part's two files.
+    """Writes a part's files.
 
     Args:
         store: the output folder.
@@ -62,8 +66,12 @@ def write_files(
     keys, texts = attributor.keys, attributor.texts
     splits = attributor.splits
     samples, attributions = part_tables(result.batches, stretch.begin, stretch.identifiers, keys, texts, splits)
+    tables = dict(zip(FOLDERS, (attributions, samples), strict=True))
+    if attributor.interactions is not None:
+        pairs = [batch.pairs for batch in result.batches if batch.pairs is not None]
+        tables[INTERACTIONS] = interactions_table(pairs, stretch.begin, stretch.identifiers, keys, texts)
     files = {}
-    for folder, table in zip(FOLDERS, (attributions, samples), strict=True):
+    for folder, table in tables.items():
         content = memoryview(_parquet(table.replace_schema_metadata(metadata_of(about))))
         name = file_name(folder, stretch.part)
         files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -77,6 +85,7 @@ def write_files(
         budget=result.budget,
         seconds=round(seconds, 3),
         files=files,
+        interactions=len(tables[INTERACTIONS]) if INTERACTIONS in tables else None,
     )
 
 
@@ -85,7 +94,7 @@ def remove_leftovers(store: Store, manifest: Manifest) -> None:
     named = {name for part in manifest.parts.values() for name in part.files}
     for name in set(part_files(store)) - named:
         store.remove(name)
-    for folder in ("", *FOLDERS):
+    for folder in ("", *ALL_FOLDERS):
         for name in store.names(folder):
             if name.startswith(TEMPORARY):
                 store.remove(f"{folder}/{name}" if folder else name)
@@ -93,7 +102,7 @@ def remove_leftovers(store: Store, manifest: Manifest) -> None:
 
 def part_files(store: Store) -> list[str]:
     """Names of all files of parts in the folder, whoever wrote them."""
-    return [f"{folder}/{name}" for folder in FOLDERS for name in store.names(folder) if _PART.fullmatch(name)]
+    return [f"{folder}/{name}" for folder in ALL_FOLDERS for name in store.names(folder) if _PART.fullmatch(name)]
 
 
 class Recorder:
@@ -149,7 +158,7 @@ class Recorder:
 
         Folders are settled only here: a part that a power failure damages fails its checksum and is done again.
         """
-        self._store.settle(*FOLDERS)
+        self._store.settle(*folders_of(self.manifest.identity.get(INTERACTIONS)))
         self._write_failures(self._failures)
         self.manifest.total, self.manifest.finished = total, finished
         self.save()

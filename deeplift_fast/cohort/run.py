@@ -17,7 +17,7 @@ from deeplift_fast.cohort.budget import CAUTIOUS_STEPS, available, find_budget, 
 from deeplift_fast.cohort.cached_source import CachedSource, with_cache
 from deeplift_fast.cohort.cohort_baseline import by_index, fitted
 from deeplift_fast.cohort.differences import Differences
-from deeplift_fast.cohort.manifest import FOLDERS, Manifest, check_same, identity_of, is_intact, load
+from deeplift_fast.cohort.manifest import Manifest, check_same, folders_of, identity_of, is_intact, load
 from deeplift_fast.cohort.outputs import check_same_outputs, coarsest, outputs_of, run_once
 from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
 from deeplift_fast.cohort.progress import Progress, check_kind, run_id
@@ -84,6 +84,7 @@ def attribute_cohort(
     shared: bool = False,
     dimensions: Mapping[str, Sequence[str]] | None = None,
     splits: Mapping[str, Any] | None = None,
+    interactions: int | None = None,
     progress: str = "auto",
     client: Any = None,
     worker_timeout: float = 60.0,
@@ -120,6 +121,9 @@ def attribute_cohort(
         dimensions: by feature key, the names of a continuous feature's dimensions.
         splits: by the name of a split, the numbers of its samples in `dataset` (ints from 0: a list, array or range),
             for the column `split`; samples may have a field `split` instead.
+        interactions: the number of strongest codes per sample, 2 to 64, whose pairs are written to a third table,
+            `interactions/part-*.parquet`, as by `DeepLift.interactions`; `None` for no such table. A run takes up to
+            `interactions` + 2 times as long.
         progress: `"bar"`, `"lines"`, `"json"` or `"none"`, on standard error; `"auto"` for a bar on a terminal
             and in a notebook, and lines elsewhere.
         client: a `dask.distributed.Client` whose workers attribute the parts; they must reach the dataset and `out`.
@@ -141,6 +145,7 @@ def attribute_cohort(
     check_client(client)
     check_worker_timeout(worker_timeout)
     counts = {"budget": budget, "memory": memory, "read_ahead": read_ahead, "limit": limit}
+    counts["interactions"] = interactions
     settings = checked_settings(
         interpreter, baseline, target_class_idx, dimensions, force, part_samples=part_samples, **counts
     )
@@ -154,7 +159,7 @@ def attribute_cohort(
     interpreter._warn_of_untrained(settings.baseline.given)  # once, not on each worker
     store = open_store(out, shared)
     with naming_full(store.shown, lambda: "what was written there before is kept"):
-        _make(store)
+        _make(store, folders_of(settings.interactions))
         with lock.held(store) as held:
             run = _Run(interpreter, source, store, settings, held)
             run.begin()
@@ -399,9 +404,9 @@ class _Run:
         )
 
 
-def _make(store: Store) -> None:
+def _make(store: Store, folders: Iterable[str]) -> None:
     try:
-        store.make(*FOLDERS)
+        store.make(*folders)
     except OSError as error:
         raise CohortError(
             f"out is {store.shown}, which cannot be made ({error.strerror}); choose a folder that you may write"

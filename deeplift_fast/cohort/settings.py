@@ -10,6 +10,11 @@ from deeplift_fast.cohort.splits import Splits
 from deeplift_fast.core.targets import class_target
 from deeplift_fast.errors import CohortError
 from deeplift_fast.pyhealth.interpreter import DeepLift
+from deeplift_fast.pyhealth.joint_effects import refuse_as_pyhealth
+from deeplift_fast.pyhealth.players import MOST as MOST_PLAYERS
+
+LEAST_PLAYERS = 2
+"""Codes of a pair."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Settings:
         force: whether to start over.
         dimensions: by feature key, the names of a continuous feature's dimensions.
         splits: the split of each sample.
+        interactions: strongest codes per sample whose pairs are attributed; `None` for none.
     """
 
     baseline: CohortBaseline
@@ -39,6 +45,7 @@ class Settings:
     force: bool
     dimensions: Mapping[str, Sequence[str]] | None
     splits: Splits = field(default_factory=Splits)
+    interactions: int | None = None
 
 
 def checked_settings(
@@ -47,7 +54,7 @@ def checked_settings(
     """The settings of a run.
 
     Arguments are those of `attribute_cohort`. `target` is its `target_class_idx`; `counts` are its `budget`, `memory`,
-    `read_ahead` and `limit`.
+    `read_ahead`, `limit` and `interactions`.
 
     Raises:
         CohortError: if an argument is invalid; the message names it.
@@ -68,6 +75,7 @@ def checked_settings(
         memory=count("memory", counts["memory"], 1),
         read_ahead=count("read_ahead", counts["read_ahead"], 0),
         limit=count("limit", counts["limit"], 1),
+        interactions=_checked_interactions(counts["interactions"], interpreter),
     )
 
 
@@ -93,6 +101,25 @@ def _checked_dimensions(
     if unknown:
         raise CohortError(f"dimensions has the key(s) {unknown}; accepted: {list(model.feature_keys)}")
     return None if dimensions is None else {key: [str(name) for name in names] for key, names in dimensions.items()}
+
+
+def _checked_interactions(given: Any, interpreter: DeepLift) -> int | None:
+    number = count("interactions", given, LEAST_PLAYERS)
+    if number is None:
+        return None
+    if number > MOST_PLAYERS:
+        raise CohortError(f"interactions is {number}; accepted: an int from {LEAST_PLAYERS} to {MOST_PLAYERS}, or None")
+    try:
+        refuse_as_pyhealth(interpreter.rules)
+    except ValueError as error:
+        raise CohortError(f"interactions is {number}, and {error}") from None
+    processors = interpreter.model.dataset.input_processors
+    if not any(processors[key].is_token() for key in interpreter.model.feature_keys):
+        raise CohortError(
+            "interactions is given, which are between codes, and the model's features hold values: "
+            f"{list(interpreter.model.feature_keys)}; leave interactions out"
+        )
+    return number
 
 
 def check_client(client: Any) -> None:

@@ -1,4 +1,4 @@
-"""The columns of a cohort's two tables.
+"""The columns of a cohort's tables.
 
 `samples`, one row per sample:
 
@@ -35,6 +35,25 @@
                                    filled in; null if unknown
     value              float32     the value; null for tokens, and if nothing was measured
     attribution        float32     contribution to the target logit, in units of the logit
+
+`interactions`, of runs that were asked for them: one row per sample and pair of its strongest codes
+(`DeepLift.interactions`). A sample with fewer than two codes has none. Rows are ordered by sample, then by the first
+and by the second code: by feature in the model's order, then by text. The first code of a pair comes before the second
+in this order, so a pair is written in the same way in every sample:
+
+    sample                 int64       as in `samples`
+    patient_id             dictionary  as in `samples`
+    visit_id               dictionary  as in `samples`
+    first_feature          dictionary  key of the first code's feature
+    first_code             dictionary  text of the first code's token, as in `attributions`
+    second_feature         dictionary  likewise of the second code
+    second_code            dictionary
+    interaction            float32     change in the target logit that the two make together, beyond the changes that
+                                       each makes without the other
+    first_contribution     float32     contribution of the first code with all its occurrences
+    second_contribution    float32     likewise of the second code
+    output_without_first   float32     target logit with the first code at the baseline
+    output_without_second  float32     likewise with the second code
 
 Dictionaries hold strings. `split`, `stays`, `day`, `stay` and `measured` are metadata of the samples
 (`deeplift_fast.cohort.metadata`); a run may be given the splits instead.
@@ -83,5 +102,21 @@ ATTRIBUTIONS = pa.schema(
         "measured": pa.bool_(),
         "value": pa.float32(),
         "attribution": pa.float32(),
+    }
+)
+INTERACTIONS = pa.schema(
+    {
+        "sample": pa.int64(),
+        "patient_id": _TEXT,
+        "visit_id": _TEXT,
+        "first_feature": _TEXT,
+        "first_code": _TEXT,
+        "second_feature": _TEXT,
+        "second_code": _TEXT,
+        "interaction": pa.float32(),
+        "first_contribution": pa.float32(),
+        "second_contribution": pa.float32(),
+        "output_without_first": pa.float32(),
+        "output_without_second": pa.float32(),
     }
 )

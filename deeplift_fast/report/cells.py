@@ -111,8 +111,8 @@ class CellReader:
 
     def _name_rows(self, batch: pa.RecordBatch) -> np.ndarray:
         """The number of each row's name in `names`, int64 `[rows]`."""
-        feature, features = _encoded(batch["feature"])
-        code, codes = _encoded(batch["code"])
+        feature, features = encoded(batch["feature"])
+        code, codes = encoded(batch["code"])
         slot = batch["slot"].to_numpy().astype(np.int64)
         # One number per code; unnamed dimensions are negative.
         inner = np.where(code < 0, -1 - slot, code)
@@ -137,7 +137,7 @@ class CellReader:
         return self.names[name]
 
 
-def _encoded(column: pa.Array) -> tuple[np.ndarray, list[str]]:
+def encoded(column: pa.Array) -> tuple[np.ndarray, list[str]]:
     """A text column as int64 places in a list of texts, −1 for null, and that list."""
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()

@@ -71,7 +71,7 @@ def cohort_table(folder: CohortFolder, titles: Titles | None = None) -> CohortTa
     """
     found = _kept(folder)
     if found is None:
-        found = summary_of(folder).cohort
+        found = summary_of(folder, with_pairs=False).cohort
         keep(found, folder.out, folder.about)
     return titled(found, titles)
 

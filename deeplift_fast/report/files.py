@@ -39,6 +39,21 @@ SCHEMA = pa.schema(
 )
 """Columns of the written table. `baseline`, the reference of the cohort's contributions, is the same in each row."""
 
+OF_PAIRS = pa.schema(
+    {
+        "second_feature": pa.string(),
+        "second_code": pa.string(),
+        "second_description": pa.string(),
+        "second_ambiguous": pa.bool_(),
+        "patients": pa.int64(),
+    }
+)
+"""Further columns where the cohort has interactions. A pair is a row of the kind "pair": `feature`, `code`,
+`description` and `ambiguous` are those of its first code, and `count` is its number of samples."""
+
+_FIRST = {"first_feature": "feature", "first_code": "code", "first_description": "description"}
+_FIRST |= {"first_ambiguous": "ambiguous"}
+
 
 def write_csv(summary: Summary, path: Path) -> None:
     """Writes the table as CSV, null as an empty field and texts through :func:`deeplift_fast.support.printable.cell`.
@@ -63,9 +78,9 @@ def write_parquet(summary: Summary, path: Path) -> None:
 
 
 def write_json(summary: Summary, path: Path) -> None:
-    """Writes the fields of a `Summary`, except `described`, as JSON; `table` becomes a list of rows.
+    """Writes the fields of a `Summary`, except `described`, as JSON; `table` and `pairs` become lists of rows.
 
-    Infinite numbers and NaN become null.
+    Infinite numbers and NaN become null. Without interactions there is no `pairs`.
 
     Raises:
         SummaryError: if the path cannot be written, or belongs to the cohort.
@@ -81,7 +96,8 @@ def write_json(summary: Summary, path: Path) -> None:
         "about": summary.about,
         "prediction_difference": summary.prediction_difference,
         "completeness": completeness,
-        "table": _arrow(summary).drop_columns("baseline").to_pylist(),
+        "table": _codes(summary).drop_columns("baseline").to_pylist(),
+        **({} if summary.pairs is None else {"pairs": pa.Table.from_pandas(summary.pairs).to_pylist()}),
         "notes": list(summary.notes),
     }
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -89,6 +105,19 @@ def write_json(summary: Summary, path: Path) -> None:
 
 
 def _arrow(summary: Summary) -> pa.Table:
+    """Every row: codes and values, and the pairs after them."""
+    codes = _codes(summary)
+    if summary.pairs is None:
+        return codes
+    rows = summary.pairs.rename(columns=_FIRST).assign(kind="pair", baseline=summary.baseline)
+    rows["count"] = rows["samples"]
+    schema = pa.schema([*SCHEMA, *OF_PAIRS])
+    rows = rows.assign(**dict.fromkeys(set(SCHEMA.names) - set(rows.columns)))
+    pairs = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
+    return pa.concat_tables([codes, pairs], promote_options="default").select(schema.names)
+
+
+def _codes(summary: Summary) -> pa.Table:
     return pa.Table.from_pandas(summary.table.assign(baseline=summary.baseline), schema=SCHEMA, preserve_index=False)
 
 

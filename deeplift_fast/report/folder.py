@@ -16,7 +16,7 @@ from deeplift_fast.cohort.failures import MOST_BYTES as MOST_FAILURES
 from deeplift_fast.cohort.failures import NAME as FAILURES
 from deeplift_fast.cohort.manifest import NAME as MANIFEST
 from deeplift_fast.cohort.manifest import Manifest, check_total, read
-from deeplift_fast.cohort.manifest_content import file_name, is_count, quoted
+from deeplift_fast.cohort.manifest_content import INTERACTIONS, file_name, is_count, quoted
 from deeplift_fast.cohort.store import open_store, whole_version
 from deeplift_fast.errors import CohortError, SummaryError
 
@@ -69,6 +69,11 @@ class CohortFolder:
         return self.manifest.prediction_difference
 
     @property
+    def has_interactions(self) -> bool:
+        """Whether the run wrote the table `interactions` too."""
+        return INTERACTIONS in self.manifest.identity
+
+    @property
     def expected(self) -> int | None:
         """The number of parts of the finished cohort; `None` while unknown, as for an iterable of batches."""
         total = self.manifest.total
@@ -108,13 +113,33 @@ class CohortFolder:
         with self._reading(name):
             yield from _file(content, columns).iter_batches(BATCH_ROWS, columns=list(columns))
 
-    def rows_of(self, part: int, sample: int, columns: Sequence[str]) -> pa.Table:
-        """Columns of one sample's attributions; row groups of other samples are not decoded.
+    def interactions(self, part: int, columns: Sequence[str]) -> pa.Table:
+        """Columns of a part's interactions, of a run that wrote them.
+
+        Raises:
+            SummaryError: if the file is missing or damaged, or has another number of rows than the manifest says.
+        """
+        name = file_name(INTERACTIONS, part)
+        content = self._content(name, part)
+        with self._reading(name):
+            file = _file(content, columns)
+            if file.metadata.num_rows != self.manifest.parts[part].interactions:
+                raise self._damaged(name)
+            return file.read(list(columns))
+
+    def rows_of(self, part: int, sample: int, columns: Sequence[str], table: str = "attributions") -> pa.Table:
+        """Columns of one sample's rows in a table; row groups of other samples are not decoded.
+
+        Args:
+            part: the part that holds the sample.
+            sample: the sample's number.
+            columns: names of the columns.
+            table: `"attributions"`, or `"interactions"` of a run that wrote them.
 
         Raises:
             SummaryError: if the file is missing or damaged.
         """
-        name = file_name("attributions", part)
+        name = file_name(table, part)
         content = self._content(name, part)
         with self._reading(name):
             file = _file(content, (*columns, "sample"))

@@ -10,7 +10,7 @@ from deeplift_fast.errors import SummaryError
 from deeplift_fast.support.home import expanded
 from deeplift_fast.support.temporary import temporary_file
 
-OWN = {"attributions", "samples", "manifest.json", "failures.parquet", "summary.parquet", ".lock"}
+OWN = {"attributions", "samples", "interactions", "manifest.json", "failures.parquet", "summary.parquet", ".lock"}
 """Names in a cohort's folder that belong to the run. Nothing else is written there."""
 
 ROOT = 0

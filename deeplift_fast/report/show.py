@@ -7,8 +7,8 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
+from deeplift_fast.report import pair_lines
 from deeplift_fast.report.completeness import LARGEST_FACTOR, TOLERANCE, Completeness
-from deeplift_fast.report.grouping import EMPTY
 from deeplift_fast.report.layout import Cells, wrapped
 from deeplift_fast.report.layout import table as lines_of
 from deeplift_fast.report.summary import Summary
@@ -62,7 +62,7 @@ def show(
         for kind in _KINDS:
             if summary.table[(summary.table["grouping"] == grouping) & (summary.table["kind"] == kind)].empty:
                 continue
-            place = _place(kind, grouping, group)
+            place = _place(_KINDS[kind], grouping, group)
             rows = summary.top(kind, grouping, group, top, sort, min_samples)
             say("")
             if rows.empty:
@@ -71,8 +71,16 @@ def show(
             say(f"{place}: the first {len(rows)} by {_SORTS[sort]}", "bold")
             for line in table(rows, list(COLUMNS), width, _SORTED[sort]):
                 console.print(Text(line), soft_wrap=True)
+        if summary.pairs is not None:
+            place = _place(pair_lines.HEADING, grouping, group)
+            rows = summary.top_pairs(grouping, group, top, sort, min_samples)
+            heading, lines = pair_lines.block(place, rows, sort, min_samples, width)
+            say("")
+            say(heading, "bold" if lines else "")
+            for line in lines:
+                console.print(Text(line), soft_wrap=True)
     say("")
-    for note in (*summary.notes, _MEANS):
+    for note in (*summary.notes, _MEANS, *([] if summary.pairs is None else [pair_lines.MEANS])):
         say(f"Note: {printable(note)}.")
 
 
@@ -127,11 +135,11 @@ def _parts(found: Completeness) -> str:
     return f"{found.parts:,} of {found.parts_in_all:,}{running}"
 
 
-def _place(kind: str, grouping: str, group: str) -> str:
+def _place(heading: str, grouping: str, group: str) -> str:
     if grouping == "overall":
-        return _KINDS[kind]
+        return heading
     name, value = (wrapped(printable(text), _GROUP, 1)[0] for text in (grouping, group))
-    return f"{_KINDS[kind]}, {name} = {value}"
+    return f"{heading}, {name} = {value}"
 
 
 def table(
@@ -152,10 +160,6 @@ def table(
     return lines_of(cells, [_described(row) for row in each], width, (keep, "mean", "95 % interval"))
 
 
-def _interval(row: Any) -> str:
-    return "too few patients" if pd.isna(row.low) else f"{row.low:+.3g} … {row.high:+.3g}"
-
-
 def _described(row: Any) -> str:
     """Title, unit and reference range of a code or dimension; empty if none is known."""
     low, high = (None if pd.isna(end) else float(end) for end in (row.ref_low, row.ref_high))
@@ -169,11 +173,11 @@ NAMES = ("feature", "code")
 
 COLUMNS: dict[str, Column] = {
     "feature": lambda row: printable(row.feature),
-    "code": lambda row: printable(row.code) if str(row.code).strip() else EMPTY,
+    "code": lambda row: pair_lines.shown(row.code),
     "count": lambda row: f"{row.count:,}",
     "samples": lambda row: f"{row.samples:,}",
     "mean": lambda row: f"{row.mean:+.3g}",
-    "95 % interval": _interval,
+    "95 % interval": pair_lines.interval,
     "mean |a|": lambda row: f"{row.mean_abs:.3g}",
     "positive": lambda row: f"{row.share_positive:.0%}",
 }

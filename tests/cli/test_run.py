@@ -56,6 +56,7 @@ def run(*arguments):
 
 def test_the_engine_is_called_with_what_was_asked_for(engine, capsys):
     given = "--rules rescale --steps 3 --baseline typical --target 0 --budget 4096 --memory 2GiB --part-samples 100"
+    given += " --interactions 8"
     assert (
         run(*given.split(), "--read-ahead", "0", "--force", "--limit", "7", "--device", "cpu", "--shared", "--quiet")
         == 0
@@ -65,7 +66,7 @@ def test_the_engine_is_called_with_what_was_asked_for(engine, capsys):
     assert call.baseline == "typical"
     assert (call.out, call.target_class_idx, call.budget, call.memory) == ("out", 0, 4096, 2 << 30)
     assert (call.part_samples, call.read_ahead, call.force, call.limit, call.shared) == (100, 0, True, 7, True)
-    assert (call.progress, call.client) == ("none", None)
+    assert (call.progress, call.client, call.interactions) == ("none", None, 8)
     assert capsys.readouterr().out == ""
 
 
@@ -75,7 +76,7 @@ def test_defaults_resume_and_find_out_for_themselves(engine, capsys):
     assert (call.interpreter.rules, call.interpreter.steps, call.force, call.shared) == ("complete", 1, False, False)
     assert not hasattr(call, "baseline")  # the recipe's, or else the interpreter's
     assert (call.target_class_idx, call.budget, call.memory, call.read_ahead, call.limit) == (None,) * 5
-    assert (call.part_samples, call.progress) == (2048, "auto")
+    assert (call.part_samples, call.progress, call.interactions) == (2048, "auto", None)
     assert "out: 2 sample(s) attributed, in 1 part(s); this run took 2.0 s" in capsys.readouterr().out
 
 
@@ -123,6 +124,7 @@ def test_samples_that_failed_end_in_code_3_and_a_count(engine, capsys):
         (["--rules", "best"], "rules is 'best'; accepted"),
         (["--baseline", "usual"], "--baseline is 'usual'; accepted names: 'unk', 'removed', 'typical'"),
         (["--rules", "pyhealth", "--baseline", "removed"], "--baseline is 'removed'; accepted under rules"),
+        (["--rules", "pyhealth", "--interactions", "8"], 'rules is "pyhealth", whose contributions lie on padding'),
         (["--memory", "much"], "--memory is 'much'; accepted: a size above 0, such as 8GB"),
         (["--device", "cuda:99"], "--device cuda:99 is not available here"),
         (["--workers", "2", "--device", "cuda:99"], "--device cuda:99 is not available here"),
@@ -136,7 +138,16 @@ def test_a_wrong_option_is_named_before_the_recipe_runs(engine, tmp_path, capsys
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--steps", "0"], ["--workers", "0"], ["--limit", "x"], ["--quiet", "--log-json"], ["--nothing"]]
+    "arguments",
+    [
+        ["--steps", "0"],
+        ["--interactions", "1"],
+        ["--interactions", "65"],
+        ["--workers", "0"],
+        ["--limit", "x"],
+        ["--quiet", "--log-json"],
+        ["--nothing"],
+    ],
 )
 def test_bad_usage(engine, arguments):
     with pytest.raises(SystemExit) as error:

@@ -24,12 +24,12 @@ def in_process():
         yield client
 
 
-@pytest.mark.parametrize("in_memory", [True, False])
-def test_the_bytes_are_those_of_one_process(in_process, in_memory, tmp_path):
+@pytest.mark.parametrize(("in_memory", "interactions"), [(True, 3), (False, None)])
+def test_the_bytes_are_those_of_one_process(in_process, in_memory, interactions, tmp_path):
     data, model = cohort("StageNet", in_memory=in_memory)
-    done = run(model, data, tmp_path / "cluster", client=in_process)
+    done = run(model, data, tmp_path / "cluster", client=in_process, interactions=interactions)
     assert (done.samples, done.parts) == (23, 5)
-    run(model, data, tmp_path / "one")
+    run(model, data, tmp_path / "one", interactions=interactions)
     assert contents(tmp_path / "cluster") == contents(tmp_path / "one")
     assert manifest(tmp_path / "cluster")["finished"]
 

@@ -1,4 +1,4 @@
-"""Both tables open in other programs as they are, all parts at once."""
+"""The tables open in other programs as they are, all parts at once."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,8 @@ DOCS = Path(__file__).parents[2] / "docs" / "cohorts.md"
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     found, rows = cohorts.draw()
-    return cohorts.write(tmp_path_factory.mktemp("cohort") / "mortality", found, rows), found, rows
+    out = cohorts.write(tmp_path_factory.mktemp("cohort") / "mortality", found, rows)
+    return cohorts.add_pairs(out, cohorts.pairs(rows)), found, rows
 
 
 def expected(found, rows):
@@ -38,12 +39,17 @@ def test_polars(written):
 
 
 def test_duckdb(written, monkeypatch):
-    """The query of docs/cohorts.md, as it stands there."""
+    """The queries of docs/cohorts.md, as they stand there."""
     duckdb = pytest.importorskip("duckdb")
     out, found, rows = written
-    (query,) = re.findall(r"(?ms)^```sql\n(.*?)^```$", DOCS.read_text(encoding="utf-8"))
+    pairs, query = re.findall(r"(?ms)^```sql\n(.*?)^```$", DOCS.read_text(encoding="utf-8"))
     monkeypatch.chdir(out.parent)
     joined = rows.merge(found[["sample", "label"]], on="sample")
     means = joined[joined["label"] == 1].fillna({"code": ""}).groupby("code")["attribution"].mean()
     given = {code or "": mean for code, mean in duckdb.sql(query).fetchall()}
     assert given == pytest.approx(means.to_dict(), abs=1e-6)
+    of_pairs = cohorts.pairs(rows).groupby(["first_code", "second_code"])["interaction"].agg(["mean", "size"])
+    expected = of_pairs[of_pairs["size"] >= 10]
+    found = {(first, second): mean for first, second, mean, _ in duckdb.sql(pairs).fetchall()}
+    assert 0 < len(expected) < len(of_pairs)
+    assert found == pytest.approx(expected["mean"].to_dict(), abs=1e-6)

@@ -7,6 +7,7 @@ from fused_cases import patients
 from pyhealth.datasets import create_sample_dataset, get_dataloader
 from pyhealth.models import MLP, RNN, StageNet, Transformer
 
+from deeplift_fast.cohort import CohortError
 from deeplift_fast.report import summarise
 
 CASES = {
@@ -60,3 +61,10 @@ def test_a_part_without_any_sample_left_has_empty_tables(tmp_path):
         each["row"] = each["row"] * float("nan")
     done = run(model, samples, tmp_path)
     assert (done.samples, done.failures, done.parts) == (7, 5, 3)
+
+
+def test_they_have_no_interactions(tmp_path):
+    data, model, _ = made("MLP, tensor", count=4)
+    with pytest.raises(CohortError, match="which are between codes, and the model's features hold values"):
+        run(model, data, tmp_path / "out", rules="complete", interactions=8)
+    assert not (tmp_path / "out").exists()

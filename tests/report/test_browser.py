@@ -5,6 +5,7 @@ import re
 import patient_cases as cases
 import pytest
 from browser import WIDTHS, Page
+from cohort_folders import add_pairs
 
 from deeplift_fast.report.patient import page
 from deeplift_fast.support.colours import contrast
@@ -26,6 +27,7 @@ def pages(tmp_path_factory):
         "one": cases.folder(root / "of-one", (cases.plain(rows), None)),
         "hostile": cases.folder(root / "of-hostile", (hostile, stays)),
     }
+    add_pairs(cohorts["five"], cases.pairs({("Z515", "J9601"): 0.2, ("A419", "Z515"): 0.1}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "_titles", lambda root: cases.Named())
         said = page.Without("Acute respiratory failure with hypoxia", "31 %", "▲ +0.29", "▲ +0.34")
@@ -46,6 +48,16 @@ def test_a_patients_page_opens_without_complaint(chromium, pages, name, width):
     opened.check()
     assert opened.run("return document.styleSheets.length") == 1
     assert opened.run("return getComputedStyle(document.querySelector('h1')).fontWeight") == "600"
+
+
+def test_what_acts_together_is_a_list_under_its_reason(chromium, pages):
+    opened = Page(chromium, pages["five"], width=390)
+    (reasons, *_) = opened.find("ol.reasons")
+    listed = reasons.find_elements("css selector", ":scope > li > ul > li")
+    assert [each.aria_role for each in listed] == ["listitem"] * 4
+    assert all(each.is_displayed() and each.text.startswith("It acts together with ") for each in listed)
+    right = opened.run("return Math.max(...arguments[0].map((each) => each.getBoundingClientRect().right))", listed)
+    assert right <= 390
 
 
 def test_a_timeline_that_is_wider_than_the_page_says_where_older_stays_are(chromium, pages):

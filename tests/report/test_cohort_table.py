@@ -37,9 +37,9 @@ def passes(monkeypatch):
     """The folders whose parts were read."""
     read = []
 
-    def reading(folder):
+    def reading(folder, **options):
         read.append(folder.out)
-        return summary_of(folder)
+        return summary_of(folder, **options)
 
     monkeypatch.setattr(module, "summary_of", reading)
     return read

@@ -189,7 +189,7 @@ def test_files_of_the_cohort_are_not_written_over(summary, tmp_path, name, write
 
 
 def test_the_cohorts_files_are_those_that_a_run_or_a_summary_writes():
-    assert {manifest.NAME, *manifest.FOLDERS, failures.NAME, lock.NAME, cohort_table.NAME} == private_file.OWN
+    assert {manifest.NAME, *manifest.ALL_FOLDERS, failures.NAME, lock.NAME, cohort_table.NAME} == private_file.OWN
 
 
 def test_a_file_beside_the_cohorts_is_written(summary):

@@ -8,6 +8,7 @@ from deeplift_fast.errors import SummaryError
 from deeplift_fast.report.cohort.facts import facts_of, failures_of, lead_of, limits_of
 from deeplift_fast.report.cohort.groups import MOST_TABLES, GroupTable, tables_of
 from deeplift_fast.report.cohort.lines import FEWEST, Block, blocks_of
+from deeplift_fast.report.cohort.pairs import PairTable, pair_tables
 from deeplift_fast.report.cohort.patients import Link
 from deeplift_fast.report.cohort_table import keep
 from deeplift_fast.report.consistent import consistently
@@ -60,6 +61,7 @@ class Content:
         points: the largest number of dots of a row.
         groups: the tables by label and by other groups.
         more_groups: number of tables that are left out.
+        pairs: the tables of pairs that act together; `None` for a cohort without interactions.
         links: patients' pages.
         facts: completeness, model, rule set and baseline, and the notes of the summary.
         limits: what the page does not say.
@@ -75,6 +77,7 @@ class Content:
     points: int
     groups: tuple[GroupTable, ...]
     more_groups: int
+    pairs: tuple[PairTable, ...] | None
     links: tuple[Link, ...]
     facts: tuple[tuple[str, str], ...]
     limits: tuple[str, ...]
@@ -144,6 +147,7 @@ def content_of(
         points=size.points,
         groups=groups,
         more_groups=more,
+        pairs=pair_tables(summary.pairs, titles, fewest),
         links=tuple(links),
         facts=(*facts_of(summary, run)[1:], *(("Note", note) for note in summary.notes)),
         limits=limits_of(),

@@ -154,7 +154,7 @@ def content_of(
         name="A patient" if pseudonymous or found.patient is None else f"Patient {cut(found.patient, 60)}",
         about=about_of(columns, found),
         lead=lead_of(found, run),
-        reasons=reasons_of(items, columns, found.unit),
+        reasons=reasons_of(items, columns, found.unit, found.pairs),
         timeline=timeline,
         waterfall=waterfall_of(found, items),
         unit=found.unit,

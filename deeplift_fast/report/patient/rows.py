@@ -1,4 +1,4 @@
-"""The sample of a cohort's folder that a page is about: its line of `samples`, and its rows of `attributions`."""
+"""The sample of a cohort's folder that a page is about: its line of `samples`, and its rows of the other tables."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from deeplift_fast.cohort.manifest_content import INTERACTIONS
 from deeplift_fast.cohort.tables import ATTRIBUTIONS, SAMPLES
 from deeplift_fast.errors import SummaryError
 from deeplift_fast.report.folder import CohortFolder
@@ -31,6 +32,20 @@ class Row:
     attribution: float
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two codes that act together, as in `interactions`; each is a feature and a code."""
+
+    first: tuple[str, str]
+    second: tuple[str, str]
+    interaction: float
+
+    @property
+    def codes(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Both codes."""
+        return self.first, self.second
+
+
 @dataclass(frozen=True)
 class Sample:
     """A sample, with the columns of `samples`, and its rows.
@@ -38,6 +53,7 @@ class Sample:
     Attributes:
         stays: label and begin of the patient's stays, in days from the first record; empty where not known.
         valued: the features of values, as opposed to codes.
+        pairs: the pairs of its strongest codes; `None` for a cohort without interactions.
     """
 
     number: int
@@ -53,6 +69,7 @@ class Sample:
     stays: tuple[tuple[str, float | None], ...]
     rows: tuple[Row, ...]
     valued: frozenset[str]
+    pairs: tuple[Pair, ...] | None = None
 
     @property
     def change(self) -> float:
@@ -144,7 +161,15 @@ def _sample(folder: CohortFolder, part: int, about: dict[str, Any]) -> Sample:
         stays=stays,
         rows=rows,
         valued=_valued(rows),
+        pairs=_pairs(folder, part, about["sample"]) if folder.has_interactions else None,
     )
+
+
+def _pairs(folder: CohortFolder, part: int, sample: int) -> tuple[Pair, ...]:
+    columns = ["first_feature", "first_code", "second_feature", "second_code", "interaction"]
+    table = folder.rows_of(part, sample, columns, INTERACTIONS)
+    each = zip(*(table[name].to_pylist() for name in columns), strict=True)
+    return tuple(Pair((one, code), (other, its), moved) for one, code, other, its, moved in each)
 
 
 def _valued(rows: Sequence[Row]) -> frozenset[str]:

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deeplift_fast.report.colour_classes import sign
 from deeplift_fast.report.described import RULES, Run
 from deeplift_fast.report.formats import count, cut, day, share
 from deeplift_fast.report.patient.columns import Columns, moment_of
 from deeplift_fast.report.patient.items import Item
-from deeplift_fast.report.patient.rows import Row, Sample, likelihood
+from deeplift_fast.report.patient.rows import Pair, Row, Sample, likelihood
+from deeplift_fast.report.patient.together import Together, together_of
 from deeplift_fast.support.numbers import Numbers, short
 
 REASONS = 3
@@ -24,13 +25,14 @@ TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class Reason:
-    """A reason in words: "title, value when, did something"."""
+    """A reason in words: "title, value when, did something", and the codes that it acts together with."""
 
     title: str
     detail: str
     did: str
     style: str
     mark: str
+    together: tuple[Together, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,22 @@ def lead_of(sample: Sample, run: Run) -> Lead:
     return Lead(risk, sentence, f"The reference is {run.reference}: for it the model predicts {base}.")
 
 
-def reasons_of(items: Sequence[Item], columns: Columns, unit: str) -> tuple[Reason, ...]:
-    """The strongest items in words; `unit` is what contributions are in: "logit" or "output"."""
+def reasons_of(
+    items: Sequence[Item], columns: Columns, unit: str, pairs: Sequence[Pair] | None = None
+) -> tuple[Reason, ...]:
+    """The strongest items in words.
+
+    Args:
+        items: the sample's items, the strongest first.
+        columns: the columns of its timeline.
+        unit: what contributions are in: "logit" or "output".
+        pairs: the sample's pairs; `None` where they are not known.
+    """
     strongest = [item for item in items if item.attribution][:REASONS]
     numbers = Numbers(max((abs(item.attribution) for item in strongest), default=1.0), 2)
-    return tuple(_reason(item, columns, numbers, unit) for item in strongest)
+    reasons = (_reason(item, columns, numbers, unit) for item in strongest)
+    together = (together_of(item, items, pairs or ()) for item in strongest)
+    return tuple(replace(reason, together=each) for reason, each in zip(reasons, together, strict=True))
 
 
 def _reason(item: Item, columns: Columns, numbers: Numbers, unit: str) -> Reason:

@@ -24,7 +24,8 @@ def page(tmp_path_factory):
     root = tmp_path_factory.mktemp("pages")
     found, rows = cohorts.draw(samples=150, patients=90)
     odd = {"0040": "<script>alert(1)</script>", "10_E119": '"onload="alert(1)', "4019": "\u202egnisrever" + "x" * 9_000}
-    out = cohorts.write(root / "out", found, rows.assign(code=rows["code"].replace(odd)))
+    rows = rows.assign(code=rows["code"].replace(odd))
+    out = cohorts.add_pairs(cohorts.write(root / "out", found, rows), cohorts.pairs(rows))
     groups = "".join(f"{each},ward {n % 7}\n" for n, each in enumerate(found["patient_id"].unique()))
     (root / "w.csv").write_text("patient_id,ward\n" + groups)
     links = patient_pages(out, root / "page.html", 3)

@@ -1,5 +1,8 @@
+import shutil
+
 import patient_cases as cases
 import pytest
+from cohort_folders import add_pairs
 
 from deeplift_fast.report.patient import page
 
@@ -28,3 +31,10 @@ def one(tmp_path_factory):
     """A cohort whose first patient has one stay; its samples came without metadata."""
     rows, _ = cases.record(1, 6, 5, seed=5)
     return cases.folder(tmp_path_factory.mktemp("one") / "out", (cases.plain(rows), None))
+
+
+@pytest.fixture(scope="package")
+def acting(five, tmp_path_factory):
+    """The cohort `five`, with pairs of three codes of the first patient."""
+    out = shutil.copytree(five, tmp_path_factory.mktemp("acting") / "out")
+    return add_pairs(out, cases.pairs({("Z515", "J9601"): 0.2, ("A419", "Z515"): 0.1, ("A419", "J9601"): -0.09}))
