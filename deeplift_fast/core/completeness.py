@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplift_fast import ops
 from deeplift_fast.errors import ConvergenceWarning, warn
 from deeplift_fast.ops import naive
 from deeplift_fast.ops.checks import OPS
 from deeplift_fast.ops.naive.convergence import LARGEST_FACTOR, RESCALE_EPS, factors, is_within
+from deeplift_fast.ops.registry import overload
 
 __all__ = [
     "LARGEST_FACTOR",
@@ -30,6 +30,7 @@ __all__ = [
 
 
 _AXES = tuple(range(1, 64))  # all dimensions that a tensor can have, but the first
+_convergence = overload("convergence")
 
 
 def convergence_delta(contributions: Mapping[Any, Tensor], output: Tensor, baseline_output: Tensor) -> Tensor:
@@ -45,8 +46,8 @@ def summed(
     The sum is finite only if every output is. Arguments as :func:`rescale`.
     """
     half = output.is_cpu and output.dtype not in OPS["convergence"].on_cpu
-    with torch._C._AutoDispatchBelowAutograd():  # skips the autograd key, which costs time
-        run = naive.FUNCTIONS["convergence"] if half else ops.convergence
+    with torch._C._AutoDispatchBelowAutograd():  # skips the autograd key, which costs time, as the op's checks would
+        run = naive.FUNCTIONS["convergence"] if half else _convergence
         delta, _, _, figures = run(totals(contributions), output, baseline_output, False, 0.0)
     total, rounding, _ = figures.sum(0).tolist() if len(figures) > 1 else figures.tolist()[0]
     return delta, (total, rounding)

@@ -249,11 +249,12 @@ class Pass(IsolatedPass):
             return func(*args, **kwargs)
         if meeting.linear and not other.args:
             return self._linear(meeting, other, func, args, kwargs)
-        arguments = (
-            _changed(meeting.arguments, Tensor.clone)
-            if self._partners is not None and self._partners.copy
-            else meeting.arguments
-        )
+        copies = self._partners is not None and self._partners.copy
+        of_one = meeting.of_one and len(moved) == 1 and not meeting.in_place and not copies
+        if of_one and _is_fixed(meeting.arguments, other):
+            self._tally.count(meeting.name, "linear")
+            return func(*args, **kwargs)
+        arguments = _changed(meeting.arguments, Tensor.clone) if copies else meeting.arguments
         call = Call.of(meeting.name, meeting.func, arguments, other, moved)
         if meeting.whole:
             return self._whole(meeting, call)
@@ -310,6 +311,11 @@ class Pass(IsolatedPass):
         found, rule = self._rules.apply(call, self._tally.note)
         self._tally.count(name, rule)
         return found
+
+
+def _is_fixed(ours: Arguments, theirs: Arguments) -> bool:
+    """Whether the streams differ only in tensors with a gradient."""
+    return still(ours.floats, theirs.floats) and same_choices(ours.choices, theirs.choices)
 
 
 def _moved(floats: list[Tensor]) -> list[int]:

@@ -361,7 +361,7 @@ def warn_if_harmlessly_training(model: nn.Module) -> None:
 
 def is_stochastic(model: nn.Module) -> bool:
     """Whether there is a module in training mode whose output is random or depends on the batch."""
-    return any(module.training and _varies(module) for module in modules_in(model))
+    return any(map(_varies, [module for module in modules_in(model) if module.training]))
 
 
 def stochastic_modules(model: nn.Module) -> list[str]:

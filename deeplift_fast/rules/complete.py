@@ -164,6 +164,7 @@ class _Operation:
             if its results are random, otherwise `"rule"`.
         written_out: whether another function may run in its place.
         linear: whether the tables have it as linear.
+        bilinear: whether they have it as bilinear.
     """
 
     name: str
@@ -172,6 +173,7 @@ class _Operation:
     kind: str
     written_out: bool
     linear: bool
+    bilinear: bool
 
 
 @cache
@@ -184,7 +186,8 @@ def _operation(func: Callable[..., Any]) -> _Operation:
     else:
         kind = "draw" if name in tables.DRAWS else "rule"
     other = out_of_place(func) if in_place else func
-    return _Operation(name, in_place, other, kind, name in _MAYBE_WRITTEN_OUT, name in tables.LINEAR)
+    bilinear = name in tables.BILINEAR
+    return _Operation(name, in_place, other, kind, name in _MAYBE_WRITTEN_OUT, name in tables.LINEAR, bilinear)
 
 
 _STOPPED = Meeting("detach", written_out=composed.identity)
@@ -217,7 +220,8 @@ class CompleteRules(RuleSet):
         if not arguments.floats:
             return None
         linear = registered.KINDS[name] == "linear" if name in registered.KINDS else operation.linear
-        return Meeting(name, in_place, arguments, operation.func, linear)
+        of_one = operation.bilinear and name not in registered.KINDS
+        return Meeting(name, in_place, arguments, operation.func, linear, of_one=of_one)
 
     @override
     def apply(self, call: Call, note: Note) -> tuple[Any, str]:
@@ -249,8 +253,6 @@ def apply(call: Call, note: Note) -> tuple[Any, str]:
     kind = registered.KINDS.get(name)
     if not call.fixed:
         return _by_gradient(call, note)
-    if kind is None and len(call.moved) == 1 and name in tables.BILINEAR:
-        return call.as_it_is(), "linear"
     if kind is None and call.moved == [0] and not call.actual.floats[0].is_complex():
         found = _of_one_tensor(call)
         if found is not None:

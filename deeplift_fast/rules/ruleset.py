@@ -21,6 +21,7 @@ class Meeting:
         arguments: the call's arguments, without `inplace`.
         func: the operation, not in place.
         linear: whether its own gradient is exact if nothing but its tensors differs between the streams.
+        of_one: whether that holds if one tensor alone depends on the inputs, and nothing else differs.
         written_out: a function to run in its place in both streams, or `None`.
         whole: whether `deeplift_fast.rules.layers` may have a rule for it, so that `written_out` runs only if not.
         draw: whether its result is random and depends on its tensors.
@@ -34,6 +35,7 @@ class Meeting:
     written_out: Callable[..., Any] | None = None
     draw: bool = False
     whole: bool = False
+    of_one: bool = False
 
 
 def draw(name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Meeting | None:
