@@ -227,7 +227,17 @@ def test_a_worker_receives_no_index_of_the_samples(tmp_path):
     data, model = cohort("MLP", in_memory=False)
     assert len(data.patient_to_index) == 12
     settings = checked_settings(
-        DeepLift(model), None, None, None, False, 5, budget=None, memory=None, read_ahead=0, limit=None
+        DeepLift(model),
+        None,
+        None,
+        None,
+        False,
+        5,
+        budget=None,
+        memory=None,
+        read_ahead=0,
+        limit=None,
+        interactions=None,
     )
     attributor = Attributor(DeepLift(model), settings)
     work = distribute.work_for(attributor, data, settings, open_store(tmp_path), "token", {})
