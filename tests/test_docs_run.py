@@ -33,7 +33,7 @@ def blocks(name, language):
     return re.findall(rf"(?m)^```{language}\n((?:.*\n)*?)```$", page(name))
 
 
-def cohort():
+def cohort(in_memory=True):
     """Patients with codes and labs, one of them called ID as in README, and a model of them."""
     torch.manual_seed(0)
     names = ["ID", *(f"p{n}" for n in range(1, 12))]
@@ -42,7 +42,7 @@ def cohort():
         for n, name in enumerate(names)
     ]
     data = create_sample_dataset(
-        samples, {"codes": "sequence", "labs": "tensor"}, {"label": "binary"}, dataset_name="docs", in_memory=True
+        samples, {"codes": "sequence", "labs": "tensor"}, {"label": "binary"}, dataset_name="docs", in_memory=in_memory
     )
     return data, MLP(data, embedding_dim=8, hidden_dim=8).eval()
 

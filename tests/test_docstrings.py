@@ -22,16 +22,7 @@ from deeplift_fast.cohort import attribute_cohort
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
 OBJECTS = [name for page in PAGES for name in re.findall(r"(?m)^::: (\S+)$", page.read_text())]
-INTERNAL = {
-    "DeepLift.attribute_future",  # only says that there is none, as Captum's
-    "DeepLift.has_convergence_delta",
-    "DeepLift.own_logits",  # this and the rest serve other parts of the package
-    "Grouping.assign",
-    "Report.of",
-    "Report.settled",
-    "SecantRule.backward",
-    "SecantRule.forward",
-}
+INTERNAL = {"Grouping.assign", "Report.of", "Report.settled", "Report.without"}  # for other modules
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -48,20 +39,18 @@ def found(name):
 
 
 def described(thing):
-    """The functions and methods behind a name of the reference; classes that users make count as functions."""
-    if inspect.isfunction(thing):
+    """The functions behind a name of the reference: methods of results, and classes that users make."""
+    if isinstance(thing, type) and is_dataclass(thing):
+        own = [each for name, each in vars(thing).items() if not name.startswith("_") and inspect.isfunction(each)]
+        yield from (each for each in own if each.__qualname__ not in INTERNAL)
+    elif inspect.isfunction(thing) or (isinstance(thing, type) and not issubclass(thing, BaseException)):
         yield thing
-    elif isinstance(thing, type) and not issubclass(thing, BaseException):
-        if not is_dataclass(thing):
-            yield thing
-        own = [each for name, each in vars(thing).items() if not name.startswith("_")]
-        yield from (each for each in own if inspect.isfunction(each) and each.__qualname__ not in INTERNAL)
 
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory):
     """What the examples may use, in a folder of their own."""
-    data, model = cohort()
+    data, model = cohort(in_memory=False)
     folder = tmp_path_factory.mktemp("examples")
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)

@@ -163,6 +163,11 @@ class NeuronDeepLiftShap(NeuronDeepLift):
 
     Raises:
         ValueError, TypeError: for an argument that does not fit; the message names it.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+        >>> NeuronDeepLiftShap(net, net[1]).attribute(torch.ones(2, 3), 0, torch.zeros(5, 3)).shape
+        torch.Size([2, 3])
     """
 
     def __init__(

@@ -42,6 +42,11 @@ class DeepLiftShap(DeepLift):
 
     Raises:
         ValueError, TypeError: for an argument that does not fit; the message names it.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+        >>> DeepLiftShap(net).attribute(torch.ones(2, 3), torch.zeros(5, 3), target=1).shape
+        torch.Size([2, 3])
     """
 
     def __init__(

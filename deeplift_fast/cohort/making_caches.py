@@ -64,7 +64,9 @@ def make_cache(
             left.
 
     Example:
-        >>> made = make_cache(dataset, model)  # doctest: +SKIP
+        >>> from deeplift_fast.cohort import make_cache
+        >>> make_cache(dataset, model, force=True, progress="none").samples
+        12
     """
     began = time.perf_counter()
     check_kind(progress)

@@ -139,6 +139,13 @@ def attribute_cohort(
         CohortError: for an invalid argument, a folder of another run, a folder in which another run is writing, or a
             full disk. Finished parts are kept.
         ValueError, TypeError: if the model does not have the target.
+
+    Example:
+        >>> from deeplift_fast import DeepLift
+        >>> from deeplift_fast.cohort import attribute_cohort
+        >>> done = attribute_cohort(DeepLift(model, rules="complete"), dataset, "cohort", progress="none")
+        >>> done.samples, done.failures
+        (12, 0)
     """
     started = time.perf_counter()
     check_kind(progress)

@@ -65,6 +65,12 @@ class Attribution:
         Raises:
             ImportError: if pandas is missing, or pyarrow or PyHealth for a batch of PyHealth's.
             ValueError: if only one of model and batch is given, or the batch is not the one explained.
+
+        Example:
+            >>> from deeplift_fast import DeepLift
+            >>> table = DeepLift(model, rules="complete").explain(**batch).to_dataframe()
+            >>> list(table["feature"].unique())
+            ['codes', 'labs']
         """
         given = self._explained(model, batch)
         return frames.plain(self) if given is None else frames.named(self, *given, dimensions)
@@ -90,6 +96,7 @@ class Attribution:
                 sequence axis, `[batch, steps, …, values]`; also as for :meth:`to_dataframe`.
 
         Example:
+            >>> from deeplift_fast import attribute
             >>> found = attribute(torch.nn.Flatten(), torch.ones(2, 3, 4), target=0, rules="complete")
             >>> found.by("step")["attribution"].tolist()
             [1.0, 0.0, 0.0, 1.0, 0.0, 0.0]
@@ -115,6 +122,12 @@ class Attribution:
         Raises:
             ImportError: as for :meth:`to_dataframe`.
             ValueError: if `count` is below 1, or there is no such sample.
+
+        Example:
+            >>> from deeplift_fast import DeepLift
+            >>> found = DeepLift(model, rules="complete").explain(**batch)
+            >>> len(found.top(3, sample=1))
+            3
         """
         return frames.top(self, count, sample)
 
@@ -127,6 +140,12 @@ class Attribution:
 
         Raises:
             ImportError: if shap is missing, or what :meth:`to_dataframe` needs.
+
+        Example:
+            >>> from deeplift_fast import DeepLift
+            >>> explanation = DeepLift(model, rules="complete").explain(**batch).to_shap()
+            >>> explanation.base_values.shape
+            (12,)
         """
         return explanation(self)
 

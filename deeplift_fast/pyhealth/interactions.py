@@ -70,6 +70,12 @@ class Interactions:
 
         Raises:
             ImportError: if pandas is missing.
+
+        Example:
+            >>> from deeplift_fast import DeepLift
+            >>> found = DeepLift(model, rules="complete").interactions(top=2, **batch)
+            >>> len(found.to_dataframe())  # one pair for each of 12 patients
+            12
         """
         try:
             import pandas as pd

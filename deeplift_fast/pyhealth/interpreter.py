@@ -65,8 +65,11 @@ class DeepLift(BaseInterpreter):
             `delta_tol` or `cuda_graphs_memory` is out of range.
 
     Example:
-        >>> from deeplift_fast import DeepLift  # doctest: +SKIP
-        >>> attributions = DeepLift(model).attribute(**next(iter(loader)))  # doctest: +SKIP
+        >>> from deeplift_fast import DeepLift
+        >>> deeplift = DeepLift(model, rules="complete")
+        >>> contributions = deeplift.attribute(**batch)
+        >>> contributions["codes"].shape == batch["codes"].shape
+        True
     """
 
     def __init__(
@@ -137,6 +140,13 @@ class DeepLift(BaseInterpreter):
 
         Raises:
             RuntimeError: before the first call.
+
+        Example:
+            >>> from deeplift_fast import DeepLift
+            >>> deeplift = DeepLift(model, rules="complete")
+            >>> _ = deeplift.attribute(**batch)
+            >>> deeplift.report().baseline
+            'removed'
         """
         if self._report is None:
             raise RuntimeError("report() tells of the last call; call attribute first")
@@ -205,6 +215,13 @@ class DeepLift(BaseInterpreter):
                 delta passes `delta_tol`.
             TrainingModeWarning: if the model was put back into training mode.
             BaselineWarning: once, if no baseline is given under `"rescale"` and the model has token features.
+
+        Example:
+            >>> from deeplift_fast import DeepLift
+            >>> deeplift = DeepLift(model, rules="complete")
+            >>> contributions, delta = deeplift.attribute("removed", return_convergence_delta=True, **batch)
+            >>> sorted(contributions), tuple(delta.shape)
+            (['codes', 'labs'], (12,))
         """
         found = self.explain(baseline, target_class_idx, steps, **batch)
         return (found.contributions, found.convergence_delta) if return_convergence_delta else found.contributions
@@ -233,6 +250,13 @@ class DeepLift(BaseInterpreter):
             An :class:`deeplift_fast.Attribution`; `contributions` is a dict by feature key, `output` and
             `baseline_output` are target logits, `target` is int64 `[batch]`. With several baselines,
             `convergence_delta` and `baseline_output` are `[baselines, batch]`.
+
+        Example:
+            >>> from deeplift_fast import DeepLift
+            >>> found = DeepLift(model, rules="complete").explain(**batch)
+            >>> total = sum(each.flatten(1).sum(1) for each in found.contributions.values())
+            >>> torch.allclose(total, found.output - found.baseline_output, atol=1e-5)
+            True
         """
         request, one, chosen = self._asked(baseline, target_class_idx, steps, batch)
         only = given_baselines.masks(at_baseline, one.features)

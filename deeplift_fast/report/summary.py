@@ -103,7 +103,14 @@ class Summary:
         return rows.sort_values([sort, "feature", "code"], ascending=[False, True, True]).head(count)
 
     def top_pairs(self, grouping: str, group: str, count: int, sort: str, min_samples: int) -> pd.DataFrame:
-        """The first pairs of a group; arguments as for :meth:`top`, and no rows for a cohort without interactions."""
+        """The first pairs of a group; arguments as for :meth:`top`, and no rows for a cohort without interactions.
+
+        Example:
+            >>> from deeplift_fast.report import summarise
+            >>> rows = summarise("mortality").top_pairs("overall", "all", count=5, sort="mean_abs", min_samples=1)
+            >>> len(rows)  # the cohort has no table of interactions
+            0
+        """
         if self.pairs is None:
             return pd.DataFrame()
         rows = self.pairs[(self.pairs["grouping"] == grouping) & (self.pairs["group"] == group)]
