@@ -28,7 +28,9 @@ def compiled_rules(backend: str = "inductor") -> Iterator[None]:
         stack.enter_context(torch._dynamo.config.patch(recompile_limit=FORMS))
         for name in SPECS:
             plain = naive.FUNCTIONS[name]
-            stack.enter_context(patch.object(ops, name, plain if name in LOOPS else compiled(plain)))
+            function = plain if name in LOOPS else compiled(plain)
+            for home in (ops, ops.unchecked):
+                stack.enter_context(patch.object(home, name, function))
         for name in BODIES:
             stack.enter_context(patch.object(recurrent, name, compiled(getattr(recurrent, name))))
         cells = {cell: compiled(body) for cell, body in recurrent._CELLS.items()}

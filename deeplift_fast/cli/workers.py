@@ -22,6 +22,9 @@ WARNINGS = "deeplift_fast warnings"
 _UNTIL_EXIT = ExitStack()
 """Context managers that a worker process leaves at its end."""
 
+UNPROFILED = {"distributed": {"worker": {"profile": {"enabled": False}}}}
+"""Dask's profiler of stacks would take time of attribution."""
+
 
 @contextmanager
 def local_client(workers: int, device: str | None, report: Report, debug: bool = False) -> Iterator[Any]:
@@ -39,6 +42,7 @@ def local_client(workers: int, device: str | None, report: Report, debug: bool =
     Raises:
         ValueError: if workers on CUDA outnumber the GPUs, or workers do not start.
     """
+    import dask
     from dask.distributed import Client, Nanny, Scheduler, SpecCluster
 
     environments = worker_environments(workers, device)
@@ -48,8 +52,7 @@ def local_client(workers: int, device: str | None, report: Report, debug: bool =
     with temporary_folder(Path(tempfile.gettempdir()), "deeplift-fast-") as folder:
         level = logging.ERROR if debug else logging.CRITICAL  # Dask logs the messages of failed tasks as errors
         options = here | {"nthreads": 1, "memory_limit": 0, "local_directory": str(folder), "silence_logs": level}
-        options["preload"] = [__name__]
-        options["config"] = {"distributed": {"worker": {"profile": {"enabled": False}}}}  # it takes time of attribution
+        options |= {"preload": [__name__], "config": dask.config.merge(dask.config.config, UNPROFILED)}
         specification = {
             number: {"cls": Nanny, "options": options | {"env": environment}}
             for number, environment in enumerate(environments)

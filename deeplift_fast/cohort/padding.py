@@ -45,7 +45,7 @@ def padded(flat: np.ndarray, lengths: np.ndarray, which: np.ndarray) -> Tensor:
     return found
 
 
-_DTYPES = {torch.empty(0, dtype=kind).numpy().dtype: kind for kind in (
+_DTYPES = {torch.empty(0, dtype=kind, device="cpu").numpy().dtype: kind for kind in (
     torch.float16, torch.float32, torch.float64, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32,
     torch.int64, torch.uint16, torch.uint32, torch.uint64,
 )}  # fmt: skip

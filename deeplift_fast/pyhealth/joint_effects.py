@@ -102,7 +102,7 @@ def found(question: Question, runner: Runner) -> Interactions:
         effects = [_changes(runner, variants, owners, *each) for each in zip(baselines, full, strict=True)]
     else:
         effects = [_differences(runner, variants, (output, target), each, owners.most) for each in baselines]
-    missing = torch.arange(owners.most) >= owners.counts[:, None]
+    missing = torch.arange(owners.most, device="cpu") >= owners.counts[:, None]
     missing = missing.to(output.device)
     alone = torch.eye(owners.most, dtype=torch.bool, device=output.device)
     values = torch.stack([each.values for each in effects]).mean(0)

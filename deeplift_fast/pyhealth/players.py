@@ -277,7 +277,7 @@ class Owners:
                     if player.feature == key:
                         owner[sample][tuple(zip(*player.positions, strict=True))] = number
             found[key] = torch.from_numpy(owner).to(feature.value.device)
-        return Owners(found, torch.tensor([len(each) for each in players], dtype=torch.int64))
+        return Owners(found, torch.tensor([len(each) for each in players], dtype=torch.int64, device="cpu"))
 
     @property
     def most(self) -> int:

@@ -70,8 +70,8 @@ class Variants:
 
     def _without(self, absent: list[tuple[int, int]]) -> Iterator[Rows]:
         size = self._batch.size
-        sample = torch.arange(size).repeat(len(absent))
-        numbers = torch.tensor(absent, dtype=torch.int64).reshape(-1, 2).repeat_interleave(size, 0)
+        sample = torch.arange(size, device="cpu").repeat(len(absent))
+        numbers = torch.tensor(absent, dtype=torch.int64, device="cpu").reshape(-1, 2).repeat_interleave(size, 0)
         if not self._whole:
             has_both = numbers[:, 1] < self._owners.counts[sample]
             sample, numbers = sample[has_both], numbers[has_both]
