@@ -46,6 +46,7 @@ class PartResult:
         failures: samples that could not be attributed.
         budget: padded steps per batch at the end; lower than at the beginning if memory ran out.
         raised: number of failures in which the interpreter raised an error.
+        seconds: duration of the attribution, which the caller measures.
     """
 
     stretch: Stretch
@@ -53,6 +54,7 @@ class PartResult:
     failures: list[Failure] = field(default_factory=list)
     budget: int = 0
     raised: int = 0
+    seconds: float = 0.0
 
     @property
     def deltas(self) -> np.ndarray:

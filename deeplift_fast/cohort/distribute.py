@@ -24,6 +24,7 @@ from distributed import CancelledError, Client, KilledWorker, WorkerPlugin, as_c
 
 from deeplift_fast.cohort.attributing import Attributor, quiet
 from deeplift_fast.cohort.cached_source import CachedSource, CachePlace
+from deeplift_fast.cohort.encoding import encoded
 from deeplift_fast.cohort.failures import Failure
 from deeplift_fast.cohort.lock import SeenLock
 from deeplift_fast.cohort.manifest import Part
@@ -137,15 +138,17 @@ class WorkerState(WorkerPlugin):
             with quiet():
                 result = attributor.part(stretch, budget)
             times.append(time.perf_counter())
-        part = write_files(store, result, attributor, times[2] - began, held, self._about)
+        result.seconds = times[2] - began
+        made = encoded(result, attributor, self._about)
+        write_files(store, made, held)
         return Done(
             number=number,
-            part=part,
-            failures=result.failures,
-            deltas=result.deltas,
+            part=made.part,
+            failures=made.failures,
+            deltas=made.deltas,
             difference=attributor.interpreter.prediction_difference,
             reading=times[1] - times[0],
-            attribution=times[2] - began,
+            attribution=made.seconds,
             writing=time.perf_counter() - times[2],
             cache=source.read_from,
         )

@@ -47,7 +47,10 @@ def of_processors(processors: Mapping[str, Any]) -> str:
 
 
 def _feed(hasher: Any, thing: Any) -> None:
-    if isinstance(thing, Tensor) and not has_plain_memory(thing):
+    if type(thing) is str:  # first, since a vocabulary has thousands
+        data = thing.encode(errors="surrogatepass")
+        hasher.update(b"str %d %s" % (len(data), data))
+    elif isinstance(thing, Tensor) and not has_plain_memory(thing):
         hasher.update(f"tensor {thing.dtype} {thing.layout} {thing.device.type} {thing.is_nested} ".encode())
     elif isinstance(thing, Tensor):
         _feed_array(hasher, thing.detach().cpu().resolve_conj().resolve_neg())

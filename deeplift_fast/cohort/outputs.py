@@ -41,6 +41,17 @@ def outputs_of(interpreter: DeepLift, groups: Iterable[Group]) -> Outputs | None
     model: Any = interpreter.model
     if stochastic_modules(model):
         return None
+    devices = {torch.device(model.device)} if model.device.type == "cuda" else set()
+    draws = RandomState(devices)
+    try:
+        return _of_each(interpreter, groups)
+    finally:
+        draws.restore()
+
+
+def _of_each(interpreter: DeepLift, groups: Iterable[Group]) -> Outputs:
+    """The logits of each sample; the caller restores the state of random numbers."""
+    model: Any = interpreter.model
     found: dict[int, list[float] | None] = {}
     for group in groups:
         for place, number in enumerate(group.numbers):
@@ -108,15 +119,13 @@ def coarsest(model: nn.Module) -> float:
 def _logits(interpreter: DeepLift, given: dict[str, Any]) -> list[float] | None:
     """The logits of a batch of one; random numbers are drawn from fixed seeds."""
     features = read_features(interpreter.model, given, use_embeddings=True)
-    devices = {torch.device(interpreter.model.device)} if interpreter.model.device.type == "cuda" else set()
-    draws = RandomState(devices)
-    try:
-        random.seed(0)
-        np.random.seed(0)  # noqa: NPY002 - the legacy generator is the one that models draw from
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the legacy generator is the one that models draw from
+    if interpreter.model.device.type == "cpu":
+        torch.default_generator.manual_seed(0)  # `torch.manual_seed` also keeps a stack trace for each other device
+    else:
         torch.manual_seed(0)
-        logits = interpreter.own_logits(features, given, 1).double().flatten()
-    finally:
-        draws.restore()
+    logits = interpreter.own_logits(features, given, 1).double().flatten()
     if not bool(logits.isfinite().all()):
         return None
     return [float(f"{logit:.{_DIGITS}g}") for logit in logits.tolist()]

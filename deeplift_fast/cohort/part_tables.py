@@ -83,16 +83,18 @@ class Texts:
 
     def dictionary(self, which: np.ndarray) -> pa.DictionaryArray:
         """Dictionary-encoded strings for numbers of :meth:`numbers`; the dictionary holds only the used ones."""
-        if len(self._array) < len(self._texts):
-            self._array = pa.array(self._texts, pa.string())
-        counts = np.bincount(which + 1, minlength=len(self._array) + 1)  # -1 comes first
+        with self._adding:
+            if len(self._array) < len(self._texts):
+                self._array = pa.array(self._texts, pa.string())
+            texts = self._array
+        counts = np.bincount(which + 1, minlength=len(texts) + 1)  # -1 comes first
         used = counts[1:] > 0
         place = np.cumsum(used, dtype=np.int32) - 1
         if not used.any():
             return pa.nulls(len(which), pa.dictionary(pa.int32(), pa.string()))
         mask = which == _NO_TEXT if counts[0] else None
         indices = pa.array(place.take(which, mode="clip"), pa.int32(), mask=mask)
-        return pa.DictionaryArray.from_arrays(indices, self._array.take(pa.array(np.flatnonzero(used))))
+        return pa.DictionaryArray.from_arrays(indices, texts.take(pa.array(np.flatnonzero(used))))
 
     def _add(self, key: str, texts: list[str]) -> None:
         for text in texts:

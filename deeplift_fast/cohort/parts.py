@@ -3,90 +3,40 @@
 A part counts only once the manifest names it. Files of other parts are overwritten or removed.
 """
 
-import hashlib
 import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from deeplift_fast.cohort import failures
 from deeplift_fast.cohort.about import metadata_of
-from deeplift_fast.cohort.attributing import Attributor, PartResult
+from deeplift_fast.cohort.encoding import EncodedPart
 from deeplift_fast.cohort.lock import Requirable
 from deeplift_fast.cohort.manifest import Manifest, Part
-from deeplift_fast.cohort.manifest_content import ALL_FOLDERS, FOLDERS, INTERACTIONS, file_name, folders_of
-from deeplift_fast.cohort.part_interactions import interactions_table
-from deeplift_fast.cohort.part_tables import part_tables
+from deeplift_fast.cohort.manifest_content import ALL_FOLDERS, INTERACTIONS, folders_of
 from deeplift_fast.cohort.store import TEMPORARY, Store
-
-ROW_GROUP = 1 << 20
-ENCODED_AT_ONCE = 1 << 16  # rows; pyarrow's default of 1,024 takes 1.5 times as long
 
 _PART = re.compile(r"part-\d{6,}\.parquet")
 
-# Plain small integers are written faster than with a dictionary, and are as short after compression.
-_DICTIONARY_ENCODED = (
-    *("patient_id", "visit_id", "feature", "code", "time", "day", "stay", "split", "target"),
-    *("first_feature", "first_code", "second_feature", "second_code"),
-)
-_WITH_STATISTICS = ("sample",)  # only the order of this column lets a reader skip row groups
 
-
-def write_files(
-    store: Store,
-    result: PartResult,
-    attributor: Attributor,
-    seconds: float,
-    held: Requirable,
-    about: Mapping[str, Any],
-) -> Part:
+def write_files(store: Store, encoded: EncodedPart, held: Requirable) -> None:
     """Writes a part's files.
 
     Args:
         store: the output folder.
-        result: the attributed part.
-        attributor: its attributor.
-        seconds: duration of the attribution.
+        encoded: the part.
         held: the folder's lock; a run that lost it writes nothing.
-        about: the facts in the manifest, for the files' metadata.
-
-    Returns:
-        The part's entry for the manifest.
 
     Raises:
         OSError: if the files cannot be written.
         CohortError: if the lock was lost.
     """
-    stretch = result.stretch
-    keys, texts = attributor.keys, attributor.texts
-    splits = attributor.splits
-    samples, attributions = part_tables(result.batches, stretch.begin, stretch.identifiers, keys, texts, splits)
-    tables = dict(zip(FOLDERS, (attributions, samples), strict=True))
-    if attributor.interactions is not None:
-        pairs = [batch.pairs for batch in result.batches if batch.pairs is not None]
-        tables[INTERACTIONS] = interactions_table(pairs, stretch.begin, stretch.identifiers, keys, texts)
-    files = {}
-    for folder, table in tables.items():
-        content = memoryview(_parquet(table.replace_schema_metadata(metadata_of(about))))
-        name = file_name(folder, stretch.part)
-        files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    for name, content in encoded.contents.items():
         store.write(name, content, held.require)
-    return Part(
-        begin=stretch.begin,
-        end=stretch.end,
-        samples=len(samples),
-        failures=len(result.failures),
-        rows=len(attributions),
-        budget=result.budget,
-        seconds=round(seconds, 3),
-        files=files,
-        interactions=len(tables[INTERACTIONS]) if INTERACTIONS in tables else None,
-    )
 
 
 def remove_leftovers(store: Store, manifest: Manifest) -> None:
@@ -168,25 +118,25 @@ class Recorder:
         failures.write(self._store, table.replace_schema_metadata(about), self._held.require)
 
 
-class Writer:
+class Writer[Item]:
     """Writes parts in a separate thread while the next is attributed; a context manager.
 
     At most one part waits while another is written.
 
     Args:
-        write: writes a part, given its result and the seconds of its attribution.
+        write: writes a part.
     """
 
-    def __init__(self, write: Callable[[PartResult, float], None]) -> None:
+    def __init__(self, write: Callable[[Item], None]) -> None:
         self.waited = 0.0
         """Seconds that the caller waited for the writer."""
         self._write = write
-        self._waiting: queue.Queue[tuple[PartResult, float] | None] = queue.Queue(maxsize=1)
+        self._waiting: queue.Queue[tuple[Item] | None] = queue.Queue(maxsize=1)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="deeplift_fast writer", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> "Writer[Item]":
         return self
 
     def __exit__(self, *about: Any) -> None:
@@ -197,7 +147,7 @@ class Writer:
         if about[0] is None:
             self._raise()
 
-    def put(self, result: PartResult, seconds: float) -> None:
+    def put(self, item: Item) -> None:
         """Takes a part; blocks while another part waits.
 
         Raises:
@@ -205,7 +155,7 @@ class Writer:
         """
         self._raise()
         began = time.perf_counter()
-        self._waiting.put((result, seconds))
+        self._waiting.put((item,))
         self.waited += time.perf_counter() - began
 
     def _raise(self) -> None:
@@ -222,20 +172,3 @@ class Writer:
                 self._write(*item)
             except BaseException as error:
                 self._error, broken = error, True
-
-
-def _parquet(table: pa.Table) -> pa.Buffer:
-    sink = pa.BufferOutputStream()
-    encoded = [name for name in table.column_names if name in _DICTIONARY_ENCODED]
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        row_group_size=ROW_GROUP,
-        write_batch_size=ENCODED_AT_ONCE,
-        use_dictionary=encoded,
-        column_encoding={"sample": "DELTA_BINARY_PACKED"},
-        write_page_checksum=True,
-        write_statistics=[name for name in table.column_names if name in _WITH_STATISTICS],
-    )
-    return sink.getvalue()

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from deeplift_fast.cohort.budget import CAUTIOUS_STEPS, available, find_budget, 
 from deeplift_fast.cohort.cached_source import CachedSource, with_cache
 from deeplift_fast.cohort.cohort_baseline import by_index, fitted
 from deeplift_fast.cohort.differences import Differences
+from deeplift_fast.cohort.encoding import EncodedPart, encoded
 from deeplift_fast.cohort.manifest import Manifest, check_same, folders_of, identity_of, is_intact, load
 from deeplift_fast.cohort.outputs import check_same_outputs, coarsest, outputs_of, run_once
 from deeplift_fast.cohort.parts import Recorder, Writer, part_files, remove_leftovers, write_files
@@ -32,6 +33,9 @@ from deeplift_fast.pyhealth.interpreter import DeepLift
 
 if TYPE_CHECKING:
     from deeplift_fast.cohort.distribute import Done
+
+type Made = PartResult | EncodedPart
+"""A part that the writer's thread takes, with or without its tables."""
 
 MEASURED_WITH = 16
 """Number of samples for measuring memory."""
@@ -325,22 +329,30 @@ class _Run:
         count = 1 if is_by_batch else lanes_for(self.attributor.model, self.attributor.interpreter.fuse)
         with (
             threads_for(count),
-            Writer(lambda result, seconds: self._write(result, seconds, shown)) as writer,
+            Writer[Made](lambda made: self._write(made, shown)) as writer,
             Lanes(count) as lanes,
             closing(stretches),  # first of all: a reading process that dies later would disturb the writer's end
         ):
             read = self._timed(stretches, lanes)
             wanted = ((stretch, self.budget(stretch, count)) for stretch in read if not self._have(stretch))
-            for result, seconds in lanes.each(self._part, wanted):
-                self.attribution += seconds / count
-                self.manifest.budget = min(self.manifest.budget or result.budget, result.budget)
-                writer.put(result, seconds)
+            # The writer's thread makes the tables of one lane; that of several would be the slowest of all.
+            attribute: Callable[[tuple[Stretch, int]], Made] = self._part if count == 1 else self._encoded_part
+            for made in lanes.each(attribute, wanted):
+                self.attribution += made.seconds / count
+                self.manifest.budget = min(self.manifest.budget or made.budget, made.budget)
+                writer.put(made)
         self.writing = writer.waited
 
-    def _part(self, given: tuple[Stretch, int]) -> tuple[PartResult, float]:
-        """Attributes a part; returns its result and the seconds that this took."""
+    def _part(self, given: tuple[Stretch, int]) -> PartResult:
+        """Attributes a part."""
         began = time.perf_counter()
-        return self.attributor.part(*given), time.perf_counter() - began
+        result = self.attributor.part(*given)
+        result.seconds = time.perf_counter() - began
+        return result
+
+    def _encoded_part(self, given: tuple[Stretch, int]) -> EncodedPart:
+        """Attributes a part and makes its tables."""
+        return encoded(self._part(given), self.attributor, self.manifest.about)
 
     def _have(self, stretch: Stretch) -> bool:
         """Whether a part is finished to its end, which a source of batches knows only after reading."""
@@ -376,9 +388,11 @@ class _Run:
         allowed = (self.settings.memory or available(device)) // lanes
         return find_budget(attribute, allowed, device, len(batch.which))
 
-    def _write(self, result: PartResult, seconds: float, shown: Progress) -> None:
-        part = write_files(self.store, result, self.attributor, seconds, self.held, self.manifest.about)
-        self.record(result.stretch.part, part, result.failures, result.deltas, shown)
+    def _write(self, made: Made, shown: Progress) -> None:
+        if isinstance(made, PartResult):
+            made = encoded(made, self.attributor, self.manifest.about)
+        write_files(self.store, made, self.held)
+        self.record(made.stretch.part, made.part, made.failures, made.deltas, shown)
 
     def record(self, number: int, part: Any, failed: list, deltas: np.ndarray, shown: Progress) -> None:
         """Takes a part whose files are written, and shows the progress."""
