@@ -48,7 +48,8 @@ def resolve(name: Hashable, x: Tensor, baseline: Tensor | Real | None) -> Tensor
             f"{tuple(x.shape)}, or that of one sample, {tuple(x.shape[1:])}"
         )
     require_finite(f"the baseline of input {name!r}", baseline)
-    return baseline.detach().expand(x.shape)
+    baseline = baseline.detach()
+    return baseline if baseline.shape == x.shape else baseline.expand(x.shape)
 
 
 def require_finite(what: str, values: Tensor, questions: Questions = NOW) -> None:

@@ -62,7 +62,9 @@ def _sums(contributions: dict[Hashable, Tensor]) -> Tensor:
 
 def totals(contributions: Mapping[Any, Tensor]) -> Tensor:
     """The sums of each sample's contributions by feature, float64 `[features, batch]`; `[batch, …]` each."""
-    first = next(iter(contributions.values()))
+    first, *others = contributions.values()
+    if not others and first.dim() > 1:
+        return first.sum(_AXES[: first.dim() - 1], dtype=torch.float64).unsqueeze(0)
     found = torch.empty(len(contributions), first.shape[0], dtype=torch.float64, device=first.device)
     for row, each in zip(found.unbind(), contributions.values(), strict=True):
         if each.dim() > 1:
@@ -74,7 +76,7 @@ def totals(contributions: Mapping[Any, Tensor]) -> Tensor:
 
 def is_exact(delta: Tensor) -> bool:
     """Whether no convergence delta, `[batch]`, exceeds the rounding of an output of 1: a quick first check."""
-    return bool(delta.abs().max() <= 1e3 * torch.finfo(delta.dtype).eps)
+    return float(delta.abs().max()) <= 1e3 * torch.finfo(delta.dtype).eps
 
 
 def is_incomplete(delta: Tensor, output: Tensor, baseline_output: Tensor, tolerance: float) -> Tensor:

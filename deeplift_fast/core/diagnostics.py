@@ -185,13 +185,13 @@ class Tally:
         self._counts.clear()
         self._missed.clear()
 
-    def counts(self) -> Counter[tuple[str, str]]:
+    def counts(self) -> dict[tuple[str, str], int]:
         """A copy of the counts, by operation and rule."""
-        return self._counts.copy()
+        return dict(self._counts)  # a counter takes twenty times as long to make
 
-    def count_again_from(self, counts: Counter[tuple[str, str]]) -> None:
+    def count_again_from(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Go back to earlier `counts`."""
-        self._counts = counts.copy()
+        self._counts = Counter(counts)
 
     def count(self, operation: str, rule: str) -> None:
         """Count one call of an operation."""

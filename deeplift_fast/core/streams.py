@@ -151,14 +151,16 @@ class Streams:
             _check_shapes(output, ends[positions[0]], position)
             if position == 1:
                 target = targets.indices(output, self.target)
-            multipliers = self._multipliers(targets.select(output, target), leaves)
+            chosen = targets.select(output, target)
+            multipliers = self._multipliers(chosen, leaves)
             depends = depends or any(multiplier is not None for multiplier in multipliers)
             _add(totals, multipliers, point)
             tally.custom_functions(output)
             ends[position], before = output.detach(), point
         if not depends:
             raise NoPathError(_NO_PATH)
-        at_input, at_baseline = (targets.select(ends[p], target).detach() for p in (1.0, 0.0))
+        at_input = chosen.detach() if n == 1 else targets.select(ends[1.0], target).detach()
+        at_baseline = targets.select(ends[0.0], target).detach()
         means = {name: total if n == 1 else total / n for name, total in totals.items()}
         with torch.no_grad():
             contributions = {name: (x - x0s[name]).mul_(means[name]) for name, x in xs.items()}
@@ -238,7 +240,9 @@ class Streams:
         return targets.reduce(output, self.target, self.batch)
 
     def _explained(self, chosen: Tensor) -> Tensor:
-        return chosen.sum() if self._only is None else chosen[self._only]
+        if self._only is not None:
+            return chosen[self._only]
+        return chosen if len(chosen) == 1 else chosen.sum()
 
     def _multipliers(self, chosen: Tensor, leaves: Values) -> Sequence[Tensor | None]:
         if not chosen.requires_grad:

@@ -52,23 +52,39 @@ def full_precision() -> Iterator[None]:
     The settings are those of the process, so other threads' products have full precision meanwhile. Several threads may
     be inside; the last one restores the settings. A setting that the model or another thread changes meanwhile stays.
     """
-    global _users
     if _thread.inside:
         yield
         return
-    with _lock:
-        _users += 1
-    _thread.inside = True
+    _enter()
     try:
-        with _lock:
-            _raise()
         yield
     finally:
-        _thread.inside = False
-        with _lock:
-            _users -= 1
-            if not _users:
-                _restore()
+        _leave()
+
+
+def _enter() -> None:
+    global _users
+    with _lock:
+        _users += 1
+        _thread.inside = True
+        try:
+            _raise()
+        except BaseException:
+            _release()
+            raise
+
+
+def _leave() -> None:
+    with _lock:
+        _release()
+
+
+def _release() -> None:
+    global _users
+    _thread.inside = False
+    _users -= 1
+    if not _users:
+        _restore()
 
 
 def in_full_precision[**P, R](function: Callable[P, R]) -> Callable[P, R]:
@@ -78,8 +94,11 @@ def in_full_precision[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if _thread.inside:  # without the cost of a context
             return function(*args, **kwargs)
-        with full_precision():
+        _enter()
+        try:
             return function(*args, **kwargs)
+        finally:
+            _leave()
 
     return call
 
@@ -92,9 +111,11 @@ def reduced() -> dict[str, str]:
         `torch.backends.fp32_precision`.
     """
     with _lock:
-        now = {setting: _get(*setting) for setting in _SETTINGS}
-        found = {setting: value for setting, value in (now | _saved).items() if value not in FULL}
-        return {name: found[setting] for setting, name in _SETTINGS.items() if setting in found}
+        return {
+            name: value
+            for setting, name in _SETTINGS.items()
+            if (value := _saved[setting] if setting in _saved else _get(*setting)) not in FULL
+        }
 
 
 def description(device: str = "") -> str:

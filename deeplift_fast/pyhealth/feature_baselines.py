@@ -14,9 +14,9 @@ from deeplift_fast.pyhealth.features import PAD, Feature, default_baseline
 FAINT = 2.0**-100  # the remaining part of a removed token or value: not 0, so tests against 0 in a model stay
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen, as `Feature`
 class BaselineValue:
-    """One feature of a batch at its baseline.
+    """One feature of a batch at its baseline; nobody writes to it.
 
     Attributes:
         value: token indices or continuous values, in the shape of the feature's value.

@@ -21,9 +21,9 @@ PAD, UNK = 0, 1  # PyHealth's indices of padding and of the unknown code
 Kind = Literal["tensor", "multi_hot", "other"]
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: that takes four times as long to make, and each call makes several
 class Feature:
-    """One feature of a batch.
+    """One feature of a batch; nobody writes to it.
 
     Attributes:
         key: its name in the model's `feature_keys`.

@@ -269,8 +269,10 @@ class DeepLift(BaseInterpreter):
             self._compare(one)
         name = chosen.name if only is None else f"{chosen.name}, where at_baseline says"
         precision = description(found.output.device.type)
-        self._report = replace(found.report, baseline=name, precision=precision)
-        return replace(found, report=self._report, baseline=name, source=(self.model, batch))
+        told = found.report
+        self._report = Report(told.rows, told.delta, told.rounding, name, precision, told.cancellation)
+        named = found.convergence_delta, found.output, found.baseline_output, found.target
+        return Attribution(found.contributions, *named, self._report, name, found.multipliers, (self.model, batch))
 
     @in_full_precision
     def interactions(

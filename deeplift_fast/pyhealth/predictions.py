@@ -139,12 +139,13 @@ def is_padded(features: Mapping[str, Feature]) -> bool:
     """Whether a sample has fewer steps than the batch."""
     in_sequence = [each for each in features.values() if each.value.dim() > 1 and (each.is_token or each.in_steps)]
     reach = [each.filled if each.is_token and each.mask is None else each.real() for each in in_sequence]
-    return not all(bool(_reaches(real.select(1, -1)).all()) for real in reach)
+    return not all(_all_reach(real.select(1, -1)) for real in reach)
 
 
-def _reaches(last: Tensor) -> Tensor:
-    """Whether a sample has a real position in its last step, bool `[batch]`; `last` is `[batch, …]`."""
-    return last if last.dim() == 1 else last.flatten(1).any(1)
+def _all_reach(last: Tensor) -> bool:
+    """Whether every sample has a real position in its last step; `last` is bool, `[batch, …]`."""
+    reaches = last if last.dim() == 1 else last.flatten(1).any(1)
+    return bool(reaches if len(reaches) == 1 else reaches.all())
 
 
 def _probabilities(model: Any, logits: Tensor) -> Tensor | None:

@@ -36,7 +36,8 @@ def mean_of_tokens(
     count = mask.sum(1, keepdim=True, dtype=table.dtype)
     if questions.static or len(value) <= FEW:
         sums = pooled(table, torch.cat([value, value0]))
-        pair = Pair.stacked(sums.view(2, *value.shape[:1], -1).div_(count).flatten(0, 1))
+        by_stream = sums if len(value) == 1 else sums.view(2, *value.shape[:1], -1)
+        pair = Pair.stacked(by_stream.div_(count).view(sums.shape))
     else:
         rows, where = _differing(value0, mask, count, bool(table[0].any()))
         x, x0 = (pooled(table, t) for t in (value, value0 if where is None else value0[:1]))
@@ -152,8 +153,9 @@ def _run_plain(layers: Sequence[Any], both: Tensor, arithmetic: Arithmetic) -> t
     factors: list[tuple[bool, Tensor]] = []  # of a product of matrices, or of elements
     for layer in layers:
         if type(layer) is nn.Linear:
-            both = F.linear(both, layer.weight, layer.bias)
-            factors.append((True, layer.weight))
+            weight = layer.weight
+            both = F.linear(both, weight, layer.bias)
+            factors.append((True, weight))
         else:
             function = _PLAIN[type(layer)]
             x, x0 = both.chunk(2)

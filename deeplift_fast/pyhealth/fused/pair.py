@@ -22,9 +22,9 @@ Back = Callable[[Tensor], Tensor]
 SECANTS = ("relu", "sigmoid", "tanh")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen, as in `rules/call.py`
 class Arithmetic:
-    """The arithmetic of a rule set.
+    """The arithmetic of a rule set; nobody writes to it.
 
     Attributes:
         rules: the name of the rule set.
@@ -55,9 +55,8 @@ class Arithmetic:
         return "pyhealth" if self.rules == "pyhealth" else "rescale"
 
 
-@dataclass(frozen=True)
 class Pair:
-    """A value in both streams.
+    """A value in both streams; nobody writes to it.
 
     Attributes:
         x: at the input, `[rows, …]`.
@@ -67,16 +66,34 @@ class Pair:
         both: `x` and `x0` as one tensor, `[2·rows, …]`, if they are neighbours in memory; one launch serves both.
     """
 
-    x: Tensor
-    x0: Tensor
-    where: Tensor | None = None
-    both: Tensor | None = None
+    __slots__ = ("_streams", "both", "where")
+
+    def __init__(self, x: Tensor, x0: Tensor, where: Tensor | None = None, both: Tensor | None = None) -> None:
+        self._streams: Sequence[Tensor] | None = (x, x0)
+        self.where = where
+        self.both = both
 
     @staticmethod
     def stacked(both: Tensor) -> "Pair":
         """From the input's rows followed by the baseline's."""
-        x, x0 = both.chunk(2)
-        return Pair(x, x0, None, both)
+        pair = Pair.__new__(Pair)
+        pair._streams, pair.where, pair.both = None, None, both  # cut where one is asked for: few samples feel a cut
+        return pair
+
+    @property
+    def x(self) -> Tensor:
+        """See above."""
+        return (self._streams or self._cut())[0]
+
+    @property
+    def x0(self) -> Tensor:
+        """See above."""
+        return (self._streams or self._cut())[1]
+
+    def _cut(self) -> Sequence[Tensor]:
+        assert self.both is not None
+        self._streams = found = self.both.chunk(2)
+        return found
 
     def facing(self, x0: Tensor | None = None) -> Tensor:
         """`x0`, or a function of its rows, with a row for each row of `x`."""

@@ -232,8 +232,9 @@ def reporting(call: Call, found: Attribution, verdict: Verdict, questions: Quest
         total, rounding, misses = (sum(numbers[first::3]) for first in range(3))
         _warn(call, int(misses), math.isfinite(total), read)
         cancelled = Cancellation(found.contributions.values(), found.output, found.baseline_output)
-        count = len(found.contributions)
-        return replace(found, report=of_one(call.fused.layer, FUSED_RULE, count, total, rounding, cancelled))
+        told = of_one(call.fused.layer, FUSED_RULE, len(found.contributions), total, rounding, cancelled)
+        named = found.convergence_delta, found.output, found.baseline_output, found.target
+        return Attribution(found.contributions, *named, told)
 
     return report
 
