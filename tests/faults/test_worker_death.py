@@ -13,7 +13,7 @@ pytest.importorskip("distributed")
 
 from distributed import Client, LocalCluster, Status, Worker
 
-from deeplift_fast.cohort import CohortError, distribute, parts
+from deeplift_fast.cohort import CohortError, distribute, encoding
 from deeplift_fast.cohort.local_store import LocalStore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -142,7 +142,7 @@ def test_workers_of_a_run_that_lost_its_lock_write_nothing(own_cluster, tmp_path
     """As after a long suspension of the process that began the run: another run has its folder by then."""
     client, _ = own_cluster
     data, model = cohort(count=60)
-    out, tables, write, calls, before = tmp_path / "out", parts.part_tables, LocalStore.write, [], {}
+    out, tables, write, calls, before = tmp_path / "out", encoding.part_tables, LocalStore.write, [], {}
     writing = threading.Lock()
 
     def one_by_one(*given):
@@ -159,7 +159,7 @@ def test_workers_of_a_run_that_lost_its_lock_write_nothing(own_cluster, tmp_path
         return tables(*given)
 
     monkeypatch.setattr(LocalStore, "write", one_by_one)
-    monkeypatch.setattr(parts, "part_tables", losing)
+    monkeypatch.setattr(encoding, "part_tables", losing)
     with pytest.raises(CohortError, match=r"another run took over \(process 7 on another"):
         run(model, data, out, client=client, part_samples=5)
     found = {path: path.read_bytes() for path in out.rglob("part-*")}
