@@ -4,16 +4,15 @@ They may use the `model`, `dataset` and `batch` of a small cohort, whose tables 
 """
 
 import doctest
-import importlib
 import inspect
 import re
 from dataclasses import is_dataclass
-from functools import reduce
 from pathlib import Path
 
 import pytest
 import torch
 from pyhealth.datasets import get_dataloader
+from test_docs import resolved
 from test_docs_run import cohort
 
 from deeplift_fast import DeepLift
@@ -24,18 +23,6 @@ PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
 OBJECTS = [name for page in PAGES for name in re.findall(r"(?m)^::: (\S+)$", page.read_text())]
 INTERNAL = {"Grouping.assign", "Report.of", "Report.settled", "Report.without"}  # for other modules
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-
-
-def found(name):
-    """The object of a dotted name."""
-    parts = name.split(".")
-    for end in range(len(parts), 0, -1):
-        try:
-            module = importlib.import_module(".".join(parts[:end]))
-        except ModuleNotFoundError:
-            continue
-        return reduce(getattr, parts[end:], module)
-    raise ModuleNotFoundError(name)
 
 
 def described(thing):
@@ -62,7 +49,7 @@ def names(tmp_path_factory):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", OBJECTS)
 def test_examples_run(name, names):
-    for each in described(found(name)):
+    for each in described(resolved(name)):
         text = inspect.getdoc(each) or ""
         assert ">>>" in text, f"{each.__qualname__} has no example"
         assert "doctest: +SKIP" not in text, each.__qualname__
