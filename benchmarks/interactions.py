@@ -205,7 +205,7 @@ def table(results: dict[str, Any]) -> str:
             rows = [each["ways"][way] for each in by_seed.values()]
             found = _shown([row["spearman"] for row in rows]) if way != EXACT else ""
             lines.append(f"| {name} | {way} | {found} | {_shown([row['auroc'] for row in rows])} |")
-    lines += ["", "| model | seed | epochs | its AUROC | pairs | planted |", "|---|---|---|---|---|---|"]
+    lines += ["", "| model | seed | epochs | AUROC of its predictions | pairs | planted |", "|---|---|---|---|---|---|"]
     for name, by_seed in results["models"].items():
         for seed, each in by_seed.items():
             counts = f"{each['pairs']:,} | {each['planted']}"
