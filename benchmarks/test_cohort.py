@@ -25,6 +25,7 @@ from pyhealth.datasets import create_sample_dataset, get_dataloader
 from pyhealth.interpret.methods import DeepLift as PyHealthDeepLift
 
 from deeplift_fast import DeepLift
+from deeplift_fast.cli.workers import UNPROFILED
 from deeplift_fast.cohort import attribute_cohort, make_cache
 from deeplift_fast.cohort.cache import CacheWriter, identity_of, open_cache, where
 from deeplift_fast.cohort.reading import open_source
@@ -249,9 +250,11 @@ def test_a_large_cohort(tmp_path, keep):
 def test_two_workers(tmp_path, keep):
     """Times a StageNet cohort on one worker of one thread, on two, and on two of which one is killed.
 
-    Time counts from the first attributed sample on. "Busy" are the seconds of reading, attribution and writing of all
-    workers: if two are busy for longer than one, they hinder each other; the rest of their time they are idle.
+    Dask's profiler is off, as in `deeplift-fast run --workers`. Time counts from the first attributed sample on. "Busy"
+    are the seconds of reading, attribution and writing of all workers: if two are busy for longer than one, they hinder
+    each other; the rest of their time they are idle.
     """
+    import dask
     from distributed import Client, LocalCluster
 
     case = CASES["StageNet, batch 128"]
@@ -261,13 +264,15 @@ def test_two_workers(tmp_path, keep):
     row = {}
     for workers, lost in ((1, False), (2, False), (2, True)):
         named = f"{workers}" + (", one killed after 3 s" if lost else "")
-        cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+        with dask.config.set(UNPROFILED):
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
         with cluster, Client(cluster) as client:
             client.wait_for_workers(workers)
-            # A worker imports modules during its first part.
+            # A worker imports modules and takes memory during its first part.
             interpreter, first = DeepLift(model, baseline="unk"), tmp_path / f"{workers}{lost}-first"
-            attribute_cohort(interpreter, dataset, first, client=client, progress="none", part_samples=64,
-                             limit=64 * 4 * workers)  # fmt: skip
+            attribute_cohort(
+                interpreter, dataset, first, client=client, progress="none", part_samples=256, limit=512 * workers
+            )
             victim = threading.Timer(3, next(iter(cluster.workers.values())).kill) if lost else None
             if victim:
                 victim.start()

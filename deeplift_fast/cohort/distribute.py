@@ -22,6 +22,7 @@ import cloudpickle
 import numpy as np
 from distributed import CancelledError, Client, KilledWorker, WorkerPlugin, as_completed, get_worker
 
+from deeplift_fast.cohort import freed_memory
 from deeplift_fast.cohort.attributing import Attributor, quiet
 from deeplift_fast.cohort.cached_source import CachedSource, CachePlace
 from deeplift_fast.cohort.encoding import encoded
@@ -120,6 +121,10 @@ class WorkerState(WorkerPlugin):
         self._opening, self._reading, self._attributing = (threading.Lock() for _ in range(3))
         self._opened: tuple[DatasetSource, Store, Attributor, SeenLock] | None = None
 
+    def teardown(self, worker: Any) -> None:
+        """Called at the end of the run."""
+        freed_memory.give_back()
+
     def attribute(self, number: int, budget: int) -> Done:
         """Attributes a part and writes its files; the threads of a worker take turns at each stage.
 
@@ -156,6 +161,7 @@ class WorkerState(WorkerPlugin):
     def _open(self) -> tuple[DatasetSource, Store, Attributor, SeenLock]:
         work: Work = pickle.loads(self._content)  # pickled by the run itself
         settings = work.settings
+        freed_memory.keep()
         self._part_samples, self._about = settings.part_samples, work.about
         attributor = Attributor(work.interpreter, settings)
         attributor.proven = work.proven

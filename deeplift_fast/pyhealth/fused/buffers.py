@@ -27,8 +27,9 @@ def take(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device = _CPU
         fitting = [i for i, buffer in enumerate(_free) if len(buffer) >= size]
         buffer = _free.pop(min(fitting, key=lambda i: len(_free[i]))) if fitting else None
     if buffer is None:
-        # An eighth more, so that slightly larger batches share it: fresh pages are slow, and untouched ones take no memory.
-        buffer = torch.empty(size + size // 8 + 64, dtype=torch.uint8, device=device)
+        # An eighth more serves slightly larger batches too: fresh pages are slow, and untouched ones take no memory.
+        room = max(size, min(size + size // 8, LARGEST), 64)
+        buffer = torch.empty(room, dtype=torch.uint8, device=device)
     return buffer[:size].view(dtype).reshape(shape)
 
 
