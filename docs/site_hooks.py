@@ -23,7 +23,7 @@ def on_page_markdown(markdown, page, config, files):
     if "<!-- commands -->" in markdown:
         markdown = markdown.replace("<!-- commands -->", _commands())
     top = "../" * page.file.src_uri.count("/")
-    outside = r"\]\(docs/" if page.file.src_uri in OUTSIDE else r"\]\((?:\.\./)+(?=benchmarks/|examples/)"
+    outside = r"\]\(docs/" if page.file.src_uri in OUTSIDE else r"\]\((?:\.\./)+(?=benchmarks/|examples/|CHANGELOG\.md)"
     return re.sub(outside, f"]({top}", markdown)
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,9 @@ def folder(tmp_path, monkeypatch):
         "icd_code,icd_version,long_title\nI10,10,Essential hypertension\n"
     )
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("recipe", None)
 
 
 def commands(text):

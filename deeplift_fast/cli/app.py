@@ -1,5 +1,6 @@
 """The command `deeplift-fast` and its entry point."""
 
+import os
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: for bad usage, with code 2, and for `--version`.
     """
+    # Before torch is imported: its memory profiler, which finds the budget, logs a line about blocks of unknown size.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     command = typer.main.get_command(app)
     given = None if arguments is None else list(arguments)
     try:

@@ -84,7 +84,17 @@ class Reporter:
         if self._style == "errors":
             return
         line = f"{kind}: {message}" if ours else f"{kind} at {place}" + (f": {message}" if self._debug else "")
-        self._write("warning", line + ("" if ours or self._debug else f"; {SHOWN_BY_DEBUG}"))
+        more = {"kind": kind} if self._style == "json" else {}
+        self._write("warning", line + ("" if ours or self._debug else f"; {SHOWN_BY_DEBUG}"), **more)
+
+    def loading(self, recipe: str) -> None:
+        """Says that a recipe is loaded now, which may take long, unless the style is `"errors"`."""
+        file = sys.stderr if self._file is None else self._file
+        if self._style == "json":
+            file.write(event_line(self._run, "recipe", "info", recipe=recipe))
+        elif self._style == "text":
+            file.write(f"deeplift-fast: loading {printable_lines(recipe)}\n")
+        file.flush()
 
     def _write(self, event: Level, message: str, **more: Any) -> None:
         file = sys.stderr if self._file is None else self._file

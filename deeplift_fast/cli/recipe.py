@@ -7,6 +7,7 @@ key, the names of a continuous feature's dimensions), `splits` (by split, the nu
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ from deeplift_fast.support.home import expanded
 ACCEPTED = "accepted: module:function or file.py:function, of a function that returns (model, dataset)"
 
 FURTHER = ("baseline", "dimensions", "splits")
+
+_WORD = re.compile("[A-Za-z_]+")
 
 # Errors whose message names a file or a module, never data.
 _HARMLESS = (ImportError, SyntaxError, FileNotFoundError, PermissionError, DemoError)
@@ -118,8 +121,18 @@ def _check_found(given: str, found: Any) -> tuple[Any, Any, dict[str, Any]]:
             f"RECIPE {given} returned a {type(dataset).__name__} for the dataset; accepted: a PyHealth SampleDataset, "
             "a DataLoader, or an iterable of batches"
         )
-    if rest and not (isinstance(rest[0], dict) and set(rest[0]) <= set(FURTHER)):
-        raise RecipeError(
-            f"RECIPE {given} returned a third item; accepted: none, or a dict with keys of {', '.join(FURTHER)}"
-        )
+    if rest:
+        _check_further(given, rest[0])
     return model, dataset, rest[0] if rest else {}
+
+
+def _check_further(given: str, further: Any) -> None:
+    """Raises RecipeError unless the third item is a dict with keys of :data:`FURTHER`."""
+    accepted = f"accepted: none, or a dict with keys of {', '.join(FURTHER)}"
+    if not isinstance(further, dict):
+        raise RecipeError(f"RECIPE {given} returned a {type(further).__name__} as third item; {accepted}")
+    unknown = [key for key in further if key not in FURTHER]
+    if unknown:
+        words = [key for key in unknown if isinstance(key, str) and _WORD.fullmatch(key)]
+        named = f", such as {words[0]!r}" if words else ""  # other keys may be identifiers of patients
+        raise RecipeError(f"RECIPE {given} returned a third item with {len(unknown)} unknown key(s){named}; {accepted}")

@@ -67,11 +67,10 @@ def report(
         from deeplift_fast.report.grouping import read_grouping
         from deeplift_fast.report.private_file import require_absent, write_private
 
+        require_absent(out, force)  # before the work
         with redirected(silent=False):
             if cohort:
                 groupings = [read_grouping(given, key) for given in by or ()]
-                if count:
-                    require_absent(out, force)
                 links = patient_pages(folder, out, count, mimic_root, pseudonymous, force) if count else ()
                 text = cohort_page(folder, mimic_root, pseudonymous, groupings, links)
             else:

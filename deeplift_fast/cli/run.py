@@ -1,5 +1,6 @@
 """`deeplift-fast run`."""
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -43,7 +44,10 @@ def run(
     ] = None,
     memory: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Memory for attribution, such as 8GB. Default: a share of the free memory."),
+        typer.Option(
+            metavar="SIZE",
+            help="Memory for attribution, such as 8GB. Default: a quarter of the free memory, or half of a GPU's.",
+        ),
     ] = None,
     interactions: Annotated[
         int | None,
@@ -55,27 +59,39 @@ def run(
             "takes up to N + 2 times as long.",
         ),
     ] = None,
-    part_samples: Annotated[int, typer.Option(min=1, help="Samples per part; a kill loses at most one part.")] = 2048,
-    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine; on CUDA one GPU each.")] = 1,
+    part_samples: Annotated[
+        int, typer.Option(min=1, help="Samples per part; a kill loses the parts that are not finished.")
+    ] = 2048,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes on this machine, which share its cores; on CUDA one GPU each.")
+    ] = 1,
     read_ahead: Annotated[
         int | None, typer.Option(min=0, help="Processes that read ahead; 0 for none. Default: chosen by the run.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume/--force", help="Continue an earlier run, or start over.")] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume/--force", help="Continue the run in DIR, or remove it and start over.")
+    ] = True,
     cache: Annotated[
         bool,
         typer.Option(
             "--cache/--no-cache",
-            help="Read samples from the dataset's cache, which the first run over the whole dataset makes.",
+            help="Read samples from the dataset's cache, which the first run over the whole dataset makes, if it has "
+            "no --workers.",
         ),
     ] = True,
     limit: Annotated[int | None, typer.Option(min=1, help="Attribute the first N samples only.")] = None,
     device: Annotated[str | None, typer.Option(help="Device for the model, as PyTorch names it.")] = None,
     shared: Annotated[
-        bool, typer.Option("--shared", help="Let other users read the output, as far as your umask allows.")
+        bool, typer.Option("--shared", help="Let other users read the tables, as far as your umask allows.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show errors only.")] = False,
     log_json: Annotated[
-        bool, typer.Option("--log-json", help="Write progress, warnings and errors as lines of JSON.")
+        bool,
+        typer.Option(
+            "--log-json",
+            help="Write progress, warnings and errors as lines of JSON to standard error, and the result to standard "
+            "output.",
+        ),
     ] = False,
     debug: Debug = False,
 ) -> None:
@@ -107,7 +123,9 @@ def run(
             "progress": "none" if quiet else "json" if log_json else "auto",
         }
         with redirected(silent=quiet or log_json) as stderr, reporter.writing_to(stderr):
+            reporter.loading(recipe)
             _check(rules, steps, baseline, interactions, workers, device)
+            _check_place(out)
             cluster = _cluster(workers, device, reporter.warning, debug)
             method = {"rules": rules, "steps": steps}
             cohort = _attribute(recipe, device, method, options, cluster, (stderr, number))
@@ -140,6 +158,21 @@ def _check(
         check_device(device)
     if workers > 1:
         worker_environments(workers, device)
+
+
+def _check_place(out: str) -> None:
+    """Refuses a local folder that cannot be written, before the recipe runs."""
+    from deeplift_fast.cohort.local_store import LocalStore
+    from deeplift_fast.cohort.store import open_store
+    from deeplift_fast.errors import CohortError
+
+    store = open_store(out)
+    if not isinstance(store, LocalStore):
+        return
+    folder = store.folder.absolute()
+    nearest = next(each for each in (folder, *folder.parents) if os.path.exists(each))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise CohortError(f"--out is {out}, but {nearest} is no folder that you may write; choose another folder")
 
 
 def _cluster(workers: int, device: str | None, report: Report, debug: bool) -> _Cluster:

@@ -8,6 +8,7 @@ from typing import Any, override
 
 from deeplift_fast.cohort.cache import Cache, CacheWriter, identity_of, open_cache, unfit, where
 from deeplift_fast.cohort.cache.identity import file_name
+from deeplift_fast.cohort.cache.reader import REMEDY
 from deeplift_fast.cohort.reading import DatasetSource, Source
 from deeplift_fast.cohort.samples import Stretch
 from deeplift_fast.errors import CacheError, CacheWarning, CohortError, warn
@@ -129,6 +130,7 @@ class CachedSource(DatasetSource):
         if isinstance(error, CacheError):
             with contextlib.suppress(OSError):
                 cache.path.unlink()
+                reason = reason.removesuffix(REMEDY) + "it is removed, and the next run over all samples makes it anew"
         warn(f"the samples are read from the dataset itself from here on: {reason}", CacheWarning)
 
     def _uncached(self, wanted: set[int], part_samples: int, processes: int | None) -> Generator[Stretch]:

@@ -159,7 +159,7 @@ def load(store: Store) -> Manifest | None:
     except ValueError as error:
         raise CohortError(
             f"{NAME} in {store.shown} cannot be read ({error}); it is not a manifest of this version: choose another "
-            "folder, or start over with force"
+            "folder, or start over with force=True (on the command line: --force)"
         ) from None
 
 
@@ -287,7 +287,8 @@ def check_same(found: Manifest, identity: dict[str, Any], shown: str, read_once:
             + "\n".join(lines)
             + ("\ndataset is an iterator, which begins where it was left: make it anew" if read_once else "")
             + _goes_on(before, now, differing)
-            + "\nchoose another folder, repeat the run that wrote it, or start over with force"
+            + "\nchoose another folder, repeat the run that wrote it, or start over with force=True (on the command "
+            "line: --force)"
         )
 
 

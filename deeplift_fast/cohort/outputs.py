@@ -90,7 +90,7 @@ def check_same_outputs(before: Outputs | None, now: Outputs | None, shown: str, 
             f"out is {shown}, which holds the attributions of another model: classes, attributes, hooks and weights "
             f"are the same, but its outputs for {len(now)} samples of the dataset differ by up to {largest:.2g} of "
             f"their size (accepted: {tolerance:.0e})\nchoose another folder, use the model that was used there, or "
-            "start over with force"
+            "start over with force=True (on the command line: --force)"
         )
 
 

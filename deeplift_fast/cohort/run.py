@@ -238,7 +238,7 @@ class _Run:
         if foreign and not self.settings.force:
             raise CohortError(
                 f"out is {self.store.shown}, which holds {foreign[0]} but no manifest.json; choose another folder, or "
-                "start over with force, which removes all parts there"
+                "start over with force=True (on the command line: --force), which removes all parts there"
             )
 
     def done_before(self) -> tuple[int, int]:

@@ -312,7 +312,7 @@ def _describe(table: pd.DataFrame, titles: Titles | None) -> list[str]:
     of_tokens = [found[key] for key in zip(tokens["feature"], tokens["code"], strict=True)]
     missing = sum(title is None for title in of_tokens)
     several = sum(title is not None and title.ambiguous for title in of_tokens)
-    return [
-        f"{missing:,} of {len(of_tokens):,} codes have no description{where}",
-        f"{several:,} fit several dictionary entries, all shown, marked (?)",
-    ]
+    notes = [f"{missing:,} of {len(of_tokens):,} codes have no description{where}"]
+    if several:
+        notes.append(f"{several:,} code(s) fit several dictionary entries, all shown, marked (?)")
+    return notes

@@ -267,7 +267,7 @@ def test_what_others_write_is_dropped_where_errors_or_json_alone_are_asked_for(n
     assert json.loads(out)["samples"] == 119
     events = events_of(out, err)
     assert {each["event"]: each["level"] for each in events} == {
-        "warning": "warning", "start": "info", "part": "info", "end": "info", "done": "warning"
+        "recipe": "info", "warning": "warning", "start": "info", "part": "info", "end": "info", "done": "warning"
     }  # fmt: skip
     assert "noise" not in err
     assert {each["run"] for each in events} == {json.loads(Path("noisy/manifest.json").read_text())["run"]}

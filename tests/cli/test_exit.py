@@ -45,7 +45,8 @@ def test_our_warnings_are_one_line_and_those_of_others_tell_their_place_alone(ca
     assert logged.endswith(": patient secret-1")
     assert told_lines(capsys, debug=False, style="errors") == []
     found = [json.loads(line) for line in told_lines(capsys, debug=False, style="json", run="1f")]
-    assert found[0] == event("warning", message="FusionWarning: slow")
+    assert found[0] == event("warning", message="FusionWarning: slow") | {"kind": "FusionWarning"}
+    assert [line["kind"] for line in found[1:]] == ["UserWarning", "WARNING of elsewhere"]
     assert [(line["event"], line["level"]) for line in found] == [("warning", "warning")] * 3
 
 

@@ -91,7 +91,15 @@ def test_a_recipe_that_is_not_there(folder, given, message):
         ("def build(): return 1, 2, 3, 4", "returned a tuple; accepted: the pair"),
         (
             "from torch import nn\ndef build(): return nn.Linear(1, 1), [], {'steps': 2}",
-            "third item; accepted: none, or a",
+            "third item with 1 unknown key.s., such as 'steps'; accepted: none, or a dict with keys of baseline,",
+        ),
+        (
+            "from torch import nn\ndef build(): return nn.Linear(1, 1), [], {'secret-7': 2, 'baseline': 'unk'}",
+            r"third item with 1 unknown key\(s\); accepted: none, or a",
+        ),
+        (
+            "from torch import nn\ndef build(): return nn.Linear(1, 1), [], [2]",
+            "returned a list as third item; accepted",
         ),
         ("def build(): return 'secret-7', []", "returned a str for the model"),
         ("from torch import nn\ndef build(): return [], nn.Linear(1, 1)", r"returned \(dataset, model\)"),

@@ -8,6 +8,7 @@ import page_checks
 import patient_cases as cases
 import pytest
 
+import deeplift_fast.report
 from deeplift_fast.cli import main
 from deeplift_fast.report.page import _environment
 
@@ -35,7 +36,7 @@ def run(*arguments):
         return error.code
 
 
-def test_a_page_is_written_for_its_owner_alone(out, tmp_path, capsys):
+def test_a_page_is_written_for_its_owner_alone(out, tmp_path, capsys, monkeypatch):
     path = tmp_path / "page.html"
     assert run(out, "--patient", cases.PATIENT, "--out", path) == 0
     assert capsys.readouterr().out == f"{path}: {path.stat().st_size:,} bytes\n"
@@ -43,7 +44,9 @@ def test_a_page_is_written_for_its_owner_alone(out, tmp_path, capsys):
     shown = page_checks.check(path.read_text()).shown
     assert f"Patient {cases.PATIENT}" in shown
     assert "was not run without them" in shown
-    assert run(out, "--sample", 0, "--out", path, "--pseudonymous") == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(deeplift_fast.report, "patient_page", None)  # refused before the work
+        assert run(out, "--sample", 0, "--out", path, "--pseudonymous") == 2
     assert "exists; give another path, or replace it with --force" in capsys.readouterr().err
     assert run(out, "--sample", 0, "--out", path, "--pseudonymous", "--force") == 0
     assert cases.PATIENT not in path.read_text()

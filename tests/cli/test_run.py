@@ -70,6 +70,13 @@ def test_the_engine_is_called_with_what_was_asked_for(engine, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_folder_of_another_user_is_refused_before_the_recipe_runs(engine, tmp_path, monkeypatch, capsys):
+    (tmp_path / "recipe.py").write_text("raise SystemError('the recipe ran')")
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # root may write everywhere
+    assert run() == 2
+    assert f"--out is out, but {tmp_path} is no folder that you may write" in capsys.readouterr().err
+
+
 def test_defaults_resume_and_find_out_for_themselves(engine, capsys):
     assert run() == 0
     (call,) = engine.calls
@@ -93,7 +100,8 @@ def test_json_lines(engine, capsys):
     printed = capsys.readouterr()
     done = json.loads(printed.out)  # and nothing else
     assert (done["event"], done["level"], done["samples"]) == ("done", "info", 2)
-    assert printed.err == ""  # what the engine's progress says is stood in for
+    first = json.loads(printed.err)  # what the engine's progress says is stood in for
+    assert (first["event"], first["recipe"], first["run"]) == ("recipe", "recipe.py:build", done["run"])
 
 
 def test_json_lines_count_the_failures(engine, capsys):
@@ -102,14 +110,15 @@ def test_json_lines_count_the_failures(engine, capsys):
     printed = capsys.readouterr()
     done = json.loads(printed.out)
     assert (done["failures"], done["level"]) == (1, "warning")
-    assert printed.err == ""
+    assert [json.loads(line)["event"] for line in printed.err.splitlines()] == ["recipe"]
 
 
 def test_quiet_is_quiet(engine, capsys):
     assert run("--quiet") == 0
     assert capsys.readouterr() == ("", "")
     assert run() == 0
-    assert "said by the recipe" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.index("deeplift-fast: loading recipe.py:build") < said.index("said by the recipe")
 
 
 def test_samples_that_failed_end_in_code_3_and_a_count(engine, capsys):
@@ -128,6 +137,7 @@ def test_samples_that_failed_end_in_code_3_and_a_count(engine, capsys):
         (["--memory", "much"], "--memory is 'much'; accepted: a size above 0, such as 8GB"),
         (["--device", "cuda:99"], "--device cuda:99 is not available here"),
         (["--workers", "2", "--device", "cuda:99"], "--device cuda:99 is not available here"),
+        (["--out", "recipe.py/deep/out"], "recipe.py is no folder that you may write; choose another folder"),
     ],
 )
 def test_a_wrong_option_is_named_before_the_recipe_runs(engine, tmp_path, capsys, arguments, message):

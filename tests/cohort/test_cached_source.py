@@ -113,7 +113,7 @@ def test_a_block_that_is_damaged_sends_the_run_back_to_the_dataset(made, tmp_pat
     source = with_cache(open_source(data, model), True)
     blocks = CachedSource.stretch(source, 0, 5)
     damage(path)
-    with one_warning("is damaged"):
+    with one_warning("(its checksum does not fit); it is removed, and the next run over all samples makes it anew"):
         done = run(model, data, tmp_path / "damaged")
     assert not path.exists()  # a part of the dataset was read, which makes no other
     run(model, data, tmp_path / "one", cache=False)

@@ -69,7 +69,7 @@ def test_the_tables_say_it_all_and_name_no_patient(summary):
         "Essential [primary] hypertension",
         "(?) ICD-9 diagnosis: Hypertension / ICD-10 diagnosis: Something else",
         "2 of 5 codes have no description",
-        "1 fit several dictionary entries",
+        "1 code(s) fit several dictionary entries",
         f"{row['low']:+.3g} … {row['high']:+.3g}",
     ):
         assert part in text, part

@@ -320,6 +320,7 @@ def test_titles_without_a_release_are_those_of_the_package(folder):
     assert known["4019"].isna().all()
     assert not summary.described
     assert "5 codes have no description in this package (--mimic-root reads" in " ".join(summary.notes)
+    assert "several dictionary entries" not in " ".join(summary.notes)
 
 
 def replaced(folder, other, what):

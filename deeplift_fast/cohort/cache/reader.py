@@ -19,7 +19,7 @@ from deeplift_fast.cohort.samples import Stretch
 from deeplift_fast.errors import CacheError, CacheWarning, warn
 from deeplift_fast.support.guarded_files import opened
 
-_REMEDY = "remove it, and the next run makes it anew"
+REMEDY = "remove it, and the next run makes it anew"
 
 
 class Cache:
@@ -132,7 +132,7 @@ class Cache:
             block = read(content, begin)
         except ValueError as error:
             raise CacheError(
-                f"the cache {self.path} is damaged at samples {begin} to {end - 1} ({error}); {_REMEDY}"
+                f"the cache {self.path} is damaged at samples {begin} to {end - 1} ({error}); {REMEDY}"
             ) from None
         self._verified[row] = True
         self._last = row, block
@@ -186,7 +186,7 @@ def open_cache(folder: Path, identity: Mapping[str, Any], required: bool = False
     except OSError as error:
         reason = f"it cannot be read: {error.strerror}"
     if required:
-        raise CacheError(f"the cache {path} cannot be used ({reason}); {_REMEDY}")
+        raise CacheError(f"the cache {path} cannot be used ({reason}); {REMEDY}")
     warn(f"the cache {path} is not used ({reason}); the samples are read from the dataset itself", CacheWarning)
     return None
 
