@@ -40,6 +40,9 @@ from deeplift_fast.pyhealth.predictions import PredictionDifference
 RETRIES = 3
 """Tries of a part after its first error; Dask itself moves the parts of dead workers."""
 
+REGISTRATIONS = 5
+"""Tries of giving the workers their state."""
+
 AHEAD = 2
 """Parts that are submitted per thread of the workers."""
 
@@ -201,7 +204,7 @@ def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int, pat
     if not threads:
         raise CohortError("client has no workers; start some, or wait for them with client.wait_for_workers")
     name = f"deeplift_fast-{uuid4().hex}"
-    client.register_plugin(WorkerState(_pickled(work)), name=name)
+    _register(client, WorkerState(_pickled(work)), name)
     running, watch = as_completed(), _Watch(client, patience)
     waiting: set[Any] = set()
 
@@ -226,6 +229,22 @@ def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int, pat
         with contextlib.suppress(Exception):  # the scheduler may be gone
             client.cancel(list(waiting), force=True)
             client.unregister_worker_plugin(name)
+
+
+def _register(client: Client, state: WorkerState, name: str) -> None:
+    """Registers a plugin, again if a worker dies meanwhile; Dask gives it to the worker's successor by itself."""
+    for left in reversed(range(REGISTRATIONS)):
+        try:
+            client.register_plugin(state, name=name)
+            return
+        except OSError as error:  # of Dask's connection to the worker
+            if not left:
+                raise CohortError(
+                    f"client lost a worker at each of {REGISTRATIONS} tries to send it the model "
+                    f"({type(error).__name__}), perhaps for lack of memory: see the workers' logs, correct the cause, "
+                    "and run the same again"
+                ) from error
+            time.sleep(LOOK)
 
 
 def _threads(client: Client) -> int:

@@ -6,6 +6,7 @@ from cohort_cases import cohort, contents, manifest, run, spoiled, table
 pytest.importorskip("distributed")
 
 from distributed import CancelledError, Client, KilledWorker, LocalCluster
+from distributed.comm import CommClosedError
 from pyhealth.datasets import get_dataloader
 
 from deeplift_fast.cohort import CohortError, distribute
@@ -78,6 +79,27 @@ def test_batches_cannot_be_distributed(in_process, tmp_path):
     data, model = cohort()
     with pytest.raises(CohortError, match="client is given, and dataset is read batch by batch"):
         run(model, iter(get_dataloader(data, 4)), tmp_path, client=in_process)
+
+
+@pytest.mark.parametrize("deaths", [1, distribute.REGISTRATIONS])
+def test_a_worker_may_die_while_it_gets_the_model(in_process, tmp_path, monkeypatch, deaths):
+    left = iter(range(deaths))
+
+    def register(client, *arguments, **options):
+        if next(left, None) is not None:
+            raise CommClosedError("while reading")
+        return registered(client, *arguments, **options)
+
+    registered = Client.register_plugin
+    monkeypatch.setattr(Client, "register_plugin", register)
+    monkeypatch.setattr(distribute, "LOOK", 0.01)
+    data, model = cohort()
+    if deaths == distribute.REGISTRATIONS:
+        with pytest.raises(CohortError, match="client lost a worker at each of 5 tries to send it the model"):
+            run(model, data, tmp_path / "out", client=in_process)
+        assert manifest(tmp_path / "out")["parts"] == {}
+    else:
+        assert run(model, data, tmp_path / "out", client=in_process).samples == 23
 
 
 def test_a_cluster_without_workers_is_refused(tmp_path):
