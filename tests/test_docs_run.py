@@ -137,7 +137,11 @@ def test_rules_and_baselines(capsys):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "name", ["docs/index.md", *(f"docs/how-to/{name}.md" for name in ("baselines", "own-rules", "own-tasks", "dask"))]
+    "name",
+    [
+        "docs/index.md",
+        *(f"docs/how-to/{name}.md" for name in ("baselines", "own-rules", "own-tasks", "dask", "paper-figures")),
+    ],
 )
 def test_a_page_runs_from_top_to_bottom(folder, name):
     data, model = cohort()

@@ -185,7 +185,10 @@ def check_name(what: str, name: str, rules: str) -> None:
         rules: the rule set.
     """
     if name not in NAMES:
-        raise CohortError(f"{what} is {name!r}; accepted names: {', '.join(map(repr, NAMES))}")
+        raise CohortError(
+            f"{what} is {name!r}; accepted names: {', '.join(map(repr, NAMES))}; deeplift_fast.baselines makes those "
+            "that are fitted on a dataset"
+        )
     if rules == "pyhealth" and name != "unk":
         raise CohortError(f"{what} is {name!r}; accepted under rules=\"pyhealth\": 'unk'")
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from deeplift_fast.core.result import Attribution
 
+ALWAYS = ("sample", "feature", "step", "slot", "code", "attribution")
+"""Columns that :func:`top` keeps if they are empty. Without the others, a terminal has room for the codes."""
+
 NEEDS_PANDAS = 'tables of contributions need pandas: pip install "deeplift_fast[cohort]"'
 
 
@@ -58,14 +61,25 @@ def plain(found: "Attribution", sample: int | None = None) -> "pd.DataFrame":
     return table.drop(columns="order").reset_index(drop=True)
 
 
-def top(found: "Attribution", count: int, sample: int) -> "pd.DataFrame":
-    """The rows of a sample with the largest contributions; see :meth:`deeplift_fast.Attribution.top`."""
+def top(
+    found: "Attribution", count: int, sample: int, dimensions: Mapping[str, Sequence[str]] | None = None
+) -> "pd.DataFrame":
+    """The largest contributions of a sample; see :meth:`deeplift_fast.Attribution.top`."""
+    table = largest(found, count, sample, dimensions)
+    empty = [name for name in table.columns if name not in ALWAYS and table[name].isna().all()]
+    return table.drop(columns=empty)
+
+
+def largest(
+    found: "Attribution", count: int, sample: int, dimensions: Mapping[str, Sequence[str]] | None = None
+) -> "pd.DataFrame":
+    """The rows of a sample with the largest contributions, with every column."""
     if count < 1:
         raise ValueError(f"count is {count}; accepted: 1 or more")
     size = len(found.output)
     if not 0 <= sample < size:
         raise ValueError(f"sample is {sample}; accepted: 0 to {size - 1}, the places in the batch")
-    table = plain(found, sample) if found.source is None else named(found, *found.source)
+    table = plain(found, sample) if found.source is None else named(found, *found.source, dimensions)
     table = table[table["sample"] == sample]
     order = np.argsort(-table["attribution"].abs().to_numpy(), kind="stable")
     return table.iloc[order[:count]].reset_index(drop=True)

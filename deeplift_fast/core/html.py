@@ -4,7 +4,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from deeplift_fast.core.frames import base_of
+from deeplift_fast.core.frames import base_of, largest
 from deeplift_fast.support.printable import printable
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def page_of(found: "Attribution") -> str:
 
 def _largest(found: "Attribution") -> str:
     try:
-        table = found.top(10)
+        table = largest(found, 10, 0)
     except ImportError as error:
         return f"<p>{_shown(error)}</p>"
     head = ("feature", "code", "step", "time", "value", "contribution")

@@ -109,15 +109,19 @@ class Attribution:
             raise ValueError("model and batch belong together: give both, or neither for those that were explained")
         return self.source if model is None or batch is None else (model, batch)
 
-    def top(self, count: int = 10, sample: int = 0) -> "pd.DataFrame":
+    def top(
+        self, count: int = 10, sample: int = 0, dimensions: Mapping[str, Sequence[str]] | None = None
+    ) -> "pd.DataFrame":
         """The tokens and values of a sample that moved its output most.
 
         Args:
             count: the number of rows.
             sample: the place of the sample in the batch.
+            dimensions: as for :meth:`to_dataframe`.
 
         Returns:
-            Rows of :meth:`to_dataframe`, the largest |attribution| first.
+            Rows of :meth:`to_dataframe`, the largest |attribution| first, without the columns that are empty in all of
+            them (of `patient_id`, `visit_id`, `time`, `day`, `stay`, `measured` and `value`).
 
         Raises:
             ImportError: as for :meth:`to_dataframe`.
@@ -129,7 +133,7 @@ class Attribution:
             >>> len(found.top(3, sample=1))
             3
         """
-        return frames.top(self, count, sample)
+        return frames.top(self, count, sample, dimensions)
 
     def to_shap(self) -> Any:
         """The contributions as a `shap.Explanation`, one column per code or dimension, one row per sample.

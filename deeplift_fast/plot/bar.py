@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from deeplift_fast.plot.panel import Panel, numbers_of
-from deeplift_fast.plot.rows import Named, cohort_rows, namer
-from deeplift_fast.plot.text import write
+from deeplift_fast.plot.rows import Dimensions, Named, check_unnamed, cohort_rows, namer
+from deeplift_fast.plot.text import SIZE, write
 from deeplift_fast.report.bootstrap import REPLICATES, hash_texts, interval, weights
 from deeplift_fast.report.summary import SPECIAL, Summary, summarise
 from deeplift_fast.support.colours import INK, Scale, mark
@@ -28,6 +28,8 @@ def bar(
     limit: float | None = None,
     ax: Axes | None = None,
     width: float = 7.0,
+    size: float = SIZE,
+    dimensions: Dimensions = None,
 ) -> Axes:
     """Draws the mean contribution of codes and values, with its 95 % interval over patients.
 
@@ -45,6 +47,9 @@ def bar(
         limit: the contribution at both ends of the axis; `None` for a round number.
         ax: axes to draw in; `None` for a figure of its own.
         width: inches of a figure of its own; 3.5 and 7 are a journal's columns.
+        size: points of every text, 5 to 24.
+        dimensions: of an :class:`deeplift_fast.Attribution`, the names of a continuous feature's dimensions, by feature
+            key, as `to_dataframe` takes them.
 
     Returns:
         The axes.
@@ -60,16 +65,18 @@ def bar(
     """
     if top < 1:
         raise ValueError(f"top is {top}; accepted: 1 or more")
-    table = _ranked(_table(data, grouping, group), min_samples).head(top)
+    table = _ranked(_table(data, grouping, group, dimensions), min_samples).head(top)
     without = table["low"].isna().to_numpy()
     note = _NOTE if without.any() else 0
-    panel = Panel(ax, width, len(table), 4.0, _BELOW + note)
+    panel = Panel(ax, width, len(table), 4.0, _BELOW + note, size=size)
     table, without = table.head(panel.rows), without[: panel.rows]
     ends = table[["mean", "low", "high"]].to_numpy(float)
     scale = Scale.of(ends[np.isfinite(ends)], limit)
     called = _named(titles, table)
     labels = [(called(*key), (" *" if lone else "",)) for key, lone in zip(_keys(table), without, strict=True)]
-    panel.lay(labels, [numbers_of(scale).signed(mean) for mean in table["mean"]])
+    panel.lay(
+        labels, [numbers_of(scale).signed(mean) for mean in table["mean"]], codes=[code for _, code in _keys(table)]
+    )
     panel.guide(len(table))
     colours = [mark(mean) for mean in table["mean"]]
     panel.ax.barh(range(len(table)), table["mean"], height=0.62, color=colours, zorder=2)
@@ -81,7 +88,7 @@ def bar(
     return panel.ax
 
 
-def _table(data: Any, grouping: str, group: str) -> pd.DataFrame:
+def _table(data: Any, grouping: str, group: str, dimensions: Dimensions) -> pd.DataFrame:
     """Columns as of a summary's table, of one group."""
     if isinstance(data, str | os.PathLike):
         data = summarise(data)  # type: ignore[arg-type]
@@ -91,7 +98,8 @@ def _table(data: Any, grouping: str, group: str) -> pd.DataFrame:
                 f"grouping is {grouping!r} and data a {type(data).__name__}; groups are known of a cohort's folder "
                 "or a Summary: give one, or the rows of the group alone"
             )
-        return _means(cohort_rows(data))
+        return _means(cohort_rows(data, dimensions))
+    check_unnamed(data, dimensions)
     table = data.table[(data.table["grouping"] == grouping) & (data.table["group"] == group)]
     if table.empty:
         known = [f"{a} = {b}" for a, b in data.table[["grouping", "group"]].drop_duplicates().itertuples(index=False)]

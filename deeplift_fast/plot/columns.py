@@ -85,4 +85,9 @@ def _grouped(places: np.ndarray, room: int, label: str) -> Columns:
 def _run(run: np.ndarray) -> str:
     if len(run) == 1:
         return short(run[0])
-    return f"{short(run[0])}–{short(run[-1])}"
+    return f"{_end(run[0])}–{_end(run[-1])}"
+
+
+def _end(place: float) -> str:
+    """An end of a run: from 10 on without decimals, for which a head has no room."""
+    return short(round(place) if abs(place) >= 10 else place)

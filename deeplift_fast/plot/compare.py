@@ -8,13 +8,13 @@ from matplotlib.axes import Axes
 
 from deeplift_fast.plot.items import items_of
 from deeplift_fast.plot.panel import Panel, numbers_of
-from deeplift_fast.plot.rows import Named, Rows, patient_rows
+from deeplift_fast.plot.rows import Dimensions, Named, Rows, patient_rows
 from deeplift_fast.plot.text import SIZE, shortened, width_of, write
 from deeplift_fast.support.colours import NEUTRAL, Scale, mark
 
 _ABOVE, _BELOW = 17.0, 24.0
 _NARROW = 230.0
-"""Points of width below which numbers stand without ▲ and ▼."""
+"""Units of width below which numbers stand without ▲ and ▼."""
 
 
 def compare(
@@ -29,6 +29,8 @@ def compare(
     limit: float | None = None,
     ax: Axes | None = None,
     width: float = 7.0,
+    size: float = SIZE,
+    dimensions: Dimensions = None,
 ) -> Axes:
     """Draws two attributions of one patient: filled marks the first, hollow ones the second.
 
@@ -46,6 +48,9 @@ def compare(
         limit: the contribution at both ends of the axis; `None` for a round number.
         ax: axes to draw in; `None` for a figure of its own.
         width: inches of a figure of its own; 3.5 and 7 are a journal's columns.
+        size: points of every text, 5 to 24.
+        dimensions: of an :class:`deeplift_fast.Attribution`, the names of a continuous feature's dimensions, by feature
+            key, as `to_dataframe` takes them.
 
     Returns:
         The axes.
@@ -61,13 +66,13 @@ def compare(
     """
     if top < 1:
         raise ValueError(f"top is {top}; accepted: 1 or more")
-    both = [patient_rows(data, sample, patient) for data in (first, second)]
+    both = [patient_rows(data, sample, patient, dimensions) for data in (first, second)]
     names = _names(labels, both)
     _check_same(both)
     items = [{item.key: item for item in items_of(rows, titles)} for rows in both]
     pairs = {key: (items[0][key].attribution, items[1][key].attribution) for key in items[0]}
     order = sorted(pairs, key=lambda key: -max(map(abs, pairs[key])))[:top]
-    panel = Panel(ax, width, len(order), _ABOVE, _BELOW, 14.0)
+    panel = Panel(ax, width, len(order), _ABOVE, _BELOW, 14.0, size=size)
     order = order[: panel.rows]
     values = np.array([pairs[key] for key in order])
     scale = Scale.of(values, limit)
@@ -75,10 +80,10 @@ def compare(
     form = numbers.plain if panel.box[2] < _NARROW else numbers.signed  # the marks show ▲ and ▼ too
     written = [f"{form(one)} | {form(other)}" for one, other in values]
     shown = [(items[0][key].name, items[0][key].details) for key in order]
-    panel.lay(shown, written, 0.36)
+    panel.lay(shown, written, 0.36, [code for _, code in order])
     panel.guide(len(order))
     panel.symmetric_axis(scale, "▼ lowers   contribution   raises ▲")
-    _marks(panel.ax, values)
+    _marks(panel, values)
     _legend(panel, names)
     return panel.ax
 
@@ -88,7 +93,8 @@ def _names(labels: Sequence[str] | None, both: Sequence[Rows]) -> list[str]:
         if isinstance(labels, str) or len(labels) != 2:
             raise ValueError(f"labels is {labels!r}; accepted: two names")
         return [str(label) for label in labels]
-    for known in ([rows.rules for rows in both], [rows.baseline for rows in both]):
+    names = ("rules", "compared_with", "baseline")
+    for known in ([getattr(rows, name) for rows in both] for name in names):
         if all(known) and known[0] != known[1]:
             return known
     return ["first", "second"]
@@ -103,11 +109,12 @@ def _check_same(both: Sequence[Rows]) -> None:
         )
 
 
-def _marks(ax: Axes, values: np.ndarray) -> None:
+def _marks(panel: Panel, values: np.ndarray) -> None:
+    ax = panel.ax
     for row, (one, other) in enumerate(values):
         ax.plot([one, other], [row, row], color=NEUTRAL, lw=1.0, zorder=2)
-        ax.scatter(other, row, s=34, marker=_marker(other), fc="white", ec=mark(other), lw=1.2, zorder=3)
-        ax.scatter(one, row, s=20, marker=_marker(one), color=mark(one), lw=0, zorder=4)
+        ax.scatter(other, row, s=panel.area(5.8), marker=_marker(other), fc="white", ec=mark(other), lw=1.2, zorder=3)
+        ax.scatter(one, row, s=panel.area(4.5), marker=_marker(one), color=mark(one), lw=0, zorder=4)
 
 
 def _marker(value: float) -> str:

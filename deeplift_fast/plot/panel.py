@@ -1,7 +1,8 @@
 """A figure's layout: names on the left, marks in the middle, numbers on the right, row by row.
 
-Everything is laid out in points within the box that the axes have, so that nothing overlaps or is cut off, whether the
-axes stand alone or beside others, and with or without one of matplotlib's layout engines.
+Everything is laid out in units of length (:data:`deeplift_fast.plot.text.SIZE`) within the box that the axes have, so
+that nothing overlaps or is cut off, whether the axes stand alone or beside others, and with or without one of
+matplotlib's layout engines.
 """
 
 from collections.abc import Sequence
@@ -13,18 +14,30 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import Affine2D, Bbox, ScaledTranslation, Transform
 
-from deeplift_fast.plot.text import figure_of, shortened, style, width_of, write
+from deeplift_fast.plot.text import (
+    LARGEST,
+    SIZE,
+    SMALLEST,
+    figure_of,
+    set_size,
+    shortened,
+    style,
+    unit_of,
+    width_of,
+    write,
+)
 from deeplift_fast.support.colours import FAINT, INK, Scale
 from deeplift_fast.support.numbers import Numbers
+from deeplift_fast.support.printable import printable
 
 PITCH = 12.0
-"""Points from one row to the next in a figure of its own."""
+"""From one row to the next in a figure of its own, in units."""
 
 LEAST_PITCH = 9.0
-"""Points from one row to the next in axes that are given: rows that do not fit are left out."""
+"""The same in axes that are given: rows that do not fit are left out."""
 
 GAP, MARGIN, TICK = 4.0, 3.0, 13.0
-"""Points between parts, at the edges of a figure of its own, and from one tick's text to the next line."""
+"""Units between parts, at the edges of a figure of its own, and from one tick's text to the next line."""
 
 LABELS_AT_MOST = 0.42
 """Part of the width that names may take."""
@@ -43,13 +56,14 @@ class Panel:
         ax: axes to draw in; `None` for a figure of its own.
         width: inches of a figure of its own.
         rows: the number of rows wished for.
-        above: points needed above the rows.
-        below: points needed below them.
-        pitch: points from one row to the next in a figure of its own.
+        above: room needed above the rows, in units, as all lengths here.
+        below: room needed below them.
+        pitch: from one row to the next in a figure of its own.
         least: the same in axes that are given.
+        size: points of every text.
 
     Raises:
-        ValueError: if not even two rows fit, or `width` is out of range.
+        ValueError: if not even two rows fit, or `width` or `size` is out of range.
     """
 
     def __init__(
@@ -61,47 +75,68 @@ class Panel:
         below: float,
         pitch: float = PITCH,
         least: float = LEAST_PITCH,
+        size: float = SIZE,
     ) -> None:
+        if not SMALLEST <= size <= LARGEST:
+            raise ValueError(f"size is {size}; accepted: {SMALLEST:g} to {LARGEST:g} points of text")
         margin = MARGIN if ax is None else 0.0
         if ax is None:
             if not 2 <= width <= 40:
                 raise ValueError(f"width is {width}; accepted: 2 to 40 inches")
-            height = (rows * pitch + above + below + 2 * margin) / 72
+            height = (rows * pitch + above + below + 2 * margin) / 72 * size / SIZE
             ax = plt.figure(figsize=(width, height), layout="none").add_axes((0, 0, 1, 1))
         self.ax = ax
+        set_size(ax, size)
+        self.unit = unit_of(ax)
+        """Points of one unit of length."""
         self.box = _box(ax, margin)
-        """Points: left, bottom, width, height."""
+        """Left, bottom, width and height, in units."""
         self._above, self._below = above, below
         room = self.box[3] - above - below
         self.rows = min(rows, int(room / least + 1e-6))
         """How many rows fit."""
         if self.rows < min(rows, 2):
             raise ValueError(
-                f"ax is {self.box[2] / 72:.2g} by {self.box[3] / 72:.2g} inches, where no rows fit; give axes of at "
-                f"least {(above + below + 2 * least) / 72:.2g} inches in height"
+                f"ax is {self._inches(self.box[2])} by {self._inches(self.box[3])} inches, where no rows fit; give "
+                f"axes of at least {self._inches(above + below + 2 * least)} inches in height"
             )
 
-    def lay(self, labels: Sequence[Label], numbers: Sequence[str], most: float = LABELS_AT_MOST) -> None:
+    def lay(
+        self,
+        labels: Sequence[Label],
+        numbers: Sequence[str],
+        most: float = LABELS_AT_MOST,
+        codes: Sequence[str] | None = None,
+    ) -> None:
         """Places the axes, and writes names and numbers.
 
         Args:
             labels: of each row.
             numbers: the text on the right of each row.
             most: part of the width that names may take.
+            codes: what follows a name of each row if it would be cut to the same text as another one.
 
         Raises:
             ValueError: if the axes are too narrow.
         """
         ax, (left, bottom, width, height) = self.ax, self.box
         shown = [shortened(ax, name, most * width - GAP, details) for name, details in labels]
+        if codes is not None:
+            alike = [shown.count(text) > 1 for text in shown]
+            labels = [
+                (name, [f" ({printable(code)}){details[-1]}" if code else details[-1]])
+                for (name, details), code in zip(labels, codes, strict=True)
+            ]
+            again = [shortened(ax, name, most * width - GAP, details) for name, details in labels]
+            shown = [new if twice else old for old, new, twice in zip(shown, again, alike, strict=True)]
         names = min(max([20.0, *(width_of(ax, text) for text in shown)]), most * width) + GAP
         self.right = right = max([12.0, *(width_of(ax, text) for text in numbers)]) + GAP
-        """Points from the axes' right edge to the ends of the numbers."""
+        """From the axes' right edge to the ends of the numbers, in units."""
         self.middle = width - names - right
-        """Points that the marks have."""
+        """Width that the marks have, in units."""
         if self.middle < _LEAST_MIDDLE or width < _LEAST_WIDTH:
             raise ValueError(
-                f"ax is {width / 72:.2g} inches wide, where names, marks and numbers do not fit; give wider axes"
+                f"ax is {self._inches(width)} inches wide, where names, marks and numbers do not fit; give wider axes"
             )
         self.height = height - self._above - self._below
         ax.set_position(_fraction(ax, left + names, bottom + self._below, self.middle, self.height))
@@ -121,8 +156,9 @@ class Panel:
 
     def axis(self, ticks: Sequence[float], texts: Sequence[str], label: str) -> None:
         """Ticks and the label of the horizontal axis."""
-        self.ax.set_xticks(list(ticks), list(texts), **style())
-        self.ax.tick_params(axis="x", length=2.5, pad=2, color=INK, labelcolor=INK)
+        self.ax.set_xticks(list(ticks), list(texts), **style(self.ax))
+        unit = self.unit
+        self.ax.tick_params(axis="x", length=2.5 * unit, pad=2 * unit, color=INK, labelcolor=INK)
         write(self.ax, label, (0.5, 0), (0, -TICK - 6), self.ax.transAxes, ha="center")
 
     def symmetric_axis(self, scale: Scale, label: str) -> None:
@@ -138,7 +174,7 @@ class Panel:
 
         Args:
             scale: the scale.
-            below: points from the rows down to the middle of the key.
+            below: from the rows down to the middle of the key, in units.
             labels: what to write behind the colours: the first that fits, if any does.
         """
         ax, limit = self.ax, scale.limit
@@ -162,8 +198,15 @@ class Panel:
 
     @property
     def left(self) -> float:
-        """Points from the figure's edge to the axes'."""
-        return float(self.ax.get_window_extent().x0 * 72 / figure_of(self.ax).dpi)
+        """From the figure's edge to the axes', in units."""
+        return float(self.ax.get_window_extent().x0 * 72 / figure_of(self.ax).dpi) / self.unit
+
+    def area(self, side: float) -> float:
+        """The `s` of a mark whose side is a length in units."""
+        return (side * self.unit) ** 2
+
+    def _inches(self, length: float) -> str:
+        return f"{length * self.unit / 72:.2g}"
 
     def _add(self, patch: Rectangle, points: Transform) -> None:
         patch.set_transform(points)
@@ -171,9 +214,13 @@ class Panel:
         self.ax.add_artist(patch)
 
     def _points(self, x: float, y: float) -> Transform:
-        """Points from a place of the axes, in parts of it."""
+        """Units from a place of the axes, in parts of it."""
         figure: Any = figure_of(self.ax)
-        return Affine2D().scale(1 / 72) + figure.dpi_scale_trans + ScaledTranslation(x, y, cast(Any, self.ax.transAxes))
+        return (
+            Affine2D().scale(self.unit / 72)
+            + figure.dpi_scale_trans
+            + ScaledTranslation(x, y, cast(Any, self.ax.transAxes))
+        )
 
 
 def _box(ax: Axes, margin: float) -> tuple[float, float, float, float]:
@@ -181,13 +228,13 @@ def _box(ax: Axes, margin: float) -> tuple[float, float, float, float]:
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()  # which places the axes
     box: Bbox = ax.get_window_extent()
-    x, y, width, height = (each * 72 / figure.dpi for each in box.bounds)
+    x, y, width, height = (each * 72 / figure.dpi / unit_of(ax) for each in box.bounds)
     return x + margin, y + margin, width - 2 * margin, height - 2 * margin
 
 
 def _fraction(ax: Axes, x: float, y: float, width: float, height: float) -> Bbox:
-    """A box in points as parts of the (sub)figure that holds the axes."""
-    scale = figure_of(ax).dpi / 72
+    """A box in units as parts of the (sub)figure that holds the axes."""
+    scale = figure_of(ax).dpi / 72 * unit_of(ax)
     pixels = Bbox.from_bounds(x * scale, y * scale, width * scale, height * scale)
     holder: Any = ax.get_figure()
     return pixels.transformed(holder.transSubfigure.inverted())

@@ -1,7 +1,8 @@
 """What a figure is made of: rows of contributions, read from an attribution, a table or a cohort's folder."""
 
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ MOST_UNIT = 20
 Named = Mapping[Any, str] | Titles | None
 """Titles of codes: by code, or by feature and code; or the dictionaries of a MIMIC-IV release."""
 
+Dimensions = Mapping[str, Sequence[str]] | None
+"""Names of the dimensions of a continuous feature, by feature."""
+
+_DIGEST = re.compile(r" [0-9a-f]{12}\b")
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -52,6 +58,11 @@ class Rows:
     unit: str = "logits"
 
     @property
+    def compared_with(self) -> str:
+        """The baseline without the digests of its numbers, which a reader of a figure cannot use."""
+        return _DIGEST.sub("", self.baseline)
+
+    @property
     def valued(self) -> np.ndarray:
         """Which rows are of a feature of values, bool: some are measured, or nothing was and flags say so."""
         value, said = self.table["value"].notna(), self.table["measured"]
@@ -60,7 +71,9 @@ class Rows:
         return (found["value"] | (found["flag"] & ~found["true"])).to_numpy(bool)
 
 
-def patient_rows(data: Any, sample: int | None = None, patient: str | None = None) -> Rows:
+def patient_rows(
+    data: Any, sample: int | None = None, patient: str | None = None, dimensions: Dimensions = None
+) -> Rows:
     """The rows of one sample.
 
     Args:
@@ -68,21 +81,35 @@ def patient_rows(data: Any, sample: int | None = None, patient: str | None = Non
             polars, pyarrow); or a cohort's folder.
         sample: which sample, by its number; `None` where there is one.
         patient: which patient, by `patient_id`; `None` where there is one.
+        dimensions: of an attribution, the names of dimensions, by feature.
 
     Raises:
         TypeError: if `data` is something else.
         ValueError: if columns are missing, contributions are not finite, or there is no sample or more than one.
     """
     if isinstance(data, Attribution):
-        return _of_attribution(data, sample, patient)
+        return _of_attribution(data, sample, patient, dimensions)
+    check_unnamed(data, dimensions)
     if isinstance(data, str | os.PathLike):
         return _of_folder(data, sample, patient)
     return Rows(_one_sample(table_of(data), sample, patient))
 
 
-def cohort_rows(data: Any) -> pd.DataFrame:
+def cohort_rows(data: Any, dimensions: Dimensions = None) -> pd.DataFrame:
     """The rows of many samples: an attribution of a batch, or a table as for :func:`patient_rows`."""
-    return normalised(data.to_dataframe()) if isinstance(data, Attribution) else table_of(data)
+    if isinstance(data, Attribution):
+        return normalised(data.to_dataframe(dimensions=dimensions))
+    check_unnamed(data, dimensions)
+    return table_of(data)
+
+
+def check_unnamed(data: Any, dimensions: Dimensions) -> None:
+    """Raise if names of dimensions are given for data that has names."""
+    if dimensions is not None:
+        raise ValueError(
+            f"dimensions is given and data a {type(data).__name__}; accepted: dimensions with an Attribution. A table "
+            "and a cohort have the names in their column code: give dimensions to to_dataframe or attribute_cohort"
+        )
 
 
 def table_of(data: Any) -> pd.DataFrame:
@@ -166,8 +193,8 @@ def namer(titles: Named, table: pd.DataFrame) -> Callable[[str, str], str]:
     )
 
 
-def _of_attribution(data: Attribution, sample: int | None, patient: str | None) -> Rows:
-    table = _one_sample(normalised(data.to_dataframe()), sample, patient)
+def _of_attribution(data: Attribution, sample: int | None, patient: str | None, dimensions: Dimensions) -> Rows:
+    table = _one_sample(normalised(data.to_dataframe(dimensions=dimensions)), sample, patient)
     row = int(table["sample"].iloc[0])
     output = float(data.output[row])
     model = None if data.source is None else data.source[0]

@@ -12,7 +12,14 @@ from deeplift_fast.support.colours import INK
 from deeplift_fast.support.printable import printable
 
 SIZE = 7.0
-"""Points of every text."""
+"""Points of every text, where nothing else is asked for.
+
+Lengths of a figure are in units: parts of the text's size, points where it is `SIZE`. A figure with larger text is the
+same figure, larger, in a page of the same width.
+"""
+
+SMALLEST, LARGEST = 5.0, 24.0
+"""Points that text may have."""
 
 _SPARE = 1.05
 """Part by which a text may be wider in another format or resolution than where it was measured."""
@@ -21,10 +28,20 @@ MOST_LETTERS = 300
 """Letters of a name that are looked at: what is longer fits nowhere."""
 
 
-def style() -> dict[str, Any]:
+def set_size(ax: Axes, size: float) -> None:
+    """Sets the size of every text of axes, in points. The axes' own label keeps it."""
+    ax.xaxis.label.set_fontsize(size)
+
+
+def unit_of(ax: Axes) -> float:
+    """Points of one unit of length."""
+    return float(ax.xaxis.label.get_fontsize()) / SIZE
+
+
+def style(ax: Axes) -> dict[str, Any]:
     """How every text is drawn: no mathematics, no LaTeX, with a font that has ▲ and ▼ behind the user's own."""
     families = [*mpl.rcParams["font.family"], "DejaVu Sans"]
-    return {"fontsize": SIZE, "parse_math": False, "usetex": False, "family": families}
+    return {"fontsize": SIZE * unit_of(ax), "parse_math": False, "usetex": False, "family": families}
 
 
 def write(
@@ -36,12 +53,13 @@ def write(
         ax: the axes.
         text: what to write, as it is.
         xy: the point.
-        offset: from the point to the text, in points.
+        offset: from the point to the text, in units.
         coords: what `xy` is in, as `Axes.annotate` takes it.
         **how: further properties of the text.
     """
-    how = {"color": INK, "va": "center_baseline", **style(), **how}
-    return ax.annotate(text, xy, offset, xycoords=coords, textcoords="offset points", annotation_clip=False, **how)
+    how = {"color": INK, "va": "center_baseline", **style(ax), **how}
+    points = (offset[0] * unit_of(ax), offset[1] * unit_of(ax))
+    return ax.annotate(text, xy, points, xycoords=coords, textcoords="offset points", annotation_clip=False, **how)
 
 
 def figure_of(ax: Axes) -> Figure:
@@ -52,16 +70,16 @@ def figure_of(ax: Axes) -> Figure:
 
 
 def width_of(ax: Axes, text: str) -> float:
-    """How wide a text is, in points."""
+    """How wide a text is, in units."""
     if not text:
         return 0.0
     figure = figure_of(ax)
-    probe = Text(0, 0, text, figure=figure, **style())
-    return float(probe.get_window_extent().width * 72 / figure.dpi) * _SPARE
+    probe = Text(0, 0, text, figure=figure, **style(ax))
+    return float(probe.get_window_extent().width * 72 / figure.dpi) / unit_of(ax) * _SPARE
 
 
 def shortened(ax: Axes, name: str, width: float, details: Sequence[str] = ("",)) -> str:
-    """A name and a detail that fit a width in points.
+    """A name and a detail that fit a width in units.
 
     The first detail beside which the name fits whole is taken. Where there is none, the name is cut with "…" beside the
     last. Control characters, formatting and bidirectional ones are shown as escapes.

@@ -10,14 +10,14 @@ from matplotlib.patches import Rectangle
 from deeplift_fast.plot.columns import Columns, columns_of
 from deeplift_fast.plot.items import Item, items_of
 from deeplift_fast.plot.panel import LEAST_PITCH, PITCH, Panel, numbers_of
-from deeplift_fast.plot.rows import Named, patient_rows
-from deeplift_fast.plot.text import shortened, width_of, write
+from deeplift_fast.plot.rows import Dimensions, Named, patient_rows
+from deeplift_fast.plot.text import SIZE, shortened, width_of, write
 from deeplift_fast.support.colours import FAINT, INK, Scale, ink_on, mark
 from deeplift_fast.support.numbers import Numbers, short
 
 _ABOVE, _BELOW, _KEY = 24.0, 19.0, 11.0
 _TWO_LINES = 20.5
-"""Points of a row with a value above its contribution."""
+"""Units of a row with a value above its contribution."""
 
 _WITH_VALUES = [
     "contribution, above it the newest value; hollow: not measured",
@@ -28,7 +28,7 @@ _WITHOUT = ["contribution"]
 
 _NAMES = 0.36
 _TOTALS_FROM = 320.0
-"""Points of width from which on rows have their totals."""
+"""Units of width from which on rows have their totals."""
 
 
 def timeline(
@@ -41,6 +41,8 @@ def timeline(
     limit: float | None = None,
     ax: Axes | None = None,
     width: float = 7.0,
+    size: float = SIZE,
+    dimensions: Dimensions = None,
 ) -> Axes:
     """Draws a patient's codes and values over time.
 
@@ -58,6 +60,9 @@ def timeline(
         limit: the contribution at both ends of the scale of colours; `None` for a round number.
         ax: axes to draw in; `None` for a figure of its own.
         width: inches of a figure of its own; 3.5 and 7 are a journal's columns.
+        size: points of every text, 5 to 24.
+        dimensions: of an :class:`deeplift_fast.Attribution`, the names of a continuous feature's dimensions, by feature
+            key, as `to_dataframe` takes them.
 
     Returns:
         The axes.
@@ -72,17 +77,17 @@ def timeline(
     """
     if top < 1:
         raise ValueError(f"top is {top}; accepted: 1 or more")
-    rows = patient_rows(data, sample, patient)
+    rows = patient_rows(data, sample, patient, dimensions)
     items = items_of(rows, titles)[:top]
     table = rows.table.assign(valued=rows.valued)
     has_values = bool(table["valued"].any())
     pitch, least = (_TWO_LINES, _TWO_LINES - 1.5) if has_values else (PITCH, LEAST_PITCH + 1)
-    panel = Panel(ax, width, len(items), _ABOVE, _BELOW, pitch, least)
+    panel = Panel(ax, width, len(items), _ABOVE, _BELOW, pitch, least, size)
     items = items[: panel.rows]
     cells = _cells(table, items, columns_of(table, 10**9))
     numbers = _numbers(_scale(cells, limit))
     totals = [numbers.signed(item.attribution) if panel.box[2] >= _TOTALS_FROM else "" for item in items]
-    panel.lay([(item.name, item.units) for item in items], totals, _NAMES)
+    panel.lay([(item.name, item.units) for item in items], totals, _NAMES, [item.key[1] for item in items])
     widest = 5 + _widest(panel.ax, list(cells.values()), numbers)
     columns = columns_of(table, max(2, int(panel.middle / widest)))
     cells = _cells(table, items, columns)
@@ -103,7 +108,7 @@ def _numbers(scale: Scale) -> Numbers:
 
 
 def _widest(ax: Axes, cells: list[dict[str, Any]], numbers: Numbers) -> float:
-    """How wide the texts of cells are, in points."""
+    """How wide the texts of cells are, in units."""
     longest = max(cells, key=lambda cell: abs(cell["attribution"]))
     values = [short(cell["value"]) for cell in cells if not np.isnan(cell["value"])]
     texts = [numbers.signed(-abs(longest["attribution"])).replace(" ", ""), max(values, key=len, default="")]

@@ -10,11 +10,14 @@ from matplotlib.ticker import MaxNLocator
 
 from deeplift_fast.plot.items import Item, items_of
 from deeplift_fast.plot.panel import GAP, TICK, Panel, numbers_of
-from deeplift_fast.plot.rows import Named, Rows, patient_rows
-from deeplift_fast.plot.text import width_of, write
+from deeplift_fast.plot.rows import Dimensions, Named, Rows, patient_rows
+from deeplift_fast.plot.text import SIZE, width_of, write
 from deeplift_fast.support.colours import INK, NEUTRAL, Scale, mark
 
 _BELOW, _ABOVE, _KEY = 42.0, 5.0, 35.0
+_STEPS = (20, 50, 100, 200, 500, 1000)
+"""Steps of the grids of probabilities on an axis that shows fewer than two of `_PROBABILITIES`."""
+
 _PROBABILITIES = (0.5, 0.1, 0.9, 0.01, 0.99, 0.2, 0.8, 0.05, 0.95, 0.3, 0.7, 0.02, 0.98, 0.4, 0.6, 0.001, 0.999)
 
 
@@ -28,6 +31,8 @@ def waterfall(
     limit: float | None = None,
     ax: Axes | None = None,
     width: float = 7.0,
+    size: float = SIZE,
+    dimensions: Dimensions = None,
 ) -> Axes:
     """Draws how a patient's codes and values lead from the output at the baseline to the output.
 
@@ -45,6 +50,9 @@ def waterfall(
         limit: the contribution at the end of the scale of colours; `None` for a round number.
         ax: axes to draw in; `None` for a figure of its own.
         width: inches of a figure of its own; 3.5 and 7 are a journal's columns.
+        size: points of every text, 5 to 24.
+        dimensions: of an :class:`deeplift_fast.Attribution`, the names of a continuous feature's dimensions, by feature
+            key, as `to_dataframe` takes them.
 
     Returns:
         The axes.
@@ -59,7 +67,7 @@ def waterfall(
     """
     if top < 1:
         raise ValueError(f"top is {top}; accepted: 1 or more")
-    rows = patient_rows(data, sample, patient)
+    rows = patient_rows(data, sample, patient, dimensions)
     items = items_of(rows, titles)
     begin, end, gap = _ends(rows, items)
     scale = Scale.of(np.array([item.attribution for item in items]), limit)
@@ -67,7 +75,7 @@ def waterfall(
     extra = 2 * known + (gap != 0)
     wanted = min(top, len(items)) + (len(items) > top) + extra
     likely = rows.probability is not None
-    panel = Panel(ax, width, wanted, _ABOVE + TICK * likely, _BELOW)
+    panel = Panel(ax, width, wanted, _ABOVE + TICK * likely, _BELOW, size=size)
     if panel.rows < extra + 1 + (len(items) > 1):
         raise ValueError("ax is too low for a waterfall; give higher axes")
     bars = _shown(items, panel.rows - extra)
@@ -77,9 +85,14 @@ def waterfall(
     labels = [(bar.name, bar.details) for bar in bars]
     texts = [numbers.signed(bar.attribution) for bar in bars]
     if known:
-        labels = [(f"Baseline: {rows.baseline}" if rows.baseline else "Baseline", ("",)), *labels, ("Output", ("",))]
+        labels = [
+            (f"Baseline: {rows.compared_with}" if rows.baseline else "Baseline", ("",)),
+            *labels,
+            ("Output", ("",)),
+        ]
         texts = [numbers.level(begin), *texts, numbers.level(end)]
-    panel.lay(labels, texts)
+    codes = [bar.key[1] for bar in bars]
+    panel.lay(labels, texts, codes=["", *codes, ""] if known else codes)
     panel.guide(len(labels))
     _bars(panel, bars, begin, end, scale, known, bool(gap))
     _axis(panel, rows, numbers_of(scale, 2), known)
@@ -125,7 +138,7 @@ def _bars(
     spare = 0.05 * (high - low) or max(0.05 * abs(high), 0.05)
     ax.set_xlim(low - spare, high + spare)
     if known:
-        ax.scatter([begin, end], [0, len(bars) + 1], marker="D", s=16, color=INK, zorder=4)
+        ax.scatter([begin, end], [0, len(bars) + 1], marker="D", s=panel.area(4), color=INK, zorder=4, clip_on=False)
 
 
 def _axis(panel: Panel, rows: Rows, numbers: Any, known: bool) -> None:
@@ -138,12 +151,22 @@ def _axis(panel: Panel, rows: Rows, numbers: Any, known: bool) -> None:
         _probabilities(panel, low, high)
 
 
+def _shares(low: float, high: float) -> list[float]:
+    """Probabilities between two logits, the plainest first: of a grid of which at least two are there."""
+    begin, end = (0.5 + 0.5 * math.tanh(0.5 * logit) for logit in (low, high))
+    grids = (_PROBABILITIES, *([n / steps for n in range(1, steps)] for steps in _STEPS))
+    found = ([share for share in grid if begin <= share <= end] for grid in grids)
+    return next((shares for shares in found if len(shares) > 1), [])
+
+
 def _probabilities(panel: Panel, low: float, high: float) -> None:
     """Ticks of probabilities at their logits, above the bars."""
     ax = panel.ax
     free: list[tuple[float, float]] = []
-    write(ax, "probability", (0, 1), (-GAP, 8), ax.transAxes, ha="right")
-    for share in _PROBABILITIES:
+    shares = _shares(low, high)
+    if shares:
+        write(ax, "probability", (0, 1), (-GAP, 8), ax.transAxes, ha="right")
+    for share in shares:
         logit, text = math.log(share / (1 - share)), f"{100 * share:g} %"
         half = width_of(ax, text) / 2 + 3
         centre = (logit - low) / (high - low) * panel.middle
@@ -151,4 +174,4 @@ def _probabilities(panel: Panel, low: float, high: float) -> None:
             free.append((centre, half))
             at_top = ax.get_xaxis_transform()
             write(ax, text, (logit, 1), (0, 8), at_top, ha="center")
-            ax.plot([logit], [1], marker=2, ms=2.5, color=INK, transform=at_top, clip_on=False)
+            ax.plot([logit], [1], marker=2, ms=2.5 * panel.unit, color=INK, transform=at_top, clip_on=False)

@@ -155,7 +155,10 @@ def _check_name(what: str, name: str, rules: str) -> None:
     if name == "typical":
         raise ValueError(f"{what}: {TYPICAL}")
     if name not in NAMES:
-        raise ValueError(f"{what} is {name!r}; accepted names: {', '.join(map(repr, NAMES))}")
+        raise ValueError(
+            f"{what} is {name!r}; accepted names: {', '.join(map(repr, NAMES))}; deeplift_fast.baselines makes those "
+            "that are fitted on a dataset"
+        )
     if name != "unk":
         _refuse_as_pyhealth(f"{what} is {name!r}", rules)
 

@@ -65,7 +65,8 @@ class PredictionDifference:
             f"for {self.differing} of {self.samples} samples the model's logits in this batch differ from the "
             f"explained ones, by up to {self.logit:.3g} in logit{probability}: model(**batch) reads padded steps as "
             "real, or masks a code whose embedding is 0, or does more than its forward_from_embedding. The explanation "
-            "is of the model's logits for each patient alone; docs/models.md names the models that differ",
+            "is of the model's logits for each patient alone, as in a batch of one: output has them, so cite those. "
+            "docs/models.md names the models that differ",
             PredictionWarning,
         )
 

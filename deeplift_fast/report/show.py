@@ -66,7 +66,7 @@ def show(
             rows = summary.top(kind, grouping, group, top, sort, min_samples)
             say("")
             if rows.empty:
-                say(f"{place}: none is carried by {min_samples} samples or more")
+                say(f"{place}: none is carried by {min_samples} samples or more; --min-samples sets this number")
                 continue
             say(f"{place}: the first {len(rows)} by {_SORTS[sort]}", "bold")
             for line in table(rows, list(COLUMNS), width, _SORTED[sort]):

@@ -9,10 +9,13 @@ marked, the most frequent first.
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from types import MappingProxyType
+from typing import Any, Self
 
 from deeplift_fast.errors import SummaryError
 from deeplift_fast.report.lab_items import CATEGORIES, Measure, measure
@@ -103,6 +106,8 @@ class Titles:
         SummaryError: if no dictionary is found, or one cannot be read.
     """
 
+    _names: Mapping[Any, str] = MappingProxyType({})
+
     def __init__(self, root: Path | str) -> None:
         self._root: Path | None = expanded(Path(root), "--mimic-root")
         self._entries: dict[str, list[_Entry]] = {}
@@ -134,6 +139,22 @@ class Titles:
             self._add(row["itemid"], LABS, 0, row["label"])
         return self
 
+    def renamed(self, names: Mapping[Any, str]) -> Self:
+        """These titles with some of your own, such as short ones for a figure. Units and ranges stay.
+
+        Args:
+            names: your titles, by code or by (feature, code).
+
+        Example:
+            >>> from deeplift_fast.report.titles import Titles
+            >>> titles = Titles.packaged().renamed({"I10": "Hypertension"})
+            >>> titles.find("conditions", "I10").text
+            'Hypertension'
+        """
+        new = copy(self)
+        new._names = {**self._names, **names}
+        return new
+
     @property
     def is_packaged(self) -> bool:
         """Whether these are the titles of this package."""
@@ -150,6 +171,12 @@ class Titles:
         Raises:
             SummaryError: if a table of the release, read at the first need, cannot be read.
         """
+        found = self._found(feature, code)
+        own = self._names.get((feature, code), self._names.get(code))
+        return found if own is None else replace(found or Title(""), text=own, ambiguous=False)
+
+    def _found(self, feature: str, code: str) -> Title | None:
+        """The description that the dictionaries have."""
         version, kind, bare = _split(code)
         entries = self._entries.get(plain(code), []) if not version else []
         entries = entries or [e for e in self._entries.get(plain(bare), []) if e.version in (version, 0)]

@@ -16,7 +16,8 @@
 # A StageNet predicts whether a patient dies at the next hospital stay. This tutorial trains one and
 # asks which diagnoses and laboratory values moved its prediction. You need
 # `pip install "deeplift_fast[demo,plot]" ipywidgets`; PyHealth needs the latter in notebooks. It takes about
-# a minute on two cores.
+# a minute on two cores. Run its cells in a notebook. In a script, put them below
+# `if __name__ == "__main__":`, because PyHealth starts processes that import the script again.
 #
 # The tables are synthetic and have the layout of MIMIC-IV. With access to MIMIC-IV, give its folder
 # in place of `hospital` below; the rest stays the same.
@@ -32,6 +33,7 @@ os.environ["LITDATA_DISABLE_VERSION_CHECK"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 logging.disable(logging.INFO)  # PyHealth logs each step
 warnings.filterwarnings("ignore", category=SyntaxWarning)
+warnings.filterwarnings("ignore", message=".*does not have mask information")  # PyHealth's StageNet, in each batch
 
 from deeplift_fast.demo.hospital import write_hospital
 
@@ -104,10 +106,11 @@ print("output − baseline output  ", [round(v, 4) for v in (found.output - foun
 # PyHealth's StageNet reads a batch's padded steps as real ones, so its own logits depend on the batch.
 # deeplift_fast explains each patient alone, and a `PredictionWarning` names the difference.
 #
-# `top` lists the strongest contributions of a sample.
+# `top` lists the strongest contributions of a sample. PyHealth keeps no names of laboratory values, so
+# `dimensions` gives them.
 
 # %%
-found.top(5)
+found.top(5, dimensions=labs)
 
 # %% [markdown]
 # ## The whole cohort

@@ -12,6 +12,7 @@ from cohort_cases import cohort, run, table
 from pyhealth.datasets.utils import collate_fn_dict_with_padding
 
 from deeplift_fast import DeepLift, plot
+from deeplift_fast.core.frames import ALWAYS
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,9 @@ def test_top_and_the_notebook_name_codes(explained):
     top = found.top(3, sample=0)
     assert top["attribution"].abs().is_monotonic_decreasing
     assert any(isinstance(code, str) for code in found.top(100)["code"])
+    assert list(top.columns) == [name for name in found.to_dataframe() if name in ALWAYS or top.get(name) is not None]
+    assert not [name for name in top if name not in ALWAYS and top[name].isna().all()]
+    assert "code" in str(top).splitlines()[0].split()  # also where a terminal has room for 80 letters
     assert "Sample 0, the " in found._repr_html_()
     assert "secret-patient" not in found._repr_html_()
 
@@ -75,6 +79,17 @@ def test_an_attribution_is_drawn_with_its_names(explained):
     for draw in (plot.timeline, plot.waterfall):
         cases.check(draw(found, sample=0, width=3.5))
     cases.check(plot.compare(found, found, sample=0))
+    names = {"row": [f"lab {n}" for n in range(explained[2]["row"].shape[-1])]}
+    lists = (plot.waterfall, plot.timeline)
+    drawn = [draw(found, sample=1, top=40, dimensions=names) for draw in lists]
+    drawn.append(plot.compare(found, found, sample=1, top=40, dimensions=names))
+    drawn += [draw(found, top=40, min_samples=1, dimensions=names) for draw in (plot.bar, plot.beeswarm)]
+    for ax in drawn:
+        assert any(text.startswith("lab 0") for text in cases.shown(ax))
+        assert not any(text.startswith("dimension") for text in cases.shown(ax))
+    for draw in (*lists, plot.bar, plot.beeswarm):
+        with pytest.raises(ValueError, match=r"dimensions is given and data a DataFrame; accepted: .* Attribution"):
+            draw(found.to_dataframe(), dimensions=names)
     plt.close("all")
 
 

@@ -1,5 +1,6 @@
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import plot_cases as cases
 import pytest
 from cohort_folders import draw, write
@@ -77,3 +78,15 @@ def test_hostile_names_are_text():
     ax = plot.beeswarm(cases.cohort(8, codes=list(cases.HOSTILE)))
     cases.check(ax)
     cases.check_vector(ax)
+
+
+def test_codes_of_few_samples_are_left_out(tmp_path):
+    table = cases.cohort(30)
+    rare = table[table["sample"] == 0].head(1).assign(code="rare", attribution=9.0, value=np.nan)
+    rows = pd.concat([table, rare])
+    assert "rare" not in cases.shown(plot.beeswarm(rows))
+    assert "rare" in cases.shown(plot.beeswarm(rows, min_samples=1))
+    with pytest.raises(ValueError, match="carried by 31 samples or more; give more samples, or a lower min_samples"):
+        plot.beeswarm(rows, min_samples=31)
+    with pytest.raises(ValueError, match="carried by 61 samples or more"):
+        plot.beeswarm(write(tmp_path / "out", *draw()), min_samples=61)

@@ -41,3 +41,8 @@ def test_neighbours_are_put_together_where_there_are_too_many():
     found = columns_of(table(step=list(range(9))), 3)
     assert found.heads == ("0–2", "3–5", "6–8")
     assert found.of.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_ends_of_runs_have_no_decimals_from_10_on():
+    found = columns_of(table(time=[0.25, 11.3, 14.18, 30.27], step=[0, 1, 2, 3]), 2)
+    assert found.heads == ("0.25–11", "14–30")

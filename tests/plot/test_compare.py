@@ -44,6 +44,10 @@ def test_two_cohorts_are_called_by_what_differs(tmp_path):
     third = write(tmp_path / "third", *tables, rules="complete", baseline="typical")
     assert {"rescale", "complete"} <= set(cases.shown(plot.compare(one, other, sample=3)))
     assert {"removed", "typical"} <= set(cases.shown(plot.compare(other, third, sample=3)))
+    fourth = write(tmp_path / "fourth", *tables, rules="complete", baseline="typical 0123456789ab")
+    fifth = write(tmp_path / "fifth", *tables, rules="complete", baseline="typical 9621cf6c9388")
+    assert {"removed", "typical"} <= set(cases.shown(plot.compare(other, fifth, sample=3)))
+    assert {"typical 0123456789ab", "typical 9621cf6c9388"} <= set(cases.shown(plot.compare(fourth, fifth, sample=3)))
     assert {"first", "second"} <= set(cases.shown(plot.compare(one, one, sample=3)))
 
 

@@ -52,3 +52,15 @@ def test_axes_too_narrow_are_refused(draw):
     ax = plt.figure(figsize=(1.5, 4)).add_axes((0, 0, 1, 1))
     with pytest.raises(ValueError, match=r"ax is 1\.5 inches wide"):
         draw(cases.patient(), ax=ax)
+
+
+def test_names_that_are_cut_to_one_text_show_their_codes():
+    long = "Secondary malignant neoplasm of "
+    titles = {"I10": long + "bone", "E119": long + "lung", "N179": "Gout"}
+    table = cases.patient(codes=["I10", "E119", "N179"], labs=[])
+    narrow, wide = (cases.shown(plot.waterfall(table, titles=titles, width=width)) for width in (3.5, 7))
+    for code in ("I10", "E119"):
+        (cut,) = (text for text in narrow if f"({code})" in text)
+        assert cut.startswith("Seco")
+    assert not [text for text in (*narrow, *wide) if "(N179)" in text]
+    assert not [text for text in wide if "(I10)" in text]

@@ -7,6 +7,7 @@ import plot_cases as cases
 import pytest
 
 from deeplift_fast import plot
+from deeplift_fast.plot.waterfall import _shares
 from deeplift_fast.support.printable import printable
 
 
@@ -108,3 +109,19 @@ def test_large_and_small_numbers_fit():
     for scale in (1e-9, 1e-4, 1e4, 1e9):
         cases.check(plot.waterfall(cases.patient(scale=scale), width=3.5))
         assert np.isfinite(plt.gca().get_xlim()).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shares"),
+    [(-3, 3, {0.5, 0.1, 0.9}), (0.07, 0.19, {0.52, 0.54}), (2.0, 2.1, {0.885, 0.89}), (-900, -800, set())],
+)
+def test_probabilities_are_told_on_every_axis_that_has_some(low, high, shares):
+    found = _shares(low, high)
+    assert shares <= set(found)
+    assert len(found) > 1 or not shares
+    assert all(low <= np.log(share / (1 - share)) <= high for share in found)
+
+
+def test_a_baseline_is_named_without_its_digest():
+    found = dataclasses.replace(cases.plain(), baseline="labs: 140; otherwise typical 9621cf6c9388")
+    assert "Baseline: labs: 140; otherwise typical" in cases.shown(plot.waterfall(found, sample=1))

@@ -211,7 +211,7 @@ class TestBaseline:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("zeros", "baseline is 'zeros'; accepted names: 'unk', 'removed'"),
+            ("mean", "baseline is 'mean'; accepted names: 'unk', 'removed'; deeplift_fast.baselines makes those that"),
             ({"stagenet": "zeros"}, "baseline of feature 'stagenet' is 'zeros'; accepted names: 'unk', 'removed'"),
             (["removed", "zeros"], "baseline is 'zeros'; accepted names"),
             ("typical", r"accepted: deeplift_fast.baselines.typical\(dataset\)"),

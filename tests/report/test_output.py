@@ -171,6 +171,7 @@ def test_many_labels_each_have_their_tables(summary):
 
 def test_few_samples_are_not_shown(summary):
     assert "Codes, label = 0: none is carried by 1000 samples or more" in shown(summary, min_samples=1000)
+    assert "--min-samples sets this number" in unwrapped(shown(summary, min_samples=1000))
     assert "I10" not in shown(summary, min_samples=1000)
 
 

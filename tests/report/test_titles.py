@@ -216,3 +216,16 @@ def test_the_mimic_demo():
     titles = Titles(MIMIC_DEMO)
     assert titles.find("icd_codes", "4019") == Title("Unspecified essential hypertension")
     assert titles.find("labs", "Sodium") == Title("Sodium", unit="mEq/L")
+
+
+def test_own_titles_come_first_and_keep_units():
+    known = Titles.packaged()
+    titles = known.renamed({"I10": "Hypertension", ("labs", "Sodium"): "Na"}).renamed({"own": "Mine"})
+    assert titles.find("icd_codes", "I10") == Title("Hypertension")
+    sodium = titles.find("labs", "Sodium")
+    assert (sodium.text, sodium.unit) == ("Na", known.find("labs", "Sodium").unit)
+    assert titles.find("serum", "Sodium").text == "Sodium"
+    assert titles.find("codes", "own") == Title("Mine")
+    assert titles.find("codes", "other") is None
+    assert known.find("icd_codes", "I10").text != "Hypertension"
+    assert not titles.renamed({"E871": "Hyponatraemia"}).find("icd_codes", "E871").ambiguous
