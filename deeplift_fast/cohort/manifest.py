@@ -35,7 +35,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -325,6 +325,7 @@ def is_intact(part: Part, store: Store) -> bool:
     return all(store.size(name) == each["bytes"] and store.digest(name) == each["sha256"] for name, each in files)
 
 
+@cache
 def _version(name: str) -> str | None:
     try:
         return version(name)
