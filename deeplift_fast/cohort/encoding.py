@@ -101,7 +101,7 @@ def _parquet(table: pa.Table) -> pa.Buffer:
     pq.write_table(
         table,
         sink,
-        compression="zstd",
+        compression={name: _compression(table[name]) for name in table.column_names},
         row_group_size=ROW_GROUP,
         write_batch_size=ENCODED_AT_ONCE,
         use_dictionary=encoded,
@@ -110,3 +110,8 @@ def _parquet(table: pa.Table) -> pa.Buffer:
         write_statistics=[name for name in table.column_names if name in _WITH_STATISTICS],
     )
     return sink.getvalue()
+
+
+def _compression(column: pa.ChunkedArray) -> str:
+    """The compression of a column: none for nothing but null, which holds nothing to compress."""
+    return "none" if column.null_count == len(column) else "zstd"

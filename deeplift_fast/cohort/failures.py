@@ -61,7 +61,9 @@ def check(group: Group, model: Any) -> tuple[np.ndarray, list[Failure], GroupMet
     metadata = metadata_of(group, model)
     reasons = {place: fault.reason for place, fault in metadata.faults.items()} | reasons
     failures = [Failure(int(group.numbers[place]), reason) for place, reason in sorted(reasons.items())]
-    return np.setdiff1d(np.arange(len(group.numbers)), list(reasons)), failures, metadata
+    sound = np.ones(len(group.numbers), bool)
+    sound[list(reasons)] = False
+    return np.flatnonzero(sound), failures, metadata
 
 
 def describe(error: Exception, given: dict[str, Any], model: Any) -> str:
@@ -121,6 +123,8 @@ def _wrong(key: str, part: FlatTensor, model: Any, tokens: bool, count: int) -> 
     """Places and faults of samples; a sample may have several."""
     # NumPy's -1 fails for a shape without entries.
     values = part.entries.reshape(len(part.entries), math.prod(part.entries.shape[1:]))
+    if tokens and _all_real(part, _vocabulary(model, key)):
+        return []
     faults = []
     if part.lengths is not None:
         faults.append(("is an empty sequence", np.flatnonzero(part.lengths == 0)))
@@ -139,6 +143,14 @@ def _wrong(key: str, part: FlatTensor, model: Any, tokens: bool, count: int) -> 
             real = np.bincount(part.owner, (values != PAD).any(1), minlength=count)
             faults.append(("is an empty sequence", np.flatnonzero(real == 0)))
     return [(int(place), f"feature {key!r} {fault}") for fault, places in faults for place in np.unique(places)]
+
+
+def _all_real(part: FlatTensor, size: int | None) -> bool:
+    """Whether these are samples of one step or more, all of them tokens in the vocabulary: then nothing is wrong."""
+    values = part.entries
+    if part.lengths is None or not part.lengths.all() or values.dtype.kind not in "iu" or not values.size:
+        return False
+    return bool(values.min() > PAD and (size is None or values.max() < size))
 
 
 def _vocabulary(model: Any, key: str) -> int | None:

@@ -47,17 +47,14 @@ def of_processors(processors: Mapping[str, Any]) -> str:
 
 
 def _feed(hasher: Any, thing: Any) -> None:
-    if type(thing) is str:  # first, since a vocabulary has thousands
-        data = thing.encode(errors="surrogatepass")
-        hasher.update(b"str %d %s" % (len(data), data))
-    elif isinstance(thing, Tensor) and not has_plain_memory(thing):
+    if isinstance(thing, Tensor) and not has_plain_memory(thing):
         hasher.update(f"tensor {thing.dtype} {thing.layout} {thing.device.type} {thing.is_nested} ".encode())
     elif isinstance(thing, Tensor):
         _feed_array(hasher, thing.detach().cpu().resolve_conj().resolve_neg())
     elif isinstance(thing, np.ndarray | np.generic) and thing.dtype != object:
         _feed_array(hasher, np.asarray(thing))
     elif isinstance(thing, Mapping):
-        _feed_all(hasher, "mapping", (part for _, pair in sorted(_keyed(thing)) for part in pair))
+        _feed_all(hasher, "mapping", [part for _, pair in sorted(_keyed(thing)) for part in pair])
     elif isinstance(thing, Set):
         _feed_all(hasher, "set", sorted(digest(item) for item in thing))
     elif isinstance(thing, str | bytes):
@@ -80,8 +77,12 @@ def _keyed(mapping: Mapping) -> list[tuple[str, tuple[str, str]]]:
 
 def _feed_all(hasher: Any, kind: str, things: Any) -> None:
     hasher.update(f"{kind} ( ".encode())
-    for thing in things:
-        _feed(hasher, thing)
+    if {*map(type, things)} == {str}:  # at once, since a vocabulary has thousands
+        texts = (thing.encode(errors="surrogatepass") for thing in things)
+        hasher.update(b"".join([b"str %d %s" % (len(data), data) for data in texts]))
+    else:
+        for thing in things:
+            _feed(hasher, thing)
     hasher.update(b") ")
 
 

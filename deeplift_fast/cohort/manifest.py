@@ -35,6 +35,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, fields
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -101,9 +102,15 @@ class Part:
     files: dict[str, dict[str, Any]]
     interactions: int | None = None
 
-    def entry(self) -> dict[str, Any]:
-        """The part as JSON holds it, without a number of rows of a table that the run does not write."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+    @cached_property
+    def entry(self) -> str:
+        """The part as JSON, without a number of rows of a table that the run does not write.
+
+        It is made once, although each later part writes the manifest anew.
+        """
+        return json.dumps(
+            {each.name: value for each in fields(self) if (value := getattr(self, each.name)) is not None}
+        )
 
 
 @dataclass
@@ -127,7 +134,7 @@ class Manifest:
         """Replaces the manifest in the folder; `require` as for `Store.write`."""
         about = dict(vars(self))
         del about["parts"]
-        parts = [f'  "{number}": {json.dumps(part.entry())}' for number, part in sorted(self.parts.items())]
+        parts = [f'  "{number}": {part.entry}' for number, part in sorted(self.parts.items())]
         lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in about.items()]
         lines.append(' "parts": {\n' + ",\n".join(parts) + "\n }")
         store.replace(NAME, ("{\n" + ",\n".join(lines) + "\n}\n").encode(), require=require)
@@ -319,6 +326,7 @@ def is_intact(part: Part, store: Store) -> bool:
     return all(store.size(name) == each["bytes"] and store.digest(name) == each["sha256"] for name, each in files)
 
 
+@cache
 def _version(name: str) -> str | None:
     try:
         return version(name)

@@ -94,7 +94,7 @@ class Texts:
             return pa.nulls(len(which), pa.dictionary(pa.int32(), pa.string()))
         mask = which == _NO_TEXT if counts[0] else None
         indices = pa.array(place.take(which, mode="clip"), pa.int32(), mask=mask)
-        return pa.DictionaryArray.from_arrays(indices, texts.take(pa.array(np.flatnonzero(used))))
+        return pa.DictionaryArray.from_arrays(indices, texts.take(pa.array(np.flatnonzero(used))), safe=False)
 
     def _add(self, key: str, texts: list[str]) -> None:
         for text in texts:
@@ -200,7 +200,7 @@ def part_tables(
         splits: the split of samples that do not say their own.
     """
     every = np.concatenate([np.empty(0, np.int64), *(each.numbers for each in batches)])
-    order = np.argsort(every, kind="stable")
+    order = _order(every - begin)
     names = {name: pa.array(given, pa.string()).dictionary_encode() for name, given in identifiers.items()}
     columns: dict[str, Any] = {"sample": every[order]}
     columns |= {name: _chosen(column, every[order] - begin) for name, column in names.items()}
@@ -218,6 +218,13 @@ def part_tables(
     return samples, _attributions(batches, begin, count, names, keys, texts)
 
 
+def _order(places: np.ndarray) -> np.ndarray:
+    """The order that sorts numbers from 0 on, each given once; many times as fast as a sort of them."""
+    row = np.full(int(places.max(initial=-1)) + 1, -1)
+    row[places] = np.arange(len(places))
+    return row[row >= 0]
+
+
 def _attributions(
     batches: Sequence[BatchColumns],
     begin: int,
@@ -226,12 +233,14 @@ def _attributions(
     keys: Sequence[str],
     texts: Texts,
 ) -> pa.Table:
-    counts = np.zeros((samples, len(keys)), np.int64)
+    counts = np.zeros((len(keys), samples), np.int64)
     for batch in batches:
+        of = batch.numbers - begin
         for place, key in enumerate(keys):
-            counts[batch.numbers - begin, place] = _rows_per_sample(batch, key)
-    begins = (np.cumsum(counts) - counts.ravel()).reshape(counts.shape)
-    total = int(counts.sum())
+            counts[place, of] = _rows_per_sample(batch, key)
+    by_row = counts.T.ravel()
+    begins = (np.cumsum(by_row) - by_row).reshape(samples, len(keys))
+    total = int(by_row.sum())
     columns = {
         "step": np.zeros(total, np.int32),
         "slot": np.zeros(total, np.int32),
@@ -243,16 +252,16 @@ def _attributions(
     columns |= {} if stays is None else {"stay": np.full(total, UNKNOWN, np.int32)}
     columns |= {"measured": np.full(total, UNKNOWN, np.int8)} if _any(batches, "measured") else {}
     for batch in batches:
+        of = batch.numbers - begin
         for place, key in enumerate(keys):
-            of = batch.numbers - begin
-            _scatter(columns, _rows(batch, key, stays), begins[of, place], counts[of, place])
-    per_sample = counts.sum(1)
-    feature = np.repeat(np.tile(np.arange(len(keys), dtype=np.int32), samples), counts.ravel())
+            _scatter(columns, _rows(batch, key, stays), begins[of, place], counts[place, of])
+    per_sample = counts.sum(0)
+    feature = np.repeat(np.tile(np.arange(len(keys), dtype=np.int32), samples), by_row)
     return pa.table(
         {
             "sample": np.repeat(np.arange(begin, begin + samples), per_sample),
             **{name: _repeated(column, per_sample) for name, column in names.items()},
-            "feature": pa.DictionaryArray.from_arrays(pa.array(feature), pa.array(list(keys), pa.string())),
+            "feature": _encoded(feature, pa.array(list(keys), pa.string())),
             "step": columns["step"],
             "slot": columns["slot"],
             "code": texts.dictionary(columns["code"]),
@@ -325,7 +334,7 @@ def _rows(batch: BatchColumns, key: str, stays: _StayLabels | None) -> dict[str,
 
 
 def _nothing(rows: int) -> pa.DictionaryArray:
-    return pa.nulls(rows, pa.string()).dictionary_encode()
+    return pa.nulls(rows, pa.dictionary(pa.int32(), pa.string()))
 
 
 def _flags(measured: np.ndarray | None, rows: int) -> pa.Array:
@@ -335,7 +344,8 @@ def _flags(measured: np.ndarray | None, rows: int) -> pa.Array:
 
 def _rows_per_sample(batch: BatchColumns, key: str) -> np.ndarray:
     """Number of rows of each sample of a batch for a feature, int64 `[batch]`."""
-    return np.diff(np.searchsorted(batch.features[key].sample, np.arange(len(batch.numbers) + 1, dtype=np.int32)))
+    ends = np.searchsorted(batch.features[key].sample, np.arange(len(batch.numbers) + 1, dtype=np.int32))
+    return ends[1:] - ends[:-1]
 
 
 def _scatter(
@@ -349,6 +359,11 @@ def _scatter(
             column[target] = values
 
 
+def _encoded(indices: np.ndarray, dictionary: pa.Array) -> pa.DictionaryArray:
+    """A dictionary-encoded column from places in its dictionary; these are known to be right and not checked again."""
+    return pa.DictionaryArray.from_arrays(pa.array(indices), dictionary, safe=False)
+
+
 def _chosen(column: pa.DictionaryArray, which: np.ndarray) -> pa.DictionaryArray:
     """Rows of a dictionary-encoded column, with its whole dictionary."""
     return pa.DictionaryArray.from_arrays(column.indices.take(pa.array(which)), column.dictionary)
@@ -360,7 +375,7 @@ def _repeated(column: pa.DictionaryArray, counts: np.ndarray) -> pa.DictionaryAr
         return pa.nulls(int(counts.sum()), column.type)
     if column.null_count:
         return _chosen(column, np.repeat(np.arange(len(column)), counts))
-    return pa.DictionaryArray.from_arrays(pa.array(np.repeat(column.indices.to_numpy(), counts)), column.dictionary)
+    return _encoded(np.repeat(column.indices.to_numpy(), counts), column.dictionary)
 
 
 def _recorded(feature: Feature, processor: Any) -> Tensor:

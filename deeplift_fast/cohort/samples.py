@@ -50,13 +50,18 @@ class FlatTensor:
 
     Attributes:
         entries: `[entries, …]`.
-        owner: int64 `[entries]`, the place in the group of the sample that an entry belongs to.
-        lengths: int64 `[samples]`; `None` where there is no sequence.
+        lengths: int64 `[samples]`; `None` where there is no sequence: then each sample has one entry.
     """
 
     entries: np.ndarray
-    owner: np.ndarray
     lengths: np.ndarray | None
+
+    @property
+    def owner(self) -> np.ndarray:
+        """The place in the group of the sample that each entry belongs to, int64 `[entries]`."""
+        if self.lengths is None:
+            return np.arange(len(self.entries))
+        return np.repeat(np.arange(len(self.lengths)), self.lengths)
 
 
 @dataclass(frozen=True)
@@ -119,11 +124,7 @@ class RaggedGroup(Group):
 
     @override
     def tensors(self, key: str) -> list[FlatTensor]:
-        every = np.arange(len(self.numbers))
-        return [
-            FlatTensor(part.flat, every if part.lengths is None else np.repeat(every, part.lengths), part.lengths)
-            for part in _ragged(self.fields.get(key))
-        ]
+        return [FlatTensor(part.flat, part.lengths) for part in _ragged(self.fields.get(key))]
 
     @override
     def unusable(self, key: str) -> list[tuple[int, str]]:
@@ -154,9 +155,8 @@ class PaddedGroup(Group):
 
     @override
     def tensors(self, key: str) -> list[FlatTensor]:
-        every = np.arange(len(self.numbers))
         usable = [part for part in _tensors(self.given.get(key)) if oddity(part) is None]
-        return [FlatTensor(part.detach().cpu().numpy(), every, None) for part in usable]
+        return [FlatTensor(part.detach().cpu().numpy(), None) for part in usable]
 
     @override
     def unusable(self, key: str) -> list[tuple[int, str]]:

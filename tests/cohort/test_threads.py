@@ -1,5 +1,6 @@
 """Threads while a cohort is attributed: by the model, and as before afterwards; parts side by side."""
 
+import sys
 import threading
 import time
 from collections import deque
@@ -8,7 +9,7 @@ import pytest
 import torch
 from cohort_cases import cohort, contents, run
 
-from deeplift_fast.cohort.threads import HEAVY, MOST_LANES, Lanes, lanes_for, threads_for
+from deeplift_fast.cohort.threads import HEAVY, MOST_LANES, TURN, Lanes, lanes_for, threads_for
 
 
 def test_small_models_with_fused_layers_go_side_by_side(two_threads):
@@ -36,6 +37,15 @@ def test_threads_are_divided_and_as_before_afterwards(two_threads):
         seen.append(torch.get_num_threads())
     assert seen == [1, 1]
     assert torch.get_num_threads() == 2
+
+
+def test_parts_side_by_side_take_turns_often(two_threads):
+    before = sys.getswitchinterval()
+    with threads_for(1):
+        assert sys.getswitchinterval() == before
+    with threads_for(2):
+        assert sys.getswitchinterval() == pytest.approx(TURN)
+    assert sys.getswitchinterval() == before
 
 
 def test_as_before_after_an_error(two_threads):

@@ -61,14 +61,13 @@ class Block:
 
     def objects(self, field: int) -> list[Any]:
         """The values of a field that holds no tensors, one per sample."""
-        return self._read(self.about["fields"][field]["parts"][0])
-
-    def identifiers(self, column: str) -> list[str | None]:
-        """Identifiers, one per sample."""
-        return self._read(self.about["identifiers"][column])
-
-    def _read(self, described: Mapping[str, Any]) -> list[Any]:
+        described = self.about["fields"][field]["parts"][0]
         return objects.read_column(self.columns[described["column"]], described)
+
+    def identifiers(self, column: str) -> Sequence[str | None]:
+        """Identifiers, one per sample."""
+        described = self.about["identifiers"][column]
+        return objects.read_texts(self.columns[described["column"]], described)
 
 
 def written(group: RaggedGroup, stretch: Stretch) -> pa.Buffer:

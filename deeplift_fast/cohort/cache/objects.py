@@ -12,7 +12,7 @@ Each value comes back equal and of the same type. A column takes one of these fo
 
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,29 @@ Description = dict[str, Any]
 _SCALARS = {str: ("text", pa.string()), int: ("int", pa.int64()), float: ("float", pa.float64()), bool: ("bool", None)}
 _AS_THEY_ARE = (type(None), bool, int, float, str)
 _MOST_LEVELS = 8
+
+
+class Texts(Sequence[str | None]):
+    """Texts in an Arrow column; they become Python's only where they are asked for one by one.
+
+    Args:
+        column: strings.
+    """
+
+    def __init__(self, column: pa.Array) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._column[place].to_pylist() if isinstance(place, slice) else self._column[place].as_py()
+
+    def __iter__(self) -> Iterator[str | None]:
+        return iter(self._column.to_pylist())
+
+    def __arrow_array__(self, type: pa.DataType | None = None) -> pa.Array:
+        return self._column if type is None else self._column.cast(type)
 
 
 class Unknown(ValueError):
@@ -68,6 +91,13 @@ def read_column(column: pa.Array, about: Mapping[str, Any]) -> list[Any]:
     if form in _READERS:
         return _with_none(_READERS[form](column, about), column)
     return column.to_pylist() if column.null_count else column.to_numpy(zero_copy_only=False).tolist()
+
+
+def read_texts(column: pa.Array, about: Mapping[str, Any]) -> Sequence[str | None]:
+    """As :func:`read_column`, for a column of texts and `None`."""
+    if about["form"] in ("text", "none"):
+        return Texts(column.cast(pa.string()))
+    return read_column(column, about)
 
 
 def _scalars(values: Sequence[Any], level: int) -> tuple[pa.Array, Description] | None:

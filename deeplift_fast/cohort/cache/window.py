@@ -57,13 +57,13 @@ def _part(pieces: Sequence[Block], field: int, part: int) -> Ragged | None:
     return joined([each for each in found if each is not None]) if found[0] is not None else None
 
 
-def _identifiers(blocks: Sequence[Block], column: str, begin: int, end: int) -> list[str | None]:
+def _identifiers(blocks: Sequence[Block], column: str, begin: int, end: int) -> Sequence[str | None]:
     """Identifiers in the order of the samples."""
     if len(blocks) == 1:
         return blocks[0].identifiers(column)
     found = np.full(end - begin, None, object)
     for block in blocks:
-        found[block.numbers - begin] = block.identifiers(column)
+        found[block.numbers - begin] = list(block.identifiers(column))
     return found.tolist()
 
 
