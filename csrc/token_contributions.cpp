@@ -24,11 +24,9 @@ using Index = std::int64_t;
         Index i = 0;                                                                                           \
         for (; i + lanes <= size; i += lanes)                                                                  \
             for (int lane = 0; lane < lanes; ++lane) sums[lane] += (x[i + lane] - x0[i + lane]) * m[i + lane]; \
-        T total = 0;                                                                                           \
-        for (; i < size; ++i) total += (x[i] - x0[i]) * m[i];                                                  \
-        for (int half = lanes / 2; half > 0; half /= 2) /* a tree: shorter than one sum after the other */     \
-            for (int lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];                           \
-        return total + sums[0];                                                                                \
+        T rest = 0;                                                                                            \
+        for (; i < size; ++i) rest += (x[i] - x0[i]) * m[i];                                                   \
+        return rest + total<T, lanes>(sums);                                                                   \
     }
 DLF_DOT(difference_dot, float)
 DLF_DOT(difference_dot_double, double)
