@@ -17,7 +17,10 @@ from deeplift_fast.pyhealth.fused.pair import SECANTS, Arithmetic, Back, Pair, a
 from deeplift_fast.pyhealth.fused.watched import Watched
 
 FEW = 16
-"""So few samples wait for calls, not for numbers: equal rows of the baseline cost less than the search for them."""
+"""So few samples have one tensor of both streams: equal rows of the baseline cost less than the search for them."""
+
+IN_ONE_OP, PRODUCTS = 32, 2**20
+"""The most samples, and multiplications for a stream, of layers that run as one op: few wait for calls, not numbers."""
 
 
 def mean_of_tokens(
@@ -96,6 +99,7 @@ class FirstLayers:
         first, activation, second = layers[:3]
         self._table = embedding.weight
         self._weights = first.weight, first.bias, second.weight, second.bias
+        self._most = min(IN_ONE_OP, PRODUCTS // max(1, first.weight.numel() + second.weight.numel()))
         self._function = type(activation).__name__.lower()
 
     @staticmethod
@@ -111,11 +115,10 @@ class FirstLayers:
         weights: list[Tensor] = [embedding.weight, *(layer.weight for layer in linear)]
         return len(linear) == 2 and all(weight.is_contiguous() for weight in weights)
 
-    @staticmethod
-    def take(feature: Feature, mask: Tensor | None) -> bool:
+    def take(self, feature: Feature, mask: Tensor) -> bool:
         """Whether a batch is small, with a mask that the op takes."""
         value = feature.value
-        return len(value) <= FEW and mask is not None and mask.dtype is torch.bool and mask.shape == value.shape
+        return len(value) <= self._most and mask.dtype is torch.bool and mask.shape == value.shape
 
     def run(
         self, feature: Feature, baseline: BaselineValue, mask: Tensor, variant: str, segment: Segment
@@ -227,7 +230,7 @@ class FusedMLP(OneByOne):
         mask = mask_of(feature, schema_of(self._model, key))
         is_token = feature.is_token and isinstance(layer, nn.Embedding) and feature.value.dim() == 2
         first = None if arithmetic.static else self._first_layers.get(key)
-        if is_token and first is not None and mask is not None and FirstLayers.take(feature, mask):
+        if is_token and first is not None and mask is not None and first.take(feature, mask):
             x, entered = first.run(feature, baseline, mask, arithmetic.variant, segment)
             layers, segment = layers[3:], (0.0, 1.0)
         elif is_token:

@@ -5,7 +5,7 @@ import torch
 from fused_cases import SEQUENCE, batch_of, both_routes, dataset, distance, make, patients
 from pyhealth.models import MLP
 
-from deeplift_fast.pyhealth.fused.mlp import FEW, FirstLayers, Projected
+from deeplift_fast.pyhealth.fused.mlp import IN_ONE_OP, FirstLayers, Projected
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def runs(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("samples", [1, FEW])
+@pytest.mark.parametrize("samples", [1, IN_ONE_OP])
 @pytest.mark.parametrize(
     ("rules", "baseline", "steps", "sizes"),
     [
@@ -129,9 +129,15 @@ def test_few_samples_take_one_op(runs, samples, rules, baseline, steps, sizes):
 
 
 def test_more_samples_do_not(runs):
-    model, batch = case(samples=FEW + 1)
+    model, batch = case(samples=IN_ONE_OP + 1)
     both_routes(model, batch, "complete")
     assert len(runs) == 2  # those of the check against the model, which takes few
+
+
+def test_wide_layers_do_not(runs):
+    model, batch = case(hidden_dim=1024, samples=2)  # 1,056,768 weights
+    assert distance(*both_routes(model, batch, "complete")) < 1e-9
+    assert not runs
 
 
 @pytest.mark.parametrize(
