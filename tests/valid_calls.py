@@ -47,6 +47,7 @@ def valid_calls(dtype=torch.float32):
             "average": numbers(3, 1), "average0": numbers(2, 1), "scale": numbers(3, 1).exp(),
             "scale0": numbers(2, 1).exp(), "weight": numbers(5), "half": 0.5,
         },
+        **_token_layers(numbers),
         **_attention(numbers),
         **_stage_window(numbers),
         **_lockstep(numbers),
@@ -55,6 +56,17 @@ def valid_calls(dtype=torch.float32):
         forward, backward = _recurrent(numbers, cell)
         calls[f"recurrent, {cell}"], calls[f"recurrent_backward, {cell}"] = forward, backward
     return calls
+
+
+def _token_layers(numbers):
+    tokens = torch.tensor([[1, 5], [0, 0], [3, 2]])
+    entry = {"table": numbers(6, 5), "tokens": tokens, "baseline": torch.ones_like(tokens), "real": tokens > 0}
+    forward = {
+        **entry, "weight": numbers(4, 5), "bias": numbers(4), "weight2": numbers(2, 4), "bias2": numbers(2),
+        "begin": 0.0, "end": 1.0, "function": "relu", "variant": "rescale",
+    }  # fmt: skip
+    backward = {"m": numbers(1, 2), "weight2": numbers(2, 4), "slope": numbers(3, 4), "weight": numbers(4, 5), **entry}
+    return {"token_layers": forward, "token_layers_backward": backward}
 
 
 def _attention(numbers):

@@ -96,6 +96,11 @@ SPECS = {
     "seeds:f[parts batch width]",
     "token_contributions": "weight:f[vocabulary dim] tokens:i[rows slots] baseline:i[rows slots] "
     "multipliers:f[rows dim] -> f[rows slots]",
+    "token_layers": "table:f[vocabulary dim] tokens:i[rows slots] baseline:i[rows slots] real:b[rows slots] "
+    "weight:f[hidden dim] bias:f[hidden] weight2:f[width hidden] bias2:f[width] begin end "
+    "function=relu|sigmoid|tanh variant=rescale|pyhealth -> out:f[2*rows width] slope:f[rows hidden]",
+    "token_layers_backward": "m:f[seeds width] weight2:f[width hidden] slope:f[rows hidden] weight:f[hidden dim] "
+    "table:f[vocabulary dim] tokens:i[rows slots] baseline:i[rows slots] real:b[rows slots] -> f[rows slots]",
     "token_rows": "weight:f~[vocabulary dim] tokens:i~[batch steps slots] baseline:i~[batch steps slots] "
     "times:f~[batch steps] -> rows:f[2 steps batch dim+1] both:i[2 steps batch slots]",
     "token_survey": "times:f~[batch steps] tokens:i~[batch steps slots] -> real:b[batch steps slots] "

@@ -173,6 +173,12 @@ def _target(sizes: Sizes, *given: Any) -> None:
         raise ValueError("target: logits has 0 classes; accepted: 1 or more")
 
 
+def _token_layers_backward(sizes: Sizes, *given: Any) -> None:
+    seeds, rows = sizes["seeds"], sizes["rows"]
+    if seeds not in (1, rows):
+        raise ValueError(f"token_layers_backward: m has {seeds} rows; accepted: {rows}, one per sample, or 1 for all")
+
+
 def _token_rows(sizes: Sizes, *given: Any) -> None:
     if not sizes["vocabulary"] or not sizes["slots"]:
         vocabulary, slots = sizes["vocabulary"], sizes["slots"]
@@ -194,6 +200,7 @@ VALUES: dict[str, Callable[..., None]] = {
     check.__name__[1:]: check
     for check in (
         _recurrent, _recurrent_backward, _lockstep, _lockstep_backward, _stage_window, _stage_window_backward,
-        _convergence, _log_mean_softmax, _log_mean_softmax_backward, _target, _token_rows, _token_survey, _value_survey,
+        _convergence, _log_mean_softmax, _log_mean_softmax_backward, _target, _token_layers_backward, _token_rows,
+        _token_survey, _value_survey,
     )
 }  # fmt: skip

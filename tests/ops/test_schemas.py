@@ -66,6 +66,14 @@ SCHEMAS = {
     "token_contributions": (
         "token_contributions(Tensor weight, Tensor tokens, Tensor baseline, Tensor multipliers) -> Tensor"
     ),
+    "token_layers": (
+        "token_layers(Tensor table, Tensor tokens, Tensor baseline, Tensor real, Tensor weight, Tensor bias, "
+        "Tensor weight2, Tensor bias2, float begin, float end, str function, str variant) -> (Tensor out, Tensor slope)"
+    ),
+    "token_layers_backward": (
+        "token_layers_backward(Tensor m, Tensor weight2, Tensor slope, Tensor weight, Tensor table, Tensor tokens, "
+        "Tensor baseline, Tensor real) -> Tensor"
+    ),
     "target": "target(Tensor logits, Tensor weight, int chosen) -> (Tensor classes, Tensor ends, Tensor seeds)",
     "token_rows": (
         "token_rows(Tensor weight, Tensor tokens, Tensor baseline, Tensor times) -> (Tensor rows, Tensor both)"

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, override
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deeplift_fast import ops
@@ -20,8 +19,8 @@ from deeplift_fast.pyhealth.fused.watched import Watched
 FEW = 16
 """So few samples have one tensor of both streams: equal rows of the baseline cost less than the search for them."""
 
-
-_PLAIN = {nn.Linear: "linear", nn.ReLU: "relu", nn.Sigmoid: "sigmoid", nn.Tanh: "tanh"}
+IN_ONE_OP, PRODUCTS = 32, 2**20
+"""The most samples, and multiplications for a stream, of layers that run as one op: few wait for calls, not numbers."""
 
 
 def mean_of_tokens(
@@ -88,6 +87,54 @@ def mean_of_values(feature: Feature, baseline: Tensor, mask: Tensor | None, laye
     return pair.map(lambda x: layer(x).sum(1) / count), back
 
 
+class FirstLayers:
+    """The mean of embeddings and the first layers after it (linear, activation, linear) as one op, for few samples.
+
+    Args:
+        embedding: the embedding layer.
+        layers: the layers, of which there may be more.
+    """
+
+    def __init__(self, embedding: nn.Embedding, layers: Sequence[Any]) -> None:
+        first, activation, second = layers[:3]
+        self._table = embedding.weight
+        self._weights = first.weight, first.bias, second.weight, second.bias
+        self._most = min(IN_ONE_OP, PRODUCTS // max(1, first.weight.numel() + second.weight.numel()))
+        self._function = type(activation).__name__.lower()
+
+    @staticmethod
+    def fit(embedding: Any, layers: Sequence[Any]) -> bool:
+        """Whether the layers are such layers, with weights that the op takes."""
+        if (
+            len(layers) < 3
+            or not isinstance(embedding, nn.Embedding)
+            or type(layers[1]).__name__.lower() not in SECANTS
+        ):
+            return False
+        linear = [layer for layer in (layers[0], layers[2]) if isinstance(layer, nn.Linear) and layer.bias is not None]
+        weights: list[Tensor] = [embedding.weight, *(layer.weight for layer in linear)]
+        return len(linear) == 2 and all(weight.is_contiguous() for weight in weights)
+
+    def take(self, feature: Feature, mask: Tensor) -> bool:
+        """Whether a batch is small, with a mask that the op takes."""
+        value = feature.value
+        return len(value) <= self._most and mask.dtype is torch.bool and mask.shape == value.shape
+
+    def run(
+        self, feature: Feature, baseline: BaselineValue, mask: Tensor, variant: str, segment: Segment
+    ) -> tuple[Pair, Contributions]:
+        """The numbers behind the layers at both ends of a segment, and the way from their multipliers."""
+        tokens0, table = tokens_at(feature, baseline, self._table)
+        given = table, feature.tokens, tokens0, mask.contiguous()
+        weight, _, weight2, _ = self._weights
+        both, slope = ops.unchecked.token_layers(*given, *self._weights, *segment, self._function, variant)
+
+        def back(m: Tensor) -> Tensor:
+            return ops.unchecked.token_layers_backward(m.contiguous(), weight2, slope, weight, *given)
+
+        return Pair.stacked(both), back
+
+
 @dataclass(frozen=True)
 class Shift:
     """A linear layer without its product, which the table of :class:`Projected` holds.
@@ -129,8 +176,6 @@ class Projected:
 
 def run(layers: Sequence[Any], x: Pair, arithmetic: Arithmetic) -> tuple[Pair, Back]:
     """A sequence of `nn.Linear`, :class:`Shift` and activation modules, on `[samples, width]`."""
-    if x.both is not None and not arithmetic.static and _PLAIN.keys() >= set(map(type, layers)):
-        return _run_plain(layers, x.both, arithmetic)
     backs: list[Back] = []
     for layer in layers:
         if isinstance(layer, Shift):
@@ -148,28 +193,6 @@ def run(layers: Sequence[Any], x: Pair, arithmetic: Arithmetic) -> tuple[Pair, B
     return x, chained(backs)
 
 
-def _run_plain(layers: Sequence[Any], both: Tensor, arithmetic: Arithmetic) -> tuple[Pair, Back]:
-    """:func:`run` on one tensor of both streams, with fewer objects: few samples wait for Python, not for numbers."""
-    factors: list[tuple[bool, Tensor]] = []  # of a product of matrices, or of elements
-    for layer in layers:
-        if type(layer) is nn.Linear:
-            weight = layer.weight
-            both = F.linear(both, weight, layer.bias)
-            factors.append((True, weight))
-        else:
-            function = _PLAIN[type(layer)]
-            x, x0 = both.chunk(2)
-            factors.append((False, ops.unchecked.secant_at_input(x, x0, function, arithmetic.variant)[1]))
-            both = getattr(torch, function)(both)
-
-    def back(m: Tensor) -> Tensor:
-        for is_matrix, factor in reversed(factors):
-            m = m @ factor if is_matrix else m * factor
-        return m
-
-    return Pair.stacked(both), back
-
-
 class FusedMLP(OneByOne):
     """`MLP`."""
 
@@ -184,6 +207,11 @@ class FusedMLP(OneByOne):
             key: Projected(layer, layers[0])
             for key, (layer, layers) in self._layers.items()
             if Projected.pays(layer, layers[0])
+        }
+        self._first_layers = {
+            key: FirstLayers(layer, layers)
+            for key, (layer, layers) in self._layers.items()
+            if FirstLayers.fit(layer, layers)
         }
 
     @override
@@ -200,7 +228,12 @@ class FusedMLP(OneByOne):
     ) -> tuple[Pair, Contributions]:
         layer, layers = self._layers[key]
         mask = mask_of(feature, schema_of(self._model, key))
-        if feature.is_token and isinstance(layer, nn.Embedding) and feature.value.dim() == 2:
+        is_token = feature.is_token and isinstance(layer, nn.Embedding) and feature.value.dim() == 2
+        first = None if arithmetic.static else self._first_layers.get(key)
+        if is_token and first is not None and mask is not None and first.take(feature, mask):
+            x, entered = first.run(feature, baseline, mask, arithmetic.variant, segment)
+            layers, segment = layers[3:], (0.0, 1.0)
+        elif is_token:
             table = layer.weight
             whole = baseline.embedding is None and not arithmetic.static
             if key in self._projected and whole and feature.value.numel() >= len(table):

@@ -1,11 +1,11 @@
-"""The first linear layer of an MLP taken into the embedding table."""
+"""The first linear layer of an MLP taken into the embedding table, and the op for the first layers of few samples."""
 
 import pytest
 import torch
 from fused_cases import SEQUENCE, batch_of, both_routes, dataset, distance, make, patients
 from pyhealth.models import MLP
 
-from deeplift_fast.pyhealth.fused.mlp import Projected
+from deeplift_fast.pyhealth.fused.mlp import IN_ONE_OP, FirstLayers, Projected
 
 
 @pytest.fixture
@@ -97,3 +97,79 @@ def test_a_single_logit_on_the_way():
     data = dataset(SEQUENCE, [{**each, "label": i % 2} for i, each in enumerate(patients(5))], "binary")
     model = make(MLP, data, embedding_dim=8, hidden_dim=6)
     assert distance(*both_routes(model, batch_of(data), "complete", steps=3)) < 1e-9
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The functions of :class:`FirstLayers` that ran, as a list that grows."""
+    found, run = [], FirstLayers.run
+
+    def running(self, *given):
+        found.append(self._function)
+        return run(self, *given)
+
+    monkeypatch.setattr(FirstLayers, "run", running)
+    return found
+
+
+@pytest.mark.parametrize("samples", [1, IN_ONE_OP])
+@pytest.mark.parametrize(
+    ("rules", "baseline", "steps", "sizes"),
+    [
+        ("rescale", "unk", 1, {"activation": "tanh"}),
+        ("complete", "removed", 1, {"n_layers": 4}),
+        ("complete", {"a": torch.linspace(-1, 1, 8).double()}, 3, {"activation": "sigmoid"}),
+    ],
+)
+def test_few_samples_take_one_op(runs, samples, rules, baseline, steps, sizes):
+    data = dataset(SEQUENCE, patients(samples))
+    model = make(MLP, data, embedding_dim=8, hidden_dim=6, **sizes)
+    assert distance(*both_routes(model, batch_of(data), rules, baseline=baseline, steps=steps)) < 1e-9
+    assert runs[-2:] == [sizes.get("activation", "relu")] * 2
+
+
+def test_more_samples_do_not(runs):
+    model, batch = case(samples=IN_ONE_OP + 1)
+    both_routes(model, batch, "complete")
+    assert len(runs) == 2  # those of the check against the model, which takes few
+
+
+def test_wide_layers_do_not(runs):
+    model, batch = case(hidden_dim=1024, samples=2)  # 1,056,768 weights
+    assert distance(*both_routes(model, batch, "complete")) < 1e-9
+    assert not runs
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layers: layers[0].register_parameter("bias", None),
+        lambda layers: layers.__setitem__(1, torch.nn.ELU()),
+        lambda layers: layers[2].weight.set_(layers[2].weight.detach().t().contiguous().t()),
+    ],
+)
+def test_layers_that_the_op_does_not_take(runs, change):
+    model, batch = case(samples=3)
+    with torch.no_grad():
+        for layers in model.mlp.values():
+            change(layers)
+    assert distance(*both_routes(model, batch, "complete")) < 1e-9
+    assert not runs
+
+
+def test_a_mask_of_numbers_is_not_for_the_op(runs):
+    model, batch = case(samples=3)
+    batch = {**batch, **{key: (batch[key], (batch[key] != 0).float()) for key in SEQUENCE}}
+    assert distance(*both_routes(model, batch, "complete")) < 1e-9
+    assert not runs
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_changed_weights_are_read(runs, counted):
+    model, batch = case(samples=3)
+    both_routes(model, batch, "complete")
+    for weight in (model.embedding_model.embedding_layers["a"].weight, model.mlp["a"][2].weight):
+        with torch.no_grad():
+            (weight if counted else weight.data)[-1] *= 3
+        assert distance(*both_routes(model, batch, "complete")) < 1e-9
+    assert runs
