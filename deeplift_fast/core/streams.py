@@ -330,7 +330,8 @@ _NO_PATH = (
 )
 _CHECKPOINTING = (
     "attribution cannot run through activation checkpointing or other saved-tensor hooks; switch them off, in the "
-    "model (for example model.gradient_checkpointing_disable()) or around this call"
+    "model (for example model.gradient_checkpointing_disable(), or model.eval() if only training uses it) or around "
+    "this call"
 )
 
 
