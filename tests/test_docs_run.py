@@ -162,6 +162,20 @@ def test_layers_and_neurons(capsys):
     assert len(names["found"].by("step")) == 2 * 3
 
 
+@pytest.mark.filterwarnings("error::deeplift_fast.ConvergenceWarning")
+def test_a_model_of_the_library_transformers(capsys):
+    pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    names = {}
+    for code in blocks("docs/how-to/transformers.md", "python"):
+        exec(code, names)
+    per_token, words = names["per_token"], names["found"].contributions["inputs_embeds"].sum(-1)
+    assert per_token[names["special"]].eq(0).all()
+    assert per_token[~names["special"]].ne(0).all()
+    torch.testing.assert_close(words, per_token)
+    assert names["delta"].abs().max() < 1e-6
+
+
 def test_interactions():
     data, model = cohort()
     names = {"model": model, "batch": next(iter(get_dataloader(data, batch_size=12)))}

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from deeplift_fast.core.targets import listed
+from deeplift_fast.core.targets import listed, require_tensor
 from deeplift_fast.errors import ArgumentTypeError, ArgumentValueError
 
 Tensors = Tensor | tuple[Tensor, ...]
 Baselines = Tensor | int | float | tuple[Tensor | int | float, ...] | None
-Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
+Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | Callable[[Any], Tensor] | None
 AttributionFunction = Callable[..., tuple[Tensor, ...]]
 
 
@@ -106,8 +106,7 @@ def target_of(target: Target, batch: int) -> Any:
 
 
 def _single(output: Tensor) -> Tensor:
-    if not isinstance(output, Tensor):
-        raise TypeError(f"the model returned a {type(output).__name__}; a tensor is needed")
+    require_tensor(output)
     if output.dim() and output.numel() != len(output):
         raise ArgumentValueError(f"target is None, and the model returned shape {tuple(output.shape)}: name a target")
     return output.reshape(-1)

@@ -40,13 +40,14 @@ class DeepLift:
     layers. The model stays unchanged. In training mode both streams see the same draws.
 
     Args:
-        model: an `nn.Module` or a callable that returns a tensor.
+        model: an `nn.Module` or a callable. It returns a tensor, or a target that is a callable selects one.
         multiply_by_inputs: whether to return contributions; `False` gives multipliers ("local" attribution).
         eps: accepted for compatibility with Captum; the slopes here need none.
         rules: `"complete"`, or `"rescale"` for the operations that Captum has rules for: exact slopes of ReLU, Sigmoid,
             Tanh, LeakyReLU, ELU and Softplus, the winner rule for max pools and the log-mean rule for softmax (as
             modules, functions or methods), gradients elsewhere, and no scaling. The numbers equal Captum's if Captum's
-            rule is complete. That rules out softmax, and max pools with overlapping or dilated windows.
+            rule is complete. That rules out softmax, max pools with overlapping or dilated windows, and max pools right
+            after an activation.
             :func:`deeplift_fast.attribute` and PyHealth's DeepLift use `"rescale"` for another rule set: ReLU, Sigmoid
             and Tanh alone, with scaling.
         steps: number of segments of the line from baseline to input; 1 is DeepLIFT.
@@ -122,7 +123,8 @@ class DeepLift:
             inputs: floating point, `[batch, …]`: a tensor, or a tuple of them, the model's first positional arguments.
             baselines: the same structure: tensors of the inputs' shapes or of one sample's, numbers, or `None` for 0.
             target: the output's index: `None` for a model with one output per sample, an int or a tuple of ints for
-                every sample, or one of these per sample (a tensor or a list).
+                every sample, or one of these per sample (a tensor or a list); also a callable from the model's output
+                to `[batch]`.
             additional_forward_args: the model's further positional arguments, one or a tuple; both streams get them.
             return_convergence_delta: whether to return the convergence delta too.
             custom_attribution_func: takes `(multipliers, inputs, baselines)`, tuples of tensors, or the first one or

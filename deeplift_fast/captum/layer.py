@@ -42,7 +42,7 @@ class LayerDeepLift(DeepLift):
     their parts (under `rules="complete"`).
 
     Args:
-        model: an `nn.Module` or a callable that returns a tensor.
+        model: as for :class:`DeepLift`.
         layer: a module of the model, or its name.
         multiply_by_inputs: as for :class:`DeepLift`.
         rules: as for :class:`DeepLift`.
@@ -99,7 +99,7 @@ class LayerDeepLift(DeepLift):
         Args:
             inputs: the model's first positional arguments, `[batch, …]`: a tensor, or a tuple of them; of any dtype.
             baselines: as for :meth:`DeepLift.attribute`; integers for integer inputs.
-            target: as for :meth:`DeepLift.attribute`; also a callable from the model's output to `[batch]`.
+            target: as for :meth:`DeepLift.attribute`.
             additional_forward_args: as for :meth:`DeepLift.attribute`.
             return_convergence_delta: whether to return the convergence delta too.
             attribute_to_layer_input: whether to attribute to the layer's positional arguments instead of its output.

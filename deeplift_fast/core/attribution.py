@@ -239,8 +239,9 @@ def _check_input(name: Hashable, x: Tensor) -> None:
         raise TypeError(f"input {name!r} is a {type(x).__name__}; accepted: a floating-point tensor")
     if not x.is_floating_point():
         raise TypeError(
-            f"input {name!r} is {x.dtype}; accepted: a floating-point tensor (embed indices first, or convert with "
-            ".float())"
+            f"input {name!r} is {x.dtype}; accepted: a floating-point tensor. For tokens, attribute to their "
+            "embedding: deeplift_fast.captum.LayerDeepLift(model, embedding). Pass a mask as a further argument of the "
+            "model (forward_args, additional_forward_args), and convert counts with .float()"
         )
     if x.dim() == 0:
         raise ValueError(f"input {name!r} has no dimensions; its first must be the batch")

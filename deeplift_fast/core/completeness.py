@@ -106,7 +106,8 @@ def warn_of_missed(count: int, delta: Tensor, tolerance: float) -> None:
     if count:
         warn(
             f"{count} of {len(delta)} samples: contributions miss f(x) - f(x0) by more than {tolerance:.3g} of it (by "
-            f"{float(delta.abs().max()):.3g} at most); report() names the operations that no rule makes complete.",
+            f"{float(delta.abs().max()):.3g} at most); report() names the operations that no rule makes complete. If "
+            "it names none, the model rounds its numbers, as under autocast.",
             ConvergenceWarning,
         )
 

@@ -4,7 +4,7 @@ import contextlib
 import difflib
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ class Place:
         call: the number of the call, counted from 0; negative ones count from the last. `None` stands for the only
             call.
         in_compiled: whether the model holds modules from `torch.compile`.
+        twins: names of other modules of this kind with the same weights.
     """
 
     module: nn.Module
@@ -34,6 +35,7 @@ class Place:
     at_input: bool = False
     call: int | None = None
     in_compiled: bool = False
+    twins: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"the {'input' if self.at_input else 'output'} of layer {self.name!r}"
@@ -66,17 +68,27 @@ def place_in(modules: tuple[nn.Module, ...], layer: nn.Module | str, at_input: b
     if isinstance(layer, str):
         if layer not in names:
             raise ArgumentValueError(f"layer is {layer!r}, and the model has no such module; {_near(layer, names)}")
-        return Place(names[layer], layer, at_input, call, compiled)
+        return Place(names[layer], layer, at_input, call, compiled, _twins(names[layer], names))
     found = next((name for name, module in names.items() if module is layer), None)
     if found is None and modules:
         raise ArgumentValueError(
             f"layer is a {type(layer).__name__} that is not part of the model; accepted: a module of "
             "model.named_modules(), or its name"
         )
-    return Place(layer, type(layer).__name__ if found is None else found, at_input, call, compiled)
+    name = type(layer).__name__ if found is None else found
+    return Place(layer, name, at_input, call, compiled, _twins(layer, names))
+
+
+def _twins(layer: nn.Module, names: Mapping[str, nn.Module]) -> tuple[str, ...]:
+    """The names of other modules of a layer's type that share a parameter with it."""
+    own = {id(weight) for weight in layer.parameters(recurse=False)}
+    alike = ((name, module) for name, module in names.items() if type(module) is type(layer) and module is not layer)
+    return tuple(name for name, module in alike if own & {id(each) for each in module.parameters(recurse=False)})
 
 
 def _near(name: str, names: dict[str, nn.Module]) -> str:
+    if not names:
+        return "it is a function, whose modules are unknown; accepted: the module itself, as net.encoder"
     near = difflib.get_close_matches(name, names, n=3) or [each for each in names if each][:6]
     return f"accepted: names of model.named_modules(), such as {', '.join(map(repr, near))}" if near else "it has none"
 
@@ -191,7 +203,7 @@ def check_calls(place: Place, count: int) -> None:
         raise ArgumentValueError(
             f"{shown} is not called by the forward pass, so that it has no "
             f"{'input' if place.at_input else 'output'}; accepted: a module that the model calls as module(x), not "
-            "one that only holds others or whose weights or forward are used directly"
+            f"one that only holds others or whose weights or forward are used directly{_instead(place)}"
         )
     if place.call is None and count > 1:
         raise ArgumentValueError(
@@ -203,3 +215,7 @@ def check_calls(place: Place, count: int) -> None:
             f"call is {place.call}, and {shown} is called {count} time(s) in one forward pass; accepted: {-count} to "
             f"{count - 1}"
         )
+
+
+def _instead(place: Place) -> str:
+    return f". These modules have the same weights: {', '.join(map(repr, place.twins))}" if place.twins else ""

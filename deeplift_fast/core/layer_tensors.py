@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from deeplift_fast.core.cut import Place
@@ -88,6 +89,7 @@ class Form:
         size: the number of its leaves.
         axes: by the number of a leaf, the place of its samples: those of attributed tensors.
         still: by the number of a leaf, a tensor that is the same in both streams and has no samples.
+        steps: by the number of a leaf, a tensor of a packed sequence that says which step each row is.
     """
 
     place: Place
@@ -95,6 +97,7 @@ class Form:
     size: int
     axes: dict[int, Axis]
     still: dict[int, Tensor]
+    steps: dict[int, Tensor]
 
     @staticmethod
     def of(place: Place, value: Any, value0: Any, rows: int, of_doubled: Callable[[], Any]) -> "Form":
@@ -133,11 +136,12 @@ class Form:
         for number, x in still.items():
             if not torch.equal(x, leaves0[number]):
                 raise ArgumentValueError(
-                    f"{place} has shape {tuple(x.shape)}, in which the {rows} samples have no dimension; attribute to "
-                    "one sample at a time, or to another layer"
+                    f"{place} has shape {tuple(x.shape)}, in which the {rows} samples have no dimension (packed "
+                    "sequences have none); attribute to one sample at a time, or to another layer, such as the one "
+                    "before"
                 )
         known = {number: axis for number, axis in axes.items() if axis is not None}
-        return Form(place, spec, len(leaves), known, still)
+        return Form(place, spec, len(leaves), known, still, _steps(value, leaves))
 
     def tensors(self, value: Any) -> dict[str, Tensor]:
         """The attributed tensors of a value, batch first, by their names in messages."""
@@ -167,11 +171,14 @@ class Form:
         )
 
     def structure(self, tensors: Sequence[Tensor]) -> Any:
-        """Batch-first tensors in the layer's structure: a tensor, or a tuple; `None` stands for all other entries."""
+        """Batch-first tensors in the layer's structure: a tensor, or a tuple; `None` stands for all other entries.
+
+        A packed sequence keeps its integers.
+        """
         found = self.layer_order(tensors)
         if len(self.axes) + len(self.still) == 1:
             return found[0]
-        leaves: list[Any] = [None] * self.size
+        leaves: list[Any] = [self.steps.get(number) for number in range(self.size)]
         for number, x in zip(self.axes, found, strict=True):
             leaves[number] = x
         for number, x in self.still.items():
@@ -182,6 +189,13 @@ class Form:
 
 def _floats(leaves: list[Any]) -> dict[int, Tensor]:
     return {n: leaf for n, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.is_floating_point()}
+
+
+def _steps(value: Any, leaves: list[Any]) -> dict[int, Tensor]:
+    """The integers of packed sequences, by number: no packed sequence can be made without them."""
+    nodes = pytree.tree_leaves(value, is_leaf=lambda each: isinstance(each, PackedSequence))
+    own = {id(entry) for node in nodes if isinstance(node, PackedSequence) for entry in node[1:] if entry is not None}
+    return {number: leaf for number, leaf in enumerate(leaves) if id(leaf) in own}
 
 
 def _is_mask(x: Tensor, x0: Tensor) -> bool:

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from deeplift_fast.core.cut import Place, value_at
 from deeplift_fast.core.layers import Run
+from deeplift_fast.core.targets import selection
 from deeplift_fast.errors import ArgumentTypeError, ArgumentValueError, TargetIndexError
 
 Selector = int | tuple[int | slice, ...] | Callable[[Any], Tensor]
@@ -66,7 +67,8 @@ class Neuron:
         if single is None:
             raise ArgumentValueError(
                 f"neuron_selector is {self.selector!r}, and {self.place} holds {len(tensors)} tensors; accepted: a "
-                "callable that takes them and returns one number per sample"
+                "callable that takes them and returns one number per sample, as "
+                f"lambda output: {selection(value)}"
             )
         position = _position(self.selector)
         if len(position) != single.dim() - 1:

@@ -234,7 +234,11 @@ class Streams:
             args.extend(further)
         self._draws.start()
         with run:
-            output = self.model(*args, **kwargs)
+            try:
+                output = self.model(*args, **kwargs)
+            except RuntimeError as error:
+                _refuse_compilation(error)
+                raise
             if callable(self.target):
                 return targets.reduce(output, self.target, self.batch)
         return targets.reduce(output, self.target, self.batch)
@@ -330,8 +334,19 @@ _NO_PATH = (
 )
 _CHECKPOINTING = (
     "attribution cannot run through activation checkpointing or other saved-tensor hooks; switch them off, in the "
-    "model (for example model.gradient_checkpointing_disable()) or around this call"
+    "model (for example model.gradient_checkpointing_disable(), or model.eval() if only training uses it) or around "
+    "this call"
 )
+
+
+def _refuse_compilation(error: RuntimeError) -> None:
+    """Raise an error of attribution for that of a function that compiles itself; other errors stay."""
+    if type(error).__module__ == "torch._dynamo.exc" or "FlexAttention" in str(error):
+        raise InterceptionError(
+            "model calls a function that PyTorch compiles at each call, such as flex_attention, and attribution cannot "
+            "see inside; accepted: scaled_dot_product_attention and attention that is written out (in the library "
+            'transformers attn_implementation="sdpa" or "eager")'
+        ) from error
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Targets: the number of a model's output that is explained, for each sample."""
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -36,17 +36,37 @@ def reduce(output: Any, target: Target, batch: int) -> Tensor:
         if not chosen.is_floating_point():
             raise TypeError(f"target returned {chosen.dtype}; a callable target must return a floating-point tensor")
         return chosen.reshape(batch)
-    if not isinstance(output, Tensor) or not output.is_floating_point():
-        shown = output.dtype if isinstance(output, Tensor) else type(output).__name__
-        raise TypeError(
-            f"the model returned {shown}; accepted: a floating-point tensor, or a callable target that selects one, as "
-            "target=lambda output: output['logit'][:, 0]"
-        )
+    require_tensor(output)
     if output.dim() == 0 or output.shape[0] != batch:
         raise ValueError(
             f"the model returned shape {tuple(output.shape)} for {batch} samples; its first dimension must be the batch"
         )
     return output
+
+
+def require_tensor(output: Any) -> None:
+    """Raise `TypeError`, with a target that fits, unless a model's output is a floating-point tensor."""
+    if isinstance(output, Tensor) and output.is_floating_point():
+        return
+    shown = output.dtype if isinstance(output, Tensor) else f"a {type(output).__name__}"
+    raise TypeError(
+        f"the model returned {shown}; accepted: a floating-point tensor, or a callable target that selects one, as "
+        f"target=lambda output: {selection(output)}"
+    )
+
+
+def selection(output: Any) -> str:
+    """An expression for the first number per sample of an output that holds tensors."""
+    entries: Iterable[tuple[Any, Any]] = ()
+    if isinstance(output, Mapping):
+        entries = output.items()
+    elif isinstance(output, tuple | list):
+        entries = enumerate(output)
+    for key, value in entries:
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dim():
+            further = ", 0" * (value.dim() - 1)
+            return f"output[{key!r}][:{further}]" if further else f"output[{key!r}]"
+    return "output['logit'][:, 0]"
 
 
 def indices(output: Tensor, target: Target) -> Tensor | None:

@@ -111,4 +111,5 @@ print(*(warning.message for warning in caught), sep="\n")
 print(found.report)
 
 # %% [markdown]
-# Next: [rule sets](../rules.md), [a rule of your own](../rules.md#a-rule-of-your-own).
+# Next: [a model of the library transformers](../how-to/transformers.md), [rule sets](../rules.md),
+# [a rule of your own](../rules.md#a-rule-of-your-own).

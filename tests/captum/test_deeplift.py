@@ -144,6 +144,8 @@ def test_targets_of_outputs_with_more_dimensions():
 def test_one_target_is_needed_where_there_are_several_outputs():
     with pytest.raises(ValueError, match=r"target is None, and the model returned shape \(5, 3\)"):
         DeepLift(classifier()).attribute(normal(5, 6))
+    with pytest.raises(TypeError, match=r"returned a dict; accepted: .* target=lambda output: output\['logits'\]"):
+        DeepLift(lambda x: {"logits": x}).attribute(normal(5, 1))
 
 
 def test_further_arguments():

@@ -139,9 +139,15 @@ def test_selectors_that_do_not_fit(selector, said):
     assert isinstance(error.value, IndexError) == ("outside" in said)
 
 
+def test_a_layer_of_several_tensors_needs_a_function():
+    model = nn.LSTM(3, 2, batch_first=True)
+    with pytest.raises(ValueError, match=r"holds 3 tensors; accepted: .* as lambda output: output\[0\]\[:, 0, 0\]$"):
+        NeuronDeepLift(nn.Sequential(model), "0").attribute(torch.ones(2, 4, 3), (0, 0))
+
+
 def test_what_cannot_be_attributed():
     model = nn.Sequential(nn.Embedding(9, 4), nn.Flatten())
-    with pytest.raises(TypeError, match=r"torch.int64; accepted: a floating-point tensor \(embed indices first"):
+    with pytest.raises(TypeError, match=r"torch.int64; accepted: a floating-point tensor. For tokens.*LayerDeepLift"):
         NeuronDeepLift(model, "0").attribute(torch.ones(2, 3).long(), (0, 0))
     with pytest.raises(NotImplementedError, match="report"):
         NeuronDeepLift(Small(), "act").compute_convergence_delta(X, X0, X)

@@ -88,6 +88,7 @@ GRADIENTS = [
 INCOMPLETE = [
     (nn.Softmax(-1), 1), (nn.Softmax(1), 2), (nn.MaxPool1d(3, stride=1, padding=1), 1), (nn.MaxPool1d(3, 2), 1),
     (nn.MaxPool2d((2, 3), stride=(1, 2)), 2), (nn.MaxPool1d(2, dilation=2), 1), (nn.AdaptiveMaxPool1d(2), 1),
+    (nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), 2), (nn.Sequential(nn.Tanh(), nn.MaxPool1d(2)), 1),
 ]  # fmt: skip
 
 

@@ -226,7 +226,7 @@ OK = normal(3, 4)
         ({"inputs": {}}, ValueError, "inputs is empty"),
         ({"inputs": [OK, None]}, TypeError, "input 1 is a NoneType; accepted: a floating-point tensor"),
         ({"inputs": [[1.0]]}, TypeError, "input 0 is a list"),
-        ({"inputs": {"labs": OK.long()}}, TypeError, r"input 'labs' is torch.int64.*embed indices.*\.float"),
+        ({"inputs": {"labs": OK.long()}}, TypeError, r"'labs' is torch.int64.*LayerDeepLift.*forward_args.*\.float"),
         ({"inputs": OK.bool()}, TypeError, "input 0 is torch.bool"),
         ({"inputs": OK.cfloat()}, TypeError, "input 0 is torch.complex64"),
         ({"inputs": torch.tensor(1.0)}, ValueError, "input 0 has no dimensions"),

@@ -82,6 +82,26 @@ class TestCalls:
         with pytest.raises(AssertionError, match=f"layer '{layer}' is not called by the forward pass"):
             LayerDeepLift(built(Twice), layer).attribute(self.X, target=0)
 
+    def test_a_layer_that_only_lends_its_weights(self):
+        """Models of the library transformers have such embeddings: `get_input_embeddings()` of T5 and BART."""
+
+        class Tied(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.shared, self.used, self.head = nn.Embedding(9, 3), nn.Embedding(9, 3), nn.Linear(3, 9)
+                self.used.weight = self.head.weight = self.shared.weight
+
+            def forward(self, tokens):
+                return self.head(self.used(tokens).mean(1))
+
+        model = Tied()
+        with pytest.raises(ValueError, match=r"'shared' is not called .* These modules have the same weights: 'used'$"):
+            LayerDeepLift(model, model.shared).attribute(torch.ones(2, 3).long(), target=0)
+
+    def test_a_name_in_a_function(self):
+        with pytest.raises(ValueError, match="it is a function, whose modules are unknown; accepted"):
+            LayerDeepLift(lambda x: x, "encoder")
+
     @pytest.mark.parametrize(
         ("layer", "options", "said"),
         [

@@ -90,6 +90,19 @@ class TestPairing:
         assert delta(model, forward_args=(3,)) < 1e-6
 
 
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_attention_that_compiles_itself_is_refused(on_cpu):
+    """The two errors of `flex_attention`, without the ten seconds that its first call takes."""
+
+    def model(x):
+        if on_cpu:
+            raise NotImplementedError("FlexAttention does not support backward on CPU.")
+        raise torch._dynamo.exc.TorchRuntimeError("attempted to call a function that is marked as skipped")
+
+    with pytest.raises(InterceptionError, match=r"such as flex_attention.*attn_implementation=\"sdpa\""):
+        attribute(model, normal(2, 3), target=0)
+
+
 class TestCheckpointing:
     """A checkpointed segment runs anew in the backward pass, past the interception."""
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from deeplift_fast.captum import LayerDeepLift, LayerDeepLiftShap
 
@@ -124,6 +125,27 @@ class TestShapes:
         assert list(found) == ["twice", "nothing", "sum", "size"]
         assert found["nothing"] is found["size"] is None
         torch.testing.assert_close(found["twice"].sum(1) + found["sum"], 2 * normal(3, 2).sum(1) ** 2)
+
+    def test_packed_sequences(self):
+        """The rows of several samples are mixed in the packed values; those of one sample are its steps."""
+
+        class Packed(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.lstm, self.last = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)
+
+            def forward(self, x):
+                packed = pack_padded_sequence(x, torch.arange(len(x)) + 4, batch_first=True, enforce_sorted=False)
+                out, _ = self.lstm(packed)
+                return self.last(pad_packed_sequence(out, batch_first=True)[0].mean(1))
+
+        model = built(Packed)
+        out, _ = complete(model, "lstm", normal(1, 4, 3), 0.0)
+        steps, lengths = pad_packed_sequence(out, batch_first=True)
+        assert steps.shape == (1, 4, 4)
+        assert lengths.tolist() == [4]
+        with pytest.raises(ValueError, match=r"shape \(9, 4\), in which the 2 samples have no .* one sample at a time"):
+            LayerDeepLift(model, "lstm").attribute(normal(2, 5, 3), target=0)
 
     def test_samples_without_a_dimension(self):
         class Summed(nn.Module):
