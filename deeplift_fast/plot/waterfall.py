@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from deeplift_fast.plot.items import Item, items_of
-from deeplift_fast.plot.panel import GAP, TICK, Panel, numbers_of
+from deeplift_fast.plot.panel import GAP, LEAST_PITCH, TICK, Panel, numbers_of
 from deeplift_fast.plot.rows import Named, Rows, patient_rows
 from deeplift_fast.plot.text import width_of, write
 from deeplift_fast.support.colours import INK, NEUTRAL, Scale, mark
@@ -68,8 +68,11 @@ def waterfall(
     wanted = min(top, len(items)) + (len(items) > top) + extra
     likely = rows.probability is not None
     panel = Panel(ax, width, wanted, _ABOVE + TICK * likely, _BELOW)
-    if panel.rows < extra + 1 + (len(items) > 1):
-        raise ValueError("ax is too low for a waterfall; give higher axes")
+    if panel.rows < (least := extra + 1 + (len(items) > 1)):
+        height = (_ABOVE + TICK * likely + _BELOW + least * LEAST_PITCH) / 72
+        raise ValueError(
+            f"ax is {panel.box[3] / 72:.2g} inches high; accepted for this waterfall: at least {height:.2g} inches"
+        )
     bars = _shown(items, panel.rows - extra)
     if gap:
         bars.append(Item(("", ""), "not accounted for", ("",), gap))

@@ -189,7 +189,7 @@ def read_features(
         features[key] = feature
     sizes = {key: feature.value.shape[0] for key, feature in features.items()}
     if len(set(sizes.values())) > 1:
-        raise ValueError(f"features differ in batch size (the first dimension): {sizes}")
+        raise ValueError(f"features differ in batch size (the first dimension): {sizes}; accepted: one size")
     return features
 
 
@@ -395,8 +395,8 @@ def _require_tokens(what: str, size: int, bounds: list[Tensor]) -> None:
     low, high = int(smallest), int(largest)
     if low < 0 or high >= size:
         raise ValueError(
-            f"{what} holds token indices from {low} to {high}; the model's vocabulary is 0 to {size - 1}: process the "
-            "batch with the processors that the model was made with"
+            f"{what} holds token indices from {low} to {high}; the model's vocabulary is 0 to {size - 1}: use the "
+            "processors that the model was made with"
         )
 
 
