@@ -134,7 +134,12 @@ def test_rules_and_baselines(capsys):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "name", ["docs/index.md", *(f"docs/how-to/{name}.md" for name in ("baselines", "own-rules", "own-tasks", "dask"))]
+    "name",
+    [
+        "docs/index.md",
+        "docs/derivations.md",
+        *(f"docs/how-to/{name}.md" for name in ("baselines", "own-rules", "own-tasks", "dask")),
+    ],
 )
 def test_a_page_runs_from_top_to_bottom(folder, name):
     data, model = cohort()
