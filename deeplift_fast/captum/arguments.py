@@ -94,7 +94,7 @@ def rows_of_target(target: Target, index: Tensor, batch: int) -> Any:
     return target[index]
 
 
-def target_of(target: Target, batch: int) -> Any:
+def target_of(target: Target) -> Any:
     """Captum's target in the form that :mod:`deeplift_fast.core.targets` accepts."""
     if target is None:
         return _single
@@ -107,7 +107,7 @@ def target_of(target: Target, batch: int) -> Any:
 
 def _single(output: Tensor) -> Tensor:
     if not isinstance(output, Tensor):
-        raise TypeError(f"the model returned a {type(output).__name__}; a tensor is needed")
+        raise TypeError(f"the model returned a {type(output).__name__}; accepted: a tensor, or a callable target")
     if output.dim() and output.numel() != len(output):
         raise ArgumentValueError(f"target is None, and the model returned shape {tuple(output.shape)}: name a target")
     return output.reshape(-1)

@@ -85,7 +85,7 @@ def waterfall(
     panel.lay(labels, texts)
     panel.guide(len(labels))
     _bars(panel, bars, begin, end, scale, known, bool(gap))
-    _axis(panel, rows, numbers_of(scale, 2), known)
+    _axis(panel, rows, known)
     panel.key(scale, _KEY, ["contribution of a bar"])
     return panel.ax
 
@@ -131,7 +131,7 @@ def _bars(
         ax.scatter([begin, end], [0, len(bars) + 1], marker="D", s=16, color=INK, zorder=4)
 
 
-def _axis(panel: Panel, rows: Rows, numbers: Any, known: bool) -> None:
+def _axis(panel: Panel, rows: Rows, known: bool) -> None:
     low, high = panel.ax.get_xlim()
     ticks = [t for t in MaxNLocator(max(2, int(panel.middle / 55))).tick_values(low, high) if low <= t <= high]
     texts = [f"{tick:.4g}".replace("-", "−") for tick in ticks]
