@@ -145,7 +145,7 @@ def run(
     steps = steps_of(lengths, longest, arithmetic.static)
     u, entered = inputs(given, steps, segment)
     states = recurrent.run(layer.cell, u, steps, arithmetic, slope_of(arithmetic), share=segment[0] == 0)
-    last, last_back = finish(layer, steps, steps.sorted(given.ends), states, arithmetic)
+    last, last_back = finish(layer, steps, steps.sorted(given.ends), steps.sorted(given.mask), states, arithmetic)
 
     def back(m: Tensor) -> Tensor:
         m_h, m_master = last_back(steps.sorted(m))
@@ -179,13 +179,14 @@ def _with_time(rows: Pair, times: Tensor, steps: Steps) -> Pair:
     return Pair.stacked(torch.cat([by_step, time], -1).flatten(0, 2))
 
 
-def finish(layer: Prepared, steps: Steps, ends: Tensor, states: States, arithmetic: Arithmetic) -> Last:
+def finish(layer: Prepared, steps: Steps, ends: Tensor, mask: Tensor, states: States, arithmetic: Arithmetic) -> Last:
     """The last output of a `StageNetLayer`.
 
     Args:
         layer: the layer.
         steps: its rows; the samples below are in the order of its places.
         ends: one past the step whose output is kept.
+        mask: the mask of steps, `[samples, steps]`.
         states: the states of the cell.
         arithmetic: the rule set.
 
