@@ -56,7 +56,7 @@ def _quiet():
 
 
 @pytest.fixture
-def keep(request):
+def keep():
     """`keep(name, row)` writes a row to `results/cohorts.json` and prints it."""
 
     def record(name: str, row: dict) -> None:

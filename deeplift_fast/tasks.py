@@ -147,9 +147,9 @@ class MortalityWithStaysMIMIC4(MortalityPredictionStageNetMIMIC4):
         differing = [key for key, each in steps.items() if [step.hours for step in each] != list(sample[key][0])]
         if differing:
             raise RuntimeError(
-                f"patient {patient.patient_id}: the times of {' and '.join(differing)} are not those that PyHealth's "
-                f"task gives; {self.task_name} follows PyHealth 2.1: use that version, or "
-                f"{MortalityPredictionStageNetMIMIC4.__name__}, whose samples have no days"
+                f"the times of {' and '.join(differing)} are not those that PyHealth's task gives; {self.task_name} "
+                f"follows PyHealth 2.1: use that version, or {MortalityPredictionStageNetMIMIC4.__name__}, whose "
+                "samples have no days"
             )
 
 

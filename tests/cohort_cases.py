@@ -1,7 +1,6 @@
 """A small cohort, its model, and what a run wrote."""
 
 import json
-import random
 import warnings
 from pathlib import Path
 
@@ -86,8 +85,3 @@ def spoiled(count=23):
         15: "'row' holds NaN or inf",
     }
     return samples, model, reasons
-
-
-def shuffled_lengths(count, seed=0):
-    draw = random.Random(seed)
-    return [draw.randint(1, 40) for _ in range(count)]

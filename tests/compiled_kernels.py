@@ -7,7 +7,6 @@ import re
 import subprocess
 
 import pytest
-from packaging.version import Version
 
 if importlib.util.find_spec("triton") is not None:
     import triton
@@ -25,16 +24,6 @@ VECTOR = {"fp32": "v4.b32", "fp64": "v2.b64", "fp16": "v4.b32", "bf16": "v4.b32"
 MAX_REGISTERS = 128  # of 65,536: four programs of 128 threads at a time at least
 MOST_REGISTERS = 255  # of a thread that holds sums of products: as many as it can have
 SHARED_MEMORY = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, AMD: 64 << 10}  # bytes of a program
-
-
-def by_version(bounds):
-    """The entry for the installed Triton, whose versions take different numbers of registers for one kernel.
-
-    Args:
-        bounds: by the version from which on it holds: `{"3.6": 152, "3.8": 128}`.
-    """
-    installed = Version(triton.__version__)
-    return bounds[max((since for since in bounds if Version(since) <= installed), key=Version)]
 
 
 def compiled(function, types, constants, *, architecture="sm_90", aligned=(), num_warps=4, **options):
@@ -102,10 +91,7 @@ def assert_fits(kernel, architecture):
 
 
 def assert_spills_nothing(kernel, folder, registers=MAX_REGISTERS):
-    """No register goes to memory, and no NVIDIA thread needs more than `registers`.
-
-    A kernel that needs more than `MAX_REGISTERS` under one version of Triton has a bound from :func:`by_version`.
-    """
+    """No register goes to memory, and no NVIDIA thread needs more than `registers`."""
     if "amdgcn" in kernel.asm:
         assert re.search(r"\.vgpr_spill_count: +0\b", kernel.asm["amdgcn"])
         assert re.search(r"\.private_segment_fixed_size: +0\b", kernel.asm["amdgcn"])

@@ -140,6 +140,7 @@ def test_rules_and_baselines(capsys):
     "name",
     [
         "docs/index.md",
+        "docs/derivations.md",
         *(f"docs/how-to/{name}.md" for name in ("baselines", "own-rules", "own-tasks", "dask", "paper-figures")),
     ],
 )

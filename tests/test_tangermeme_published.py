@@ -148,7 +148,7 @@ def test_multipliers_are_those_of_the_rule_written_naively():
 
 def test_a_target_outside_the_output_is_an_index_error():
     x0 = dinucleotide_shuffles(3)[0]
-    with pytest.raises(IndexError, match=r"target lies outside the model's output of shape \(3, 1\); got 999"):
+    with pytest.raises(IndexError, match=r"target is 999, outside the model's output of shape \(3, 1\)"):
         DeepLiftShap(CASES["dense"].model()).attribute(sequences()[:1], x0, target=999)
 
 

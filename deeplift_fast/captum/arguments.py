@@ -94,7 +94,7 @@ def rows_of_target(target: Target, index: Tensor, batch: int) -> Any:
     return target[index]
 
 
-def target_of(target: Target, batch: int) -> Any:
+def target_of(target: Target) -> Any:
     """Captum's target in the form that :mod:`deeplift_fast.core.targets` accepts."""
     if target is None:
         return _single

@@ -190,16 +190,15 @@ class DeepLift:
         given = as_tuple("attributions", attributions)
         resolved = [resolve(i, x, x0) for i, (x, x0) in enumerate(zip(xs, x0s, strict=True))]
         batch, further, modules = len(xs[0]), further_of(additional_forward_args), own_modules(self.model)
-        streams = Streams(self.model, further, False, target_of(target, batch), batch, RescaleRules(), modules)
+        streams = Streams(self.model, further, False, target_of(target), batch, RescaleRules(), modules)
         ends = [streams.output(dict(enumerate(values))) for values in (xs, resolved)]
         return convergence_delta(dict(enumerate(given)), *ends)
 
     def _explain(
         self, xs: tuple[Tensor, ...], x0s: tuple[Any, ...], target: Target, further: tuple[Any, ...]
     ) -> Attribution:
-        batch = len(xs[0]) if isinstance(xs[0], Tensor) and xs[0].dim() else 0
         context = Context(further, self._modules, self._rule_set())
-        return attribution.explain(self.model, xs, x0s, target_of(target, batch), self.options, context)
+        return attribution.explain(self.model, xs, x0s, target_of(target), self.options, context)
 
     def _rule_set(self) -> RuleSet | None:
         return ActivationRules() if self.options.rules == "rescale" else None

@@ -110,7 +110,11 @@ def _check_found(given: str, found: Any) -> tuple[Any, Any, dict[str, Any]]:
     from torch import nn
 
     if not isinstance(found, tuple | list) or len(found) not in (2, 3):
-        raise RecipeError(f"RECIPE {given} returned a {type(found).__name__}; accepted: the pair (model, dataset)")
+        size = f" of {len(found)}" if isinstance(found, tuple | list) else ""
+        raise RecipeError(
+            f"RECIPE {given} returned a {type(found).__name__}{size}; accepted: the pair (model, dataset), or "
+            "these and a dict"
+        )
     model, dataset, *rest = found
     if isinstance(dataset, nn.Module) and not isinstance(model, nn.Module):
         raise RecipeError(f"RECIPE {given} returned (dataset, model); accepted: (model, dataset)")

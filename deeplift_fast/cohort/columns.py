@@ -44,13 +44,12 @@ class FeatureColumns:
 
 
 def feature_columns(
-    feature: Feature, processor: Any, contributions: Tensor, recorded: Tensor, metadata: BatchMetadata
+    feature: Feature, contributions: Tensor, recorded: Tensor, metadata: BatchMetadata
 ) -> FeatureColumns:
     """The columns of one feature of a batch.
 
     Args:
         feature: the feature, from `read_features`.
-        processor: its processor.
         contributions: floating point, of the value's shape.
         recorded: the numbers to record for continuous values, of the value's shape.
         metadata: the metadata of the batch.

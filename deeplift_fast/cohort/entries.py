@@ -45,7 +45,8 @@ def regular(batch: Mapping[str, Any], model: Any, where: str) -> tuple[int, dict
         lengths = _lengths(name, found[name])
         is_none = not lengths or (name in lists and isinstance(value, Mapping))
         if is_none and name in per_sample and value is not None:
-            raise CohortError(f"{where}: {name!r} is a {type(value).__name__}; {_ACCEPTED}")
+            shape = " of shape ()" if isinstance(value, Tensor) else ""
+            raise CohortError(f"{where}: {name!r} is a {type(value).__name__}{shape}; {_ACCEPTED}")
         if name in model.feature_keys:
             of_features.update(lengths.values())
         of_all |= lengths

@@ -162,13 +162,7 @@ def columns_of(
         processor = model.dataset.input_processors[key]
         check_shape(f"contributions[{key!r}]", found.contributions[key], feature)
         check_names(feature, processor, texts.dimensions.get(key))
-        features[key] = feature_columns(
-            feature,
-            processor,
-            found.contributions[key],
-            _recorded(feature, processor),
-            metadata,
-        )
+        features[key] = feature_columns(feature, found.contributions[key], _recorded(feature, processor), metadata)
     codes = {key: texts.numbers(key, rows) for key, rows in features.items()}
     columns = {
         "target": numbers(found.target),

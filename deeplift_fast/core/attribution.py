@@ -217,13 +217,18 @@ def _named(inputs: Inputs, baselines: Baselines) -> tuple[dict[Hashable, Tensor]
     elif isinstance(inputs, Mapping):
         xs, x0s = dict(inputs), dict.fromkeys(inputs) if baselines is None else baselines  # type: ignore
         if not isinstance(x0s, Mapping) or set(x0s) != set(xs):
-            given = sorted(map(str, x0s)) if isinstance(x0s, Mapping) else type(x0s).__name__
-            raise ValueError(f"baselines is {given}; with named inputs it must be a mapping of {sorted(map(str, xs))}")
+            given = (
+                f"has the keys {sorted(map(str, x0s))}" if isinstance(x0s, Mapping) else f"is a {type(x0s).__name__}"
+            )
+            raise ValueError(f"baselines {given}; accepted: a mapping with the keys of inputs, {sorted(map(str, xs))}")
     elif isinstance(inputs, Sequence):
         xs = dict(enumerate(inputs))
         values = [None] * len(xs) if baselines is None else baselines
-        if isinstance(values, Tensor | Real | Mapping) or len(values) != len(xs):  # type: ignore[arg-type]
-            raise ValueError(f"baselines must be a sequence of {len(xs)}, as inputs is; got {type(baselines).__name__}")
+        if not isinstance(values, Sequence) or len(values) != len(xs):
+            size = f" of {len(values)}" if isinstance(values, Sequence) else ""
+            raise ValueError(
+                f"baselines is a {type(values).__name__}{size}; accepted: a sequence of {len(xs)}, one for each input"
+            )
         x0s = dict(enumerate(values))  # type: ignore[arg-type]
     else:
         raise TypeError(f"inputs is a {type(inputs).__name__}; accepted: a tensor, a sequence or a mapping of tensors")
@@ -262,10 +267,10 @@ def _check_forward_args(forward_args: Any, inputs: Inputs) -> None:
 def _batch_size(xs: Mapping[Hashable, Tensor]) -> int:
     sizes = {name: x.shape[0] for name, x in xs.items()}
     if len(set(sizes.values())) > 1:
-        raise ValueError(f"inputs differ in batch size (the first dimension): {sizes}")
+        raise ValueError(f"inputs differ in batch size (the first dimension): {sizes}; accepted: one size")
     devices = {name: str(x.device) for name, x in xs.items()}
     if len(set(devices.values())) > 1:
-        raise ValueError(f"inputs lie on different devices: {devices}")
+        raise ValueError(f"inputs lie on different devices: {devices}; move them to one")
     return next(iter(sizes.values()))
 
 

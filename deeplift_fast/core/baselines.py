@@ -37,7 +37,9 @@ def resolve(name: Hashable, x: Tensor, baseline: Tensor | Real | None) -> Tensor
             f"the baseline of input {name!r} is a {type(baseline).__name__}; accepted: None, a number, or a tensor"
         )
     if baseline.device != x.device:
-        raise ArgumentValueError(f"the baseline of input {name!r} is on {baseline.device}, the input on {x.device}")
+        raise ArgumentValueError(
+            f"the baseline of input {name!r} is on {baseline.device}, the input on {x.device}; move it there"
+        )
     if not baseline.is_floating_point() and not baseline.is_complex():
         baseline = baseline.to(x.dtype)
     if baseline.dtype != x.dtype:

@@ -66,14 +66,19 @@ class _Record:
     def signature(self) -> tuple[Any, ...]:
         return self.name, self.shapes
 
-    def describe(self) -> str:
-        return f"{self.name} of shape {', '.join(str(tuple(shape)) for shape, _ in self.shapes)}"
+    def describe(self, with_dtypes: bool = False) -> str:
+        return _shown(self.name, self.shapes, with_dtypes)
 
 
 def _others(meeting: Meeting) -> list[Tensor]:
     """The tensors of a linear operation that may differ between the streams without a gradient."""
     floats = meeting.arguments.floats
     return floats[1:] if meeting.in_place else floats if len(floats) > 1 else []
+
+
+def _shown(name: str, shapes: tuple[Any, ...], with_dtypes: bool = False) -> str:
+    each = [f"{tuple(shape)} ({dtype})" if with_dtypes else str(tuple(shape)) for shape, dtype in shapes]
+    return f"{name} of shape {', '.join(each)}"
 
 
 def _shapes(arguments: Arguments) -> tuple[Any, ...]:
@@ -129,11 +134,10 @@ class Records:
                 return None
             position = self._partners[position]
         record = self._calls[position] if position < len(self._calls) else None
-        if record is None or record.name != meeting.name or record.shapes != _shapes(meeting.arguments):
-            shapes = ", ".join(str(tuple(t.shape)) for t in meeting.arguments.floats)
-            raise Diverged(
-                position, f"{meeting.name} of shape {shapes}", record.describe() if record else "no activation"
-            )
+        name, shapes = meeting.name, _shapes(meeting.arguments)
+        if record is None or record.name != name or record.shapes != shapes:
+            alike = record is not None and record.describe() == _shown(name, shapes)  # the dtypes differ
+            raise Diverged(position, _shown(name, shapes, alike), record.describe(alike) if record else "no activation")
         self._calls[position] = None  # no later call needs this record
         return record.arguments
 
@@ -368,9 +372,9 @@ def check_model(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None
         for name, module in root.named_modules():
             shown = name or type(module).__name__
             if isinstance(module, nn.DataParallel) and len(module.device_ids) > 1:
-                raise InterceptionError(f"{shown} is a DataParallel over several devices; pass its .module instead")
+                raise InterceptionError(f"module {shown!r} is a DataParallel over several devices; pass its .module")
             if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():  # type: ignore[misc]
-                raise InterceptionError(f"{shown} is a lazy module; run the model once before attributing")
+                raise InterceptionError(f"module {shown!r} is lazy and has no weights yet; run the model once before")
             if inside is not None and f"{name}.".startswith(inside):
                 continue
             if isinstance(module, torch.jit.ScriptModule):

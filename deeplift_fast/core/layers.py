@@ -97,7 +97,7 @@ def checked_run(
         require_finite(f"input {number}", x)
     sizes = [len(x) for x in inputs]
     if len(set(sizes)) > 1:
-        raise ArgumentValueError(f"inputs differ in batch size (the first dimension): {sizes}")
+        raise ArgumentValueError(f"inputs differ in batch size (the first dimension): {sizes}; accepted: one size")
     found = tuple(_baseline(n, x, x0) for n, (x, x0) in enumerate(zip(inputs, baselines, strict=True)))
     return Run(model, modules, tuple(x.detach() for x in inputs), found, further)
 

@@ -314,7 +314,7 @@ def _check_shapes(output: Tensor, other: Tensor, position: float) -> None:
         )
         raise ValueError(
             f"the model returned shape {tuple(output.shape)} at {here} and {tuple(other.shape)} at {there}; they "
-            "must be equal"
+            "must be equal: choose a baseline with the same shapes and lengths"
         )
 
 

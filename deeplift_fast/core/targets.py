@@ -31,10 +31,12 @@ def reduce(output: Any, target: Target, batch: int) -> Tensor:
     if callable(target):
         chosen = target(output)
         if not isinstance(chosen, Tensor) or chosen.shape not in ((batch,), (batch, 1)):
-            shape = tuple(chosen.shape) if isinstance(chosen, Tensor) else type(chosen).__name__
-            raise ValueError(f"target returned {shape}; a callable target must return a tensor of shape ({batch},)")
+            found = f"shape {tuple(chosen.shape)}" if isinstance(chosen, Tensor) else f"a {type(chosen).__name__}"
+            raise ValueError(
+                f"target, a callable, returned {found}; accepted: a tensor of shape ({batch},), one number per sample"
+            )
         if not chosen.is_floating_point():
-            raise TypeError(f"target returned {chosen.dtype}; a callable target must return a floating-point tensor")
+            raise TypeError(f"target, a callable, returned {chosen.dtype}; accepted: a floating-point tensor")
         return chosen.reshape(batch)
     require_tensor(output)
     if output.dim() == 0 or output.shape[0] != batch:
@@ -96,12 +98,15 @@ def indices(output: Tensor, target: Target) -> Tensor | None:
         return _alike(output, target)
     else:
         raise ArgumentTypeError(
-            f"target is {target!r}; accepted: None, an int, a tuple of ints, an int64 tensor of shape "
-            f"({len(output)},), a list with one per sample, or a callable on the model's output"
+            f"target is {target!r}; accepted: None, an int, a tuple of ints, an int64 tensor or a list with one "
+            "per sample, or a callable on the model's output"
         )
     limits = torch.tensor(_classes(output, found.shape[1]), device=output.device)
-    if ((found < -limits) | (found >= limits)).any():
-        raise _outside(output, target)
+    outside = ((found < -limits) | (found >= limits)).any(1)
+    if outside.any():
+        first = int(outside.nonzero()[0])
+        given = tuple(found[first].tolist())
+        raise _outside(output, f"{given if len(given) > 1 else given[0]} for sample {first}")
     return torch.where(found < 0, found + limits, found)[:, : output.dim() - 1]
 
 
@@ -110,7 +115,7 @@ def _alike(output: Tensor, target: Any) -> Tensor:
     given = [int(each) for each in target] if isinstance(target, tuple) else [int(target)]
     limits = _classes(output, len(given))
     if not all(-limit <= each < limit for each, limit in zip(given, limits, strict=True)):
-        raise _outside(output, target)
+        raise _outside(output, str(target))
     found = [each % limit for each, limit in zip(given, limits, strict=True)][: output.dim() - 1]
     if len(found) == 1:
         return torch.full((len(output), 1), found[0], device=output.device)
@@ -127,8 +132,8 @@ def _classes(output: Tensor, given: int) -> Sequence[int]:
     return classes
 
 
-def _outside(output: Tensor, target: Any) -> TargetIndexError:
-    return TargetIndexError(f"target lies outside the model's output of shape {tuple(output.shape)}; got {target}")
+def _outside(output: Tensor, given: str) -> TargetIndexError:
+    return TargetIndexError(f"target is {given}, outside the model's output of shape {tuple(output.shape)}")
 
 
 def class_target(model: Any, given: int | None, name: str = "target_class_idx") -> int | None:
@@ -165,9 +170,11 @@ def class_target(model: Any, given: int | None, name: str = "target_class_idx") 
 def listed(target: list[Any]) -> Tensor:
     """A list with one target per sample, ints or tuples of equal length, as a tensor."""
     rows = [each if isinstance(each, tuple | list) else (each,) for each in target]
-    if not rows or len({len(row) for row in rows}) > 1 or not all(_is_index(each) for row in rows for each in row):
+    wrong = [i for i, row in enumerate(rows) if len(row) != len(rows[0]) or not row or not all(map(_is_index, row))]
+    if wrong or not rows:
+        given = f"target[{wrong[0]}] is {target[wrong[0]]!r}" if rows else "target is []"
         raise ArgumentTypeError(
-            f"target is {target!r}; a list must hold one int per sample, or one tuple of ints per sample"
+            f"{given}; a list must hold one int per sample, or one tuple of ints per sample, equally long"
         )
     found = torch.tensor([[int(each) for each in row] for row in rows], device="cpu")
     return found if isinstance(target[0], tuple | list) else found[:, 0]

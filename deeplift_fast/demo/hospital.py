@@ -89,9 +89,9 @@ def write_hospital(root: Path, patients: int = 1000, seed: int = 0) -> None:
         ValueError: If ``patients`` or ``seed`` is out of range.
     """
     if patients < 1:
-        raise ValueError(f"patients must be at least 1, got {patients}")
+        raise ValueError(f"patients is {patients}; accepted: 1 or more")
     if seed < 0:
-        raise ValueError(f"seed must not be negative, got {seed}")
+        raise ValueError(f"seed is {seed}; accepted: 0 or more")
     for folder in ("hosp", "icu"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     _write_dictionaries(root / "hosp")

@@ -62,7 +62,9 @@ def replaced(out: Path, force: bool, marks: Sequence[str], what: str, option: st
             folder = beside / "new"
             folder.mkdir()
         except OSError as error:
-            raise DemoError(f"cannot write to {out.parent}: {error}; choose another folder with {option}") from error
+            raise DemoError(
+                f"cannot write to {out.parent}: {error.strerror}; choose another folder with {option}"
+            ) from error
         yield folder
         check_out(out, force, marks, what, option)  # it may have appeared meanwhile
         if out.exists():

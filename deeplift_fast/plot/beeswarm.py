@@ -117,7 +117,10 @@ def _of_folder(data: str | os.PathLike, top: int, min_samples: int | None) -> pd
             piece = normalised(batch.to_pandas())
             pieces.append(piece[pd.MultiIndex.from_frame(piece[["feature", "name"]]).isin(wanted)])
     if not pieces or not len(wanted):
-        raise ValueError(f"{data} has no contributions to one target; a cohort of several targets needs --target")
+        raise ValueError(
+            f"{data} has no samples, or explains several classes; accepted: a cohort that was run with one class, by "
+            "--target or target_class_idx"
+        )
     return pd.concat(pieces, ignore_index=True)
 
 

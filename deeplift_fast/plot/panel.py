@@ -97,8 +97,8 @@ class Panel:
         """How many rows fit."""
         if self.rows < min(rows, 2):
             raise ValueError(
-                f"ax is {self._inches(self.box[2])} by {self._inches(self.box[3])} inches, where no rows fit; give "
-                f"axes of at least {self._inches(above + below + 2 * least)} inches in height"
+                f"ax is {self.inches(self.box[2])} by {self.inches(self.box[3])} inches, where no rows fit; give "
+                f"axes of at least {self.inches(above + below + 2 * least)} inches in height"
             )
 
     def lay(
@@ -136,7 +136,7 @@ class Panel:
         """Width that the marks have, in units."""
         if self.middle < _LEAST_MIDDLE or width < _LEAST_WIDTH:
             raise ValueError(
-                f"ax is {self._inches(width)} inches wide, where names, marks and numbers do not fit; give wider axes"
+                f"ax is {self.inches(width)} inches wide, where names, marks and numbers do not fit; give wider axes"
             )
         self.height = height - self._above - self._below
         ax.set_position(_fraction(ax, left + names, bottom + self._below, self.middle, self.height))
@@ -205,7 +205,8 @@ class Panel:
         """The `s` of a mark whose side is a length in units."""
         return (side * self.unit) ** 2
 
-    def _inches(self, length: float) -> str:
+    def inches(self, length: float) -> str:
+        """A length in units, as text in inches."""
         return f"{length * self.unit / 72:.2g}"
 
     def _add(self, patch: Rectangle, points: Transform) -> None:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from deeplift_fast.plot.items import Item, items_of
-from deeplift_fast.plot.panel import GAP, TICK, Panel, numbers_of
+from deeplift_fast.plot.panel import GAP, LEAST_PITCH, TICK, Panel, numbers_of
 from deeplift_fast.plot.rows import Dimensions, Named, Rows, patient_rows
 from deeplift_fast.plot.text import SIZE, width_of, write
 from deeplift_fast.support.colours import INK, NEUTRAL, Scale, mark
@@ -76,8 +76,11 @@ def waterfall(
     wanted = min(top, len(items)) + (len(items) > top) + extra
     likely = rows.probability is not None
     panel = Panel(ax, width, wanted, _ABOVE + TICK * likely, _BELOW, size=size)
-    if panel.rows < extra + 1 + (len(items) > 1):
-        raise ValueError("ax is too low for a waterfall; give higher axes")
+    if panel.rows < (least := extra + 1 + (len(items) > 1)):
+        needed = panel.inches(_ABOVE + TICK * likely + _BELOW + least * LEAST_PITCH)
+        raise ValueError(
+            f"ax is {panel.inches(panel.box[3])} inches high; accepted for this waterfall: at least {needed} inches"
+        )
     bars = _shown(items, panel.rows - extra)
     if gap:
         bars.append(Item(("", ""), "not accounted for", ("",), gap))
@@ -95,7 +98,7 @@ def waterfall(
     panel.lay(labels, texts, codes=["", *codes, ""] if known else codes)
     panel.guide(len(labels))
     _bars(panel, bars, begin, end, scale, known, bool(gap))
-    _axis(panel, rows, numbers_of(scale, 2), known)
+    _axis(panel, rows, known)
     panel.key(scale, _KEY, ["contribution of a bar"])
     return panel.ax
 
@@ -141,7 +144,7 @@ def _bars(
         ax.scatter([begin, end], [0, len(bars) + 1], marker="D", s=panel.area(4), color=INK, zorder=4, clip_on=False)
 
 
-def _axis(panel: Panel, rows: Rows, numbers: Any, known: bool) -> None:
+def _axis(panel: Panel, rows: Rows, known: bool) -> None:
     low, high = panel.ax.get_xlim()
     ticks = [t for t in MaxNLocator(max(2, int(panel.middle / 55))).tick_values(low, high) if low <= t <= high]
     texts = [f"{tick:.4g}".replace("-", "−") for tick in ticks]

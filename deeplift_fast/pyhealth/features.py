@@ -165,7 +165,8 @@ def read_features(
 
     Raises:
         ValueError: for a missing feature, a wrong number of tensors, NaN or inf, another device than the model's,
-            different batch sizes, a dimension of length 0, or times or a mask that do not fit the value's shape.
+            different batch sizes, a value without the batch, a dimension of length 0, or times or a mask that do not
+            fit the value's shape.
         TypeError: for a part that is not a tensor, or a wrong dtype.
     """
     keys = list(model.feature_keys)
@@ -188,7 +189,7 @@ def read_features(
         features[key] = feature
     sizes = {key: feature.value.shape[0] for key, feature in features.items()}
     if len(set(sizes.values())) > 1:
-        raise ValueError(f"features differ in batch size (the first dimension): {sizes}")
+        raise ValueError(f"features differ in batch size (the first dimension): {sizes}; accepted: one size")
     return features
 
 
@@ -210,6 +211,11 @@ def _read(key: str, given: Any, processor: Any) -> Feature:
             raise TypeError(f"feature {key!r}: {name} is a {type(part).__name__}; accepted: a tensor")
         if isinstance(part, Tensor):
             require_plain(f"feature {key!r}: {name}", part)
+    if named["value"].dim() == 1 and _has_dimensions(processor, schema.index("value")):
+        raise ValueError(
+            f"feature {key!r} has shape {tuple(named['value'].shape)}, one dimension; accepted: the batch, then the "
+            f"dimensions of a sample, as from a {type(processor).__name__}; give a single sample as value.unsqueeze(0)"
+        )
     _check_times(key, named["value"], named.get("time"))
     return Feature(
         key,
@@ -220,6 +226,14 @@ def _read(key: str, given: Any, processor: Any) -> Feature:
         kind_of(type(processor)),
         time_position=schema.index("time") if "time" in schema else None,
     )
+
+
+def _has_dimensions(processor: Any, position: int) -> bool:
+    """Whether a processor says that it gives a tensor with dimensions at a position of its schema."""
+    try:
+        return bool(processor.dim()[position] > 0)
+    except (AttributeError, NotImplementedError):  # a processor of the user's own, or one that was not fitted
+        return False
 
 
 def kind_of(processor: type) -> Kind:
@@ -381,8 +395,8 @@ def _require_tokens(what: str, size: int, bounds: list[Tensor]) -> None:
     low, high = int(smallest), int(largest)
     if low < 0 or high >= size:
         raise ValueError(
-            f"{what} holds token indices from {low} to {high}; the model's vocabulary is 0 to {size - 1}: process the "
-            "batch with the processors that the model was made with"
+            f"{what} holds token indices from {low} to {high}; the model's vocabulary is 0 to {size - 1}: use the "
+            "processors that the model was made with"
         )
 
 

@@ -36,8 +36,8 @@ _AS_PYHEALTH = "None, 'unk', or a dict with one tensor per feature key"
 UNTRAINED = (
     "no baseline was given, so each code is compared with the unknown code (UNK). Training never changes UNK's "
     "embedding, because PyHealth's vocabulary holds every code of the dataset: another random draw of it would flip "
-    'the sign of a third of the contributions; pass baseline="removed" to compare with the absence of the code, or '
-    'baseline="unk" to keep UNK'
+    'the sign of a third to a half of the contributions; pass baseline="removed" to compare with the absence of the '
+    'code, or baseline="unk" to keep UNK'
 )
 TYPICAL = (
     "'typical' needs a dataset to be fitted on; accepted: deeplift_fast.baselines.typical(dataset), with the dataset "

@@ -149,7 +149,7 @@ class DeepLift(BaseInterpreter):
             'removed'
         """
         if self._report is None:
-            raise RuntimeError("report() tells of the last call; call attribute first")
+            raise RuntimeError("report() describes the last call; call attribute first")
         return self._report
 
     @overload

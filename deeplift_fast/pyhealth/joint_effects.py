@@ -190,5 +190,5 @@ def _at(logits: Tensor, target: Tensor) -> Tensor:
     if logits.shape[1] == 1:
         return logits[:, 0]
     if len(target) and int(target.max()) >= logits.shape[1]:
-        raise ValueError(f"target_class_idx is {int(target.max())}; the model has {logits.shape[1]} classes")
+        raise ValueError(f"target_class_idx is {int(target.max())}; accepted: 0 to {logits.shape[1] - 1}")
     return logits.gather(1, target[:, None])[:, 0]

@@ -177,7 +177,9 @@ class _Reader:
     def read(self, sample: int, given: Sequence[Any]) -> list[Player]:
         """The players of a patient."""
         if len(given) > MOST:
-            raise ValueError(f"players names {len(given)} players for patient {sample}; accepted: up to {MOST}")
+            raise ValueError(
+                f"players names {len(given)} players for patient {sample} of the batch; accepted: up to {MOST}"
+            )
         found = [self._player(sample, each) for each in given]
         taken: dict[tuple[str, tuple[int, ...]], Player] = {}
         for player in found:
@@ -185,8 +187,8 @@ class _Reader:
                 other = taken.setdefault((player.feature, position), player)
                 if other is not player:
                     raise ValueError(
-                        f"players names position {position} of feature {player.feature!r} twice for patient {sample}; "
-                        "give each position to one player"
+                        f"players names position {position} of feature {player.feature!r} twice for patient {sample} "
+                        "of the batch; give each position to one player"
                     )
         return found
 
@@ -201,7 +203,9 @@ class _Reader:
         token = self._token(key, code)
         there = self._real[key][sample] & (self._values[key][sample] == token)
         if not there.any():
-            raise ValueError(f"players names code {code!r} of feature {key!r}, which patient {sample} does not have")
+            raise ValueError(
+                f"players names code {code!r} of feature {key!r}, which patient {sample} of the batch does not have"
+            )
         places = map(tuple, np.argwhere(there).tolist())
         where = tuple(self._positions(key, sample, positions[0], token) if positions else places)
         return Player(key, token, self._names[key].get(token), where)
@@ -220,7 +224,7 @@ class _Reader:
         return index
 
     def _positions(self, key: str, sample: int, given: Any, token: int) -> Iterator[tuple[int, ...]]:
-        what = f"players names the positions {given!r} of feature {key!r} for patient {sample}"
+        what = f"players names the positions {given!r} of feature {key!r} for patient {sample} of the batch"
         shape = self._values[key].shape[1:]
         form = f"a list of indices into the sample's value, of shape {tuple(shape)}"
         if not isinstance(given, list | tuple) or not given:
@@ -239,8 +243,7 @@ class _Reader:
             if not self._real[key][sample][place]:
                 raise ValueError(f"{what}; {place} is padding")
             if self._values[key][sample][place] != token:
-                has = int(self._values[key][sample][place])
-                raise ValueError(f"{what}; {place} holds token {has}, and the player's code is token {token}")
+                raise ValueError(f"{what}; {place} holds another code than the player's, token {token}")
             yield place
 
 

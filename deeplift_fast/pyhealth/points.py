@@ -55,7 +55,9 @@ def _logit(model: Any, output: Any) -> Tensor:
     """The logits in the output of a model."""
     found = output.get("logit") if isinstance(output, Mapping) else None
     if not isinstance(found, Tensor):
-        shown = sorted(map(str, output)) if isinstance(output, Mapping) else type(output).__name__
+        shown = f"a {type(output).__name__}"
+        if isinstance(output, Mapping):
+            shown = f"'logit' is a {type(found).__name__}" if "logit" in output else f"keys {sorted(map(str, output))}"
         raise ValueError(without_logits(type(model).__name__, f"its forward returns no tensor 'logit' ({shown})"))
     return found
 

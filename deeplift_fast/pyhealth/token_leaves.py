@@ -197,9 +197,10 @@ class TokenLeaves(_TokenMode):
                 "implement forward_from_embedding (pyhealth.interpret.api.Interpretable) for it"
             )
         if ours:
+            shapes = tuple(tokens.shape), tuple(self._tokens[ours[0]].shape)
+            how = "of the same shape" if shapes[0] == shapes[1] else f"of shape {shapes[0]}, not {shapes[1]}"
             raise InterceptionError(
-                f"the model embeds feature {ours[0]!r} from other tokens than it was given (shape "
-                f"{tuple(tokens.shape)}, given {tuple(self._tokens[ours[0]].shape)}); implement "
+                f"the model embeds feature {ours[0]!r} from other tokens than it was given ({how}); implement "
                 "forward_from_embedding (pyhealth.interpret.api.Interpretable) for it"
             )
 

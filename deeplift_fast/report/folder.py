@@ -186,13 +186,13 @@ class CohortFolder:
         metadata = file.schema_arrow.metadata or {}
         of_identity = {"rules": self.rules, "baseline": self.baseline}
         facts = [*metadata_of(self.about).items(), *metadata_of(of_identity).items()]
-        pairs = [(metadata.get(key.encode(), b"nothing").decode(errors="replace"), said) for key, said in facts]
-        pairs.append((f"{file.metadata.num_rows} samples", f"{self.manifest.parts[part].samples} samples"))
-        for there, said in pairs:
+        found = [(key, metadata.get(key.encode(), b"nothing").decode(errors="replace"), said) for key, said in facts]
+        found.append(("samples", str(file.metadata.num_rows), str(self.manifest.parts[part].samples)))
+        for key, there, said in found:
             if there != said:
                 raise SummaryError(
-                    f"{self._store.shown}/{MANIFEST} is damaged: it says {quoted(said)} where {name} says "
-                    f"{quoted(there)}; put back what the run wrote, or run the cohort again with --force"
+                    f"{self._store.shown}/{MANIFEST} is damaged: its {key.rpartition('.')[2]} is {quoted(said)} where "
+                    f"{name} has {quoted(there)}; put back what the run wrote, or run the cohort again with --force"
                 )
 
     def _content(self, name: str, part: int) -> bytes:

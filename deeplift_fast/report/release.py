@@ -1,5 +1,6 @@
 """Counts of a MIMIC-IV release's tables, read row by row: which codes of which ICD version, which units and ranges."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +65,13 @@ def read_columns(path: Path, needed: list[str], optional: tuple[str, ...] = ()) 
             raise SummaryError(f"{path} cannot be read: it lacks the column(s) {', '.join(sorted(missing))}")
         with pa_csv.open_csv(path, parse_options=parse, convert_options=convert) as reader:
             yield from reader
-    except (pa.ArrowInvalid, OSError) as error:
+    except pa.ArrowInvalid as error:
+        row = re.search(r"Row #\d+", str(error))
+        where = f", at {row[0].lower()}" if row else ""
+        raise SummaryError(
+            f"{path} cannot be read as a table of MIMIC-IV: it is no CSV{where}; put back the file of the release"
+        ) from None  # the error quotes the row
+    except OSError as error:
         raise SummaryError(f"{path} cannot be read as a table of MIMIC-IV ({error})") from error
 
 

@@ -88,7 +88,7 @@ def test_a_recipe_that_is_not_there(folder, given, message):
         ("build = 3", "build is a int; accepted"),
         ("def build(path): pass", "build needs arguments.*'path'"),
         ("def build(): return 1", "returned a int; accepted: the pair"),
-        ("def build(): return 1, 2, 3, 4", "returned a tuple; accepted: the pair"),
+        ("def build(): return 1, 2, 3, 4", "returned a tuple of 4; accepted: the pair"),
         (
             "from torch import nn\ndef build(): return nn.Linear(1, 1), [], {'steps': 2}",
             "third item with 1 unknown key.s., such as 'steps'; accepted: none, or a dict with keys of baseline,",

@@ -126,7 +126,7 @@ def test_a_damaged_fact_is_named_by_a_summary_and_repaired_by_a_run(whole, copie
         of[fact] = "2026-01-31T12:00:01Z"
 
     changed(out, change)
-    with pytest.raises(SummaryError, match=r"manifest\.json is damaged: it says .* where samples/part-000000"):
+    with pytest.raises(SummaryError, match=r"manifest\.json is damaged: its .* where samples/part-000000"):
         summarise(out)
     (out / "samples" / "part-000003.parquet").unlink()
     run(model, data, out)

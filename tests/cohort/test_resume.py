@@ -108,10 +108,6 @@ def test_force_starts_over(whole, copied):
     assert contents(out) == contents(whole[2])
 
 
-def other_model(_, data):
-    return cohort("MLP, elu")[1], data
-
-
 def other_weights(model, data):
     fresh = cohort()[1]
     with torch.no_grad():

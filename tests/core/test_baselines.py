@@ -77,7 +77,7 @@ def test_it_carries_no_gradient_and_is_not_written_to():
         (torch.zeros(2, 1), ValueError, "shape"),
         (torch.zeros(1, 2, 3), ValueError, "shape"),
         (torch.zeros(2, 3).double(), TypeError, "'labs' is torch.float64, the input torch.float32"),
-        (torch.zeros(2, 3, device="meta"), ValueError, "on meta, the input on cpu"),
+        (torch.zeros(2, 3, device="meta"), ValueError, "on meta, the input on cpu; move it there"),
         (math.nan, ValueError, "6 value.*NaN or inf"),
         (math.inf, ValueError, "NaN or inf"),
         (torch.tensor([0.0, math.nan, -math.inf]), ValueError, "holds 2 value"),
@@ -105,13 +105,13 @@ def test_forms_may_be_mixed_over_inputs():
     torch.testing.assert_close(found.contributions[2], 3 * (X - torch.tensor([1.0, 2.0, 3.0])))
 
 
-@pytest.mark.parametrize("given", [0.5, torch.zeros(2, 3), {"a": None}, (None,), (None, None, None)])
+@pytest.mark.parametrize("given", [0.5, torch.zeros(2, 3), {"a": None}, (None,), (None, None, None), object()])
 def test_several_inputs_need_as_many_baselines(given):
-    with pytest.raises(ValueError, match="baselines must be a sequence of 2"):
+    with pytest.raises(ValueError, match=r"baselines is a .*; accepted: a sequence of 2"):
         attribute(lambda a, b: a + b, (X, X), given, target=0)
 
 
 @pytest.mark.parametrize("given", [0.5, torch.zeros(2, 3), {"a": None}, {"a": None, "c": None}, (None, None)])
 def test_named_inputs_need_named_baselines(given):
-    with pytest.raises(ValueError, match=r"must be a mapping of \['a', 'b'\]"):
+    with pytest.raises(ValueError, match=r"baselines (is|has).*; accepted: .* keys of inputs, \['a', 'b'\]"):
         attribute(lambda a, b: a + b, {"a": X, "b": X}, given, target=0)

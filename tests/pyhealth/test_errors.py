@@ -192,6 +192,14 @@ class TestFeatures:
     def test_must_have_a_batch(self, made, given):
         refuses(made, ValueError, "'stagenet' has no dimensions", **{**given, "stagenet": (None, torch.tensor(3))})
 
+    def test_must_have_the_dimensions_of_a_sample(self, cases, made, given):
+        given["stagenet"] = (None, given["stagenet"][1][0])
+        refuses(made, ValueError, r"'stagenet' has shape \(\d,\), one dimension.*StageNetProcessor.*unsqueeze", **given)
+        data = cases.dataset("tensor", patients=4)
+        numbers = cases.batch(data)["tensor"][0]
+        for name in ("MLP", "Transformer"):
+            refuses(cases.model(name, data), ValueError, r"has shape \(4,\), one dimension.*unsqueeze", tensor=numbers)
+
     def test_must_not_be_tokens_without_embeddings(self, made, given):
         with pytest.raises(ValueError, match="'stagenet' holds token indices, which have no gradient"):
             DeepLift(made, use_embeddings=False).attribute(**given)

@@ -175,8 +175,8 @@ def put(value, *path):
 
 
 CONTRADICTIONS = {
-    "rules": (put("complete", "identity", "interpreter", "rules"), 'it says "complete" where samples/part'),
-    "baseline": (put("removed", "identity", "baseline"), 'it says "removed" where samples/part'),
+    "rules": (put("complete", "identity", "interpreter", "rules"), 'rules is "complete" where samples/part'),
+    "baseline": (put("removed", "identity", "baseline"), 'baseline is "removed" where samples/part'),
     "part_samples": (put(13, "identity", "part_samples"), "part 1 holds the samples from 12 to 23"),
     "length": (put(31, "identity", "dataset", "length"), 'total is "23", where length, limit and parts make it 31'),
     "total": (put(22, "total"), 'total is "22", where length, limit and parts make it 23'),

@@ -72,7 +72,7 @@ def test_another_model_or_dataset_is_refused(made):
         for parameter in other.parameters():
             parameter.mul_(1.5)
     for given, said in (
-        (ModelRun(other, data), "the output of sample 7 is"),
+        (ModelRun(other, data), "the output of sample 7 differs by"),
         (ModelRun(model, other_data), "sample 7 has another patient_id"),
         (ModelRun(model, [dict(data[n]) for n in range(5)]), "the dataset holds no sample 7"),
     ):

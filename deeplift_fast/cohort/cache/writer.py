@@ -59,11 +59,6 @@ class CacheWriter:
     def __exit__(self, *about: Any) -> None:
         self.discard()
 
-    @property
-    def is_writing(self) -> bool:
-        """Whether stretches are still taken."""
-        return self._file is not None
-
     def add(self, stretch: Stretch) -> None:
         """Takes the next stretch; does nothing after the writing has ended.
 

@@ -124,7 +124,7 @@ def _target(logits: Tensor, target: int | Tensor | None) -> Tensor:
 def _class_of(target: int, logits: Tensor) -> int:
     """The class as a number from 0 on."""
     if not -logits.shape[1] <= target < logits.shape[1]:
-        raise ValueError(f"target lies outside the model's output of shape {tuple(logits.shape)}; got {target}")
+        raise ValueError(f"target is {target}, outside the model's output of shape {tuple(logits.shape)}")
     return target % logits.shape[1]
 
 
