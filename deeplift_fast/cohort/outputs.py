@@ -13,7 +13,8 @@ from torch import nn
 
 from deeplift_fast.cohort.attributing import to_device
 from deeplift_fast.cohort.samples import Group
-from deeplift_fast.core.isolation import RandomState, stochastic_modules
+from deeplift_fast.core.generators import RandomState
+from deeplift_fast.core.isolation import stochastic_modules
 from deeplift_fast.errors import CohortError
 from deeplift_fast.pyhealth.features import read_features
 from deeplift_fast.pyhealth.interpreter import DeepLift

@@ -188,7 +188,7 @@ def _run(
         found = streams.run(xs, x0s)
     if not math.isfinite(found.report.delta):
         warn_if_not_finite(found.output, found.baseline_output)
-    if options.complete and not is_exact(found.convergence_delta):
+    if options.complete and not is_exact(found.convergence_delta, found.report.delta):
         if streams.batch > 1 and _mixes(streams, xs, found):
             streams.tally.clear()
             found = streams.run_one_by_one(xs, x0s)

@@ -9,7 +9,7 @@ from torch import Tensor
 from deeplift_fast.errors import ConvergenceWarning, warn
 from deeplift_fast.ops import naive
 from deeplift_fast.ops.checks import OPS
-from deeplift_fast.ops.naive.convergence import LARGEST_FACTOR, RESCALE_EPS, factors, is_within
+from deeplift_fast.ops.naive.convergence import LARGEST_FACTOR, RESCALE_EPS, is_within
 from deeplift_fast.ops.registry import overload
 
 __all__ = [
@@ -45,19 +45,31 @@ def summed(
 
     The sum is finite only if every output is. Arguments as :func:`rescale`.
     """
-    half = output.is_cpu and output.dtype not in OPS["convergence"].on_cpu
-    with torch._C._AutoDispatchBelowAutograd():  # skips the autograd key, which costs time, as the op's checks would
-        run = naive.FUNCTIONS["convergence"] if half else _convergence
-        delta, _, _, figures = run(totals(contributions), output, baseline_output, False, 0.0)
+    if len(output) == 1 and output.is_cpu and output.dtype in OPS["convergence"].on_cpu:
+        return _of_one(contributions, output, baseline_output)
+    delta, _, _, figures = _converged(contributions, output, baseline_output, False)
     total, rounding, _ = figures.sum(0).tolist() if len(figures) > 1 else figures.tolist()[0]
     return delta, (total, rounding)
 
 
-def _sums(contributions: dict[Hashable, Tensor]) -> Tensor:
-    total, *others = (c.reshape(len(c), c[0].numel()).sum(1, dtype=torch.float64) for c in contributions.values())
-    for each in others:
-        total = total + each
-    return total
+def _converged(
+    contributions: Mapping[Any, Tensor], output: Tensor, baseline_output: Tensor, rescale: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The results of the op `convergence`."""
+    half = output.is_cpu and output.dtype not in OPS["convergence"].on_cpu
+    with torch._C._AutoDispatchBelowAutograd():  # skips the autograd key, which costs time, as the op's checks would
+        run = naive.FUNCTIONS["convergence"] if half else _convergence
+        return run(totals(contributions), output, baseline_output, rescale, 0.0)  # type: ignore[no-any-return]
+
+
+def _of_one(
+    contributions: Mapping[Any, Tensor], output: Tensor, baseline_output: Tensor
+) -> tuple[Tensor, tuple[float, float]]:
+    """As :func:`summed` for one sample, with fewer operations: on so small a batch they cost the most."""
+    total = sum(float(each.sum(dtype=torch.float64)) for each in contributions.values())
+    change = float(output) - float(baseline_output)
+    delta = output.new_tensor([total - change])
+    return delta, (float(delta), 1e3 * torch.finfo(delta.dtype).eps * (1 + abs(change)))
 
 
 def totals(contributions: Mapping[Any, Tensor]) -> Tensor:
@@ -74,9 +86,10 @@ def totals(contributions: Mapping[Any, Tensor]) -> Tensor:
     return found
 
 
-def is_exact(delta: Tensor) -> bool:
-    """Whether no convergence delta, `[batch]`, exceeds the rounding of an output of 1: a quick first check."""
-    return float(delta.abs().max()) <= 1e3 * torch.finfo(delta.dtype).eps
+def is_exact(delta: Tensor, total: float) -> bool:
+    """Whether no convergence delta, `[batch]`, of this sum exceeds the rounding of an output of 1: a quick check."""
+    largest = abs(total) if len(delta) == 1 else float(delta.abs().max())
+    return largest <= 1e3 * torch.finfo(delta.dtype).eps
 
 
 def is_incomplete(delta: Tensor, output: Tensor, baseline_output: Tensor, tolerance: float) -> Tensor:
@@ -142,13 +155,11 @@ def rescale(
     Warns:
         ConvergenceWarning: if a factor is negative or exceeds `LARGEST_FACTOR`, or the raw sum is too near zero.
     """
-    total = _sums(contributions)
-    difference = output.double() - baseline_output.double()
-    factor, fine = factors(total, difference)
+    delta, factor, fine, _ = _converged(contributions, output, baseline_output, True)
     scaled = {name: scaled_by(factor, c) for name, c in contributions.items()}
     if not bool(fine.all()):
-        warn_of_factors(fine, difference)
-    return scaled, (total - difference).to(output.dtype)
+        warn_of_factors(fine, output.double() - baseline_output.double())
+    return scaled, delta
 
 
 def scaled_by(factor: Tensor, contributions: Tensor) -> Tensor:

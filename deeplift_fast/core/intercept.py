@@ -6,6 +6,7 @@ call. The second pass meets the same calls in the same order, and runs rules on 
 
 import difflib
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from deeplift_fast.core.diagnostics import OPTIONS, UNPAIRED, Tally
 from deeplift_fast.core.isolation import ShadowState, modules_in
+from deeplift_fast.core.shared_rows import SharedRows, evades
 from deeplift_fast.errors import Diverged, InterceptionError, InterceptionWarning, warn
 from deeplift_fast.rules import layers
 from deeplift_fast.rules.call import Arguments, Call, is_floating, mapped, same_choices, still
@@ -49,7 +51,7 @@ class _Record:
         arguments = meeting.arguments
         self.name = meeting.name
         self.shapes = _shapes(arguments)
-        if meeting.linear and not _is_chosen(arguments):
+        if meeting.linear and not (arguments.choices and _is_chosen(arguments)):
             # Its gradient is exact for any values, unless a tensor without a gradient differs between the streams.
             arguments = Arguments((), {}, [t.detach() for t in _others(meeting)], arguments.choices)
         elif copy or meeting.in_place or any(map(Tensor.is_inference, arguments.floats)):
@@ -86,12 +88,14 @@ def _shapes(arguments: Arguments) -> tuple[Any, ...]:
 
 
 def _is_chosen(arguments: Arguments) -> bool:
-    return bool(arguments.choices) and any(isinstance(choice, Tensor) for choice in arguments.choices)
+    return any(isinstance(choice, Tensor) for choice in arguments.choices)
 
 
 def _versions(arguments: Arguments) -> list[int]:
     """How often each tensor was written to; −1 for tensors of inference mode, which do not count."""
-    tensors = [*arguments.floats, *[choice for choice in arguments.choices if isinstance(choice, Tensor)]]
+    tensors = arguments.floats
+    if arguments.choices:
+        tensors = [*tensors, *[choice for choice in arguments.choices if isinstance(choice, Tensor)]]
     return [-1 if t.is_inference() else t._version for t in tensors]
 
 
@@ -178,6 +182,12 @@ class Draws:
         return drawn if kept is None or kept.shape != drawn.shape else kept.clone()
 
 
+# Getters whose values a stand-in shares: models, and PyTorch's own layers, ask for them more often than they compute.
+_FACTS = frozenset(
+    getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "is_cpu", "is_cuda", "is_nested")
+)
+
+
 class Pass(IsolatedPass):
     """Runs the model at one point, keeps its calls, and puts rules in their place.
 
@@ -188,6 +198,9 @@ class Pass(IsolatedPass):
         partners: the calls of the other stream, which this pass uses up; `None` uses no rules.
         tally: counts operations and rules.
         draws: the random results that all runs share.
+
+    Attributes:
+        shared: set for what repeats in this pass, so that it is computed once; `None` computes everything.
 
     Raises:
         Diverged: from within the model's call, if a call has no partner.
@@ -203,6 +216,7 @@ class Pass(IsolatedPass):
         draws: Draws | None = None,
     ) -> None:
         super().__init__(state)
+        self.shared: SharedRows | None = None
         self._draws = draws or Draws()
         self._rules = rules
         self._keep = keep
@@ -213,10 +227,14 @@ class Pass(IsolatedPass):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run `func` or its rule; see :class:`torch.overrides.TorchFunctionMode`."""
+        if func in _FACTS:
+            return func(*args)
         args, kwargs = self._state.substitute(func, args, kwargs or {})
         meeting = self._rules.meet(func, args, kwargs)
+        if self.shared is not None and evades(func):
+            self.shared = None
         if meeting is None or kwargs.get("out") is not None:
-            return func(*args, **kwargs)
+            return self._plainly(func, args, kwargs)
         if meeting.written_out is not None and not meeting.whole:
             with self:
                 found = meeting.written_out(*args, **kwargs)
@@ -228,10 +246,18 @@ class Pass(IsolatedPass):
         _require_plain(meeting)
         other = None if self._partners is None else self._partners.partner(meeting)
         if self._keep is not None:
+            if self.shared is not None and not meeting.linear:
+                meeting.arguments = self.shared.arguments(meeting.arguments)
             self._keep.keep(meeting)
         if self._partners is None or not torch.is_grad_enabled():
-            return func(*args, **kwargs)
+            return self._plainly(func, args, kwargs)
         return self._apply(meeting, other, func, args, kwargs)
+
+    def _plainly(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation without a rule."""
+        if self.shared is None or kwargs.get("out") is not None:
+            return func(*args, **kwargs)
+        return self.shared.run(func, args, kwargs)
 
     def _apply(
         self,
@@ -330,13 +356,16 @@ def _moved(floats: list[Tensor]) -> list[int]:
     return [index for index, tensor in enumerate(floats) if tensor.requires_grad and not tensor.is_leaf]
 
 
+_STRIDED = torch.strided
 _is_transformed = torch._C._functorch.is_functorch_wrapped_tensor
+_transforms = torch._C._functorch.peek_interpreter_stack
 
 
 def _require_plain(meeting: Meeting) -> None:
+    inside = _transforms() is not None  # outside of a transform there are no transformed tensors
     for x in meeting.arguments.floats:
-        if _is_transformed(x) or x.is_nested or x.layout is not torch.strided:
-            kind = "transformed" if _is_transformed(x) else "sparse or nested"
+        if x.is_nested or x.layout is not _STRIDED or (inside and _is_transformed(x)):
+            kind = "sparse or nested" if x.is_nested or x.layout is not _STRIDED else "transformed"
             raise InterceptionError(
                 f"{meeting.name} is called on a {kind} tensor; accepted: plain dense tensors, without torch.func "
                 "transforms. Write this part of the model with them"
@@ -346,9 +375,11 @@ def _require_plain(meeting: Meeting) -> None:
 _SPECIAL = (nn.DataParallel, LazyModuleMixin, torch.jit.ScriptModule)
 
 
-def _is_special(module: nn.Module) -> bool:
-    """Whether :func:`check_model` has to look at a module."""
-    return isinstance(module, _SPECIAL) or torch.jit.ScriptFunction in map(type, module.__dict__.values())
+def _are_plain(modules: list[nn.Module]) -> bool:
+    """Whether :func:`check_model` has to look at none of the modules."""
+    kinds = set(map(type, chain.from_iterable([module.__dict__.values() for module in modules])))
+    special = any(issubclass(kind, _SPECIAL) for kind in set(map(type, modules)))
+    return not special and torch.jit.ScriptFunction not in kinds
 
 
 def check_model(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None:
@@ -366,7 +397,7 @@ def check_model(model: Callable[..., Any], modules: Iterable[nn.Module]) -> None
     """
     scripted: list[Any] = [model.name] if isinstance(model, torch.jit.ScriptFunction) else []
     for root in modules:
-        if not any(map(_is_special, modules_in(root))):
+        if _are_plain(modules_in(root)):
             continue
         inside: str | None = None
         for name, module in root.named_modules():

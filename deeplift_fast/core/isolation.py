@@ -6,16 +6,13 @@ are undone, so that both streams start from the same state and the model ends in
 
 import collections
 import contextlib
-import ctypes
 import functools
 import operator
-import random
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload, OpOverloadPacket
@@ -24,6 +21,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils import _pytree as pytree
 
+from deeplift_fast.core.generators import RandomState
 from deeplift_fast.errors import TrainingModeWarning, warn
 
 # Calls that write to running statistics in training mode, and the position of the flag for it.
@@ -119,27 +117,26 @@ def _tensors(entry: nn.Module | Tensor) -> list[Tensor]:
     return [entry] if isinstance(entry, Tensor) else _survey(modules_in(entry))[0]
 
 
-def _survey(modules: Iterable[nn.Module]) -> tuple[list[Tensor], list[Any]]:
-    """The tensors among the attributes of modules and in their containers, and these containers."""
+def _survey(modules: Sequence[nn.Module]) -> tuple[list[Tensor], list[Any], list[Any]]:
+    """The tensors among the attributes of modules and in their containers, and the filled and the empty containers."""
     tensors: list[Tensor] = []
-    containers: list[Any] = []
-    for module in modules:
-        for value in module.__dict__.values():
-            kind = type(value)
-            if kind in _PLAIN:  # most of them: this saves a third of the time of a small model's survey
+    filled: list[Any] = [module.__dict__ for module in modules]
+    empty: list[Any] = []
+    # Plain values are most of them: to leave them out first saves a third of the time of a small model's survey.
+    for value in [each for module in modules for each in module.__dict__.values() if type(each) not in _PLAIN]:
+        if type(value) in _DICTS or isinstance(value, _CONTAINERS):
+            if not value:  # hooks, for example
+                empty.append(value)
                 continue
-            if kind in _DICTS and not value:  # most others: hooks
-                containers.append(value)
-            elif isinstance(value, Tensor):
-                tensors.append(value)
-            elif isinstance(value, _CONTAINERS):
-                containers.append(value)
-                if value:
-                    inner = value.values() if isinstance(value, dict) else value
-                    tensors += [held for held in inner if isinstance(held, Tensor)]
+            filled.append(value)
+            inner = value.values() if isinstance(value, dict) else value
+            tensors += [held for held in inner if isinstance(held, Tensor)]
+        elif isinstance(value, Tensor):
+            tensors.append(value)
+    for module in modules:
         if isinstance(module, torch.jit.ScriptModule):  # its parameters and buffers are no Python attributes
             tensors += [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    return tensors, containers
+    return tensors, filled, empty
 
 
 def _storage_pointer(tensor: Tensor) -> int:
@@ -154,25 +151,25 @@ def _writes(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
     always, name = _written_by(func)
     if always:
         return True
+    if not name:
+        return bool(kwargs) and (kwargs.get("out") is not None or kwargs.get("inplace") is True)
     if name in _STATISTICS:
         named = kwargs.get("training", kwargs.get("use_input_stats", True))
         return bool(args[_TRAINING] if len(args) > _TRAINING else named)
-    if name in _RENORMALISING:
-        return kwargs.get("max_norm") is not None or (len(args) > _MAX_NORM and args[_MAX_NORM] is not None)
-    return bool(kwargs) and (kwargs.get("out") is not None or kwargs.get("inplace") is True)
+    return kwargs.get("max_norm") is not None or (len(args) > _MAX_NORM and args[_MAX_NORM] is not None)
 
 
 @functools.cache
 def _written_by(func: Callable[..., Any]) -> tuple[bool, str]:
-    """Whether every call of an operation writes to an argument, and the operation's name."""
+    """Whether every call of an operation writes to an argument, and its name if other options than `out` decide."""
     name = getattr(func, "__name__", "")
     if isinstance(func, OpOverload | OpOverloadPacket):
         name = name.partition(".")[0]
         if _is_mutable(func):
             return True, name
     if name.endswith("_"):
-        return not name.endswith("__") or name in ("__setitem__", "__set__") or name.startswith("__i"), name
-    return False, name
+        return not name.endswith("__") or name in ("__setitem__", "__set__") or name.startswith("__i"), ""
+    return False, name if name in _STATISTICS or name in _RENORMALISING else ""
 
 
 def _is_mutable(op: OpOverload | OpOverloadPacket) -> bool:
@@ -191,11 +188,8 @@ class _Attributes:
 
     def __init__(self, root: nn.Module) -> None:
         modules = modules_in(root)
-        self.tensors, containers = _survey(modules)
-        filled = [module.__dict__ for module in modules] + [each for each in containers if each]
-        self._saved = [(c, list(c), list(c.values()) if isinstance(c, dict) else None) for c in filled]
-        self._ends, self._entries = _contents(filled)
-        self._empty = [each for each in containers if not each]
+        self.tensors, self._filled, self._empty = _survey(modules)
+        self._ends, self._entries = _contents(self._filled)
         self._scripted = [
             (buffer, buffer.clone())
             for module in modules
@@ -204,7 +198,7 @@ class _Attributes:
         ]
 
     def restore(self) -> None:
-        ends, entries = _contents([container for container, _, _ in self._saved])
+        ends, entries = _contents(self._filled)
         if ends != self._ends or not _same(entries, self._entries):  # quicker than one by one
             self._restore_filled()
         if any(self._empty):
@@ -217,7 +211,12 @@ class _Attributes:
                         buffer.copy_(value)
 
     def _restore_filled(self) -> None:
-        for container, keys, values in self._saved:
+        start = 0
+        for container, end in zip(self._filled, self._ends, strict=True):
+            keys, values, start = self._entries[start:end], None, end
+            if isinstance(container, dict):
+                half = len(keys) // 2
+                keys, values = keys[:half], keys[half:]
             # Copies are compared, since other threads may run the model at the same time.
             if not _same(list(container), keys):
                 _restore(container, keys, values)
@@ -312,36 +311,6 @@ class _Shared:
                 _in_use[self._key] = state, users - 1
             else:
                 state.restore()
-
-
-class RandomState:
-    """The state of torch's generators (CPU and the given CUDA devices), of numpy's and of Python's."""
-
-    def __init__(self, devices: Iterable[torch.device]) -> None:
-        self._devices = list(devices)
-        self._python = random.getstate()
-        self._numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002 - models draw from the legacy generator
-        self._words = _words_of_numpy()
-        self._cpu = torch.get_rng_state()
-        self._cuda = [torch.cuda.get_rng_state(device) for device in self._devices]
-
-    def restore(self) -> None:
-        """Set every generator back to this state."""
-        random.setstate(self._python)
-        # NumPy's own comparison or copy takes 20 µs. One normal draw of each two leaves the words as they are.
-        if self._words is None or self._numpy["has_gauss"] or self._words != _words_of_numpy():
-            np.random.set_state(self._numpy)  # noqa: NPY002
-        torch.set_rng_state(self._cpu)
-        for device, state in zip(self._devices, self._cuda, strict=True):
-            torch.cuda.set_rng_state(state, device)
-
-
-def _words_of_numpy() -> bytes | None:
-    """The memory of NumPy's global generator, 624 words and a position; `None` if the user has set another kind."""
-    generator = np.random.get_bit_generator()
-    if type(generator) is not np.random.MT19937:
-        return None
-    return ctypes.string_at(generator.ctypes.state_address, 625 * 4)
 
 
 class _EagerStance:

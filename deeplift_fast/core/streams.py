@@ -15,6 +15,7 @@ from deeplift_fast.core.diagnostics import Report, Tally
 from deeplift_fast.core.intercept import Draws, Pass, Records
 from deeplift_fast.core.isolation import Kept, ShadowState, isolated
 from deeplift_fast.core.result import Attribution
+from deeplift_fast.core.shared_rows import SharedRows, repeating
 from deeplift_fast.core.targets import Target
 from deeplift_fast.errors import Diverged, InterceptionError, NoPathError
 from deeplift_fast.rules.rescale import RescaleRules
@@ -57,6 +58,7 @@ class Streams:
     _copy: bool = field(init=False, default=False)
     _draws: Draws = field(init=False, default_factory=Draws)
     _only: int | None = field(init=False, default=None)
+    _twins: Values = field(init=False, default_factory=dict)  # of the inputs' baselines in which all samples are equal
 
     def run(self, xs: Values, x0s: Values) -> Attribution:
         """Run both streams.
@@ -75,6 +77,7 @@ class Streams:
         with torch.inference_mode(False), isolated(self.modules, devices) as self._rewind:
             xs, x0s = _detached(xs), _detached(x0s)
             self._kept = Kept([*self.modules, *tensors])
+            self._twins = repeating(x0s) if self.steps == 1 else {}
             try:
                 return self._walk(xs, x0s)
             except _Overwritten:
@@ -168,25 +171,37 @@ class Streams:
         return found_at(means, contributions, (at_input, at_baseline), target)
 
     def _first(self, point: Values, xs: Values) -> tuple[Tensor, Records]:
+        """Record the first run; rows that are equal there are computed once, unless the model fails so."""
+        if self._twins:
+            try:
+                return self._first_as_planned(point, xs)
+            except Exception:  # an error of the model's own comes again
+                self._twins = {}
+                self._rewind()
+        return self._first_as_planned(point, xs)
+
+    def _first_as_planned(self, point: Values, xs: Values) -> tuple[Tensor, Records]:
         """Record the first run; draws that depend on data are made at the input."""
         self._draws = Draws()
-        output, records = self._record(point)
+        output, records = self._record(point, self._twins)
         if self._draws.found and point is not xs:
             self._rewind()
             self._draws = Draws()
             self._record(xs)
             self._draws.replaying = True
             self._rewind()
-            output, records = self._record(point)
+            output, records = self._record(point, self._twins)
         self._draws.replaying = True
         return output, records
 
-    def _record(self, point: Values) -> tuple[Tensor, Records]:
-        """The model's output at a point, and the calls that it made."""
+    def _record(self, point: Values, twins: Values | None = None) -> tuple[Tensor, Records]:
+        """The model's output at a point, and the calls that it made; `twins` are those of the point."""
         for copy in (False, True):
             records = Records(self._copy or copy)
+            run = Pass(self.rules, ShadowState(self._kept), keep=records, draws=self._draws)
+            run.shared = SharedRows() if twins else None
             with torch.no_grad():
-                output = self._call(point, Pass(self.rules, ShadowState(self._kept), keep=records, draws=self._draws))
+                output = self._call(point, run)
             if copy or self._copy or records.intact():
                 break
             self._rewind()  # the model overwrote an argument: once more, with copies
@@ -200,9 +215,15 @@ class Streams:
         try:
             return self._with_rules(leaves, records, tally, keep)
         except Diverged:
-            if not self.rules.complete:
+            if not self.rules.complete and not self._twins:
                 raise
         self._rewind()
+        if self._twins:  # the model's path may depend on the last digits, or on strides
+            self._twins = {}
+            _, records = self._record(before)
+            self._rewind()
+            tally.count_again_from(counts)
+            return self._meet(leaves, before, records, tally, keep)
         _, ours = self._record(before)
         self._rewind()
         _, theirs = self._record({name: leaf.detach() for name, leaf in leaves.items()})
@@ -214,7 +235,7 @@ class Streams:
     def _with_rules(self, leaves: Values, records: Records, tally: Tally, keep: bool) -> tuple[Tensor, Records]:
         kept = Records(self._copy)
         run = Pass(self.rules, ShadowState(self._kept), kept if keep else None, records, tally, self._draws)
-        with torch.enable_grad(), _no_checkpointing(), _no_tensors_of_inference():
+        with _with_gradients():
             output = self._call(leaves, run)
         records.finish()
         if keep and not kept.intact():
@@ -224,6 +245,9 @@ class Streams:
     def _call(self, values: Values, run: Pass) -> Tensor:
         # The model may write to its inputs, but autograd refuses writes to leaves: it gets clones.
         tensors = {name: value.clone() for name, value in values.items()}
+        if run.shared is not None:
+            for name, twin in self._twins.items():
+                run.shared.add(tensors[name], twin)
         args: list[Any] = [] if self.by_name else list(tensors.values())
         kwargs: dict[Any, Any] = dict(tensors) if self.by_name else {}
         # New containers, since the model may take entries out of them.
@@ -350,23 +374,18 @@ def _refuse_compilation(error: RuntimeError) -> None:
 
 
 @contextlib.contextmanager
-def _no_checkpointing() -> Iterator[None]:
-    """Refuse checkpointed layers: they run again in the backward pass, after the baseline's records are used up."""
+def _with_gradients() -> Iterator[None]:
+    """Run with gradients, and refuse models that this cannot work for.
+
+    Checkpointed layers run again in the backward pass, after the baseline's records are used up. Tensors of inference
+    mode that the model makes, or holds outside of its modules, have no stand-in.
+    """
     try:
-        with torch.autograd.graph.disable_saved_tensors_hooks(_CHECKPOINTING):
+        with torch.enable_grad(), torch.autograd.graph.disable_saved_tensors_hooks(_CHECKPOINTING):
             yield
     except RuntimeError as error:
         if str(error) == _CHECKPOINTING:
             raise InterceptionError(_CHECKPOINTING) from error
-        raise
-
-
-@contextlib.contextmanager
-def _no_tensors_of_inference() -> Iterator[None]:
-    """Refuse tensors of inference mode that the model makes, or holds outside of its modules: they have no stand-in."""
-    try:
-        yield
-    except RuntimeError as error:
         if "Inference tensors cannot be saved" in str(error):
             raise InterceptionError(
                 "model computes with a tensor that was made under torch.inference_mode(), which has no gradients; "

@@ -43,19 +43,21 @@ def multi_head_attention_forward(
         query, key, value = query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
         key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
     length, batch, width = query.shape
-    joint = None if use_separate_proj_weight or in_proj_weight is None else in_proj_weight.chunk(3)
-    weights: Any = (q_proj_weight, k_proj_weight, v_proj_weight) if joint is None else joint
-    biases = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
-    if in_proj_weight is not None and joint is not None and query is key and key is value:
-        q, k, v = F.linear(query, in_proj_weight, in_proj_bias).chunk(3, -1)
-    else:
-        q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
+    one = query is key and key is value and in_proj_weight is not None and not use_separate_proj_weight
     extra = 0
-    if bias_k is not None and bias_v is not None:
-        k = torch.cat([k, bias_k.repeat(1, batch, 1)])
-        v = torch.cat([v, bias_v.repeat(1, batch, 1)])
-        extra += 1
-    q, k, v = (t.reshape(t.shape[0], batch, num_heads, -1).permute(1, 2, 0, 3) for t in (q, k, v))
+    if one and bias_k is None:
+        joint = F.linear(query, in_proj_weight, in_proj_bias)  # type: ignore[arg-type]
+        q, k, v = joint.reshape(length, batch, 3, num_heads, -1).permute(2, 1, 3, 0, 4).unbind()
+    else:
+        separate = use_separate_proj_weight or in_proj_weight is None
+        weights: Any = (q_proj_weight, k_proj_weight, v_proj_weight) if separate else in_proj_weight.chunk(3)  # type: ignore
+        biases = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
+        q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
+        if bias_k is not None and bias_v is not None:
+            k = torch.cat([k, bias_k.repeat(1, batch, 1)])
+            v = torch.cat([v, bias_v.repeat(1, batch, 1)])
+            extra += 1
+        q, k, v = (t.reshape(t.shape[0], batch, num_heads, -1).permute(1, 2, 0, 3) for t in (q, k, v))
     k, v = k if static_k is None else static_k.reshape(k.shape), v if static_v is None else static_v.reshape(v.shape)
     if add_zero_attn:
         k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))

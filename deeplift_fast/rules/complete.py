@@ -15,6 +15,7 @@ from deeplift_fast.rules import attention, composed, distances, grouped, layers,
 from deeplift_fast.rules import operations as tables
 from deeplift_fast.rules.averaged import GRADIENT, MIDPOINT, QUADRATURE, averaged
 from deeplift_fast.rules.call import Arguments, Call, is_floating, named_in_place, out_of_place, shared_name
+from deeplift_fast.rules.distinct import distinct_rows
 from deeplift_fast.rules.elementwise import CLOSED, ClosedRule, ElementwiseRule, GeluRule
 from deeplift_fast.rules.product import MatmulRule, ProductRule
 from deeplift_fast.rules.quotient import (
@@ -25,7 +26,7 @@ from deeplift_fast.rules.quotient import (
     power_is_inverse,
 )
 from deeplift_fast.rules.ruleset import Meeting, Note, RuleSet, draw
-from deeplift_fast.rules.secant import SecantRule
+from deeplift_fast.rules.secant import secant
 from deeplift_fast.rules.softmax import LogSoftmaxRule, LogSumExpRule, SoftmaxRule
 from deeplift_fast.rules.winner import amax, cumulative_max, max_pool
 
@@ -325,7 +326,7 @@ def _operands(arguments: Arguments) -> tuple[Tensor, Tensor]:
 def _of_one_tensor(call: Call) -> tuple[Any, str] | None:
     name, x, x0 = call.name, call.actual.floats[0], call.baseline.floats[0]
     if name in _SECANT:
-        return SecantRule.apply(x, x0, _SECANT[name], "rescale"), "secant"
+        return secant(x, x0, _SECANT[name]), "secant"
     if name in tables.ELEMENTWISE or (name in _QUOTIENTS and call.argument(3, "rounding_mode") is not None):
         return _elementwise(call), "secant"
     if name in SOFTMAX or name in _LOG_SOFTMAX:
@@ -350,9 +351,10 @@ def _elementwise(call: Call) -> Tensor:
     name = call.name
     if name == "pow" and isinstance(exponent, int | float):
         name = _CLOSED_POWERS.get(exponent, name)
-    if name == "gelu" and call.name not in registered.KINDS and _has_erf(call, x, x0):
-        size = x.shape[-1] if x.dim() else 1
-        return GeluRule.apply(x.reshape(-1, size), x0.reshape(-1, size)).reshape(x.shape)  # type: ignore
+    if name == "gelu" and call.name not in registered.KINDS and x.numel() > 0:
+        rows0, where = distinct_rows(x0, max(x0.dim() - 1, 0))
+        if _has_erf(call, x, rows0):
+            return GeluRule.apply(x.reshape(-1, rows0.shape[1]), rows0, where).reshape(x.shape)  # type: ignore
     closed = name in CLOSED and call.name not in registered.KINDS and x.dtype in (torch.float32, torch.float64)
     if closed and len(floats) == 1:
         return ClosedRule.apply(name, x, x0, inverse)  # type: ignore[no-any-return]
@@ -367,7 +369,7 @@ def _has_erf(call: Call, x: Tensor, x0: Tensor) -> bool:
     if call.argument(1, "approximate", "none") != "none" or x.dtype not in (torch.float32, torch.float64):
         return False
     # A finite sum is much cheaper than a check of each value; it may overflow, which costs no more than time.
-    return x.numel() > 0 and isfinite(float(x.detach().sum()) + float(x0.sum()))
+    return isfinite(float(x.detach().sum()) + float(x0.sum()))
 
 
 def _exponent(call: Call) -> Any:

@@ -50,19 +50,18 @@ class GeluRule(torch.autograd.Function):
     """GELU with erf; see :func:`deeplift_fast.ops.gelu`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, x0: Tensor) -> Tensor:
-        """`gelu(x)` of finite float32 or float64 numbers, `[rows, size]`; `x0` has the same shape."""
+    def forward(ctx: Any, x: Tensor, x0: Tensor, where: Tensor) -> Tensor:
+        """`gelu(x)` of finite float32 or float64 numbers, `[rows, size]`; `x0` and `where` as for the op."""
         with torch._C._AutoDispatchBelowAutograd():  # skips the autograd key, which costs time
-            where = torch.arange(len(x), device=x.device)
-            y, multiplier = ops.gelu(x.contiguous(), x0.contiguous(), where, True)
+            y, multiplier = ops.unchecked.gelu(x.contiguous(), x0, where, True)
         ctx.save_for_backward(multiplier)
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """The incoming multiplier times this function's own."""
         (multiplier,) = ctx.saved_tensors
-        return gradient * multiplier, None
+        return gradient * multiplier, None, None
 
 
 class ClosedRule(torch.autograd.Function):

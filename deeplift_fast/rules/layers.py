@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deeplift_fast import ops
 from deeplift_fast.rules.call import Call
+from deeplift_fast.rules.distinct import distinct_rows
 from deeplift_fast.rules.recurrent_layers import options, recurrent_layers
 
 InParts = Callable[[Tensor], Any]
@@ -52,21 +53,20 @@ class LayerNormRule(torch.autograd.Function):
         shape, eps = options
         weight, bias = (None if each is None else each.detach() for each in affine)
         y, mean, scale = torch.native_layer_norm(x, shape, weight, bias, eps)
-        _, mean0, scale0 = torch.native_layer_norm(x0, shape, None, None, eps)
+        rows0, where = distinct_rows(x0, x0.dim() - len(shape))
+        _, mean0, scale0 = torch.native_layer_norm(rows0, rows0.shape[1:], None, None, eps)
         ctx.weight = torch.ones(tuple(shape), dtype=x.dtype, device=x.device) if weight is None else weight
-        ctx.save_for_backward(x, x0, mean, mean0, scale, scale0)
+        ctx.save_for_backward(x, rows0, where, mean, mean0, scale, scale0)
         return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """`centred((m − c̄·(Σ m·ȳ)/(n·σ̄))/σ̄)`."""
-        x, x0, *statistics = ctx.saved_tensors
-        size = ctx.weight.numel()
-        m, rows, rows0 = (each.reshape(-1, size).contiguous() for each in (gradient, x, x0))
+        x, rows0, where, *statistics = ctx.saved_tensors
+        m, rows = (each.reshape(len(where), -1).contiguous() for each in (gradient, x))
         mean, mean0, scale, scale0 = (each.reshape(-1, 1) for each in statistics)
-        where = torch.arange(len(rows), device=x.device)
         weight = ctx.weight.reshape(-1).contiguous()
-        found = ops.layer_norm_backward(m, rows, rows0, where, mean, mean0, scale, scale0, weight, 0.5)
+        found = ops.unchecked.layer_norm_backward(m, rows, rows0, where, mean, mean0, scale, scale0, weight, 0.5)
         return found.reshape(x.shape), None, None, None, None
 
 

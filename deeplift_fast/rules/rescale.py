@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deeplift_fast.rules.call import Arguments, Call, shared_name
 from deeplift_fast.rules.operations import DRAWS
 from deeplift_fast.rules.ruleset import Meeting, Note, RuleSet, draw
-from deeplift_fast.rules.secant import SecantRule
+from deeplift_fast.rules.secant import secant
 
 _aten = torch.ops.aten
 
@@ -63,7 +63,7 @@ class RescaleRules(RuleSet):
 
     @override
     def apply(self, call: Call, note: Note) -> tuple[Any, str]:
-        return SecantRule.apply(call.actual.floats[0], call.baseline.floats[0], call.name, self._variant), "secant"
+        return secant(call.actual.floats[0], call.baseline.floats[0], call.name, self._variant), "secant"
 
 
 def _called_by_module(frame: FrameType | None) -> bool:

@@ -35,3 +35,27 @@ class SecantRule(torch.autograd.Function):
         """The incoming multiplier times this activation's own."""
         (multiplier,) = ctx.saved_tensors
         return gradient * multiplier, None, None, None
+
+
+_FEW = 2**14  # numbers on a CPU, for which a backward pass in Python costs more than two more operations
+
+
+def secant(x: Tensor, x0: Tensor, function: str, variant: str = "rescale") -> Tensor:
+    """As :class:`SecantRule`, without Python in the backward pass of few numbers; `x0` has the shape and dtype of `x`.
+
+    Args:
+        x: the argument at the input, which needs a gradient.
+        x0: the argument at the baseline.
+        function: as for the op.
+        variant: as for the op.
+
+    Returns:
+        `f(x)`.
+    """
+    if not x.is_cpu or x.numel() > _FEW:
+        return SecantRule.apply(x, x0, function, variant)  # type: ignore[no-any-return]
+    with torch._C._AutoDispatchBelowAutograd():
+        y, multiplier = ops.unchecked.secant_at_input(x, x0, function, variant)
+    found = torch.addcmul(y, x, multiplier)  # for the sake of its backward: the gradient times the multiplier
+    with torch._C._AutoDispatchBelowAutograd():
+        return found.copy_(y)
