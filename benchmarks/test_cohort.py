@@ -25,7 +25,6 @@ from pyhealth.datasets import create_sample_dataset, get_dataloader
 from pyhealth.interpret.methods import DeepLift as PyHealthDeepLift
 
 from deeplift_fast import DeepLift
-from deeplift_fast.cli.workers import UNPROFILED
 from deeplift_fast.cohort import attribute_cohort, make_cache
 from deeplift_fast.cohort.cache import CacheWriter, identity_of, open_cache, where
 from deeplift_fast.cohort.reading import open_source
@@ -264,7 +263,7 @@ def test_two_workers(tmp_path, keep):
     row = {}
     for workers, lost in ((1, False), (2, False), (2, True)):
         named = f"{workers}" + (", one killed after 3 s" if lost else "")
-        with dask.config.set(UNPROFILED):
+        with dask.config.set({"distributed.worker.profile.enabled": False}):
             cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
         with cluster, Client(cluster) as client:
             client.wait_for_workers(workers)

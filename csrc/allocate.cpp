@@ -1,6 +1,7 @@
 #include "allocate.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -110,7 +111,9 @@ Pool& pool() {
     return *found;
 }
 
-bool is_kept(std::size_t bytes) { return bytes >= smallest && torch_from_blob != nullptr; }
+std::atomic<bool> keeps{true};
+
+bool is_kept(std::size_t bytes) { return keeps && bytes >= smallest && torch_from_blob != nullptr; }
 
 Tensor pooled(const Tensor& like, std::size_t bytes, IntHeaderOnlyArrayRef sizes, IntHeaderOnlyArrayRef strides) {
     const Buffer taken = pool().take(bytes);
@@ -167,6 +170,8 @@ Tensor allocate_zeros(const Tensor& like, std::initializer_list<std::int64_t> si
         [&](std::int64_t begin, std::int64_t end) { std::memset(bytes + begin, 0, end - begin); });
     return result;
 }
+
+bool keep_memory(bool keep) { return keeps.exchange(keep); }
 
 std::size_t release_memory() { return pool().release(); }
 

@@ -23,6 +23,9 @@ torch::stable::Tensor allocate_zeros(const torch::stable::Tensor& like, std::ini
 // Advises the system to use huge pages if memory spans several of them; results do not depend on it.
 void use_huge_pages(void* start, std::size_t bytes);
 
+// Whether results take kept memory from now on; returns whether they did before. Without, PyTorch allocates them.
+bool keep_memory(bool keep);
+
 // Gives the kept memory back to the system; returns its bytes.
 std::size_t release_memory();
 

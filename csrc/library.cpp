@@ -8,8 +8,14 @@ namespace {
 
 PyObject* release_memory(PyObject*, PyObject*) { return PyLong_FromSize_t(deeplift_fast::release_memory()); }
 
+PyObject* keep_memory(PyObject*, PyObject* keep) {
+    const int wanted = PyObject_IsTrue(keep);
+    return wanted < 0 ? nullptr : PyBool_FromLong(deeplift_fast::keep_memory(wanted != 0));
+}
+
 PyMethodDef methods[] = {
     {"release_memory", release_memory, METH_NOARGS, "Gives the memory kept for results back; returns its bytes."},
+    {"keep_memory", keep_memory, METH_O, "Whether results take kept memory from now on; returns the last answer."},
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace

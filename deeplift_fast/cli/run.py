@@ -61,7 +61,7 @@ def run(
     ] = None,
     part_samples: Annotated[
         int, typer.Option(min=1, help="Samples per part; a kill loses the parts that are not finished.")
-    ] = 2048,
+    ] = 4096,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes on this machine, which share its cores; on CUDA one GPU each.")
     ] = 1,

@@ -81,7 +81,7 @@ def attribute_cohort(
     target_class_idx: int | None = None,
     budget: int | None = None,
     memory: int | None = None,
-    part_samples: int = 2048,
+    part_samples: int = 4096,
     read_ahead: int | None = None,
     limit: int | None = None,
     force: bool = False,

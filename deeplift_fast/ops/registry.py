@@ -4,11 +4,12 @@ The naive implementation is the composite default, the C++ library takes the CPU
 dispatcher chooses the backend by the tensors' device.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -133,6 +134,20 @@ def release_memory() -> int:
     if _backends["C++"].missing is not None:
         return 0
     return int(importlib.import_module("deeplift_fast._C").release_memory())
+
+
+@contextlib.contextmanager
+def fresh_memory() -> Iterator[None]:
+    """Meanwhile PyTorch allocates the results of the C++ kernels in all threads, and its profiler counts them."""
+    if _backends["C++"].missing is not None:
+        yield
+        return
+    library = importlib.import_module("deeplift_fast._C")
+    kept = library.keep_memory(False)
+    try:
+        yield
+    finally:
+        library.keep_memory(kept)
 
 
 def _load_cpp() -> None:

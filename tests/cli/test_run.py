@@ -83,7 +83,7 @@ def test_defaults_resume_and_find_out_for_themselves(engine, capsys):
     assert (call.interpreter.rules, call.interpreter.steps, call.force, call.shared) == ("complete", 1, False, False)
     assert not hasattr(call, "baseline")  # the recipe's, or else the interpreter's
     assert (call.target_class_idx, call.budget, call.memory, call.read_ahead, call.limit) == (None,) * 5
-    assert (call.part_samples, call.progress, call.interactions) == (2048, "auto", None)
+    assert (call.part_samples, call.progress, call.interactions) == (4096, "auto", None)
     assert "out: 2 sample(s) attributed, in 1 part(s); this run took 2.0 s" in capsys.readouterr().out
 
 

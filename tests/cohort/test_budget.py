@@ -6,7 +6,9 @@ import pytest
 import torch
 from cohort_cases import cohort, manifest, run
 
+from deeplift_fast import ops
 from deeplift_fast.cohort import budget as budgets
+from deeplift_fast.pyhealth.fused import buffers
 
 
 def costing(per_step, fixed=0):
@@ -29,6 +31,23 @@ def test_a_batch_of_the_budget_stays_within_the_memory(per_step, fixed, allowed)
     assert budget * per_step + fixed <= allowed or budget == budgets.LEAST_STEPS
     most = budgets.MOST_STEPS["cpu"]
     assert budget == most or 4 * budget * per_step + fixed > budgets.SAFETY * allowed
+
+
+def test_memory_that_calls_hand_on_counts_too():
+    def attribute(count):
+        x = torch.zeros(count << 18)  # 1 MiB each, kept from the call before
+        ops.secant(x, x, "tanh")
+        buffers.give(buffers.take((count << 18,), torch.float32))
+        return count
+
+    per_step = 4 << 20  # the argument, two results, and the buffer after them
+    budget = budgets.find_budget(attribute, 512 * per_step, torch.device("cpu"), 16)
+    assert budget == 256
+
+
+def test_light_models_get_twice_as_many_steps():
+    few, many = (budgets.find_budget(costing(n), 1 << 40, torch.device("cpu"), 16) for n in (1024, 128))
+    assert many == 2 * few == 2 * budgets.MOST_STEPS["cpu"]
 
 
 def test_one_sample_is_enough_to_measure_with():
