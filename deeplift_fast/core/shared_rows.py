@@ -101,7 +101,10 @@ class SharedRows:
         if found.shape == torch.Size(shape):
             return found
         twin = found.expand(shape)
-        full = torch.empty(shape, dtype=found.dtype) if like is None else torch.empty_like(like, dtype=found.dtype)
+        if like is None:
+            full = torch.empty(shape, dtype=found.dtype, device=found.device)
+        else:
+            full = torch.empty_like(like, dtype=found.dtype)
         full.copy_(twin)
         self.add(full, twin)
         return full

@@ -23,7 +23,8 @@ from deeplift_fast.ops.precision import in_full_precision
 from deeplift_fast.ops.specs import NAMESPACE, stem_of
 from deeplift_fast.ops.values import VALUES
 
-PRODUCTS = ("recurrent", "lockstep", "attention")  # stems whose implementations may call PyTorch's products
+# Stems whose implementations may call PyTorch's products.
+PRODUCTS = ("recurrent", "lockstep", "attention", "token_layers")
 SCHEMAS = {name: schema(op, naive.FUNCTIONS[name]) for name, op in OPS.items()}
 
 

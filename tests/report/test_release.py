@@ -64,7 +64,7 @@ def test_labevents_are_read_up_to_a_number_of_rows(root, monkeypatch):
     (counts,) = lab_ranges(root).values()
     assert 1000 <= counts.total() < 400_000
     monkeypatch.setattr(release, "LAB_ROWS", 10**9)
-    with pytest.raises(SummaryError, match=r"cannot be read as a table of MIMIC-IV: it is no CSV, at row #400002; put"):
+    with pytest.raises(SummaryError, match=r"cannot be read as a table of MIMIC-IV: it is no CSV(, at row #\d+)?; put"):
         lab_ranges(root)
 
 
