@@ -72,6 +72,7 @@ def test_targets_exist(page):
 
 
 def test_extras_exist():
-    named = {extra for path in TEXTS for extra in re.findall(r'"(?:deeplift_fast|\.)\[(\w+)\]', path.read_text())}
+    lists = [each for path in TEXTS for each in re.findall(r'"(?:deeplift_fast|\.)\[([\w,]+)\]', path.read_text())]
+    named = {extra for each in lists for extra in each.split(",")}
     assert {"cohort", "dask", "demo", "plot", "pyhealth", "report"} <= named
     assert named <= EXTRAS
