@@ -57,6 +57,17 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 2))
 
 
+class OwnMLP(nn.Module):
+    """The MLP in a class of its own, which may do anything, so that its state and random draws are protected."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = mlp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
 def cnn() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 32, 3, padding=1),
@@ -93,6 +104,7 @@ class Case:
 CASES: Mapping[str, Case] = {
     "MLP, batch 256": Case(mlp, (256, 128)),
     "MLP, batch 1": Case(mlp, (1, 128), 0.5),
+    "MLP in its own class, batch 1": Case(OwnMLP, (1, 128), 0.5),
     "convolutions, batch 16, 1,000 steps": Case(ConvolutionNet, (16, 4, 1000), letters=True),
     "CNN with pools, batch 64": Case(cnn, (64, 3, 32, 32)),
     "Transformer encoder, batch 32": Case(Encoder, (32, 32, 64)),

@@ -24,10 +24,12 @@ from deeplift_fast.core.isolation import warn_if_training
 from deeplift_fast.core.options import DELTA_TOL, RULES, Options
 from deeplift_fast.core.result import Attribution
 from deeplift_fast.core.segments import run_in_batches
+from deeplift_fast.core.stateless import is_stateless
 from deeplift_fast.core.streams import Streams, Values, own_modules
 from deeplift_fast.core.targets import Target
 from deeplift_fast.errors import InterceptionWarning, warn
 from deeplift_fast.ops.precision import description, in_full_precision
+from deeplift_fast.rules.registered import WRITTEN_OUT
 from deeplift_fast.rules.ruleset import RuleSet
 
 MIXING_TOL = 1e-4  # part of f(x) - f(x0); a larger convergence delta starts the check for a model that mixes samples
@@ -154,14 +156,16 @@ def explain(
     modules = own_modules(model) if context.modules is None else tuple(context.modules)
     xs, x0s = _named(inputs, baselines)
     _check_forward_args(context.forward_args, inputs)
-    check_model(model, modules)
-    warn_if_training(modules)
+    stateless = context == _NO_CONTEXT and not callable(target) and not WRITTEN_OUT and is_stateless(model)
+    if not stateless:
+        check_model(model, modules)
+        warn_if_training(modules)
     batch = _batch_size(xs)
     if batch == 0:
         return _empty(inputs, xs, target)
     rule_set = context.rule_set or RULES[options.rules]()
     by_name = isinstance(inputs, Mapping)
-    streams = Streams(model, context.forward_args, by_name, target, batch, rule_set, modules, options.steps)
+    streams = Streams(model, context.forward_args, by_name, target, batch, rule_set, modules, options.steps, stateless)
     found = _run(streams, xs, x0s, options)
     name = "zeros" if baselines is None else "as given"
     report = streams.tally.report_of(found.report.delta, found.report.rounding)

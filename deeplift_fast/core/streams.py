@@ -41,6 +41,7 @@ class Streams:
         rules: the rule set.
         modules: the modules that run inside the model.
         steps: the number of segments of the straight line from baseline to input.
+        stateless: whether no call of the model changes or draws anything, see :mod:`deeplift_fast.core.stateless`.
         tally: operations and rules of all runs.
     """
 
@@ -52,6 +53,7 @@ class Streams:
     rules: RuleSet
     modules: tuple[nn.Module, ...]
     steps: int = 1
+    stateless: bool = False
     tally: Tally = field(default_factory=Tally)
     _kept: Kept = field(init=False, repr=False)
     _rewind: Callable[[], None] = field(init=False, repr=False)
@@ -74,9 +76,10 @@ class Streams:
         devices = {x.device for x in xs.values() if x.is_cuda}
         further = pytree.tree_leaves(self.forward_args) if self.forward_args else ()
         tensors = [leaf for leaf in further if isinstance(leaf, Tensor)]
-        with torch.inference_mode(False), isolated(self.modules, devices) as self._rewind:
+        state = contextlib.nullcontext(_nothing) if self.stateless else isolated(self.modules, devices)
+        with torch.inference_mode(False), state as self._rewind:
             xs, x0s = _detached(xs), _detached(x0s)
-            self._kept = Kept([*self.modules, *tensors])
+            self._kept = Kept(() if self.stateless else [*self.modules, *tensors])
             self._twins = repeating(x0s) if self.steps == 1 else {}
             try:
                 return self._walk(xs, x0s)
@@ -165,8 +168,7 @@ class Streams:
         at_input = chosen.detach() if n == 1 else targets.select(ends[1.0], target).detach()
         at_baseline = targets.select(ends[0.0], target).detach()
         means = {name: total if n == 1 else total / n for name, total in totals.items()}
-        with torch.no_grad():
-            contributions = {name: (x - x0s[name]).mul_(means[name]) for name, x in xs.items()}
+        contributions = {name: (x - x0s[name]).mul_(means[name]) for name, x in xs.items()}
         self.tally.add(tally)
         return found_at(means, contributions, (at_input, at_baseline), target)
 
@@ -284,6 +286,10 @@ class Streams:
             if "checkpoint" in str(error):  # torch.utils.checkpoint with use_reentrant=True
                 raise InterceptionError(_CHECKPOINTING) from error
             raise
+
+
+def _nothing() -> None:
+    """Put nothing back."""
 
 
 def own_modules(model: Callable[..., Any]) -> tuple[nn.Module, ...]:
