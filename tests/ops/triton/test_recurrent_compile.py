@@ -175,14 +175,22 @@ def test_stage_window(architecture, half, tmp_path):
 
 
 def test_three_levels_of_a_window_cost_three():
-    loads = accesses_of_levels(staged("fp32"), "load", {"%stream.1", "%stream0.1"})  # `log_p` of both streams
-    stores = accesses_of_levels(staged("fp32", 0.5), "store", {"%m_master"})
+    loads = accesses_of_levels(staged("fp32"), "load", {"stream": 1, "stream0": 1})  # `log_p` of both streams
+    stores = accesses_of_levels(staged("fp32", 0.5), "store", {"m_master": 0})
     assert (loads, stores) == ([f"{WINDOW}"] * 6, [f"{WINDOW}"] * 3)  # both streams' three, the input's three
 
 
 def accesses_of_levels(kernel, kind, arguments):
-    """The lanes of each access to numbers per step and level, through a chain of pointers from the arguments on."""
-    text, names, lanes = kernel.asm["ttir"], {*arguments}, []
+    """The lanes of each access to numbers per step and level, through a chain of pointers from the arguments on.
+
+    `arguments` has the place in its tuple by name. Triton 3.8 calls the second of a tuple `%stream.1`, 3.6 `%stream_0`.
+    """
+    text, lanes = kernel.asm["ttir"], []
+    given = re.findall(r"(%[\w.]+): !tt", re.search(r"tt\.func public .*", text).group())
+    names = {
+        [each for each in given if re.fullmatch(rf"%{name}([._]\d+)?", each)][place]
+        for name, place in arguments.items()
+    }
     for name, rest in re.findall(r"(%[\w#]+) = (tt\.(?:addptr|splat) .*)", text):
         if {*re.findall(r"%[\w.]+", rest.split(" : ")[0])} & names:
             names.add(name)
