@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include "allocate.h"
+#include "checksum.h"
 
 namespace {
 
@@ -13,7 +14,19 @@ PyObject* keep_memory(PyObject*, PyObject* keep) {
     return wanted < 0 ? nullptr : PyBool_FromLong(deeplift_fast::keep_memory(wanted != 0));
 }
 
+PyObject* checksum(PyObject*, PyObject* given) {
+    unsigned long long address = 0;
+    Py_ssize_t bytes = 0;
+    if (!PyArg_ParseTuple(given, "Kn", &address, &bytes)) return nullptr;
+    std::uint64_t found = 0;
+    Py_BEGIN_ALLOW_THREADS;
+    found = deeplift_fast::checksum(reinterpret_cast<const void*>(address), static_cast<std::size_t>(bytes));
+    Py_END_ALLOW_THREADS;
+    return PyLong_FromUnsignedLongLong(found);
+}
+
 PyMethodDef methods[] = {
+    {"checksum", checksum, METH_VARARGS, "A number that changes with memory: its address and its bytes."},
     {"release_memory", release_memory, METH_NOARGS, "Gives the memory kept for results back; returns its bytes."},
     {"keep_memory", keep_memory, METH_O, "Whether results take kept memory from now on; returns the last answer."},
     {nullptr, nullptr, 0, nullptr}};

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from deeplift_fast.errors import BackendWarning
 from deeplift_fast.ops import naive
@@ -135,6 +136,25 @@ def release_memory() -> int:
     if _backends["C++"].missing is not None:
         return 0
     return int(importlib.import_module("deeplift_fast._C").release_memory())
+
+
+def checksum(tensor: Tensor) -> int | None:
+    """A number that depends on every bit of a tensor on the CPU, and on its place.
+
+    A change of a single 4-byte word always changes it, any other change with a probability of 1 − 2⁻³². It costs one
+    reading of the memory.
+
+    Args:
+        tensor: any dtype and shape; one that is not contiguous is copied.
+
+    Returns:
+        The number; `None` without the C++ library.
+    """
+    if _backends["C++"].missing is not None:
+        return None
+    dense = tensor.detach().contiguous()
+    found: int = importlib.import_module("deeplift_fast._C").checksum(dense.data_ptr(), dense.nbytes)
+    return found
 
 
 @contextlib.contextmanager

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from deeplift_fast.core.questions import Questions
 from deeplift_fast.errors import WeightsChanged
+from deeplift_fast.ops.registry import checksum
 
 
 class Watched:
     """Weights, compared with their state when this object was made.
 
-    On the CPU, sums of each weight are compared before a call: one fast pass over memory. Other devices would make the
-    call wait. There each call compares every bit with a copy, and the one read-back of the call has the answer.
+    On the CPU, a checksum of each weight is compared before a call: one fast pass over memory. Other devices would make
+    the call wait. There each call compares every bit with a copy, and the one read-back of the call has the answer.
 
     Args:
         modules: the modules with the weights; `None` is skipped. Make this object before the weights are packed: then a
@@ -27,14 +28,13 @@ class Watched:
         self._weights = [weight for weight in weights if on_cpu(weight)]
         self._elsewhere = [weight for weight in weights if not on_cpu(weight)]
         with torch.inference_mode(False), torch.no_grad():
-            self._factors = [_factors(weight[0].numel(), weight) for weight in self._weights]
-            self._sums = self._summed()
+            self._sums = list(map(_sum, self._weights))
             self._bits = _bits(self._elsewhere) if self._elsewhere else None
 
     def is_outdated(self) -> bool:
         """Whether a weight on the CPU has changed since this object was made."""
         with torch.no_grad():
-            return not all(map(torch.equal, self._sums, self._summed()))
+            return not all(map(_same, self._sums, map(_sum, self._weights)))
 
     def watch(self, questions: Questions) -> None:
         """Ask whether a weight elsewhere has changed since this object was made.
@@ -47,12 +47,18 @@ class Watched:
                 changed = (_bits(self._elsewhere) != self._bits).any()
             questions.ask([changed], lambda found: _again() if found[0] else None)
 
-    def _summed(self) -> list[Tensor]:
-        """A sum of each weight's rows, with a factor per column: one fast pass over memory."""
-        return [
-            weight.flatten(1) @ f if weight.dim() > 1 else weight * f
-            for weight, f in zip(self._weights, self._factors, strict=True)
-        ]
+
+def _sum(weight: Tensor) -> int | Tensor:
+    """A checksum; without the C++ library a sum of each row, with a factor per column."""
+    found = checksum(weight)
+    if found is not None:
+        return found
+    factors = torch.linspace(0.5, 1.5, weight[0].numel(), dtype=weight.dtype, device="cpu").sin_()
+    return weight.flatten(1) @ factors if weight.dim() > 1 else weight * factors
+
+
+def _same(a: int | Tensor, b: int | Tensor) -> bool:
+    return torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else bool(a == b)
 
 
 def on_cpu(weight: Tensor) -> bool:
@@ -68,7 +74,3 @@ def _bits(weights: Sequence[Tensor]) -> Tensor:
 
 def _again() -> NoReturn:
     raise WeightsChanged("the weights have changed since they were packed")
-
-
-def _factors(count: int, like: Tensor) -> Tensor:
-    return torch.linspace(0.5, 1.5, count, dtype=like.dtype, device=like.device).sin_()
