@@ -95,6 +95,7 @@ class Done:
         reading: seconds of reading.
         attribution: seconds of attribution.
         writing: seconds of writing.
+        seconds: duration of the part, with the time that its thread waited for other threads of the worker.
         cache: the cache that the worker has read samples from; `None` if it has read the dataset alone.
     """
 
@@ -106,6 +107,7 @@ class Done:
     reading: float
     attribution: float
     writing: float
+    seconds: float
     cache: Path | None = None
 
 
@@ -149,6 +151,7 @@ class WorkerState(WorkerPlugin):
         result.seconds = times[2] - began
         made = encoded(result, attributor, self._about)
         write_files(store, made, held)
+        times.append(time.perf_counter())
         return Done(
             number=number,
             part=made.part,
@@ -157,7 +160,8 @@ class WorkerState(WorkerPlugin):
             difference=attributor.interpreter.prediction_difference,
             reading=times[1] - times[0],
             attribution=made.seconds,
-            writing=time.perf_counter() - times[2],
+            writing=times[3] - times[2],
+            seconds=times[3] - times[0],
             cache=source.read_from,
         )
 
@@ -184,8 +188,12 @@ def work_for(
     return Work(attributor.interpreter, unopened(dataset), settings, out, shared, attributor.proven, token, about)
 
 
-def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int, patience: float) -> Iterator[Done]:
-    """Yields parts as the workers of a cluster finish them; warns of each worker that leaves.
+def parts_on(
+    client: Client, work: Work, wanted: Iterator[int], budget: int, patience: float
+) -> Iterator[tuple[Done, int]]:
+    """Yields parts as the workers of a cluster finish them, each with the number of the workers' threads.
+
+    It warns of each worker that leaves.
 
     Args:
         client: the cluster's client.
@@ -223,8 +231,9 @@ def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int, pat
             waiting.discard(future)
             future.release()
             budget = min(budget, done.part.budget)
-            submit(max(1, AHEAD * watch.threads() - len(waiting)))
-            yield done
+            lanes = watch.threads()
+            submit(max(1, AHEAD * lanes - len(waiting)))
+            yield done, lanes
     finally:
         with contextlib.suppress(Exception):  # the scheduler may be gone
             client.cancel(list(waiting), force=True)
