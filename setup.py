@@ -15,7 +15,7 @@ REQUIRE_CPP = os.environ.get("DEEPLIFT_FAST_REQUIRE_CPP", "0") not in ("", "0")
 
 
 def extension():
-    from torch.utils.cpp_extension import BuildExtension, CppExtension
+    from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
 
     class Build(BuildExtension):
         """Lets the install go on without the library unless it is required."""
@@ -52,6 +52,8 @@ def extension():
             "-fvisibility=hidden",
             "-g0",
             "-DTORCH_TARGET_VERSION=0x020a000000000000",
+            # Errors name their place in the sources, not the folder of the build.
+            *(f"-ffile-prefix-map={folder}/=" for folder in (os.getcwd(), *include_paths())),
         ],
     )
     return {"ext_modules": [library], "cmdclass": {"build_ext": Build}}

@@ -121,6 +121,15 @@ def test_the_wheel_holds_the_package_the_library_and_the_triton_kernels(built):
 
 
 @pytest.mark.slow
+def test_the_library_names_its_sources_and_no_folder_of_the_build(built):
+    with zipfile.ZipFile(only(built, "*.whl")) as archive:
+        texts = archive.read("deeplift_fast/_C.abi3.so").split(b"\0")
+    names = {text.decode() for text in texts if re.fullmatch(rb"[\x20-\x7e]*/[\x20-\x7e]*\.(cpp|h)", text)}
+    assert {"csrc/secant.cpp", "torch/csrc/stable/library.h"} <= names
+    assert not [name for name in names if not name.startswith(("csrc/", "torch/"))]
+
+
+@pytest.mark.slow
 def test_the_wheel_names_what_it_needs(built):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     found = metadata(only(built, "*.whl"))

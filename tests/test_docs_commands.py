@@ -20,7 +20,8 @@ OPTIONS = {
     for name, command in SUBCOMMANDS.items()
 }
 STUDIES = ("faithfulness.py", "gpu.py")
-EXTRAS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = set(PROJECT["project"]["optional-dependencies"])
 RECIPES = dict(re.findall(r"(?m)^([\w-]+):[^=\n]*\n((?:\t.*\n)*)", (ROOT / "Makefile").read_text()))
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -76,3 +77,11 @@ def test_extras_exist():
     named = {extra for each in lists for extra in each.split(",")}
     assert {"cohort", "dask", "demo", "plot", "pyhealth", "report"} <= named
     assert named <= EXTRAS
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_a_build_without_isolation_has_what_it_needs(page):
+    installs = of("pip", lines(ROOT / page))
+    (place,) = (number for number, words in enumerate(installs) if "--no-build-isolation" in words)
+    assert installs[place - 1][0] == "install"
+    assert {*installs[place - 1][1:]} == {*PROJECT["build-system"]["requires"]}

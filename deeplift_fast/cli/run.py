@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from deeplift_fast.cli.exit import SOME_FAILED, Debug, Report, reported
+from deeplift_fast.cli.shared_options import LogJson, Quiet, style_of
 from deeplift_fast.cli.stdout import redirected
 from deeplift_fast.support.events import Level, event_line, new_run_id
 
@@ -84,15 +85,8 @@ def run(
     shared: Annotated[
         bool, typer.Option("--shared", help="Let other users read the tables, as far as your umask allows.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show errors only.")] = False,
-    log_json: Annotated[
-        bool,
-        typer.Option(
-            "--log-json",
-            help="Write progress, warnings and errors as lines of JSON to standard error, and the result to standard "
-            "output.",
-        ),
-    ] = False,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
     debug: Debug = False,
 ) -> None:
     """Attribute every sample of a dataset, and write Parquet tables part by part.
@@ -100,11 +94,10 @@ def run(
     The same command resumes an interrupted run. A sample that cannot be attributed goes to failures.parquet with the
     reason; the run goes on and ends with exit code 3.
     """
-    if quiet and log_json:
-        raise typer.BadParameter("--quiet and --log-json exclude each other")
+    style = style_of(quiet, log_json)
     kept = "finished parts are kept: the same command goes on with the rest"
     number = new_run_id()
-    with reported(debug, "cohort", kept, "errors" if quiet else "json" if log_json else "text", number) as reporter:
+    with reported(debug, "cohort", kept, style, number) as reporter:
         from deeplift_fast.cli.sizes import parse_bytes
 
         options = {

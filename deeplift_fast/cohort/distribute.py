@@ -34,7 +34,7 @@ from deeplift_fast.cohort.reading import DatasetSource, origin
 from deeplift_fast.cohort.reading_ahead import is_on_disk, unopened
 from deeplift_fast.cohort.settings import Settings
 from deeplift_fast.cohort.store import LocalStore, Store, open_store
-from deeplift_fast.errors import CohortError, NoWorkersError
+from deeplift_fast.errors import CohortError, CohortWarning, NoWorkersError, warn
 from deeplift_fast.pyhealth.predictions import PredictionDifference
 
 RETRIES = 3
@@ -95,6 +95,7 @@ class Done:
         reading: seconds of reading.
         attribution: seconds of attribution.
         writing: seconds of writing.
+        seconds: duration of the part, with the time that its thread waited for other threads of the worker.
         cache: the cache that the worker has read samples from; `None` if it has read the dataset alone.
     """
 
@@ -106,6 +107,7 @@ class Done:
     reading: float
     attribution: float
     writing: float
+    seconds: float
     cache: Path | None = None
 
 
@@ -149,6 +151,7 @@ class WorkerState(WorkerPlugin):
         result.seconds = times[2] - began
         made = encoded(result, attributor, self._about)
         write_files(store, made, held)
+        times.append(time.perf_counter())
         return Done(
             number=number,
             part=made.part,
@@ -157,7 +160,8 @@ class WorkerState(WorkerPlugin):
             difference=attributor.interpreter.prediction_difference,
             reading=times[1] - times[0],
             attribution=made.seconds,
-            writing=time.perf_counter() - times[2],
+            writing=times[3] - times[2],
+            seconds=times[3] - times[0],
             cache=source.read_from,
         )
 
@@ -184,8 +188,12 @@ def work_for(
     return Work(attributor.interpreter, unopened(dataset), settings, out, shared, attributor.proven, token, about)
 
 
-def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int, patience: float) -> Iterator[Done]:
-    """Yields parts as the workers of a cluster finish them.
+def parts_on(
+    client: Client, work: Work, wanted: Iterator[int], budget: int, patience: float
+) -> Iterator[tuple[Done, int]]:
+    """Yields parts as the workers of a cluster finish them, each with the number of the workers' threads.
+
+    It warns of each worker that leaves.
 
     Args:
         client: the cluster's client.
@@ -200,12 +208,12 @@ def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int, pat
             last try, or the cluster lost a part.
         OSError: if a part could not be written.
     """
-    threads = sum(client.nthreads().values())
+    threads = client.nthreads()
     if not threads:
         raise CohortError("client has no workers; start some, or wait for them with client.wait_for_workers")
     name = f"deeplift_fast-{uuid4().hex}"
     _register(client, WorkerState(_pickled(work)), name)
-    running, watch = as_completed(), _Watch(client, patience)
+    running, watch = as_completed(), _Watch(client, patience, frozenset(threads))
     waiting: set[Any] = set()
 
     def submit(count: int) -> None:
@@ -217,14 +225,15 @@ def parts_on(client: Client, work: Work, wanted: Iterator[int], budget: int, pat
             running.add(future)
 
     try:
-        submit(AHEAD * threads)
+        submit(AHEAD * sum(threads.values()))
         for future in _as_they_finish(running, watch):
             done = _done(future, watch)
             waiting.discard(future)
             future.release()
             budget = min(budget, done.part.budget)
-            submit(max(1, AHEAD * _threads(client) - len(waiting)))
-            yield done
+            lanes = watch.threads()
+            submit(max(1, AHEAD * lanes - len(waiting)))
+            yield done, lanes
     finally:
         with contextlib.suppress(Exception):  # the scheduler may be gone
             client.cancel(list(waiting), force=True)
@@ -247,37 +256,51 @@ def _register(client: Client, state: WorkerState, name: str) -> None:
             time.sleep(LOOK)
 
 
-def _threads(client: Client) -> int:
-    """Threads of all workers; 0 if the scheduler does not answer."""
-    try:
-        return sum(client.nthreads().values())
-    except Exception:
-        return 0
-
-
 class _Watch:
-    """Gives up on a cluster without a worker at work for some time.
+    """Warns of workers that leave, and gives up on a cluster without a worker at work for some time.
 
     Args:
         client: the cluster's client.
         patience: seconds to wait.
+        workers: addresses of the workers at the start.
     """
 
-    def __init__(self, client: Client, patience: float) -> None:
+    def __init__(self, client: Client, patience: float, workers: frozenset[str]) -> None:
         self.pause = min(LOOK, patience / 4)
         """Seconds to wait between two checks."""
         self._client, self._patience, self._seen = client, patience, time.monotonic()
+        self._workers = workers
+
+    def threads(self) -> int:
+        """Threads of all workers; 0 if the scheduler does not answer. Warns of workers that left since the last call.
+
+        Warns:
+            CohortWarning: for each worker that left.
+        """
+        try:
+            threads: dict[str, int] = self._client.nthreads()
+        except Exception:
+            return 0
+        for address in sorted(self._workers - threads.keys()):
+            warn(
+                f"worker {address} has died or was closed; the parts that it had not finished run again; "
+                f"workers left: {len(threads)}",
+                CohortWarning,
+            )
+        self._workers = frozenset(threads)
+        return sum(threads.values())
 
     def came(self) -> None:
         """Notes that a part was finished."""
         self._seen = time.monotonic()
 
     def look(self) -> None:
-        """Checks for a worker at work.
+        """Checks for a worker at work, and for workers that left.
 
         Raises:
             NoWorkersError: if there was none for too long.
         """
+        self.threads()
         if _is_anyone_at_work(self._client):
             self._seen = time.monotonic()
         elif time.monotonic() - self._seen > self._patience:

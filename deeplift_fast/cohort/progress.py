@@ -87,6 +87,7 @@ class Progress:
         self._total, self._before, self._done, self._failures = total, done, done, failures
         self._median = RunningMedian()
         self._started = self._said = time.monotonic()
+        self._work, self._lanes = 0.0, 1
         self._bar: Any = None
 
     def __enter__(self) -> "Progress":
@@ -101,6 +102,20 @@ class Progress:
             self._bar.close()
         self._show("end" if kind is None else "stopped")
         return False
+
+    def worked(self, seconds: float, lanes: int) -> None:
+        """Counts the work on a part of a cluster, before :meth:`add`.
+
+        The time left is then estimated from the work alone, without the time in which the workers started.
+
+        Args:
+            seconds: duration of the work.
+            lanes: number of parts that are attributed side by side; 0 if it is unknown.
+        """
+        if self._bar is not None and not self._work:
+            self._bar.last_print_t += max(0.0, time.monotonic() - self._started - seconds)  # the bar's speed, too
+        self._work += seconds
+        self._lanes = lanes or self._lanes
 
     def add(self, samples: int, failures: int, deltas: np.ndarray) -> None:
         """Counts a part.
@@ -123,7 +138,7 @@ class Progress:
         self._said = time.monotonic()
         seconds = self._said - self._started
         rate = (self._done - self._before) / seconds if seconds > 0 else 0.0
-        left = None if self._total is None or not rate else max(0, self._total - self._done) / rate
+        left = self._left(rate)
         median = self._median.median()
         if self._kind == "json":
             about = {
@@ -144,6 +159,14 @@ class Progress:
             numbers = f"{rate:,.0f} samples/s{eta}{self._further()}"
             line = f"{self._done:,}{of} samples" + ("" if event == "start" else f", {numbers}")
             print(f"{self.what}: {line}" + (", stopped" if event == "stopped" else ""), file=self._file, flush=True)
+
+    def _left(self, rate: float) -> float | None:
+        """Seconds left; `None` if unknown."""
+        if self._total is None or not rate:
+            return None
+        if self._work:
+            rate = (self._done - self._before) / self._work * self._lanes
+        return max(0, self._total - self._done) / rate
 
     def _postfix(self) -> str:
         """The facts beside a bar."""

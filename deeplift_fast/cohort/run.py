@@ -294,7 +294,8 @@ class _Run:
         if isinstance(source, CachedSource):
             work = replace(work, cache=source.place)
         try:
-            for done in parts_on(client, work, iter(wanted), budget, worker_timeout):
+            for done, lanes in parts_on(client, work, iter(wanted), budget, worker_timeout):
+                shown.worked(done.seconds, lanes)
                 self._take(done, shown)
         except NoWorkersError:
             raise CohortError(

@@ -53,6 +53,32 @@ def test_the_command_says_where_how_large_and_how_long(here, capsys):
     assert contents("out") == contents("none")
 
 
+def test_the_log_of_a_cache_is_that_of_a_run(here, capsys):
+    """Every line is JSON, and all have one id."""
+    command = ["cache", "recipe.py:build", "--log-json"]
+    assert cli.main(command) == 0
+    shown = capsys.readouterr()
+    done, *told = map(json.loads, [shown.out, *shown.err.splitlines()])
+    assert [event["event"] for event in told if event["event"] != "warning"] == ["recipe", "start", "part", "end"]
+    assert (told[-1]["done"], told[-1]["total"]) == (23, 23)
+    assert {event["run"] for event in told} == {done["run"]}
+    path = Path(done["cache"])
+    assert (done["event"], done["samples"], done["bytes"], done["is_new"]) == ("done", 23, path.stat().st_size, True)
+    assert cli.main(command) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["cache"], again["is_new"], again["run"] == done["run"]) == (str(path), False, False)
+    log = (Path(__file__).parents[2] / "docs" / "cohorts.md").read_text().partition("### The log")[2]
+    assert all(f"`{name}`" in log.partition("### Progress")[0] for name in done)
+
+    assert cli.main(["cache", "nowhere.py:build", "--log-json"]) == 2
+    shown = capsys.readouterr()
+    error = json.loads(shown.err.splitlines()[-1])
+    assert (shown.out, error["event"], error["code"]) == ("", "error", 2)
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--quiet"])
+    assert "--quiet and --log-json exclude each other" in capsys.readouterr().err
+
+
 def test_a_run_says_that_it_made_a_cache(here, capsys):
     assert cli.main(["run", "recipe.py:build", "--out", "out", "--log-json"]) == 0
     made = json.loads(capsys.readouterr().out)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tqdm
 from cohort_cases import run, spoiled
 
+from deeplift_fast.cohort import progress as progress_module
 from deeplift_fast.cohort.progress import Progress, RunningMedian
 
 
@@ -71,6 +73,51 @@ def test_the_documentation_describes_each_field_of_a_line():
     for line in map(json.loads, shown("json").splitlines()):
         assert f"`{line['event']}`" in log
         assert all(f"`{name}`" in log for name in line)
+
+
+class Clock:
+    """Stands in for the module time in the lines, and for time.time in the bar."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    monotonic = __call__
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress_module, "time", clock)
+    monkeypatch.setattr(tqdm.std, "time", clock)
+    return clock
+
+
+def on_a_cluster(kind, clock, file):
+    """Four workers start in 20 s, and then need 8 s for a part of 10 samples out of 400."""
+    with Progress(kind, "1f", 400, file=file) as progress:
+        for part in range(12):
+            clock.now = 28 + part // 4 * 8 + part % 4 * 0.5
+            progress.worked(8.0, 4)
+            progress.add(10, 0, np.zeros(10))
+            yield part
+
+
+def test_the_time_left_on_a_cluster_is_right_from_the_first_part(clock):
+    file = io.StringIO()
+    list(on_a_cluster("json", clock, file))
+    lines = [json.loads(line) for line in file.getvalue().splitlines()]
+    assert lines[0]["eta_seconds"] is None
+    for line in lines[1:-1]:
+        assert line["eta_seconds"] == pytest.approx((400 - line["done"]) / (4 * 10 / 8), abs=0.1)
+        assert line["samples_per_second"] == pytest.approx(line["done"] / line["seconds"], abs=0.01)  # with the start
+
+
+def test_the_bar_of_a_cluster_does_not_count_the_start_of_its_workers(clock):
+    file = Terminal()
+    next(on_a_cluster("auto", clock, file))
+    assert "10/400 [00:28<05:12,  1.25 samples/s" in file.getvalue()
 
 
 def test_plain_lines_where_there_is_no_terminal():

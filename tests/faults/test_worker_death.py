@@ -15,6 +15,7 @@ from distributed import Client, LocalCluster, Status, Worker
 
 from deeplift_fast.cohort import CohortError, distribute, encoding
 from deeplift_fast.cohort.local_store import LocalStore
+from deeplift_fast.errors import CohortWarning
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -100,6 +101,24 @@ def test_workers_that_come_in_time_go_on(own_cluster, tmp_path, monkeypatch):
     cluster.sync(late[0].close)
 
 
+def test_one_warning_names_the_worker_that_left(own_cluster, tmp_path, monkeypatch):
+    client, cluster = own_cluster
+    data, model = cohort(count=30)
+    leaving = cluster.workers[0]
+
+    def leave():
+        cluster.sync(leaving.close, executor_wait=False, reason="killed")
+
+    thread = after_the_first_part(tmp_path, leave, monkeypatch)
+    with pytest.warns(CohortWarning) as told:
+        assert run(model, data, tmp_path, client=client, part_samples=2).samples == 30
+    thread.join()
+    assert [str(each.message) for each in told if each.category is CohortWarning] == [
+        f"worker {leaving.address} has died or was closed; the parts that it had not finished run again; "
+        "workers left: 1"
+    ]
+
+
 def test_a_scheduler_that_is_gone_is_told(own_cluster, tmp_path, monkeypatch):
     client, cluster = own_cluster
     data, model = cohort(count=300)
@@ -130,7 +149,8 @@ def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(tmp_path):
 
         thread = threading.Thread(target=kill)
         thread.start()
-        done = run(model, data, tmp_path / "out", client=client, budget=50)
+        with pytest.warns(CohortWarning, match=r"worker tcp://\S+ has died or was closed; .* workers left: \d"):
+            done = run(model, data, tmp_path / "out", client=client, budget=50)
         thread.join()
         assert killed
         assert (done.samples, done.parts) == (400, 80)
