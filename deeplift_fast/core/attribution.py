@@ -156,7 +156,8 @@ def explain(
     modules = own_modules(model) if context.modules is None else tuple(context.modules)
     xs, x0s = _named(inputs, baselines)
     _check_forward_args(context.forward_args, inputs)
-    stateless = context == _NO_CONTEXT and not callable(target) and not WRITTEN_OUT and is_stateless(model)
+    alone = modules == (model,) and not (callable(target) or context.forward_args or WRITTEN_OUT)
+    stateless = alone and is_stateless(model)
     if not stateless:
         check_model(model, modules)
         warn_if_training(modules)

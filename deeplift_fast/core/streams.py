@@ -161,7 +161,8 @@ class Streams:
             multipliers = self._multipliers(chosen, leaves)
             depends = depends or any(multiplier is not None for multiplier in multipliers)
             _add(totals, multipliers, point)
-            tally.custom_functions(output)
+            if not self.stateless:
+                tally.custom_functions(output)
             ends[position], before = output.detach(), point
         if not depends:
             raise NoPathError(_NO_PATH)

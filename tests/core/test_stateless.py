@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deeplift_fast import attribute, register_rule, unregister_rule
+from deeplift_fast.captum import DeepLift
 from deeplift_fast.core import stateless
 from deeplift_fast.core.stateless import is_stateless
 
@@ -101,7 +102,10 @@ def test_shortcut_changes_no_result(rules, monkeypatch):
 
 def test_no_state_is_saved_for_a_stateless_model(monkeypatch):
     monkeypatch.setattr("deeplift_fast.core.isolation.RandomState", lambda devices: pytest.fail("saved"))
-    attribute(net(), torch.ones(1, 6), target=0)
+    model = net()
+    attribute(model, torch.ones(1, 6), target=0)
+    attribute(model, torch.ones(1, 6), target=0, modules=[model])
+    DeepLift(model).attribute(torch.ones(1, 6), target=0)
 
 
 def subclass(model):
