@@ -1,7 +1,11 @@
 // The checksum of memory, at the speed of reading it. Each lane is a polynomial of its words, modulo 2^32.
 #include "checksum.h"
 
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "elementwise.h"
 
@@ -10,7 +14,9 @@ namespace {
 
 constexpr std::size_t lanes = 128;            // several vectors, since a product takes many cycles
 constexpr std::size_t ahead = 8192;           // bytes from the words in use to those that are fetched
+constexpr std::size_t chunk = 1 << 18;        // bytes for one thread
 constexpr std::uint32_t factor = 0x9E3779B1;  // odd: no word's share ever vanishes
+constexpr std::uint64_t wide_factor = 0x9E3779B97F4A7C15;
 constexpr std::size_t block = lanes * sizeof(std::uint32_t);
 
 DLF_CLONES void add_blocks(const unsigned char* from, std::size_t blocks, std::uint32_t* sums) {
@@ -25,10 +31,7 @@ DLF_CLONES void add_blocks(const unsigned char* from, std::size_t blocks, std::u
     std::memcpy(sums, local, sizeof(local));
 }
 
-}  // namespace
-
-std::uint64_t checksum(const void* start, std::size_t bytes) {
-    const auto* from = static_cast<const unsigned char*>(start);
+std::uint64_t of_chunk(const unsigned char* from, std::size_t bytes) {
     std::uint32_t sums[lanes] = {};
     const std::size_t blocks = bytes / block, done = blocks * block;
     add_blocks(from, blocks, sums);
@@ -38,7 +41,23 @@ std::uint64_t checksum(const void* start, std::size_t bytes) {
         add_blocks(last, 1, sums);
     }
     std::uint64_t found = bytes;
-    for (const std::uint32_t sum : sums) found = found * 0x9E3779B97F4A7C15 + sum;
+    for (const std::uint32_t sum : sums) found = found * wide_factor + sum;
+    return found;
+}
+
+}  // namespace
+
+std::uint64_t checksum(const void* start, std::size_t bytes) {
+    const auto* from = static_cast<const unsigned char*>(start);
+    std::vector<std::uint64_t> parts((bytes + chunk - 1) / chunk);
+    torch::stable::parallel_for(
+        0, static_cast<std::int64_t>(parts.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+            for (std::size_t part = begin; part < static_cast<std::size_t>(end); ++part) {
+                parts[part] = of_chunk(from + part * chunk, std::min(chunk, bytes - part * chunk));
+            }
+        });
+    std::uint64_t found = bytes;
+    for (const std::uint64_t part : parts) found = found * wide_factor + part;
     return found;
 }
 

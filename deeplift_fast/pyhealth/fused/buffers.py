@@ -24,8 +24,8 @@ def take(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device = _CPU
         return torch.empty(shape, dtype=dtype, device=device)
     size = math.prod(shape) * dtype.itemsize
     with _lock:
-        fitting = [i for i, buffer in enumerate(_free) if len(buffer) >= size]
-        buffer = _free.pop(min(fitting, key=lambda i: len(_free[i]))) if fitting else None
+        place = next((i for i, buffer in enumerate(_free) if buffer.numel() >= size), None)  # the smallest that fits
+        buffer = None if place is None else _free.pop(place)
     if buffer is None:
         # An eighth more serves slightly larger batches too: fresh pages are slow, and untouched ones take no memory.
         room = max(size, min(size + size // 8, LARGEST), 64)
@@ -38,11 +38,11 @@ def give(tensor: Tensor) -> None:
     if tensor.device.type != "cpu":
         return
     buffer = tensor.new_empty(0).set_(tensor.untyped_storage()).view(torch.uint8)
-    if len(buffer) > LARGEST:
+    if buffer.numel() > LARGEST:
         return
     with _lock:
         _free.append(buffer)
-        _free.sort(key=len)
+        _free.sort(key=Tensor.numel)
         del _free[:-_KEPT]
 
 

@@ -16,7 +16,6 @@ from deeplift_fast.core.constants import ramp
 from deeplift_fast.core.questions import NOW, Questions
 from deeplift_fast.ops.adjoined import adjoined
 from deeplift_fast.rules.elementwise import secant_slope
-from deeplift_fast.rules.softmax import log_mean
 
 Back = Callable[[Tensor], Tensor]
 SECANTS = ("relu", "sigmoid", "tanh")
@@ -198,10 +197,8 @@ def shares(log_p: Pair, levels: int, arithmetic: Arithmetic) -> Tensor:
     """The log-mean of softmaxes over `levels` numbers, from their logarithms; without `"complete"`, probabilities."""
     if not arithmetic.complete:
         return log_p.x.exp()
-    if not arithmetic.static:
-        return log_mean(log_p.x, log_p.facing())
     z, z0 = (each.unflatten(-1, (-1, levels)) for each in (log_p.x, log_p.facing()))
-    return ops.log_mean_softmax(z, z0, -1)[1].flatten(1)
+    return ops.unchecked.log_mean_softmax(z, z0, -1, False)[1].flatten(1)
 
 
 def layer_norm(pair: Pair, norm: Any, arithmetic: Arithmetic) -> tuple[Pair, Back]:

@@ -180,6 +180,9 @@ class RealSteps(Steps):
     @staticmethod
     def of(lengths: Tensor) -> "RealSteps":
         """From each sample's length, 1 or more, int64 `[samples]`."""
+        if len(lengths) == 1:
+            count = torch.ones(int(lengths), dtype=torch.int64, device=lengths.device)
+            return RealSteps(lengths, count, ramp(1, 1, lengths.device))
         lengths, order = torch.sort(lengths, descending=True, stable=True)
         return RealSteps._sorted(order, lengths)
 
@@ -196,11 +199,14 @@ class RealSteps(Steps):
     @functools.cached_property
     @override
     def step(self) -> Tensor:  # type: ignore[override]
-        return torch.repeat_interleave(ramp(len(self.counts), 1, self.lengths.device), self.counts)
+        steps = ramp(len(self.counts), 1, self.lengths.device)
+        return steps if len(self.order) == 1 else torch.repeat_interleave(steps, self.counts)
 
     @functools.cached_property
     @override
     def place(self) -> Tensor:  # type: ignore[override]
+        if len(self.order) == 1:
+            return torch.zeros_like(self.step)
         return ramp(len(self.step), 1, self.lengths.device) - self.offsets[self.step]
 
     @functools.cached_property
@@ -219,6 +225,8 @@ class RealSteps(Steps):
 
     @override
     def unsorted(self, pair: Pair) -> Pair:
+        if len(self.order) == 1:
+            return pair.apart()
         inverse = torch.argsort(self.order)
         return pair.apart().map(lambda x: x.index_select(0, inverse))
 
@@ -234,7 +242,7 @@ class RealSteps(Steps):
 
     @override
     def shared(self, rows0: Tensor, share: bool) -> Shared:
-        if not share:
+        if not share or len(self.order) == 1:
             return super().shared(rows0, share)
         steps0, kept, where = self.distinct(rows0)
         facing = steps0.rows(where[self.place], self.step)

@@ -262,6 +262,9 @@ def convolve(local: Tensor, real: Tensor, weight: Tensor, bias: Tensor) -> tuple
     out = bias.repeat(2, samples, 1)
     slices = [(slice(first * size, end * size), count) for first, end, count in parts]
     for columns, count in slices:
+        if count == samples:  # one reading of the weights for both streams
+            out.flatten(0, 1).addmm_(flat.flatten(0, 1)[:, columns], weight[:, columns].T)
+            continue
         for stream in (0, 1):
             out[stream, :count].addmm_(flat[stream, :count, columns], weight[:, columns].T)
 
