@@ -242,7 +242,7 @@ def _file_lines(folder: Path, shown_at: Path) -> list[str]:
         rows = sum(pq.read_metadata(file).num_rows for file in files)
         lines.append(f"  {shown_at / name}  ({rows:,} rows in {len(files):,} part(s))")
     lines += [f"  {shown_at / name}" for name in (CHECKPOINT, PROCESSORS, "report.txt")]
-    lines.append(f"  {shown_at / RECIPE}  (for deeplift-fast run {RECIPE}:build)")
+    lines.append(f"  {shown_at / RECIPE}  (for deeplift-fast run {shown_at / RECIPE}:build)")
     if (folder / "hospital").is_dir():
         lines.append(f"  {shown_at / 'hospital'}")
     return lines

@@ -191,7 +191,7 @@ def test_the_report_says_what_was_asked_for(result):
         "PyHealth's DeepLift",
         f"{out}/samples  (",
         f"{out}/attributions  (",
-        f"{out}/recipe.py  (for deeplift-fast run recipe.py:build)",
+        f"{out}/recipe.py  (for deeplift-fast run {out}/recipe.py:build)",
     ):
         assert text in printed
     assert "no sample left out" not in printed  # nothing is left out where nothing is rescaled
