@@ -44,5 +44,10 @@ def _commands() -> str:
 
 def _option(parameter) -> str:
     names = ", ".join(f"`{each}`" for each in (*parameter.opts, *parameter.secondary_opts))
-    shown = names if parameter.param_type_name == "option" else f"`{parameter.name.upper()}`"
-    return f"| {shown} | {(parameter.help or '').replace('|', '/')} |"
+    shown = names if parameter.param_type_name == "option" else f"`{parameter.metavar or parameter.name.upper()}`"
+    meaning, default = (parameter.help or "").replace("|", "/"), parameter.default
+    if default is True:
+        default = parameter.opts[0]
+    if not parameter.required and default is not None and default is not False:
+        meaning += f" Default: `{getattr(default, 'value', default)}`."
+    return f"| {shown} | {meaning} |"

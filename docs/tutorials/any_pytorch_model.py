@@ -78,8 +78,9 @@ print("output − mean output  ", (model(x)[:, 1] - expected).detach())
 # %% [markdown]
 # ## Two players, checked
 #
-# DeepLIFT at one step is one walk from the baseline to the input. Shapley values average over all
-# orders. For two inputs they are easy to compute, so the difference can be seen.
+# Shapley values average over all orders in which the inputs change from baseline to input. For two
+# inputs they are easy to compute. The rule of a product gives the same numbers. In larger models,
+# contributions at one step and Shapley values differ.
 
 # %%
 product = lambda v: v[:, :1] * torch.sigmoid(v[:, 1:])
