@@ -154,6 +154,12 @@ def read_grouping(given: str, key: str | None = None) -> Grouping:
 
     Raises:
         SummaryError: if the argument or the file is not accepted. Messages name no patient.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("wards.csv").write_text("patient_id,ward\\n10006,ICU\\n10011,CCU\\n")
+        >>> read_grouping("wards.csv:ward").groups
+        ('CCU', 'ICU', '(not in the file)')
     """
     path, _, column = given.rpartition(":")
     if not path or not column:

@@ -104,6 +104,11 @@ class Titles:
 
     Raises:
         SummaryError: if no dictionary is found, or one cannot be read.
+
+    Example:
+        >>> titles = Titles.packaged().renamed({"E119": "Type 2 diabetes"})  # or Titles("mimic-iv-3.1")
+        >>> titles.find("codes", "E119").text
+        'Type 2 diabetes'
     """
 
     _names: Mapping[Any, str] = MappingProxyType({})
