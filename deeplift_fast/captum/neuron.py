@@ -103,8 +103,9 @@ class NeuronDeepLift(DeepLift):
         Args:
             inputs: as for :meth:`DeepLift.attribute`.
             neuron_selector: the neuron in the layer's value: an int or a tuple of ints, one for each dimension after
-                the batch; with slices in the tuple, the sum of the neurons there; or a callable that takes the layer's
-                value (a tensor, or its structure) and returns one number per sample, or one for the batch.
+                the batch; with slices in the tuple, the sum of the neurons there. The last dimensions may be left out
+                if their size is 1, or if the tuple has slices: then the sum is over them too. Or a callable that takes
+                the layer's value (a tensor, or its structure) and returns one number per sample, or one for the batch.
             baselines: as for :meth:`DeepLift.attribute`.
             additional_forward_args: as for :meth:`DeepLift.attribute`.
             attribute_to_neuron_input: whether the neuron is in the layer's positional arguments, not in its output.

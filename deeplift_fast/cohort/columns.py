@@ -126,7 +126,7 @@ def _times(times: Tensor | None, grid: tuple[int, int, int], sample: np.ndarray,
     """The time of each row; if axes are merged into steps, times belong to the first of these axes."""
     if times is None:
         return None
-    by_step = numbers(times).reshape(grid[0], -1)
+    by_step = numbers(times).reshape(grid[0], math.prod(times.shape[1:]))  # -1 is no size of an empty batch
     merged = max(1, grid[1] // by_step.shape[1])
     return by_step[sample, step // merged]
 

@@ -24,8 +24,8 @@ class Neuron:
     Attributes:
         model: the module or callable.
         place: the layer, with the number of its call.
-        selector: an int or a tuple of ints and slices, the position without the batch (slices are summed), or a
-            callable from the layer's value to the neuron.
+        selector: an int or a tuple of ints and slices, the position without the batch (slices are summed, and with them
+            all dimensions that the tuple leaves out), or a callable from the layer's value to the neuron.
         inputs: the number of the model's attributed arguments.
         whole: whether the selector returns one number for the whole batch, so that the batch counts as one sample.
             The inputs are then `[1, batch, …]`.
@@ -71,10 +71,13 @@ class Neuron:
                 f"lambda output: {selection(value)}"
             )
         position = _position(self.selector)
-        if len(position) != single.dim() - 1:
+        rest = single.shape[1 + len(position) :]
+        sums = any(isinstance(each, slice) for each in position)
+        if len(position) > single.dim() - 1 or (rest.numel() != 1 and not sums):
             raise ArgumentValueError(
                 f"neuron_selector is {self.selector!r}, and {self.place} has shape {tuple(single.shape)}; accepted: "
-                f"{single.dim() - 1} int(s) or slice(s), one for each dimension after the batch"
+                f"{single.dim() - 1} int(s) or slice(s), one for each dimension after the batch; the last ones "
+                "may be left out if their dimensions have size 1, or if another entry is a slice, which adds them up"
             )
         try:
             found = single[(slice(None), *position)]

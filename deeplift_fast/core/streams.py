@@ -254,7 +254,7 @@ class Streams:
         args: list[Any] = [] if self.by_name else list(tensors.values())
         kwargs: dict[Any, Any] = dict(tensors) if self.by_name else {}
         # New containers, since the model may take entries out of them.
-        further = pytree.tree_map_only(Tensor, _without_inference, self.forward_args) if self.forward_args else ()
+        further = pytree.tree_map_only(Tensor, without_inference, self.forward_args) if self.forward_args else ()
         if isinstance(further, Mapping):
             kwargs.update(further)
         else:
@@ -350,10 +350,10 @@ def _check_shapes(output: Tensor, other: Tensor, position: float) -> None:
 
 
 def _detached(xs: Values) -> dict[Hashable, Tensor]:
-    return {name: _without_inference(x).detach() for name, x in xs.items()}
+    return {name: without_inference(x).detach() for name, x in xs.items()}
 
 
-def _without_inference(tensor: Tensor) -> Tensor:
+def without_inference(tensor: Tensor) -> Tensor:
     """A copy of a tensor from inference mode, which autograd refuses; other tensors stay."""
     return tensor.clone() if tensor.is_inference() else tensor
 

@@ -47,7 +47,7 @@ def by(found: "Attribution", what: str, given: tuple[Any, Mapping[str, Any]] | N
 
 
 def _named(table: "pd.DataFrame", what: str) -> "pd.DataFrame":
-    if what == "stay" and table["stay"].isna().all():
+    if what == "stay" and len(table) and table["stay"].isna().all():
         raise ValueError(
             "what is 'stay', and no step of the batch has a known stay; accepted: a batch with the metadata K_stay "
             'beside a feature K and its days K_days (docs/cohorts.md), or "feature" or "step"'

@@ -10,8 +10,10 @@ import torch
 from pyhealth.interpret.api import Interpretable
 from pyhealth.models import GPT2, GRASP, HALO, MedLink, TorchvisionModel
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from deeplift_fast.core.segments import repeated
+from deeplift_fast.core.streams import without_inference
 from deeplift_fast.pyhealth.features import Feature
 from deeplift_fast.pyhealth.shared_choices import SharedChoices
 from deeplift_fast.pyhealth.token_leaves import TokenLeaves, TokenPoint, TokenTables, apart, token_point
@@ -221,6 +223,7 @@ class FromTokens(Point):
         size = next(iter(features.values())).value.shape[0]
         count = next(iter(values.values())).shape[0] // size if values else 1
         batch = repeated({**self._labels(size), **self._batch}, size, count)
+        batch = pytree.tree_map_only(Tensor, without_inference, batch)  # labels: the model may compute a loss
         for key, feature in features.items():
             if not feature.is_token:
                 batch[key] = self._given(key, feature, values[key])

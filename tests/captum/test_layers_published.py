@@ -183,7 +183,7 @@ def test_max_pool():
     found, delta = LayerDeepLift(model, model.pool).attribute(*POOLED, target=0, return_convergence_delta=True)
     assert found.tolist() == [[[-8]], [[-7]]]
     assert delta.tolist() == [0, 0]
-    after = NeuronDeepLift(model, model.pool).attribute(POOLED[0], (0, 0), POOLED[1])
+    after = NeuronDeepLift(model, model.pool).attribute(POOLED[0], 0, POOLED[1])  # of [2, 1, 1]
     before = NeuronDeepLift(model, model.last).attribute(POOLED[0], 0, POOLED[1], attribute_to_neuron_input=True)
     assert torch.equal(after, before)
 

@@ -52,6 +52,7 @@ def difference(neuron, x=X, x0=X0):
         ((-1, -1), lambda y: y[:, -1, -1]),
         ((slice(None), 1), lambda y: y[:, :, 1].sum(1)),
         ((slice(1, 4), slice(0, 2)), lambda y: y[:, 1:4, :2].sum((1, 2))),
+        ((slice(1, 3),), lambda y: y[:, 1:3].sum((1, 2))),
         (lambda y: y.amax((1, 2)), lambda y: y.amax((1, 2))),
         (lambda y: y[:, 0, :1], lambda y: y[:, 0, 0]),
     ],

@@ -150,6 +150,18 @@ class TestSums:
         assert stays["stay"].tolist() == ["first", "second", "9", None, "only", None]
         assert stays["day"].fillna(-1).tolist() == [0, 40.5, -1, -1, 3, 1]
 
+    def test_an_empty_batch_has_no_rows(self, with_metadata):
+        model, batch = with_metadata.source
+        nobody = {
+            key: tuple(each[:0] for each in value) if isinstance(value, tuple) else value[:0]
+            for key, value in batch.items()
+        }
+        found = DeepLift(model, rules="complete").explain(**nobody)
+        assert list(found.to_dataframe().columns) == list(with_metadata.to_dataframe().columns)
+        for what in ("feature", "step", "stay"):
+            assert len(found.by(what)) == 0
+            assert list(found.by(what).columns) == list(with_metadata.by(what).columns)
+
     def test_a_batch_without_stays(self, explained):
         _, model, batch, found = explained
         with pytest.raises(ValueError, match="no step of the batch has a known stay; accepted: a batch with"):

@@ -126,6 +126,18 @@ def test_a_truncated_file_is_refused(whole, tmp_path, examples, figures):
     figures("truncated caches", refused=examples(27, 207), other_numbers=0)
 
 
+@pytest.mark.parametrize("size", [0, 5000, 1_000_000])
+def test_a_file_that_changes_its_size_while_it_is_read_is_refused(whole, tmp_path, size):
+    shutil.copy(whole[1] / NAME, tmp_path)
+    with open_cache(tmp_path, IDENTITY) as cache:
+        assert_same_stretch(cache.stretch(0, 8, 0), whole[0][0])
+        os.truncate(tmp_path / NAME, size)
+        with pytest.raises(CacheError, match="has changed its size while it was read"):
+            cache.stretch(8, 16, 1)
+        with pytest.raises(CacheError, match="has changed its size while it was read"):
+            cache.verify()
+
+
 def test_another_version_is_refused(whole, tmp_path, monkeypatch):
     shutil.copy(whole[1] / NAME, tmp_path)
     monkeypatch.setattr("deeplift_fast.cohort.cache.layout.HEADER", HEADER.replace(b"\1", b"\2"))

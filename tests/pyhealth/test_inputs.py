@@ -6,6 +6,7 @@ import pytest
 import torch
 from pyhealth.datasets import get_dataloader
 from pyhealth.interpret.methods import DeepLift as PyHealthDeepLift
+from pyhealth.models import AdaCare
 
 from deeplift_fast import DeepLift
 
@@ -152,6 +153,19 @@ def test_the_callers_gradient_mode_does_not_matter(cases, context):
         inside = cases.flat(DeepLift(made).attribute(**cloned))
     assert torch.equal(inside, expected)
     assert torch.equal(cases.flat(DeepLift(made).attribute(**cloned)), expected)
+
+
+def test_labels_may_be_made_in_inference_mode(cases):
+    """AdaCare computes the loss of the labels in its forward pass."""
+    data = cases.dataset("sequence")
+    made, given = AdaCare(data, embedding_dim=8).eval(), cases.batch(data)
+    deeplift = DeepLift(made, rules="complete")
+    expected, pairs = deeplift.attribute(**given), deeplift.interactions(**given)
+    with torch.inference_mode():
+        cloned = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in given.items()}
+        inside = deeplift.interactions(**given)
+    torch.testing.assert_close(inside.values, pairs.values, equal_nan=True)
+    torch.testing.assert_close(deeplift.attribute(**cloned), expected)
 
 
 @pytest.mark.parametrize("rules", ["rescale", "complete", "pyhealth"])

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from deeplift_fast.cohort.cache import objects, tensors
+from deeplift_fast.cohort.odd_tensors import Unusable
 from deeplift_fast.cohort.samples import Field, Ragged, RaggedGroup, Stretch
 
 _KEY = b"deeplift_fast"
@@ -141,6 +142,8 @@ def _tensor(values: Ragged, columns: list[pa.Array]) -> dict[str, Any]:
 
 
 def _objects(key: str, values: Sequence[Any], columns: list[pa.Array]) -> dict[str, Any]:
+    if (odd := next((each for each in values if isinstance(each, Unusable)), None)) is not None:
+        raise UnknownField(f"field {key!r} is {odd.reason}")
     try:
         column, about = objects.column_of(values)
     except objects.Unknown as error:

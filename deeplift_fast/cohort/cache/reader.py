@@ -45,6 +45,7 @@ class Cache:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._handle = opened(path)
+        self._size = os.fstat(self._handle).st_size
         try:
             self._index = self._opened_index()
         except BaseException:
@@ -102,8 +103,9 @@ class Cache:
 
         Raises:
             ValueError: if the cache does not have these samples.
-            CacheError: if a block is damaged.
+            CacheError: if a block is damaged, or the file has another size than when it was opened.
         """
+        self._check_size()
         if not 0 <= begin < end <= self.samples:
             raise ValueError(f"begin and end are {begin} and {end}; accepted: 0 <= begin < end <= {self.samples}")
         columns = self._index.columns
@@ -115,10 +117,16 @@ class Cache:
         """Reads the whole file and checks every block; later reads check none.
 
         Raises:
-            CacheError: if a block is damaged.
+            CacheError: if a block is damaged, or the file has another size than when it was opened.
         """
+        self._check_size()
         for row in range(len(self._verified)):
             self._block(row)
+
+    def _check_size(self) -> None:
+        """Raises `CacheError` if the file was cut or overwritten in place: a page that is gone ends the process."""
+        if os.fstat(self._handle).st_size != self._size:
+            raise CacheError(f"the cache {self.path} has changed its size while it was read; {REMEDY}")
 
     def _block(self, row: int) -> Block:
         if self._last is not None and self._last[0] == row:
@@ -145,10 +153,9 @@ class Cache:
         return pa.py_buffer(mapped).slice(before, length)
 
     def _opened_index(self) -> Index:
-        size = os.fstat(self._handle).st_size
         header = os.pread(self._handle, len(HEADER), 0)
-        end = os.pread(self._handle, TRAILER.size, max(0, size - TRAILER.size))
-        begin, length, crc = index_place(header, end, size)
+        end = os.pread(self._handle, TRAILER.size, max(0, self._size - TRAILER.size))
+        begin, length, crc = index_place(header, end, self._size)
         content = self._mapped(begin, length)
         if zlib.crc32(content) != crc:
             raise Unreadable("its index is damaged")

@@ -61,15 +61,19 @@ UNKNOWN = {
     "NumPy arrays of object": np.array([None]),
     "NumPy arrays of different dtypes or shapes": np.array(1.0),
     "a numpy.str_": np.str_("secret-name"),
-    "a deeplift_fast.cohort.odd_tensors.Unusable": torch.ones(2, 2).to_sparse(),
+}
+ODD = {
+    "a sparse tensor (sparse_coo)": torch.ones(2, 2).to_sparse(),
+    "bfloat16, which tables cannot hold (convert it with .float())": torch.ones(2, dtype=torch.bfloat16),
 }
 
 
-@pytest.mark.parametrize("said", UNKNOWN)
+@pytest.mark.parametrize("said", [*UNKNOWN, *ODD])
 def test_a_kind_that_is_not_known_is_named_with_its_field_and_not_quoted(tmp_path, said):
-    found, (message,) = tried(tmp_path, [some(0, 2), some(2, 2, field=UNKNOWN[said]), some(4, 2)], 6)
+    value = UNKNOWN[said] if said in UNKNOWN else ODD[said]
+    found, (message,) = tried(tmp_path, [some(0, 2), some(2, 2, field=value), some(4, 2)], 6)
     assert found is None
-    assert message.startswith(f"no cache is made: field 'field' holds {said}")
+    assert message.startswith(f"no cache is made: field 'field' {'is' if said in ODD else 'holds'} {said}")
     assert "every run reads the samples from the dataset itself" in message
     assert "secret" not in message
     assert list(tmp_path.iterdir()) == []
