@@ -100,7 +100,10 @@ def obstacle(model: Any, modules: list[nn.Module]) -> str | None:
         found = difference(module, known, changed)
         if found:
             return f"{_name(model, module)} {found}"
-    dtypes = {p.dtype for p in parameters_of(modules)}
+    parameters = parameters_of(modules)
+    if not all(p.layout == torch.strided and p.is_contiguous() for p in parameters):
+        return "its parameters are not all contiguous in memory"
+    dtypes = {p.dtype for p in parameters}
     if dtypes not in ({torch.float32}, {torch.float64}):
         return f"its parameters are {', '.join(sorted(map(str, dtypes)))}, not all float32 or all float64"
     return None

@@ -43,6 +43,17 @@ def test_forward_hooks(stagenet):
     assert distance(fused, generic) < 1e-9
 
 
+def test_weights_that_are_not_contiguous(stagenet):
+    model, batch = stagenet
+    DeepLift(model).attribute(**batch)
+    table = model.embedding_model.embedding_layers["codes"].weight
+    table.data = table.data.T.contiguous().T
+    stepped_aside(model, batch, "not all contiguous")
+    table.data = table.data.contiguous()
+    fused, generic = both_routes(model, batch, "rescale")
+    assert distance(fused, generic) < 1e-9
+
+
 def test_a_subclass():
     class Mine(StageNet):
         def forward_from_embedding(self, **kwargs):
