@@ -7,7 +7,7 @@ user's. For a small model, saving and watching cost as much as both of its forwa
 import collections
 from collections.abc import Iterable
 from operator import attrgetter
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -43,7 +43,8 @@ def _found(owner: Any, names: Iterable[str]) -> tuple[attrgetter, Any]:
 def _functions(space: ModuleType) -> tuple[attrgetter, Any]:
     """As :func:`_found`, for the functions of a library's module that the layers above name."""
     methods = [getattr(kind, name, None) for kind in _CODE for name in ("forward", "_conv_forward")]
-    named = {name for method in methods if method is not None for name in method.__code__.co_names}
+    codes = [method.__code__ for method in methods if isinstance(method, FunctionType)]
+    named = {name for code in codes for name in code.co_names}
     return _found(space, sorted(name for name in named if callable(getattr(space, name, None))))
 
 

@@ -100,10 +100,7 @@ def obstacle(model: Any, modules: list[nn.Module]) -> str | None:
         found = difference(module, known, changed)
         if found:
             return f"{_name(model, module)} {found}"
-    parameters = parameters_of(modules)
-    if not all(p.layout == torch.strided and p.is_contiguous() for p in parameters):
-        return "its parameters are not all contiguous in memory"
-    dtypes = {p.dtype for p in parameters}
+    dtypes = {p.dtype for p in parameters_of(modules)}
     if dtypes not in ({torch.float32}, {torch.float64}):
         return f"its parameters are {', '.join(sorted(map(str, dtypes)))}, not all float32 or all float64"
     return None
@@ -139,8 +136,18 @@ def difference(module: nn.Module, known: set[type], changed: set[type]) -> str |
     for name in _WEIGHTS:
         if isinstance(own.get(name), torch.Tensor):
             return f"has a {name} that is no parameter"
+    for name, p in module._parameters.items():
+        if p is not None and not _is_readable(p, kind):
+            return f"has a {name} that is not contiguous in memory"
     unusual = _UNUSUAL.get(kind)
     return (unusual(module) if unusual else None) or (_misplaced(module) if module._modules else None)
+
+
+def _is_readable(parameter: torch.Tensor, kind: type) -> bool:
+    """Whether kernels can read it: products of matrices read strided memory, other kernels do not."""
+    if parameter.layout != torch.strided:
+        return False
+    return parameter.is_contiguous() or (parameter.dim() > 1 and kind is not nn.Embedding)
 
 
 def _misplaced(module: nn.Module) -> str | None:
