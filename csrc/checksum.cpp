@@ -1,4 +1,4 @@
-// The checksum of memory, at the speed of reading it. Each lane is a polynomial of its words, modulo 2^32.
+// The checksum of memory, at the speed of reading it. Each lane mixes its words one after the other, see mixed().
 #include "checksum.h"
 
 #include <torch/csrc/stable/ops.h>
@@ -16,8 +16,21 @@ constexpr std::size_t lanes = 128;            // several vectors, since a produc
 constexpr std::size_t ahead = 8192;           // bytes from the words in use to those that are fetched
 constexpr std::size_t chunk = 1 << 18;        // bytes for one thread
 constexpr std::uint32_t factor = 0x9E3779B1;  // odd: no word's share ever vanishes
+constexpr int shift = 15;                     // brings high bits down, which a product only moves up
 constexpr std::uint64_t wide_factor = 0x9E3779B97F4A7C15;
 constexpr std::size_t block = lanes * sizeof(std::uint32_t);
+
+// A lane after one more word. Each word of 2^32 leads to a state of its own, and so does each state before. A product
+// alone would lose changes of the highest bits of two words, such as two signs.
+inline std::uint32_t mixed(std::uint32_t state, std::uint32_t word) {
+    const std::uint32_t product = (state ^ word) * factor;
+    return product ^ (product >> shift);
+}
+
+std::uint64_t mixed_wide(std::uint64_t state, std::uint64_t word) {
+    const std::uint64_t product = (state ^ word) * wide_factor;
+    return product ^ (product >> 2 * shift);
+}
 
 DLF_CLONES void add_blocks(const unsigned char* from, std::size_t blocks, std::uint32_t* sums) {
     std::uint32_t local[lanes];
@@ -26,7 +39,7 @@ DLF_CLONES void add_blocks(const unsigned char* from, std::size_t blocks, std::u
         for (std::size_t line = 0; line < block; line += 64) __builtin_prefetch(from + at * block + ahead + line);
         std::uint32_t words[lanes];
         std::memcpy(words, from + at * block, block);
-        for (std::size_t lane = 0; lane < lanes; ++lane) local[lane] = local[lane] * factor + words[lane];
+        for (std::size_t lane = 0; lane < lanes; ++lane) local[lane] = mixed(local[lane], words[lane]);
     }
     std::memcpy(sums, local, sizeof(local));
 }
@@ -41,7 +54,7 @@ std::uint64_t of_chunk(const unsigned char* from, std::size_t bytes) {
         add_blocks(last, 1, sums);
     }
     std::uint64_t found = bytes;
-    for (const std::uint32_t sum : sums) found = found * wide_factor + sum;
+    for (const std::uint32_t sum : sums) found = mixed_wide(found, sum);
     return found;
 }
 
@@ -57,7 +70,7 @@ std::uint64_t checksum(const void* start, std::size_t bytes) {
             }
         });
     std::uint64_t found = bytes;
-    for (const std::uint64_t part : parts) found = found * wide_factor + part;
+    for (const std::uint64_t part : parts) found = mixed_wide(found, part);
     return found;
 }
 

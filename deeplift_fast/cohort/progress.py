@@ -112,7 +112,7 @@ class Progress:
             seconds: duration of the work.
             lanes: number of parts that are attributed side by side; 0 if it is unknown.
         """
-        if self._bar is not None and not self._work:
+        if self._bar is not None and not self._bar.disable and not self._work:  # TQDM_DISABLE
             self._bar.last_print_t += max(0.0, time.monotonic() - self._started - seconds)  # the bar's speed, too
         self._work += seconds
         self._lanes = lanes or self._lanes

@@ -157,7 +157,7 @@ def explain(
     xs, x0s = _named(inputs, baselines)
     _check_forward_args(context.forward_args, inputs)
     alone = modules == (model,) and not (callable(target) or context.forward_args or WRITTEN_OUT)
-    stateless = alone and is_stateless(model)
+    stateless = alone and is_stateless(model, (*xs.values(), *x0s.values()))
     if not stateless:
         check_model(model, modules)
         warn_if_training(modules)

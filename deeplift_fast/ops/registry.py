@@ -141,19 +141,26 @@ def release_memory() -> int:
 def checksum(tensor: Tensor) -> int | None:
     """A number that depends on every bit of a tensor on the CPU, and on its place.
 
-    A change of a single 4-byte word always changes it, any other change with a probability of 1 − 2⁻³². It costs one
-    reading of the memory.
+    A change of a single 4-byte word always changes it, any other change with a probability of about 1 − 2⁻³². It costs
+    one reading of the memory.
 
     Args:
         tensor: any dtype and shape; one that is not contiguous is copied.
 
     Returns:
-        The number; `None` without the C++ library.
+        The number; `None` without the C++ library, and for a tensor without memory of its own: one of a subclass that
+        wraps others, of `torch.func` or of the meta device.
     """
     if _backends["C++"].missing is not None:
         return None
-    dense = tensor.detach().contiguous()
-    found: int = importlib.import_module("deeplift_fast._C").checksum(dense.data_ptr(), dense.nbytes)
+    try:
+        dense = tensor.detach().contiguous()
+        address = dense.data_ptr()
+    except RuntimeError:
+        return None
+    if address == 0 and dense.numel():
+        return None
+    found: int = importlib.import_module("deeplift_fast._C").checksum(address, dense.nbytes)
     return found
 
 

@@ -1,5 +1,6 @@
 """What a run shows."""
 
+import functools
 import io
 import json
 from pathlib import Path
@@ -118,6 +119,14 @@ def test_the_bar_of_a_cluster_does_not_count_the_start_of_its_workers(clock):
     file = Terminal()
     next(on_a_cluster("auto", clock, file))
     assert "10/400 [00:28<05:12,  1.25 samples/s" in file.getvalue()
+
+
+def test_a_bar_that_tqdm_was_told_not_to_show_stays_away(clock, monkeypatch):
+    made = functools.partial(tqdm.std.tqdm, disable=True)  # as TQDM_DISABLE=1 does
+    monkeypatch.setattr(progress_module, "bar", made)
+    file = Terminal()
+    assert len(list(on_a_cluster("bar", clock, file))) == 12
+    assert not file.getvalue()
 
 
 def test_plain_lines_where_there_is_no_terminal():

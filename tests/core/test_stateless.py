@@ -65,7 +65,7 @@ def same(a, b):
 
 
 def test_the_list_is_complete():
-    assert {type(layer) for layer, _ in LAYERS} == set(stateless._FORWARDS)
+    assert {type(layer) for layer, _ in LAYERS} == set(stateless._CODE)
 
 
 @pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=NAMES)
@@ -93,7 +93,7 @@ def test_layer_that_varies_in_training_needs_protection_there(layer, shape):
 def test_shortcut_changes_no_result(rules, monkeypatch):
     model, x = net(), torch.randn(4, 6, generator=torch.Generator().manual_seed(2))
     found = attribute(model, x, target=1, rules=rules)
-    monkeypatch.setattr("deeplift_fast.core.attribution.is_stateless", lambda model: False)
+    monkeypatch.setattr("deeplift_fast.core.attribution.is_stateless", lambda *_: False)
     other = attribute(model, x, target=1, rules=rules)
     assert torch.equal(found.contributions, other.contributions)
     assert torch.equal(found.convergence_delta, other.convergence_delta)
@@ -184,10 +184,44 @@ def test_callable_or_method_needs_protection():
     assert not is_stateless(torch.jit.trace(net(), torch.ones(1, 6)))
 
 
-def test_replaced_code_needs_protection(monkeypatch):
-    forward = nn.Linear.forward
-    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: forward(self, x))
-    assert not is_stateless(net())
+CODE = [
+    (nn.Linear, "forward"),
+    (nn.Linear, "__call__"),
+    (nn.Module, "__call__"),
+    (nn.Module, "_call_impl"),
+    (nn.Module, "__getattr__"),
+    (nn.Sequential, "__iter__"),
+    (nn.Conv1d, "_conv_forward"),
+    (nn.functional, "linear"),
+    (nn.functional, "conv1d"),
+    (torch, "sigmoid"),
+]
+
+
+@pytest.mark.parametrize(("owner", "name"), CODE, ids=[f"{owner.__name__}.{name}" for owner, name in CODE])
+def test_replaced_code_needs_protection(owner, name, monkeypatch):
+    model, own = net().append(nn.Conv1d(1, 1, 1)).append(nn.Sigmoid()), getattr(owner, name)
+    assert is_stateless(model)
+    monkeypatch.setattr(owner, name, lambda *args, **kwargs: own(*args, **kwargs))
+    assert not is_stateless(model)
+
+
+class Drawing(torch.Tensor):
+    drawn: list[float] = []  # noqa: RUF012
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func is nn.functional.linear:
+            cls.drawn.append(float(torch.rand(1)))
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def test_tensors_with_code_of_their_own_see_one_state_in_both_streams():
+    model, x, x0 = net()[:1], torch.ones(2, 6).as_subclass(Drawing), torch.zeros(2, 6).as_subclass(Drawing)
+    attribute(model, x, x0, target=0)
+    assert len(Drawing.drawn) >= 2
+    assert len(set(Drawing.drawn)) == 1
+    assert not is_stateless(model, [torch.ones(1), x])
 
 
 class Watching(TorchFunctionMode):

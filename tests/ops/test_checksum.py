@@ -55,6 +55,37 @@ def test_rows_that_are_not_next_to_each_other():
     assert checksum(values.T) == checksum(values.T.contiguous()) != checksum(values)
 
 
+@pytest.mark.parametrize("change", [torch.neg, lambda w: 2 * w, lambda w: w / 2, lambda w: w.roll(128, 1)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("columns", [1, 256])
+def test_changes_of_only_the_highest_bits_count(change, dtype, columns):
+    weight = torch.ones(256, 256, dtype=dtype)
+    weight[:, 128:] = -2
+    before = checksum(weight)
+    weight[:, :columns] = change(weight)[:, :columns]
+    assert checksum(weight) != before
+
+
+class Wrapper(torch.Tensor):
+    @staticmethod
+    def __new__(cls, inner):
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        return args[0]
+
+
+def test_a_tensor_without_memory_has_none():
+    freed = torch.ones(300)
+    freed.untyped_storage().resize_(0)
+    for each in (freed, torch.empty(3, device="meta"), Wrapper(torch.ones(300)), torch.ones(2, 2).to_sparse()):
+        assert checksum(each) is None
+    found = []
+    torch.func.vmap(lambda row: found.append(checksum(row)) or row)(torch.ones(2, 3))
+    assert found == [None]
+
+
 def test_nothing():
     assert checksum(torch.empty(0)) == checksum(torch.empty(0)) != checksum(torch.zeros(1))
 

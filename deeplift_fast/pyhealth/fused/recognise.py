@@ -136,8 +136,18 @@ def difference(module: nn.Module, known: set[type], changed: set[type]) -> str |
     for name in _WEIGHTS:
         if isinstance(own.get(name), torch.Tensor):
             return f"has a {name} that is no parameter"
+    for name, p in module._parameters.items():
+        if p is not None and not _is_readable(p, kind):
+            return f"has a {name} that is not contiguous in memory"
     unusual = _UNUSUAL.get(kind)
     return (unusual(module) if unusual else None) or (_misplaced(module) if module._modules else None)
+
+
+def _is_readable(parameter: torch.Tensor, kind: type) -> bool:
+    """Whether kernels can read it: products of matrices read strided memory, other kernels do not."""
+    if parameter.layout != torch.strided:
+        return False
+    return parameter.is_contiguous() or (parameter.dim() > 1 and kind is not nn.Embedding)
 
 
 def _misplaced(module: nn.Module) -> str | None:

@@ -49,7 +49,7 @@ class Watched:
 
 
 def _sum(weight: Tensor) -> int | Tensor:
-    """A checksum; without the C++ library a sum of each row, with a factor per column."""
+    """A checksum; without the C++ library or memory of its own, a sum of each row with a factor per column."""
     found = checksum(weight)
     if found is not None:
         return found

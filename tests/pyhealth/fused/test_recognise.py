@@ -43,6 +43,19 @@ def test_forward_hooks(stagenet):
     assert distance(fused, generic) < 1e-9
 
 
+def test_weights_that_are_not_contiguous(stagenet):
+    model, batch = stagenet
+    DeepLift(model).attribute(**batch)
+    table, bias = model.embedding_model.embedding_layers["codes"].weight, model.stagenet["labs"].kernel.bias
+    for weight in (table, bias):
+        kept = weight.data
+        weight.data = torch.stack([kept, kept], -1)[..., 0]
+        stepped_aside(model, batch, "not contiguous in memory")
+        weight.data = kept
+    fused, generic = both_routes(model, batch, "rescale")
+    assert distance(fused, generic) < 1e-9
+
+
 def test_a_subclass():
     class Mine(StageNet):
         def forward_from_embedding(self, **kwargs):
