@@ -7,7 +7,7 @@ call. The second pass meets the same calls in the same order, and runs rules on 
 import difflib
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Any
+from typing import Any, Self, override
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,16 @@ class IsolatedPass(TorchFunctionMode):
     def __init__(self, state: ShadowState) -> None:
         super().__init__()
         self._state = state
+
+    @override
+    def __enter__(self) -> Self:
+        """Begin, unless PyTorch shows no operation to any mode."""
+        if torch._C._is_torch_function_all_disabled():
+            raise InterceptionError(
+                "attribution was called within torch._C.DisableTorchFunction(), where PyTorch hides all operations "
+                "from it; call it outside"
+            )
+        return super().__enter__()  # type: ignore[no-any-return]
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -103,6 +103,16 @@ def test_attention_that_compiles_itself_is_refused(on_cpu):
         attribute(model, normal(2, 3), target=0)
 
 
+@pytest.mark.parametrize("rules", ["rescale", "complete", "pyhealth"])
+def test_hidden_operations_are_an_error_in_place_of_plain_gradients(rules):
+    model, x = mlp(), normal(3, 4)
+    with torch._C.DisableTorchFunction(), pytest.raises(InterceptionError, match="DisableTorchFunction"):
+        attribute(model, x, target=0, rules=rules)
+    expected = attribute(model, x, target=0, rules=rules).contributions
+    with torch._C.DisableTorchFunctionSubclass():  # hides nothing from modes
+        assert torch.equal(attribute(model, x, target=0, rules=rules).contributions, expected)
+
+
 class TestCheckpointing:
     """A checkpointed segment runs anew in the backward pass, past the interception."""
 
