@@ -14,13 +14,16 @@ DLF_INLINE void tile(const T* const* a, Runs runs, const T* weight, std::int64_t
     Vector<T> sum[rows][vectors];
     for (int r = 0; r < rows; ++r)
         for (int v = 0; v < vectors; ++v) __builtin_memcpy(&sum[r][v], out[r] + v * lanes<T>, vector_bytes);
+    const std::int64_t all = runs.blocks * runs.length, step = runs.falling ? -1 : 1;
+    if (runs.falling && all > 0) weight += (all - 1) * width;
     for (std::int64_t block = 0; block < runs.blocks; ++block) {
-        const std::int64_t start = block * runs.stride;
-        for (std::int64_t k = 0; k < runs.length; ++k, weight += width) {
+        std::int64_t place =
+            runs.falling ? (runs.blocks - 1 - block) * runs.stride + runs.length - 1 : block * runs.stride;
+        for (std::int64_t k = 0; k < runs.length; ++k, weight += step * width, place += step) {
             Vector<T> w[vectors];
             for (int v = 0; v < vectors; ++v) __builtin_memcpy(&w[v], weight + v * lanes<T>, vector_bytes);
             for (int r = 0; r < rows; ++r) {
-                const T scalar = a[r][start + k];
+                const T scalar = a[r][place];
                 for (int v = 0; v < vectors; ++v) sum[r][v] += scalar * w[v];
             }
         }

@@ -13,9 +13,11 @@ constexpr int vector_bytes = 64;
 template <typename T>
 constexpr int lanes = vector_bytes / static_cast<int>(sizeof(T));
 
-// Rows of the left operand: `blocks` runs of `length` numbers, `stride` apart.
+// Rows of the left operand: `blocks` runs of `length` numbers, `stride` apart. With `falling`, the last number comes
+// first: a product in the opposite direction begins with the weights that the one before it used last.
 struct Runs {
     std::int64_t blocks, length, stride;
+    bool falling = false;
 };
 
 // out[row] += a[row] · weight, for `vectors` vectors of a panel whose rows are `width` numbers apart. The pointers in

@@ -46,11 +46,10 @@ struct Rows {
     Index largest() const { return steps() ? counts[0] : 0; }
 };
 
-// out[row] += inputs · weight_u + states · weight_h for one stream's rows of a step; no states at the first.
+// The inputs and the last states of a step's rows in both streams; no states at the first step.
 template <typename T>
 struct Operands {
     std::vector<const T*> u, h;
-    std::vector<T*> out;
 };
 
 template <typename T>
@@ -79,63 +78,88 @@ void master_gates(const T* z, Index levels, T* log_p, T* gates) {
     }
 }
 
+// Memory of the steps, allocated once: pre-activations of the master gates and their places, and for each thread those
+// of a panel, their places and the notes on the baseline.
 template <typename T>
-void step_masters(Forward<T>& f, const Operands<T>& rows, Index count, Index first, Index first0) {
+struct Scratch {
+    Index rows, pre_activations, notes;
+    std::vector<T> masters, panels;
+    std::vector<T*> places;
+
+    Scratch(const Forward<T>& f, const Kernels<T>& kernels, Index threads, Index actual, Index baseline)
+        : rows(actual + baseline),
+          pre_activations(rows * kernels.gates * lanes<T>),
+          notes(baseline * kernels.notes * lanes<T>),
+          masters(rows * f.master_width),
+          panels(threads * (pre_activations + notes)),
+          places((threads + 1) * rows) {}
+    T* of(Index thread) { return panels.data() + thread * (pre_activations + notes); }
+    T** places_of(Index thread) { return places.data() + (thread + 1) * rows; }
+};
+
+template <typename T>
+void step_masters(Forward<T>& f, const Operands<T>& rows, Index count, Index first, Index first0, Scratch<T>& scratch) {
     const Index total = static_cast<Index>(rows.u.size());
+    const int vectors = static_cast<int>(f.master_width / lanes<T>);
     torch::stable::parallel_for(0, total, 24, [&](Index begin, Index end) {
-        std::vector<T> z((end - begin) * f.master_width);
-        std::vector<T*> out(end - begin);
-        const auto point = [&] {
-            for (Index i = 0; i < end - begin; ++i) out[i] = z.data() + i * f.master_width;
+        T *z = scratch.masters.data(), **out = scratch.places.data() + begin;
+        const auto add = [&](const T* const* from, Index length, const T* weight) {
+            for (Index i = begin; i < end; ++i) out[i - begin] = z + i * f.master_width;
+            multiply(from + begin, end - begin, {1, length, 0}, weight, f.master_width, vectors, out);
         };
-        for (Index i = 0; i < end - begin; ++i)
-            std::copy_n(f.master_bias, f.master_width, z.data() + i * f.master_width);
-        const int vectors = static_cast<int>(f.master_width / lanes<T>);
-        point();
-        multiply(rows.u.data() + begin, end - begin, {1, f.input_size, 0}, f.master_u, f.master_width, vectors,
-                 out.data());
-        point();
-        if (!rows.h.empty())
-            multiply(rows.h.data() + begin, end - begin, {1, f.units, 0}, f.master_h, f.master_width, vectors,
-                     out.data());
+        for (Index i = begin; i < end; ++i) std::copy_n(f.master_bias, f.master_width, z + i * f.master_width);
+        add(rows.u.data(), f.input_size, f.master_u);
+        if (!rows.h.empty()) add(rows.h.data(), f.units, f.master_h);
         for (Index i = begin; i < end; ++i) {
             Stream<T>& stream = i < count ? f.actual : f.baseline;
             const Index sample = i < count ? i : i - count, row = (i < count ? first : first0) + sample;
-            master_gates(z.data() + (i - begin) * f.master_width, f.levels, stream.log_p + row * 2 * f.levels,
+            master_gates(z + i * f.master_width, f.levels, stream.log_p + row * 2 * f.levels,
                          stream.gates.data() + sample * 2 * f.levels);
         }
     });
 }
 
+// The products and activations of one panel at step `t`.
+template <typename T>
+void step_panel(const Forward<T>& f, const Kernels<T>& kernels, const Rows& rows, const Rows& rows0, Index t,
+                Index panel, const Operands<T>& operands, T* z, T* notes, T** out) {
+    const int n = lanes<T>, size = kernels.gates * n, skipped = (kernels.gates - kernels.from_state) * n;
+    const Index count = rows.counts[t], count0 = rows0.counts[t], total = count + count0;
+    for (Index i = 0; i < total; ++i) {
+        out[i] = z + i * size;
+        std::copy_n(f.bias + panel * size, size, out[i]);
+    }
+    multiply(operands.u.data(), total, {1, f.input_size, 0}, f.weight_u + panel * f.input_size * kernels.from_input * n,
+             kernels.from_input * n, kernels.from_input, out);
+    for (Index i = 0; i < total; ++i) out[i] = z + i * size + skipped;
+    if (t > 0)
+        multiply(operands.h.data(), total, {1, f.units, 0}, f.weight_h + panel * f.units * kernels.from_state * n,
+                 kernels.from_state * n, kernels.from_state, out);
+    const T* z0 = z + count * size;
+    const Index last = t ? rows.offsets[t - 1] : 0, last0 = t ? rows0.offsets[t - 1] : 0;
+    kernels.forward(f, {panel, count, rows.offsets[t], last, z, z0}, {panel, count0, rows0.offsets[t], last0, z, z0},
+                    last0, notes);
+}
+
+// Each thread takes some panels. Every other step takes them in the opposite order: it begins with the weights that the
+// step before it used last, which are still in a cache.
 template <typename T>
 void run_forward(Forward<T>& f, const Kernels<T>& kernels, const Rows& rows, const Rows& rows0) {
-    const int n = lanes<T>, size = kernels.gates * n, skipped = (kernels.gates - kernels.from_state) * n;
+    const Index threads = std::min<Index>(f.panels, torch::stable::get_num_threads());
+    Scratch<T> scratch(f, kernels, threads, rows.largest(), rows0.largest());
+    Operands<T> operands;
     for (Index t = 0; t < rows.steps(); ++t) {
-        Operands<T> operands;
+        operands.u.clear(), operands.h.clear();
         append(operands, f.actual, rows, t, f);
         append(operands, f.baseline, rows0, t, f);
-        const Index count = rows.counts[t], count0 = rows0.counts[t], total = count + count0;
-        if (f.levels) step_masters(f, operands, count, rows.offsets[t], rows0.offsets[t]);
-        torch::stable::parallel_for(0, f.panels, 1, [&](Index begin, Index end) {
-            std::vector<T> z(total * size);
-            std::vector<T*> out(total);
-            for (Index panel = begin; panel < end; ++panel) {
-                for (Index i = 0; i < total; ++i) {
-                    out[i] = z.data() + i * size;
-                    std::copy_n(f.bias + panel * size, size, out[i]);
-                }
-                multiply(operands.u.data(), total, {1, f.input_size, 0},
-                         f.weight_u + panel * f.input_size * kernels.from_input * n, kernels.from_input * n,
-                         kernels.from_input, out.data());
-                for (Index i = 0; i < total; ++i) out[i] = z.data() + i * size + skipped;
-                if (t > 0)
-                    multiply(operands.h.data(), total, {1, f.units, 0},
-                             f.weight_h + panel * f.units * kernels.from_state * n, kernels.from_state * n,
-                             kernels.from_state, out.data());
-                const T *first = z.data(), *first0 = z.data() + count * size;
-                const Index last = t ? rows.offsets[t - 1] : 0, last0 = t ? rows0.offsets[t - 1] : 0;
-                kernels.forward(f, {panel, count, rows.offsets[t], last, first, first0},
-                                {panel, count0, rows0.offsets[t], last0, first, first0}, last0);
+        if (f.levels) step_masters(f, operands, rows.counts[t], rows.offsets[t], rows0.offsets[t], scratch);
+        torch::stable::parallel_for(0, threads, 1, [&](Index from, Index to) {
+            for (Index thread = from; thread < to; ++thread) {
+                const Index begin = thread * f.panels / threads, end = (thread + 1) * f.panels / threads;
+                T* z = scratch.of(thread);
+                for (Index i = begin; i < end; ++i)
+                    step_panel(f, kernels, rows, rows0, t, t % 2 ? begin + end - 1 - i : i, operands, z,
+                               z + scratch.pre_activations, scratch.places_of(thread));
             }
         });
     }
@@ -164,17 +188,25 @@ struct Range {
     Index begin, end;
 };
 
-// Adds to the multipliers of the states before the step, and of its inputs, what its pre-activations' give.
+// Adds to the multipliers of the states before the step, and of its inputs, what its pre-activations' give. With
+// `falling`, columns and weights are taken from the last to the first, as in run_forward.
 template <typename T>
-void products_back(Backward<T>& b, const Kernels<T>& kernels, Index first, Range samples, Range columns) {
+void products_back(Backward<T>& b, const Kernels<T>& kernels, Index first, Range samples, Range columns, bool falling) {
     const int n = lanes<T>, size = kernels.gates * n, four = 4 * n;
     const Index vectors_h = b.units / n, masters = 2 * b.levels, count = samples.end - samples.begin;
     std::vector<const T*> d(count);
     std::vector<T*> out(count);
-    for (Index next, vector = columns.begin; vector < columns.end; vector = next) {
+    const auto group = [&](Index vector) {
+        const bool to_state = vector < vectors_h;
+        const Index place = to_state ? vector : vector - vectors_h;
+        return Range{std::max(columns.begin, vector - place % 4),
+                     std::min({columns.end, vector + 4 - place % 4, to_state ? vectors_h : columns.end})};
+    };
+    for (Index done = columns.begin; done < columns.end;) {
+        const auto [vector, next] = group(falling ? columns.begin + columns.end - 1 - done : done);
+        done += next - vector;
         const bool to_state = vector < vectors_h;
         const Index place = to_state ? vector : vector - vectors_h, index = place / 4, inside = place % 4 * n;
-        next = std::min({columns.end, vector + 4 - place % 4, to_state ? vectors_h : columns.end});
         const int vectors = static_cast<int>(next - vector), from = to_state ? kernels.from_state : kernels.from_input;
         const Index width = to_state ? b.units : b.input_width, skipped = to_state ? (kernels.gates - from) * n : 0;
         T* base = (to_state ? b.carried_h : b.m_u + first * width) + place * n;
@@ -185,7 +217,7 @@ void products_back(Backward<T>& b, const Kernels<T>& kernels, Index first, Range
             }
             multiply(d.data(), count, runs, weight + inside, four, vectors, out.data());
         };
-        add(b.d + skipped, b.panels * size, {b.panels, from * n, size},
+        add(b.d + skipped, b.panels * size, {b.panels, from * n, size, falling},
             (to_state ? b.back_h : b.back_u) + index * b.panels * from * n * four);
         if (b.levels)
             add(b.d_master, masters, {1, masters, 0},
@@ -210,13 +242,13 @@ void run_backward(Backward<T>& b, const Kernels<T>& kernels, const Rows& rows) {
                 for (Index next; begin < end; begin = next) {
                     next = std::min(end, begin + few);
                     cells(begin, next);
-                    products_back(b, kernels, first, {begin, next}, {from, vectors});
+                    products_back(b, kernels, first, {begin, next}, {from, vectors}, false);
                 }
             });
         } else {
             torch::stable::parallel_for(0, count, 8, cells);
             torch::stable::parallel_for(from, vectors, 1, [&](Index begin, Index end) {
-                products_back(b, kernels, first, {0, count}, {begin, end});
+                products_back(b, kernels, first, {0, count}, {begin, end}, t % 2);
             });
         }
     }

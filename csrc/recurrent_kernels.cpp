@@ -38,9 +38,11 @@ DLF_INLINE Masters<T> masters_of(const Stream<T>& stream, Index sample, Index le
     return {gates[level], gates[levels + level]};
 }
 
-// The numbers that a row of the baseline gives to the rows that use it: its activations and the last c.
+// The vectors that a row of the baseline gives to the rows that use it: its activations and the last c.
+template <typename Cell>
+constexpr int notes_of = Cell::activations * 4 + 1;
 template <typename T, typename Cell>
-constexpr Index noted = (Cell::activations * 4 + 1) * lanes<T>;
+constexpr Index noted = notes_of<Cell> * lanes<T>;
 
 template <typename T, typename Cell>
 DLF_INLINE void step_baseline(const Forward<T>& f, const Panel<T>& p, T* notes) {
@@ -69,7 +71,8 @@ DLF_INLINE void step_actual(const Forward<T>& f, const Panel<T>& p, Index baseli
     constexpr int n = lanes<T>, size = Cell::gates * n;
     const Index start = p.index * n, level = f.levels ? p.index / (f.panels / f.levels) : 0;
     constexpr Index ahead = 6;
-    const bool begun = p.first > 0;
+    // Few rows leave room for the coefficients in a cache, and `settle` would wait for memory at every panel.
+    const bool begun = p.first > 0, many = p.count >= 16;
     static const T nothing[n] = {};
     for (Index i = 0; i < p.count; ++i) {
         const Index row = p.first + i, other = f.where[i];
@@ -97,9 +100,14 @@ DLF_INLINE void step_actual(const Forward<T>& f, const Panel<T>& p, Index baseli
             out[lane] = now.h;
             c[lane] = now.c;
         }
-        for (int j = 0; j < Cell::coefficients; ++j) past_caches(k + j * units, found + j * n);
+        for (int j = 0; j < Cell::coefficients; ++j) {
+            if (many)
+                past_caches(k + j * units, found + j * n);
+            else
+                __builtin_memcpy(k + j * units, found + j * n, vector_bytes);
+        }
     }
-    settle();
+    if (many) settle();
 }
 
 // Row by row, so that the coefficients are read in their order in memory.
@@ -136,11 +144,10 @@ DLF_INLINE void step_back(const Backward<T>& b, Index begin, Index end, Index fi
 }
 
 // Not templates: a function template cannot carry target_clones.
-#define DLF_FORWARD(NAME, T, SLOPE, ...)                                                            \
-    DLF_CLONES void NAME(const Forward<T>& f, const Panel<T>& p, const Panel<T>& p0, Index last0) { \
-        std::vector<T> notes(p0.count * noted<T, __VA_ARGS__>);                                     \
-        step_baseline<T, __VA_ARGS__>(f, p0, notes.data());                                         \
-        step_actual<T, __VA_ARGS__, Slope::SLOPE>(f, p, last0, notes.data());                       \
+#define DLF_FORWARD(NAME, T, SLOPE, ...)                                                                      \
+    DLF_CLONES void NAME(const Forward<T>& f, const Panel<T>& p, const Panel<T>& p0, Index last0, T* notes) { \
+        step_baseline<T, __VA_ARGS__>(f, p0, notes);                                                          \
+        step_actual<T, __VA_ARGS__, Slope::SLOPE>(f, p, last0, notes);                                        \
     }
 #define DLF_BACK(NAME, T, ...)                                                        \
     DLF_CLONES void NAME(const Backward<T>& b, Index begin, Index end, Index first) { \
@@ -173,15 +180,15 @@ Kernels<T> kernels_for(const std::string& cell, const std::string& slope) {
                     "', which cell '", cell, "' does not have");
     Kernels<T> found{};
     if (cell == "stagenet")
-        found = {4, 4, 4, 8, stagenet_secant, stagenet_back};
+        found = {4, 4, 4, 8, notes_of<StageNet<T>>, stagenet_secant, stagenet_back};
     else if (cell == "lstm")
-        found = {4, 4, 4, 6, lstm_secant, lstm_back};
+        found = {4, 4, 4, 6, notes_of<Lstm<T>>, lstm_secant, lstm_back};
     else if (cell == "gru")
-        found = {4, 3, 3, 5, gru_secant, gru_back};
+        found = {4, 3, 3, 5, notes_of<Gru<T>>, gru_secant, gru_back};
     else if (cell == "rnn_tanh")
-        found = {1, 1, 1, 1, tanh_secant, elman_back};
+        found = {1, 1, 1, 1, notes_of<Elman<T, Tanh>>, tanh_secant, elman_back};
     else if (cell == "rnn_relu")
-        found = {1, 1, 1, 1, relu_secant, elman_back};
+        found = {1, 1, 1, 1, notes_of<Elman<T, Relu>>, relu_secant, elman_back};
     else
         STD_TORCH_CHECK(false, "recurrent: cell is '", cell, "'; accepted: stagenet, lstm, gru, rnn_tanh, rnn_relu");
     if (secant) return found;

@@ -46,12 +46,13 @@ struct Backward {
 };
 
 // A cell's kernels and the shape of its weights. A panel has `gates` vectors of pre-activations: the inputs move the
-// first `from_input`, the states the last `from_state`. `coefficients` is their number per unit for the backward op.
+// first `from_input`, the states the last `from_state`. `coefficients` is their number per unit for the backward op,
+// and `notes` the number of vectors that the forward kernel writes for each row of the baseline.
 template <typename T>
 struct Kernels {
-    int gates, from_input, from_state, coefficients;
-    // The panel in both streams, and the baseline's first row of the last step.
-    void (*forward)(const Forward<T>&, const Panel<T>&, const Panel<T>&, Index);
+    int gates, from_input, from_state, coefficients, notes;
+    // The panel in both streams, the baseline's first row of the last step, and memory for notes.
+    void (*forward)(const Forward<T>&, const Panel<T>&, const Panel<T>&, Index, T*);
     // A step's samples from one to another, in all panels, and the step's first row.
     void (*back)(const Backward<T>&, Index, Index, Index);
 };
