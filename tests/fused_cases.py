@@ -64,6 +64,12 @@ def _converted(value, dtype):
     return value.to(dtype) if torch.is_tensor(value) and value.is_floating_point() else value
 
 
+def chosen(batch, some):
+    """Some samples of a batch, by a slice."""
+    return {key: tuple(part[some] for part in value) if isinstance(value, tuple) else value[some]
+            for key, value in batch.items()}  # fmt: skip
+
+
 def make(kind, data, dtype=torch.float64, scale=1.5, **sizes):
     torch.manual_seed(0)
     model = kind(data, **sizes).eval().to(dtype)

@@ -21,6 +21,8 @@ def valid_calls(dtype=torch.float32):
         "secant": {"x": numbers(3, 5), "x0": numbers(3, 5), "function": "tanh", "variant": "rescale"},
         "secant_at_input": {"x": numbers(3, 5), "x0": numbers(3, 5), "function": "relu", "variant": "rescale"},
         "gelu": {"x": numbers(3, 5), "x0": numbers(2, 5), "where": torch.tensor([1, 0, 1]), "secant": True},
+        "few_rows": {"x": numbers(2, 5), "weight": numbers(3, 5), "bias": numbers(3)},
+        "few_rows_backward": {"m": numbers(2, 3), "weight": numbers(3, 5)},
         "gated_sum": {
             "a": numbers(2, 3, 5), "b": numbers(2, 3, 5), "c": numbers(2, 3, 5), "variant": "rescale", "half": 0.5,
         },

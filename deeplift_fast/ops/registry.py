@@ -25,7 +25,7 @@ from deeplift_fast.ops.specs import NAMESPACE, stem_of
 from deeplift_fast.ops.values import VALUES
 
 # Stems whose implementations may call PyTorch's products.
-PRODUCTS = ("recurrent", "lockstep", "attention", "token_layers")
+PRODUCTS = ("recurrent", "lockstep", "attention", "token_layers", "few_rows")
 SCHEMAS = {name: schema(op, naive.FUNCTIONS[name]) for name, op in OPS.items()}
 
 

@@ -86,6 +86,8 @@ SPECS = {
     "m_asked:f[heads asking width] m_rows:f[rows width]",
     "convergence": "totals:d[features batch] output:f~[batch] output0:f~[batch] rescale tolerance -> "
     "delta:f[batch] factor:w[batch*int(rescale)] fine:b[batch] figures:d[sums(batch,on_cuda) 3]",
+    "few_rows": "x:f~[rows inputs] weight:f~[outputs inputs] bias:f~[outputs] -> f[rows outputs]",
+    "few_rows_backward": "m:f~[rows outputs] weight:f~[outputs inputs] -> f[rows inputs]",
     "gated_sum": "a:h~[2 ...] b:h~[2 ...] c:h~[2 ...] variant=rescale|pyhealth half -> y:h[2 ...] multipliers:h[2 ...]",
     "gelu": "x:f[rows size] x0:f[rows0 size] where:i[rows] secant -> y:f[rows size] multiplier:f[rows size]",
     "layer_norm_backward": "m:f[rows size] x:f[rows size] x0:f[rows0 size] where:i[rows] average:w[rows 1] "

@@ -18,6 +18,7 @@ from deeplift_fast.pyhealth.fused import buffers
 from deeplift_fast.pyhealth.fused.buffers import wait_for
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair, shares
 from deeplift_fast.pyhealth.fused.sequences import AllSteps
+from deeplift_fast.pyhealth.fused.stagenet_convolution import whole
 from deeplift_fast.pyhealth.fused.stagenet_layer import Given, Prepared, Tail, Windows, inputs, slope_of, staged
 
 _ALIGNED = 16  # rows have a multiple of so many columns, which aligns each row for the widest loads
@@ -63,8 +64,12 @@ class Group:
         self._layers, self._window = layers, layers[0].module.conv_size
         tails = [layer.tail for layer in layers]
         scale, rescale = (_in_one([getattr(tail, name) for tail in tails]) for name in ("scale", "rescale"))
-        weight, bias = (torch.stack(each) for each in zip(*(tail.convolution for tail in tails), strict=True))
-        self._tail = Tail(tails[0].levels, tails[0].hidden, scale, rescale, (weight, bias))
+        weight, bias = (torch.stack(each) for each in zip(*(_convolution(layer) for layer in layers), strict=True))
+
+        def convolution(local: Tensor, real: Tensor, static: bool) -> tuple[Pair, Callable[[Tensor], Tensor]]:
+            return whole(local, weight, bias)
+
+        self._tail = Tail(tails[0].levels, tails[0].hidden, scale, rescale, convolution)
         self._cells: dict[tuple[int, ...], Cells] = {}
         wait_for([scale[0]])
 
@@ -162,9 +167,13 @@ def _by_falling_length(ends: Tensor) -> tuple[Tensor, Tensor]:
 def _sizes(layer: Prepared) -> tuple[Any, ...]:
     """The sizes that must be equal; they hold `None` for a layer without bias."""
     tail = layer.tail
-    weights = [*tail.scale, *tail.rescale, *tail.convolution]
+    weights = [*tail.scale, *tail.rescale, *_convolution(layer)]
     shapes = [None if each is None else each.shape for each in weights]
     return (tail.levels, layer.cell.units, layer.module.conv_size, *shapes)
+
+
+def _convolution(layer: Prepared) -> tuple[Tensor, Tensor]:
+    return layer.convolution.by_place(), layer.convolution.bias
 
 
 def _in_one(layers: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -131,7 +131,20 @@ def linear(pair: Pair, weight: Tensor, bias: Tensor | None = None) -> tuple[Pair
     """`x · weightᵀ + bias`: the ordinary gradient is exact. With several layers' weights, rows use them in turn."""
     if weight.dim() == 3:
         return pair.map(lambda x: _in_turn(x, weight.mT, bias)), lambda m: _in_turn(m, weight)
-    return pair.map(lambda x: F.linear(x, weight, bias)), lambda m: m @ weight
+    if bias is None or weight.numel() < _LARGE or weight.device.type != "cpu":
+        return pair.map(lambda x: F.linear(x, weight, bias)), lambda m: m @ weight
+    return pair.map(lambda x: _product(x, weight, bias)), lambda m: _product_back(m, weight)
+
+
+_FEW, _LARGE = 8, 2**16  # rows, and numbers of weights, where reading the weights costs more than the arithmetic
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return ops.unchecked.few_rows(x, weight, bias) if len(x) <= _FEW else F.linear(x, weight, bias)
+
+
+def _product_back(m: Tensor, weight: Tensor) -> Tensor:
+    return ops.unchecked.few_rows_backward(m, weight) if len(m) <= _FEW else m @ weight
 
 
 def _in_turn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -1,16 +1,16 @@
 """`StageNet` and `StageAttentionNet` as chains of fused layers."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, override
 
 import torch
 from pyhealth.models import StageAttentionNet
-from torch import Tensor
+from torch import Tensor, nn
 
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
-from deeplift_fast.pyhealth.fused import lockstep, stagenet_attention, stagenet_layer
+from deeplift_fast.pyhealth.fused import lockstep, stagenet_attention, stagenet_layer, watched
 from deeplift_fast.pyhealth.fused.entries import entry_of, mask_of, require_flags, step_mask, unfit
 from deeplift_fast.pyhealth.fused.model import Contributions, Ends, OneByOne, Segment, embeddings, linear_of, schema_of
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Pair
@@ -28,7 +28,7 @@ class FusedStageNet(Watched, OneByOne):
         attention = isinstance(model, StageAttentionNet)
         self.layer = "StageNetAttentionLayer" if attention else "StageNetLayer"
         self._finish = stagenet_attention.finish if attention else stagenet_layer.finish
-        super().__init__([*model.stagenet.values(), *map(linear_of, embeddings(model).values())])
+        super().__init__([*_packed(model), *map(linear_of, embeddings(model).values())])
         self._layers = {key: prepare(layer, linear_of(embeddings(model)[key])) for key, layer in model.stagenet.items()}
 
     @override
@@ -86,6 +86,14 @@ class FusedStageNet(Watched, OneByOne):
         if not isinstance(time, Tensor) or not time.is_floating_point() or time.numel() != samples * steps:
             raise unfit(feature, "its times are not one floating-point number per step")
         return Given(self._layers[key], entry, ends, mask, time.reshape(samples, steps))
+
+
+def _packed(model: Any) -> Iterator[nn.Module]:
+    """The layers whose weights are packed; on the CPU a convolution notices changes itself."""
+    for layer in model.stagenet.values():
+        for each in layer.children():
+            if each is not layer.nn_conv or not watched.on_cpu(each.weight):
+                yield each
 
 
 def _mask_and_ends(

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from deeplift_fast import ops
-from deeplift_fast.core.constants import ramp
 from deeplift_fast.pyhealth.fused import recurrent
 from deeplift_fast.pyhealth.fused.entries import Contributions, Entry, between
 from deeplift_fast.pyhealth.fused.pair import Arithmetic, Back, Pair, activation, gated_sum, linear
 from deeplift_fast.pyhealth.fused.recurrent import Packed, States
 from deeplift_fast.pyhealth.fused.sequences import AllSteps, Steps, steps_of
+from deeplift_fast.pyhealth.fused.stagenet_convolution import Convolution
 
 Last = tuple[Pair, Callable[[Tensor], tuple[Tensor, Tensor | None]]]
 
@@ -33,14 +33,14 @@ class Tail:
         hidden: the units of the cell without padding.
         scale: weight and bias of the theme's first layer.
         rescale: weight and bias of the theme's second layer.
-        convolution: weight and bias of the convolution over a whole window, `[hidden, window · hidden]`.
+        convolution: the convolution over windows, as :meth:`.stagenet_convolution.Convolution.run`.
     """
 
     levels: int
     hidden: int
     scale: tuple[Tensor, Tensor]
     rescale: tuple[Tensor, Tensor]
-    convolution: tuple[Tensor, Tensor]
+    convolution: Callable[[Tensor, Tensor, bool], tuple[Pair, Back]]
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,19 @@ class Prepared:
     Attributes:
         module: the layer.
         cell: the weights of the cell.
-        convolution: the weight of the convolution, as in :class:`Tail`.
+        convolution: the convolution over windows.
     """
 
     module: Any
     cell: Packed
-    convolution: Tensor
+    convolution: Convolution
 
     @property
     def tail(self) -> Tail:
         """The weights after the cell."""
         module = self.module
         scale, rescale = ((each.weight, each.bias) for each in (module.nn_scale, module.nn_rescale))
-        return Tail(self.cell.levels, module.hidden_dim, scale, rescale, (self.convolution, module.nn_conv.bias))
+        return Tail(self.cell.levels, module.hidden_dim, scale, rescale, self.convolution.run)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def prepare(module: Any, embed: Any) -> Prepared:
         (columns[masters], state.weight[masters, :-1], bias[masters]),
         levels,
     )
-    return Prepared(module, packed, module.nn_conv.weight.permute(0, 2, 1).reshape(hidden, -1).contiguous())
+    return Prepared(module, packed, Convolution(module.nn_conv))
 
 
 @dataclass(frozen=True)
@@ -223,74 +223,14 @@ def staged(
     theme, relu_back = activation(theme, "relu", arithmetic)
     theme, rescale_back = linear(theme, *tail.rescale)
     theme = theme.map(lambda x: x.reshape(-1, tail.hidden))
-    if arithmetic.static:
-        convolved, convolution_back = linear(Pair.stacked(local.flatten(2).flatten(0, 1)), *tail.convolution)
-    else:
-        convolved, convolution_back = convolve(local, real, *tail.convolution)
+    convolved, convolution_back = tail.convolution(local, real, arithmetic.static)
     out, out_back = gated_sum(theme, convolved, last, arithmetic)
 
     def back(m: Tensor) -> tuple[Tensor, Tensor]:
         m_theme, m_convolved = out_back(m)
-        m_local = convolution_back(m_convolved).reshape(local[0].shape)
         m_mean = scale_back(relu_back(rescale_back(m_theme.reshape(-1, together)))).reshape(-1, tail.hidden)
         at_input = rows.x, real, log_stage, log_p.x
+        m_local = convolution_back(m_convolved)
         return ops.unchecked.stage_window_backward(m_local, m_mean, m, *h_pair, *at, *at_input, levels, arithmetic.half)
 
     return out, back
-
-
-_PARTS = 8  # most products: a further product costs as much as some rows of zeros
-
-
-def convolve(local: Tensor, real: Tensor, weight: Tensor, bias: Tensor) -> tuple[Pair, Back]:
-    """One output per window in both streams; the ordinary gradient is exact.
-
-    Args:
-        local: `[2, samples, window, in]`; 0 where the sample has no step.
-        real: whether the sample has the step, bool `[samples, window]`. Samples by falling length save the most.
-        weight: `[out, window · in]`.
-        bias: `[out]`.
-
-    Returns:
-        `[samples, out]`, and `back` from its multipliers to those of windows, `[samples, window · in]`. They are 0 at
-        the places that the products leave out.
-    """
-    _, samples, window, size = local.shape
-    flat, parts = local.flatten(2), _parts(real)
-    if parts == [(0, window, samples)]:
-        return linear(Pair.stacked(flat.flatten(0, 1)), weight, bias)
-    out = bias.repeat(2, samples, 1)
-    slices = [(slice(first * size, end * size), count) for first, end, count in parts]
-    for columns, count in slices:
-        if count == samples:  # one reading of the weights for both streams
-            out.flatten(0, 1).addmm_(flat.flatten(0, 1)[:, columns], weight[:, columns].T)
-            continue
-        for stream in (0, 1):
-            out[stream, :count].addmm_(flat[stream, :count, columns], weight[:, columns].T)
-
-    def back(m: Tensor) -> Tensor:
-        found = m.new_zeros(samples, window * size)
-        for columns, count in slices:
-            torch.mm(m[:count], weight[:, columns], out=found[:count, columns])
-        return found
-
-    return Pair.stacked(out.flatten(0, 1)), back
-
-
-def _parts(real: Tensor) -> list[tuple[int, int, int]]:
-    """Neighbouring places of the window with nearly as many samples: first place, end, number of samples.
-
-    Places without any step are left out.
-    """
-    samples = len(real)
-    number = ramp(samples, 1, real.device, first=1)[:, None]
-    filled = (real * number).amax(0).cummax(0).values.tolist()
-    parts: list[tuple[int, int, int]] = []
-    fewest = 0
-    for place, count in enumerate(filled):
-        if parts and count <= fewest + samples // _PARTS:
-            parts[-1] = (parts[-1][0], place + 1, count)
-        elif count > 0:
-            fewest = count
-            parts.append((place, place + 1, count))
-    return parts

@@ -9,6 +9,7 @@ from fused_cases import (
     STAGENET,
     batch_of,
     both_routes,
+    chosen,
     dataset,
     distance,
     distances,
@@ -233,8 +234,7 @@ def test_batches_larger_than_go_through_at_once(monkeypatch):
 
 def test_one_sample():
     data = dataset(STAGENET, patients(3)[1:2] * 2)
-    batch = batch_of(data)
-    batch = {key: value[:1] if torch.is_tensor(value) else tuple(p[:1] for p in value) for key, value in batch.items()}
+    batch = chosen(batch_of(data), slice(0, 1))
     for kind in (StageNet, StageAttentionNet):
         fused, generic = both_routes(make(kind, data, embedding_dim=8, chunk_size=8), batch, "complete")
         assert distance(fused, generic) < 1e-9

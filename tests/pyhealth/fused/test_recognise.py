@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 import torch
-from fused_cases import MODELS, NESTED, SEQUENCE, STAGENET, batch_of, both_routes, dataset, distance, make
+from fused_cases import MODELS, NESTED, SEQUENCE, STAGENET, batch_of, both_routes, chosen, dataset, distance, make
 from pyhealth.models import MLP, RNN, StageNet, Transformer
 from torch import nn
 
@@ -220,6 +220,19 @@ def test_weights_changed_where_pytorch_keeps_no_count(name):
         parameter.data[:1] = 0.7
     fused, generic = both_routes(model, batch, "complete")
     assert distance(fused, generic) < 1e-9
+
+
+@pytest.mark.parametrize("count", [1, 6])
+@pytest.mark.parametrize("name", ["StageNet", "StageAttentionNet"])
+def test_each_weight_alone_changed_where_pytorch_keeps_no_count(name, count):
+    kind, schema, sizes = MODELS[name]
+    data = dataset(schema)
+    model, batch = make(kind, data, **sizes), chosen(batch_of(data), slice(0, count))
+    DeepLift(model, rules="complete").attribute(**batch)
+    for parameter in model.parameters():
+        parameter.data.mul_(1.3)
+        fused, generic = both_routes(model, batch, "complete")
+        assert distance(fused, generic) < 1e-9
 
 
 @pytest.mark.parametrize("name", ["StageNet", "StageAttentionNet", "Transformer", "MLP", "RNN, GRU"])

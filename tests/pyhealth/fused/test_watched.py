@@ -85,6 +85,19 @@ def test_the_call_that_notices_has_the_new_numbers_and_warns_once(name, rules):
     assert [(row.rule, row.count) for row in fused] == [("fused", 2 * len(schema))]
 
 
+@pytest.mark.parametrize("name", ["StageNet", "StageAttentionNet"])
+def test_each_packed_weight_alone_is_noticed(name):
+    kind, schema, sizes = MODELS[name]
+    data = dataset(schema)
+    batch, model = batch_of(data), make(kind, data, **sizes)
+    interpreter = DeepLift(model, rules="complete", baseline="removed")
+    interpreter.explain(**batch)
+    for weight in model.stagenet.parameters():
+        weight.data.mul_(1.5)
+        expected = DeepLift(model, rules="complete", baseline="removed", fuse=False).explain(**batch)
+        assert distance(interpreter.explain(**batch), expected) < 1e-9
+
+
 def test_weights_that_never_rest_are_an_error(monkeypatch):
     kind, schema, sizes = MODELS["StageNet"]
     data = dataset(schema)

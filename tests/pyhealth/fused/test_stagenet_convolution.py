@@ -4,8 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from deeplift_fast.pyhealth.fused.stagenet_layer import convolve
+from deeplift_fast.pyhealth.fused.stagenet_convolution import FEW, Convolution, in_parts
 
 
 def windows(lengths, window, size=3, out=4):
@@ -19,11 +20,11 @@ def windows(lengths, window, size=3, out=4):
 
 
 def assert_is_a_convolution_of_all(local, real, weight, bias):
-    found, back = convolve(local, real, weight, bias)
+    found, back = in_parts(local, real, weight, bias)
     expected = local.flatten(2) @ weight.T + bias
     torch.testing.assert_close(torch.stack([found.x, found.x0]), expected)
     m = torch.randn(expected.shape[1:], dtype=torch.float64)
-    multipliers = back(m).unflatten(1, (*real.shape[1:], -1))
+    multipliers = back(m)
     there = real.unsqueeze(-1)
     torch.testing.assert_close(multipliers * there, (m @ weight).view_as(multipliers) * there)
 
@@ -56,5 +57,38 @@ def test_no_product_of_samples_without_a_step(lengths, rows, monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "addmm_", counted)
     monkeypatch.setattr(torch.nn.functional, "linear", counted_whole)
-    convolve(local, real, weight, bias)
+    in_parts(local, real, weight, bias)
     assert seen == rows
+
+
+def layer_for(window, size=3, out=4):
+    torch.manual_seed(0)
+    return nn.Conv1d(size, out, window, dtype=torch.float64).requires_grad_(False)
+
+
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("samples", [1, 2, FEW, FEW + 1, 17])
+def test_it_is_the_layer_for_any_number_of_samples(samples, static):
+    layer = layer_for(5)
+    local, real, _, _ = windows([i % 7 for i in range(samples)], 5)
+    found, back = Convolution(layer).run(local, real, static)
+    expected = layer(local.flatten(0, 1).mT).squeeze(-1)
+    torch.testing.assert_close(torch.cat([found.x, found.x0]), expected)
+    m = torch.randn(samples, 4, dtype=torch.float64)
+    there = real.unsqueeze(-1)
+    multipliers = torch.einsum("so,oiw->swi", m, layer.weight)
+    torch.testing.assert_close(back(m) * there, multipliers * there)
+
+
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("samples", [1, FEW + 1])
+@pytest.mark.parametrize("change", [lambda weight: weight.mul_(2), lambda weight: weight[0, 0].neg_()])
+def test_a_change_that_pytorch_does_not_count_is_noticed(samples, static, change):
+    layer = layer_for(5)
+    local, real, _, _ = windows([9] * samples, 5)
+    convolution = Convolution(layer)
+    before, _ = convolution.run(local, real, static)
+    change(layer.weight.data)
+    after, _ = convolution.run(local, real, static)
+    torch.testing.assert_close(torch.cat([after.x, after.x0]), layer(local.flatten(0, 1).mT).squeeze(-1))
+    assert not torch.equal(before.x, after.x)
