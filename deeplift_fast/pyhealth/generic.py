@@ -153,7 +153,8 @@ class GenericRoute:
             return {key: each.numbers(own[key], numbers[key]) for key, each in values.items()}
 
     def difference(self, features: Mapping[str, Feature]) -> PredictionDifference:
-        """The difference between the explained logits of a batch and those of `model(**batch)`."""
+        """The difference between the explained logits of samples of a batch and those of `model(**batch)`."""
+        features = predictions.compared(features)
         explained = self.own_logits(features, {}, len(next(iter(features.values())).value))
         given = {key: each.parts if len(each.parts) > 1 else each.value for key, each in features.items()}
         values = {key: each.value for key, each in features.items()}

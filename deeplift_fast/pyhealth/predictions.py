@@ -1,4 +1,4 @@
-"""Compares the explained logits with a model's own logits of a batch; padding that a model reads changes these."""
+"""Compares the explained logits with a model's own; padding that a model reads in a batch changes these."""
 
 import math
 import threading
@@ -14,15 +14,16 @@ from deeplift_fast.pyhealth.features import Feature
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}  # as in the check of fused layers
 _COARSE = 1e-2  # for shorter dtypes
+COMPARED = 16  # samples of a batch; a pass of the model itself can take as long as twelve attributions
 _lock = threading.Lock()  # shared, because an interpreter with a lock of its own could not be pickled
 
 
 @dataclass(frozen=True)
 class PredictionDifference:
-    """The difference between the explained logits of a batch and the model's own.
+    """The difference between the explained logits of samples of a batch and the model's own.
 
     Attributes:
-        samples: the number of compared samples.
+        samples: the number of compared samples, see :func:`compared`.
         differing: the number of samples with another logit.
         logit: the largest difference in a logit; NaN if a logit is not finite.
         probability: the largest difference in a probability; `None` for regression.
@@ -62,7 +63,7 @@ class PredictionDifference:
             return
         probability = "" if self.probability is None else f" and {self.probability:.3g} in probability"
         warn(
-            f"for {self.differing} of {self.samples} samples the model's logits in this batch differ from the "
+            f"for {self.differing} of {self.samples} compared samples the model's logits in this batch differ from the "
             f"explained ones, by up to {self.logit:.3g} in logit{probability}: model(**batch) reads padded steps as "
             "real, or masks a code whose embedding is 0, or does more than its forward_from_embedding. The explanation "
             "is of the model's logits for each patient alone, as in a batch of one: output has them, so cite those. "
@@ -136,11 +137,32 @@ def _size(found: PredictionDifference) -> float:
     return found.logit if math.isfinite(found.logit) else math.inf
 
 
+def compared(features: Mapping[str, Feature]) -> Mapping[str, Feature]:
+    """The samples to compare, at most `COMPARED`, in even steps from the shortest to the longest of the batch.
+
+    Models differ most where most is padded. All samples are compared if a part of a feature is no tensor of samples.
+    """
+    size = len(next(iter(features.values())).value)
+    parts = [part for each in features.values() for part in each.parts if part is not None]
+    if size <= COMPARED or not all(isinstance(part, Tensor) and part.shape[:1] == (size,) for part in parts):
+        return features
+    lengths = [real.flatten(1).sum(1) for real in _real_positions(features)]
+    places = torch.arange(COMPARED) * (size - 1) // (COMPARED - 1)
+    if lengths:
+        order = torch.argsort(torch.stack(lengths).sum(0), stable=True)
+        places = order[places.to(order.device)]
+    return {key: each.at(places) for key, each in features.items()}
+
+
 def is_padded(features: Mapping[str, Feature]) -> bool:
     """Whether a sample has fewer steps than the batch."""
+    return not all(_all_reach(real.select(1, -1)) for real in _real_positions(features))
+
+
+def _real_positions(features: Mapping[str, Feature]) -> list[Tensor]:
+    """The real positions of each feature that is a sequence, bool `[batch, steps, …]`."""
     in_sequence = [each for each in features.values() if each.value.dim() > 1 and (each.is_token or each.in_steps)]
-    reach = [each.filled if each.is_token and each.mask is None else each.real() for each in in_sequence]
-    return not all(_all_reach(real.select(1, -1)) for real in reach)
+    return [each.filled if each.is_token and each.mask is None else each.real() for each in in_sequence]
 
 
 def _all_reach(last: Tensor) -> bool:

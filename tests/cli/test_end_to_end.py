@@ -228,7 +228,7 @@ def test_what_the_model_says_otherwise_is_told_once_and_summed_up(here, capfd):
     given = ["run", "recipe.py:build", "--out", "out", *IN_PADDED]
     assert cli.main(given) == 0
     (line,) = warned_of(capfd.readouterr().err, "PredictionWarning")
-    assert line.startswith("deeplift-fast: PredictionWarning: for 3 of 4 samples the model's logits")
+    assert line.startswith("deeplift-fast: PredictionWarning: for 3 of 4 compared samples the model's logits")
     held = json.loads((here / "out" / "manifest.json").read_text())["prediction_difference"]
     assert f"by up to {held['logit']:.3g} in logit and {held['probability']:.3g} in probability" in line
     assert cli.main(["summary", "out"]) == 0
@@ -298,7 +298,7 @@ def test_workers_send_their_warnings_to_the_run(own_run, here, padded):
         assert code == 0
         told = [each["message"] for each in events_of(out, err) if each["event"] == "warning"]
         (line,) = [line for line in told if "PredictionWarning" in line]
-        assert line.startswith("PredictionWarning: for 3 of 4 samples the model's logits")
+        assert line.startswith("PredictionWarning: for 3 of 4 compared samples the model's logits")
         held = json.loads(Path("out/manifest.json").read_text())["prediction_difference"]
         assert f"by up to {held['logit']:.3g} in logit and {held['probability']:.3g} in probability" in line
     else:

@@ -73,7 +73,7 @@ def test_a_manifest_holds_the_difference_and_the_run_tells_it_once(tmp_path):
     assert found.logit > 1e-3
     assert_holds(tmp_path / "out", found)
     assert len(words) == 1
-    assert "for 6 of 8 samples the model's logits in this batch differ from the explained ones" in words[0]
+    assert "for 6 of 8 compared samples the model's logits in this batch differ from the explained ones" in words[0]
     assert f"{found.logit:.3g} in logit and {found.probability:.3g} in probability" in words[0]
 
 

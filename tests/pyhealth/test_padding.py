@@ -12,6 +12,8 @@ from pyhealth.datasets.utils import collate_fn_dict_with_padding
 from pyhealth.models import MLP, RNN, StageAttentionNet, StageNet, Transformer
 
 from deeplift_fast import DeepLift, PredictionWarning
+from deeplift_fast.pyhealth.features import Feature
+from deeplift_fast.pyhealth.predictions import compared
 
 SIZES = {
     StageNet: {"embedding_dim": 8, "chunk_size": 4, "conv_size": 3},
@@ -131,7 +133,7 @@ class TestWarning:
         batch = collate_fn_dict_with_padding(samples)
         explainer = DeepLift(model, rules="complete", fuse=fuse)
         assert explainer.prediction_difference is None
-        with pytest.warns(PredictionWarning, match="for 1 of 2 samples the model's logits") as caught:
+        with pytest.warns(PredictionWarning, match="for 1 of 2 compared samples the model's logits") as caught:
             explainer.attribute(**batch)
         own, alone = model(**batch)["logit"].detach(), logits_alone(model, samples)
         found = explainer.prediction_difference
@@ -153,7 +155,7 @@ class TestWarning:
             for each in samples:
                 explainer.attribute(**collate_fn_dict_with_padding([each]))
         assert explainer.prediction_difference.differing == 0
-        with pytest.warns(PredictionWarning, match="1 of 2 samples"):
+        with pytest.warns(PredictionWarning, match="1 of 2 compared samples"):
             explainer.attribute(**collate_fn_dict_with_padding(samples))
 
     def test_is_given_once_though_two_batches_are_compared(self):
@@ -162,7 +164,7 @@ class TestWarning:
         forward = model.forward
         model.forward = lambda **given: {"logit": forward(**given)["logit"] + 1}
         explainer = DeepLift(model, rules="complete", fuse=False)
-        with pytest.warns(PredictionWarning, match="for 2 of 2 samples"):
+        with pytest.warns(PredictionWarning, match="for 2 of 2 compared samples"):
             explainer.attribute(**collate_fn_dict_with_padding(samples))
         first = explainer.prediction_difference
         with warnings.catch_warnings():
@@ -189,6 +191,24 @@ class TestWarning:
         explainer = DeepLift(model, rules="complete")
         explainer.attribute(**collate_fn_dict_with_padding(samples))
         assert copy.deepcopy(explainer).prediction_difference == explainer.prediction_difference
+
+    @pytest.mark.parametrize("kind", SIZES)
+    def test_compares_the_shortest_and_the_longest_of_many_samples(self, kind):
+        model, samples = made(kind, [RECORDS["shorter"], [SOME]])
+        many = [*[samples[0]] * 39, samples[1]]
+        explainer = DeepLift(model, rules="complete")
+        with pytest.warns(PredictionWarning, match="for 1 of 16 compared samples"):
+            explainer.attribute(**collate_fn_dict_with_padding(many))
+        own = model(**collate_fn_dict_with_padding(many))["logit"].detach()
+        expected = float((own - logits_alone(model, many)).abs().max())
+        assert explainer.prediction_difference.logit == pytest.approx(expected, rel=1e-3)
+
+    @pytest.mark.parametrize("part", [["note"] * 20, torch.tensor(1.0), torch.zeros(3)])
+    def test_compares_all_samples_where_a_part_cannot_be_cut(self, part):
+        value = torch.randn(20, 4, 2)
+        features = {"x": Feature("x", (value, part), 0, None, False), "y": Feature("y", (value,), 0, None, False)}
+        assert compared(features) is features
+        assert len(compared({"y": features["y"]})["y"].value) == 16
 
     def test_finds_a_code_whose_embedding_is_0(self, cases):
         data = cases.dataset("sequence", patients=4)
