@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0; 1 for a missing package or an unexpected error; 2 for bad input; 3 if samples failed; 130
-        after Ctrl-C; 143 after SIGTERM.
+        after Ctrl-C; 141 if nobody reads the output any more; 143 after SIGTERM.
 
     Raises:
         SystemExit: for bad usage, with code 2, and for `--version`.

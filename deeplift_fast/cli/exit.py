@@ -5,6 +5,7 @@ shown, because their messages may quote a patient's data; `--debug` shows these 
 """
 
 import logging
+import select
 import sys
 import traceback
 import warnings
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Literal, TextIO, override
 
 import typer
 
+from deeplift_fast.cli.stdout import null_device
 from deeplift_fast.cli.termination import termination_raised
 from deeplift_fast.errors import DemoError
 from deeplift_fast.support.events import Level, event_line
@@ -23,6 +25,7 @@ UNEXPECTED = 1
 BAD_INPUT = 2
 SOME_FAILED = 3
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+UNREAD = 141  # 128 + SIGPIPE
 TERMINATED = 143  # 128 + SIGTERM
 
 SHOWN_BY_DEBUG = "--debug shows the rest, which may quote patients' data"
@@ -35,7 +38,8 @@ Report = Callable[[str, str, bool, str], None]
 
 EPILOGUE = (
     "Exit codes: 0 done; 1 a package is missing, or an unexpected error; 2 bad usage or input; "
-    "3 finished, but some samples could not be attributed; 130 interrupted; 143 terminated."
+    "3 finished, but some samples could not be attributed; 130 interrupted; "
+    "141 nobody reads the output any more; 143 terminated."
 )
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, which may quote patients' data.")]
@@ -127,14 +131,30 @@ def reported(debug: bool, extra: str, kept: str, style: Style = "text", run: str
         try:
             with warnings_reported(reporter.warning):
                 yield reporter
+                sys.stdout.flush()
         except typer.Exit:
             raise
         except (KeyboardInterrupt, Exception) as error:
+            if isinstance(error, BrokenPipeError) and _is_unread():
+                raise typer.Exit(UNREAD) from error
             message, code = _end(error, debug, extra, kept)
             if termination.came:
                 message, code = f"terminated; {kept}", TERMINATED
             reporter.error(message, code)
             raise typer.Exit(code) from error
+
+
+def _is_unread() -> bool:
+    """Whether nobody reads standard output any more, as after `| head`; if so, the rest of it is dropped."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        unread = any(event & select.POLLERR for _, event in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no poll on this system, or the file has no descriptor
+        return False
+    if unread:
+        sys.stdout = null_device()
+    return unread
 
 
 def _end(error: BaseException, debug: bool, extra: str, kept: str) -> tuple[str, int]:

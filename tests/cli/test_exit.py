@@ -1,3 +1,4 @@
+import contextlib
 import json
 import logging
 import os
@@ -141,3 +142,22 @@ def test_a_missing_package_is_named_with_its_extra(capsys, missing, extra):
         raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
     assert error.value.exit_code == 1
     assert capsys.readouterr().err == f'deeplift-fast: this needs {missing}: pip install "deeplift_fast[{extra}]"\n'
+
+
+def test_a_reader_that_left_ends_a_command_without_a_word(capfd):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as left, contextlib.redirect_stdout(left):
+        with pytest.raises(typer.Exit) as error, reported(False, "cohort", "all is kept"):
+            print("some words")
+        assert error.value.exit_code == 141
+        print("what follows is dropped")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writing)  # so that the file can be closed
+    assert capfd.readouterr().err == ""
+
+
+def test_another_broken_pipe_is_an_error(capsys):
+    with pytest.raises(typer.Exit) as error, reported(False, "cohort", "all is kept"):
+        raise BrokenPipeError(32, "Broken pipe")
+    assert error.value.exit_code == 2
+    assert "Broken pipe" in capsys.readouterr().err
