@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplift_fast.core.options import require_positive
+from deeplift_fast.core.options import positive
 from deeplift_fast.core.questions import Questions
 from deeplift_fast.core.result import Attribution
 from deeplift_fast.pyhealth.generic import GenericRoute, Values
@@ -39,13 +39,13 @@ class Question:
     rows_at_once: int | None
 
     def __post_init__(self) -> None:
-        require_positive("top", self.top)
+        object.__setattr__(self, "top", positive("top", self.top))
         if not 2 <= self.top <= MOST:
             raise ValueError(f"top is {self.top}; accepted: 2 to {MOST}, because a pair needs two codes")
         if not isinstance(self.exact, bool):
             raise TypeError(f"exact is {self.exact!r}; accepted: True or False")
         if self.rows_at_once is not None:
-            require_positive("rows_at_once", self.rows_at_once)
+            object.__setattr__(self, "rows_at_once", positive("rows_at_once", self.rows_at_once))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Players: the codes of a patient whose joint effect is asked for."""
 
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.pyhealth.features import Feature
+from deeplift_fast.support.integers import as_int
 
 MOST = 64
 """The most players of a patient."""
@@ -218,7 +218,7 @@ class _Reader:
                     f"players names code {code!r}, which is not in the vocabulary of feature {key!r}{known}"
                 )
             return self._texts[key][code]
-        index = _as_index(code)
+        index = as_int(code)
         if index is None:
             raise TypeError(f"players names code {code!r} of feature {key!r}; accepted: a text or a token index")
         return index
@@ -231,7 +231,7 @@ class _Reader:
             raise TypeError(f"{what}; accepted: {form}")
         seen: set[tuple[int, ...]] = set()
         for each in given:
-            position = tuple(map(_as_index, each if isinstance(each, list | tuple) else (each,)))
+            position = tuple(map(as_int, each if isinstance(each, list | tuple) else (each,)))
             if len(position) != len(shape) or not all(isinstance(i, int) for i in position):
                 raise TypeError(f"{what}; accepted: {form}")
             place = tuple(i for i in position if i is not None)
@@ -245,14 +245,6 @@ class _Reader:
             if self._values[key][sample][place] != token:
                 raise ValueError(f"{what}; {place} holds another code than the player's, token {token}")
             yield place
-
-
-def _as_index(value: Any) -> int | None:
-    """An int, or anything that Python accepts as an index, except a bool."""
-    try:
-        return None if isinstance(value, bool | np.bool_) else operator.index(value)
-    except TypeError:
-        return None
 
 
 @dataclass(frozen=True)

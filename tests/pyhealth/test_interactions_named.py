@@ -4,6 +4,7 @@ import copy
 import pickle
 import re
 
+import numpy as np
 import pytest
 import torch
 from interaction_cases import MANY_CODES, close, model_of, positions_of, samples_of, whole
@@ -31,6 +32,21 @@ def test_codes_by_text_or_index_for_all_patients(nested):
     assert by_index.players == by_text.players
     torch.testing.assert_close(by_index.values, by_text.values, rtol=0, atol=0, equal_nan=True)
     assert not by_text.contributions.isnan().any()
+
+
+def test_integers_of_numpy(nested):
+    made, given, vocabulary = nested
+    deeplift = DeepLift(made, rules="complete")
+    plain = deeplift.interactions(top=3, rows_at_once=2, steps=2, target_class_idx=1, **given)
+    top, rows, steps, target = np.array([3, 2, 2, 1])
+    found = deeplift.interactions(top=top, rows_at_once=rows, steps=steps, target_class_idx=target, **given)
+    torch.testing.assert_close(found.values, plain.values, rtol=0, atol=0, equal_nan=True)
+    code, place = np.int64(vocabulary["b"]), np.array([1, 1])
+    (one,) = deeplift.interactions(
+        players=[("codes", code, [tuple(place)]), ("codes", "g")], codes=given["codes"][[2]]
+    ).players
+    assert one[0] == Player("codes", vocabulary["b"], "b", ((1, 1),))
+    assert {type(number) for number in (one[0].token, *one[0].positions[0])} == {int}
 
 
 def test_each_patient_has_players_of_its_own(nested):
