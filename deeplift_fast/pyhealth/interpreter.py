@@ -323,6 +323,7 @@ class DeepLift(BaseInterpreter):
         """
         question = joint_effects.Question(top, players, exact, rows_at_once)
         joint_effects.refuse_as_pyhealth(self.rules)
+        joint_effects.refuse_at_baseline(batch, list(self.model.feature_keys))
         request, one, chosen = self._asked(baseline, target_class_idx, steps, batch)
         one.questions.fetch()
         runner = joint_effects.Runner(request, one, chosen, self._generic, self._attributed, self._questions)

@@ -1,6 +1,6 @@
 """Which codes act together: from a batch and its players to their interactions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -124,12 +124,23 @@ def found(question: Question, runner: Runner) -> Interactions:
 def of_nobody(question: Question, runner: Runner) -> Interactions:
     """The interactions of a batch without samples."""
     nobody = runner.batch.without_samples(runner.request.model, None)
-    vocabularies(runner.request.model, runner.batch.features)
+    texts = vocabularies(runner.request.model, runner.batch.features)
+    if question.players is not None:
+        named(question.players, runner.batch.features, texts)
     assert nobody.target is not None
     numbers = nobody.output
     pairs, players = numbers.new_empty(0, 0, 0), numbers.new_empty(0, 0)
     others = pairs, players, players.clone(), numbers, nobody.baseline_output, nobody.target
     return Interactions([], *others, question.exact, runner.chosen.name)
+
+
+def refuse_at_baseline(batch: Mapping[str, Any], features: Sequence[str]) -> None:
+    """Raise `TypeError` for `at_baseline`, an argument of `explain`, which would count as metadata of the batch."""
+    if "at_baseline" in batch and "at_baseline" not in features:
+        raise TypeError(
+            "at_baseline is given, which only explain takes; interactions puts players at the baseline: name positions "
+            "by players=[(feature, code, positions), …]"
+        )
 
 
 def refuse_as_pyhealth(rules: str) -> None:

@@ -144,6 +144,8 @@ def named(given: Any, features: Mapping[str, Feature], texts: Vocabularies) -> l
 
 def _by_patient(given: Any, size: int) -> list[Sequence[Any]]:
     """One list of named players for each of `size` patients."""
+    if isinstance(given, list | tuple) and not given and not size:
+        return []
     if not isinstance(given, list | tuple) or not given:
         raise TypeError(f"players is {given!r}; accepted: {ACCEPTED}")
     if all(_is_player(each) for each in given):
@@ -194,6 +196,7 @@ class _Reader:
 
     def _player(self, sample: int, given: Any) -> Player:
         if isinstance(given, Player):
+            self._check_text(given)
             given = (given.feature, given.token, given.positions)
         key, code, *positions = given
         if key not in self._features:
@@ -209,6 +212,14 @@ class _Reader:
         places = map(tuple, np.argwhere(there).tolist())
         where = tuple(self._positions(key, sample, positions[0], token) if positions else places)
         return Player(key, token, self._names[key].get(token), where)
+
+    def _check_text(self, given: Player) -> None:
+        own = self._names.get(given.feature, {}).get(given.token)
+        if given.feature in self._names and given.code != own:
+            raise ValueError(
+                f"players has a Player of code {given.code!r} with token {given.token} of feature {given.feature!r}, "
+                f"which is {own!r} in this model's vocabulary; give (feature, code) with a text for another model"
+            )
 
     def _token(self, key: str, code: Any) -> int:
         if isinstance(code, str):

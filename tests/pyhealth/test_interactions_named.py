@@ -131,6 +131,8 @@ WRONG = [
     ({"players": [("codes", "b"), ("codes", "a", [0])]}, TypeError, "accepted: a list of indices into the sample's"),
     ({"players": [("codes", "b"), ("codes", "a", [])]}, TypeError, "accepted: a list of indices"),
     ({"players": [("codes", "b"), ("codes", "a", 0)]}, TypeError, "accepted: a list of indices"),
+    ({"at_baseline": {}}, TypeError, "at_baseline is given, which only explain takes"),
+    ({"players": [[Player("codes", 2, "z", ((0, 0),))], []]}, ValueError, "code 'z' with token 2 of feature 'codes', "),
     ({"players": [[("codes", "a", [(0, 0), (0, 0)])], []]}, ValueError, "(0, 0) stands there twice"),
 ]  # fmt: skip
 
@@ -177,6 +179,14 @@ def test_a_batch_of_nobody(nested, exact):
     assert found.output.shape == found.baseline_output.shape == found.target.shape == (0,)
     assert found.to_dataframe().empty
     assert list(found.to_dataframe().columns) == list(COLUMNS)
+
+
+@pytest.mark.parametrize("players", ["x", [[]], [("codes", "a")]], ids=str)
+def test_players_of_nobody(nested, players):
+    deeplift, nobody = DeepLift(nested[0], rules="complete"), {"codes": nested[1]["codes"][:0]}
+    assert deeplift.interactions(players=[], **nobody).players == []
+    with pytest.raises((TypeError, ValueError), match="players "):
+        deeplift.interactions(players=players, **nobody)
 
 
 @pytest.mark.parametrize("exact", [False, True])
