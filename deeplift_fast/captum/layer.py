@@ -26,7 +26,7 @@ from deeplift_fast.core.cut import place_in
 from deeplift_fast.core.diagnostics import Report
 from deeplift_fast.core.layer_tensors import Form
 from deeplift_fast.core.layers import AtLayer, Layer, checked_run, explain_layer
-from deeplift_fast.core.options import DELTA_TOL, require_positive
+from deeplift_fast.core.options import DELTA_TOL, positive
 from deeplift_fast.core.streams import own_modules
 from deeplift_fast.errors import ArgumentTypeError, ArgumentValueError
 
@@ -217,8 +217,7 @@ class LayerDeepLiftShap(LayerDeepLift):
             segments_at_once=segments_at_once,
             call=call,
         )
-        require_positive("rows", rows)
-        self.rows = rows
+        self.rows = positive("rows", rows)
 
     @override
     @wrapped

@@ -25,7 +25,7 @@ from deeplift_fast.core.cut import place_in
 from deeplift_fast.core.diagnostics import Report
 from deeplift_fast.core.layers import checked_run
 from deeplift_fast.core.neurons import Neuron, Selector, neuron_at
-from deeplift_fast.core.options import DELTA_TOL, require_positive
+from deeplift_fast.core.options import DELTA_TOL, positive
 from deeplift_fast.core.streams import own_modules
 from deeplift_fast.errors import ArgumentValueError
 
@@ -194,8 +194,7 @@ class NeuronDeepLiftShap(NeuronDeepLift):
             segments_at_once=segments_at_once,
             call=call,
         )
-        require_positive("rows", rows)
-        self.rows = rows
+        self.rows = positive("rows", rows)
 
     @override
     @wrapped

@@ -21,7 +21,7 @@ from deeplift_fast.captum.arguments import (
 from deeplift_fast.captum.deeplift import DeepLift, delta_of
 from deeplift_fast.core.cancellation import joined
 from deeplift_fast.core.diagnostics import Report, merged
-from deeplift_fast.core.options import DELTA_TOL, require_positive
+from deeplift_fast.core.options import DELTA_TOL, positive
 
 ROWS = 256  # pairs of input and baseline that DeepLiftShap takes through the model at once
 
@@ -63,8 +63,7 @@ class DeepLiftShap(DeepLift):
         super().__init__(
             model, multiply_by_inputs, rules=rules, steps=steps, delta_tol=delta_tol, segments_at_once=segments_at_once
         )
-        require_positive("rows", rows)
-        self.rows = rows
+        self.rows = positive("rows", rows)
 
     @wrapped
     def attribute(

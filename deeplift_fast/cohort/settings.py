@@ -1,8 +1,8 @@
 """The arguments of a run, checked."""
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 from deeplift_fast.cohort.cohort_baseline import CohortBaseline, checked_baseline
@@ -12,6 +12,7 @@ from deeplift_fast.errors import CohortError
 from deeplift_fast.pyhealth.interpreter import DeepLift
 from deeplift_fast.pyhealth.joint_effects import refuse_as_pyhealth
 from deeplift_fast.pyhealth.players import MOST as MOST_PLAYERS
+from deeplift_fast.support.integers import as_int
 
 LEAST_PLAYERS = 2
 """Codes of a pair."""
@@ -83,11 +84,8 @@ def count(name: str, given: Any, least: int) -> int | None:
     """The argument `name`, an int of `least` or more, or `None`; raises CohortError for anything else."""
     if given is None:
         return None
-    try:
-        number = operator.index(given)
-    except TypeError:
-        number = least - 1
-    if isinstance(given, bool) or number < least:
+    number = as_int(given)
+    if number is None or number < least:
         raise CohortError(f"{name} is {given!r}; accepted: an int of {least} or more, or None")
     return number
 
@@ -143,5 +141,5 @@ def check_client(client: Any) -> None:
 
 def check_worker_timeout(seconds: Any) -> None:
     """Raise CohortError unless this is a number of seconds above 0."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+    if isinstance(seconds, bool) or not isinstance(seconds, Real) or not float(seconds) > 0:
         raise CohortError(f"worker_timeout is {seconds!r}; accepted: a number of seconds above 0")

@@ -14,6 +14,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils import _pytree as pytree
 
 from deeplift_fast.errors import ArgumentTypeError, ArgumentValueError
+from deeplift_fast.support.integers import as_int
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def place_in(modules: tuple[nn.Module, ...], layer: nn.Module | str, at_input: b
         ArgumentTypeError: if the layer is neither a module nor a name, or the call is no int.
         ArgumentValueError: if the model has no such layer.
     """
-    if call is not None and (isinstance(call, bool) or not isinstance(call, int)):
+    number = None if call is None else as_int(call)
+    if call is not None and number is None:
         raise ArgumentTypeError(f"call is {call!r}; accepted: None, or an int: 0 for the first call, -1 for the last")
     if not isinstance(layer, nn.Module | str):
         raise ArgumentTypeError(
@@ -68,7 +70,7 @@ def place_in(modules: tuple[nn.Module, ...], layer: nn.Module | str, at_input: b
     if isinstance(layer, str):
         if layer not in names:
             raise ArgumentValueError(f"layer is {layer!r}, and the model has no such module; {_near(layer, names)}")
-        return Place(names[layer], layer, at_input, call, compiled, _twins(names[layer], names))
+        return Place(names[layer], layer, at_input, number, compiled, _twins(names[layer], names))
     found = next((name for name, module in names.items() if module is layer), None)
     if found is None and modules:
         raise ArgumentValueError(
@@ -76,7 +78,7 @@ def place_in(modules: tuple[nn.Module, ...], layer: nn.Module | str, at_input: b
             "model.named_modules(), or its name"
         )
     name = type(layer).__name__ if found is None else found
-    return Place(layer, name, at_input, call, compiled, _twins(layer, names))
+    return Place(layer, name, at_input, number, compiled, _twins(layer, names))
 
 
 def _twins(layer: nn.Module, names: Mapping[str, nn.Module]) -> tuple[str, ...]:

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 from deeplift_fast.rules.complete import CompleteRules
 from deeplift_fast.rules.rescale import RescaleRules
 from deeplift_fast.rules.ruleset import RuleSet
+from deeplift_fast.support.integers import as_int
 
 RULES: dict[str, Callable[[], RuleSet]] = {
     "rescale": RescaleRules,
@@ -43,8 +45,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.rules not in tuple(RULES):
             raise ValueError(f"rules is {self.rules!r}; accepted: {', '.join(repr(name) for name in RULES)}")
-        require_positive("steps", self.steps)
-        require_positive("segments_at_once", self.segments_at_once)
+        for name in ("steps", "segments_at_once"):
+            object.__setattr__(self, name, positive(name, getattr(self, name)))
         if self.steps > 1 and self.rules == "pyhealth":
             raise ValueError(f'steps is {self.steps}; accepted with rules="pyhealth": 1')
         if isinstance(self.delta_tol, bool) or not isinstance(self.delta_tol, Real):
@@ -58,9 +60,16 @@ class Options:
         return self.rules == "complete"
 
 
-def require_positive(name: str, value: int) -> None:
-    """Raise `TypeError` or `ValueError` unless the argument called `name` is an int of 1 or more."""
-    if isinstance(value, bool) or not isinstance(value, int):
+def positive(name: str, value: Any) -> int:
+    """The argument called `name`, an int of 1 or more, NumPy's included, as a plain int.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is below 1.
+    """
+    number = as_int(value)
+    if number is None:
         raise TypeError(f"{name} is {value!r}; accepted: an int of 1 or more")
-    if value < 1:
-        raise ValueError(f"{name} is {value}; accepted: 1 or more")
+    if number < 1:
+        raise ValueError(f"{name} is {number}; accepted: 1 or more")
+    return number

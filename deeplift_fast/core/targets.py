@@ -1,6 +1,5 @@
 """Targets: the number of a model's output that is explained, for each sample."""
 
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.errors import ArgumentTypeError, ArgumentValueError, TargetIndexError
+from deeplift_fast.support.integers import as_int
 
 Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | Callable[[Any], Tensor] | None
 
@@ -153,7 +153,7 @@ def class_target(model: Any, given: int | None, name: str = "target_class_idx") 
     """
     if given is None:
         return None
-    index = _as_index(given)
+    index = as_int(given)
     if index is None:
         raise TypeError(f"{name} is {given!r}; accepted: an int, or leave it out for the predicted class")
     said = getattr(getattr(model, "dataset", None), "output_processors", None) is not None
@@ -178,14 +178,6 @@ def listed(target: list[Any]) -> Tensor:
         )
     found = torch.tensor([[int(each) for each in row] for row in rows], device="cpu")
     return found if isinstance(target[0], tuple | list) else found[:, 0]
-
-
-def _as_index(value: Any) -> int | None:
-    """An int, or anything that Python accepts as an index, except a bool."""
-    try:
-        return None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        return None
 
 
 def _is_index(value: Any) -> bool:

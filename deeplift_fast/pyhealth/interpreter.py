@@ -11,7 +11,7 @@ from torch import Tensor
 from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.core.diagnostics import Report, merged
 from deeplift_fast.core.isolation import warn_if_harmlessly_training
-from deeplift_fast.core.options import DELTA_TOL, Options, require_positive
+from deeplift_fast.core.options import DELTA_TOL, Options, positive
 from deeplift_fast.core.questions import NOW, Questions
 from deeplift_fast.core.targets import class_target
 from deeplift_fast.errors import BaselineWarning, FusionWarning, NotFused, warn
@@ -87,7 +87,7 @@ class DeepLift(BaseInterpreter):
     ) -> None:
         options = Options(rules, steps, delta_tol, segments_at_once)
         if cuda_graphs_memory is not None:
-            require_positive("cuda_graphs_memory", cuda_graphs_memory)
+            cuda_graphs_memory = positive("cuda_graphs_memory", cuda_graphs_memory)
         check_model(model, rules)
         given_baselines.check(baseline, rules, list(getattr(model, "feature_keys", ())))
         super().__init__(model)
@@ -323,6 +323,7 @@ class DeepLift(BaseInterpreter):
         """
         question = joint_effects.Question(top, players, exact, rows_at_once)
         joint_effects.refuse_as_pyhealth(self.rules)
+        joint_effects.refuse_at_baseline(batch, list(self.model.feature_keys))
         request, one, chosen = self._asked(baseline, target_class_idx, steps, batch)
         one.questions.fetch()
         runner = joint_effects.Runner(request, one, chosen, self._generic, self._attributed, self._questions)

@@ -1,13 +1,13 @@
 """Which codes act together: from a batch and its players to their interactions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from deeplift_fast.core.options import require_positive
+from deeplift_fast.core.options import positive
 from deeplift_fast.core.questions import Questions
 from deeplift_fast.core.result import Attribution
 from deeplift_fast.pyhealth.generic import GenericRoute, Values
@@ -39,13 +39,13 @@ class Question:
     rows_at_once: int | None
 
     def __post_init__(self) -> None:
-        require_positive("top", self.top)
+        object.__setattr__(self, "top", positive("top", self.top))
         if not 2 <= self.top <= MOST:
             raise ValueError(f"top is {self.top}; accepted: 2 to {MOST}, because a pair needs two codes")
         if not isinstance(self.exact, bool):
             raise TypeError(f"exact is {self.exact!r}; accepted: True or False")
         if self.rows_at_once is not None:
-            require_positive("rows_at_once", self.rows_at_once)
+            object.__setattr__(self, "rows_at_once", positive("rows_at_once", self.rows_at_once))
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,23 @@ def found(question: Question, runner: Runner) -> Interactions:
 def of_nobody(question: Question, runner: Runner) -> Interactions:
     """The interactions of a batch without samples."""
     nobody = runner.batch.without_samples(runner.request.model, None)
-    vocabularies(runner.request.model, runner.batch.features)
+    texts = vocabularies(runner.request.model, runner.batch.features)
+    if question.players is not None:
+        named(question.players, runner.batch.features, texts)
     assert nobody.target is not None
     numbers = nobody.output
     pairs, players = numbers.new_empty(0, 0, 0), numbers.new_empty(0, 0)
     others = pairs, players, players.clone(), numbers, nobody.baseline_output, nobody.target
     return Interactions([], *others, question.exact, runner.chosen.name)
+
+
+def refuse_at_baseline(batch: Mapping[str, Any], features: Sequence[str]) -> None:
+    """Raise `TypeError` for `at_baseline`, an argument of `explain`, which would count as metadata of the batch."""
+    if "at_baseline" in batch and "at_baseline" not in features:
+        raise TypeError(
+            "at_baseline is given, which only explain takes; interactions puts players at the baseline: name positions "
+            "by players=[(feature, code, positions), …]"
+        )
 
 
 def refuse_as_pyhealth(rules: str) -> None:

@@ -1,6 +1,5 @@
 """Players: the codes of a patient whose joint effect is asked for."""
 
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.pyhealth.features import Feature
+from deeplift_fast.support.integers import as_int
 
 MOST = 64
 """The most players of a patient."""
@@ -144,6 +144,8 @@ def named(given: Any, features: Mapping[str, Feature], texts: Vocabularies) -> l
 
 def _by_patient(given: Any, size: int) -> list[Sequence[Any]]:
     """One list of named players for each of `size` patients."""
+    if isinstance(given, list | tuple) and not given and not size:
+        return []
     if not isinstance(given, list | tuple) or not given:
         raise TypeError(f"players is {given!r}; accepted: {ACCEPTED}")
     if all(_is_player(each) for each in given):
@@ -194,6 +196,7 @@ class _Reader:
 
     def _player(self, sample: int, given: Any) -> Player:
         if isinstance(given, Player):
+            self._check_text(given)
             given = (given.feature, given.token, given.positions)
         key, code, *positions = given
         if key not in self._features:
@@ -210,6 +213,14 @@ class _Reader:
         where = tuple(self._positions(key, sample, positions[0], token) if positions else places)
         return Player(key, token, self._names[key].get(token), where)
 
+    def _check_text(self, given: Player) -> None:
+        own = self._names.get(given.feature, {}).get(given.token)
+        if given.feature in self._names and given.code != own:
+            raise ValueError(
+                f"players has a Player of code {given.code!r} with token {given.token} of feature {given.feature!r}, "
+                f"which is {own!r} in this model's vocabulary; give (feature, code) with a text for another model"
+            )
+
     def _token(self, key: str, code: Any) -> int:
         if isinstance(code, str):
             if code not in self._texts[key]:
@@ -218,7 +229,7 @@ class _Reader:
                     f"players names code {code!r}, which is not in the vocabulary of feature {key!r}{known}"
                 )
             return self._texts[key][code]
-        index = _as_index(code)
+        index = as_int(code)
         if index is None:
             raise TypeError(f"players names code {code!r} of feature {key!r}; accepted: a text or a token index")
         return index
@@ -231,7 +242,7 @@ class _Reader:
             raise TypeError(f"{what}; accepted: {form}")
         seen: set[tuple[int, ...]] = set()
         for each in given:
-            position = tuple(map(_as_index, each if isinstance(each, list | tuple) else (each,)))
+            position = tuple(map(as_int, each if isinstance(each, list | tuple) else (each,)))
             if len(position) != len(shape) or not all(isinstance(i, int) for i in position):
                 raise TypeError(f"{what}; accepted: {form}")
             place = tuple(i for i in position if i is not None)
@@ -245,14 +256,6 @@ class _Reader:
             if self._values[key][sample][place] != token:
                 raise ValueError(f"{what}; {place} holds another code than the player's, token {token}")
             yield place
-
-
-def _as_index(value: Any) -> int | None:
-    """An int, or anything that Python accepts as an index, except a bool."""
-    try:
-        return None if isinstance(value, bool | np.bool_) else operator.index(value)
-    except TypeError:
-        return None
 
 
 @dataclass(frozen=True)

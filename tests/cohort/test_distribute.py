@@ -1,5 +1,6 @@
 """Parts on a Dask cluster: the numbers of one process, whatever happens to the workers."""
 
+import numpy as np
 import pytest
 from cohort_cases import cohort, contents, manifest, run, spoiled, table
 
@@ -10,6 +11,7 @@ from distributed.comm import CommClosedError
 from pyhealth.datasets import get_dataloader
 
 from deeplift_fast.cohort import CohortError, distribute
+from deeplift_fast.cohort.settings import check_worker_timeout
 from deeplift_fast.cohort.store import LocalStore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -148,6 +150,11 @@ def test_parts_that_the_cluster_lost_are_told(in_process, tmp_path, monkeypatch,
     data, model = cohort()
     with pytest.raises(CohortError, match=rf"client lost a part \({type(error).__name__}\): its workers died one"):
         run(model, data, tmp_path / "out", client=in_process)
+
+
+def test_seconds_of_numpy():
+    for given in (np.int64(60), np.float32(0.5)):
+        check_worker_timeout(given)
 
 
 @pytest.mark.parametrize("given", [0, -1, float("nan"), "1", None, True])

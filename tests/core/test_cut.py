@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -50,7 +51,7 @@ class TestCalls:
         handle = model.linear.register_forward_hook(lambda module, args, output: values.append(output.detach()))
         model(self.X)
         handle.remove()
-        for call, number in ((0, 0), (1, 1), (-1, 1), (-2, 0)):
+        for call, number in ((0, 0), (1, 1), (-1, 1), (np.int64(-2), 0)):
             explainer = LayerDeepLift(model, model.linear, call=call)
             _, delta = explainer.attribute(self.X, 0.1, 0, return_convergence_delta=True)
             assert delta.abs().max() < 1e-12

@@ -4,6 +4,7 @@ import copy
 import pickle
 import re
 
+import numpy as np
 import pytest
 import torch
 from interaction_cases import MANY_CODES, close, model_of, positions_of, samples_of, whole
@@ -31,6 +32,21 @@ def test_codes_by_text_or_index_for_all_patients(nested):
     assert by_index.players == by_text.players
     torch.testing.assert_close(by_index.values, by_text.values, rtol=0, atol=0, equal_nan=True)
     assert not by_text.contributions.isnan().any()
+
+
+def test_integers_of_numpy(nested):
+    made, given, vocabulary = nested
+    deeplift = DeepLift(made, rules="complete")
+    plain = deeplift.interactions(top=3, rows_at_once=2, steps=2, target_class_idx=1, **given)
+    top, rows, steps, target = np.array([3, 2, 2, 1])
+    found = deeplift.interactions(top=top, rows_at_once=rows, steps=steps, target_class_idx=target, **given)
+    torch.testing.assert_close(found.values, plain.values, rtol=0, atol=0, equal_nan=True)
+    code, place = np.int64(vocabulary["b"]), np.array([1, 1])
+    (one,) = deeplift.interactions(
+        players=[("codes", code, [tuple(place)]), ("codes", "g")], codes=given["codes"][[2]]
+    ).players
+    assert one[0] == Player("codes", vocabulary["b"], "b", ((1, 1),))
+    assert {type(number) for number in (one[0].token, *one[0].positions[0])} == {int}
 
 
 def test_each_patient_has_players_of_its_own(nested):
@@ -115,6 +131,8 @@ WRONG = [
     ({"players": [("codes", "b"), ("codes", "a", [0])]}, TypeError, "accepted: a list of indices into the sample's"),
     ({"players": [("codes", "b"), ("codes", "a", [])]}, TypeError, "accepted: a list of indices"),
     ({"players": [("codes", "b"), ("codes", "a", 0)]}, TypeError, "accepted: a list of indices"),
+    ({"at_baseline": {}}, TypeError, "at_baseline is given, which only explain takes"),
+    ({"players": [[Player("codes", 2, "z", ((0, 0),))], []]}, ValueError, "code 'z' with token 2 of feature 'codes', "),
     ({"players": [[("codes", "a", [(0, 0), (0, 0)])], []]}, ValueError, "(0, 0) stands there twice"),
 ]  # fmt: skip
 
@@ -161,6 +179,14 @@ def test_a_batch_of_nobody(nested, exact):
     assert found.output.shape == found.baseline_output.shape == found.target.shape == (0,)
     assert found.to_dataframe().empty
     assert list(found.to_dataframe().columns) == list(COLUMNS)
+
+
+@pytest.mark.parametrize("players", ["x", [[]], [("codes", "a")]], ids=str)
+def test_players_of_nobody(nested, players):
+    deeplift, nobody = DeepLift(nested[0], rules="complete"), {"codes": nested[1]["codes"][:0]}
+    assert deeplift.interactions(players=[], **nobody).players == []
+    with pytest.raises((TypeError, ValueError), match="players "):
+        deeplift.interactions(players=players, **nobody)
 
 
 @pytest.mark.parametrize("exact", [False, True])
