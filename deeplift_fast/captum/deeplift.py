@@ -1,6 +1,7 @@
 """DeepLift with Captum's signature, for any `nn.Module`; Captum itself is not needed."""
 
 import inspect
+import re
 from collections.abc import Callable
 from numbers import Real
 from typing import Any
@@ -92,6 +93,11 @@ class DeepLift:
     def multiplies_by_inputs(self) -> bool:
         """Whether contributions are returned instead of multipliers."""
         return self._multiply_by_inputs
+
+    @classmethod
+    def get_name(cls) -> str:
+        """The name of the class in words, such as `"Layer Deep Lift"`."""
+        return re.sub("(?<!^)(?=[^a-z])", " ", cls.__name__)
 
     def has_convergence_delta(self) -> bool:
         """True: :meth:`attribute` can return the convergence delta."""

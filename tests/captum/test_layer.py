@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules import module as hooks
 
 from deeplift_fast import InterceptionError, attribute
-from deeplift_fast.captum import DeepLift, LayerDeepLift, LayerDeepLiftShap
+from deeplift_fast.captum import DeepLift, LayerDeepLift, LayerDeepLiftShap, NeuronDeepLift
 
 pytestmark = pytest.mark.filterwarnings("error")
 TOKENS = torch.tensor([[3, 1, 4, 1, 5], [2, 6, 5, 3, 5], [8, 0, 7, 2, 1]])
@@ -47,6 +47,22 @@ def complete(model, layer, inputs, baselines, target=1, **options):
     )
     assert delta.abs().max() < 1e-12
     return found
+
+
+@pytest.mark.parametrize("kind", [LayerDeepLift, NeuronDeepLift])
+def test_the_layer_may_be_set_later(kind):
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double(), normal(2, 3)
+    given = {"neuron_selector": 1} if kind is NeuronDeepLift else {"target": 1}
+    explainer = kind(model, None)
+    assert explainer.layer is None
+    with pytest.raises(TypeError, match="layer is None; accepted"):
+        explainer.attribute(x, **given)
+    for layer in (model[0], "1"):
+        explainer.layer = layer
+        assert torch.equal(explainer.attribute(x, **given), kind(model, layer).attribute(x, **given))
+    assert explainer.layer is model[1]
+    with pytest.raises(ValueError, match="no such module"):
+        explainer.layer = "2.weight"
 
 
 def bypassed(explainer):

@@ -243,14 +243,16 @@ def test_a_model_sees_itself_unmodified_while_it_runs():
     assert looks == [1, 1]
 
 
-def test_hooks_stay_and_run(untouched):
+@pytest.mark.parametrize("rules", ["rescale", "complete"])
+def test_hooks_stay_and_run(rules, untouched):
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     calls = collections.Counter()
     model[0].register_forward_pre_hook(lambda *_: calls.update(["before"]))
     model[1].register_forward_hook(lambda *_: calls.update(["after"]))
     model[2].register_full_backward_hook(lambda *_: calls.update(["backward"]))
     with untouched(model):
-        attribute(model, normal(4, 3), target=0)
+        found = attribute(model, normal(4, 3), target=0, rules=rules)
+    assert found.convergence_delta.abs().max() < 1e-5
     assert calls == {"before": 2, "after": 2, "backward": 1}
 
 
