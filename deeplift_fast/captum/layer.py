@@ -158,7 +158,7 @@ class LayerDeepLift(Layered):
         xs, x0s, target, further = given
         layer = Layer(replace(self._place, at_input=at_input), _accepts_unused(grad_kwargs), form)
         run = checked_run(self.model, self._modules or (), xs, x0s, further)
-        return explain_layer(run, layer, target_of(target), self.options, self._rule_set())
+        return explain_layer(run, layer, target_of(target, len(xs[0])), self.options, self._rule_set())
 
     def _parts(self, at: AtLayer, function: AttributionFunction | None) -> tuple[Tensor, ...]:
         """The attributions, batch first."""

@@ -147,6 +147,24 @@ class TestTokens:
         torch.testing.assert_close(complete(model, model[1], x, 0, attribute_to_layer_input=True), before)
 
 
+@pytest.mark.parametrize("rows", [2, 3, 5])  # of 5 steps
+def test_a_layer_without_samples(rows):
+    """A multiplier there would be a sum over samples; by its shape, the table's rows may be samples."""
+
+    class Placed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.places, self.last = nn.Embedding(9, 4), nn.Embedding(5, 4), nn.Linear(4, 2)
+
+        def forward(self, tokens):
+            return self.last(torch.tanh(self.words(tokens) + self.places(torch.arange(5)))).sum(1)
+
+    model, tokens = built(Placed), TOKENS[:1].expand(rows, 5)
+    complete(model, "words", tokens, 0)
+    with pytest.raises(ValueError, match=rf"\(5, 4\), in which the {rows} samples have no dimension, and is the same"):
+        LayerDeepLift(model, "places", multiply_by_inputs=False).attribute(tokens, 0, 1)
+
+
 def test_the_embeddings_of_bert():
     transformers = pytest.importorskip("transformers")
     sizes = {"vocab_size": 9, "hidden_size": 8, "intermediate_size": 12, "num_attention_heads": 2, "num_labels": 2}
