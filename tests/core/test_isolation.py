@@ -256,6 +256,20 @@ def test_hooks_stay_and_run(rules, untouched):
     assert calls == {"before": 2, "after": 2, "backward": 1}
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_backward_hooks_change_no_attribution(known):
+    """They part tensors that are one, so that the attention takes another path where gradients are."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).double().eval()
+    model = layer if known else lambda x: layer(x)
+    x, options = torch.randn(2, 3, 4).double(), {"target": lambda y: y[:, 0, 0], "rules": "complete"}
+    expected = attribute(model, x, **options)
+    layer.self_attn.register_full_backward_hook(lambda *_: None)
+    found = attribute(model, x, **options)
+    torch.testing.assert_close(found.contributions, expected.contributions)
+    assert not any("gradient" in row.rule for row in found.report)
+
+
 @pytest.mark.parametrize("prepared", ["none", "filled", "frozen"])
 def test_parameters_get_no_gradient_and_keep_theirs(prepared, untouched):
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
