@@ -270,6 +270,31 @@ class TestModels:
         found = complete(model, layer, self.X, 0.5, attribute_to_layer_input=at_input)
         difference = (model(self.X) - model(torch.full_like(self.X, 0.5)))[:, 1].detach()
         torch.testing.assert_close(found.sum(1), difference)
+        nobody = LayerDeepLift(model, layer).attribute(self.X[:0], 0.5, 1, attribute_to_layer_input=at_input)
+        assert len(nobody) == 0
+
+    @pytest.mark.parametrize("at_input", [False, True])
+    def test_writes_that_other_tensors_share(self, at_input):
+        """Another tensor at the layer would share no memory, and the model would be another function."""
+
+        class Sharing(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.last, self.inner = nn.Linear(3, 4), nn.Linear(4, 2), Shared()
+
+            def forward(self, x):
+                h = self.first(x)
+                y = self.inner(h, h)
+                if not at_input:
+                    h.mul_(2)
+                return self.last(torch.tanh(y))
+
+        class Shared(nn.Module):
+            def forward(self, a, b):
+                return a.mul_(2) + b if at_input else a.view(b.shape)
+
+        with pytest.raises(InterceptionError, match=r"writes to the memory of the .* of layer 'inner', which other"):
+            LayerDeepLift(built(Sharing), "inner").attribute(self.X, 0.5, 1, attribute_to_layer_input=at_input)
 
     @pytest.mark.parametrize(("kind", "layer", "at_input"), [("ignored", "relu", False), ("no_grad", "linear", True)])
     def test_layers_off_the_path(self, kind, layer, at_input):
