@@ -94,10 +94,10 @@ def rows_of_target(target: Target, index: Tensor, batch: int) -> Any:
     return target[index]
 
 
-def target_of(target: Target) -> Any:
-    """Captum's target in the form that :mod:`deeplift_fast.core.targets` accepts."""
+def target_of(target: Target, batch: int) -> Any:
+    """Captum's target for a batch, in the form that :mod:`deeplift_fast.core.targets` accepts."""
     if target is None:
-        return _single
+        return functools.partial(_single, batch)
     if isinstance(target, list):
         target = listed(target)
     if isinstance(target, Tensor) and target.numel() == 1:
@@ -105,8 +105,12 @@ def target_of(target: Target) -> Any:
     return target
 
 
-def _single(output: Tensor) -> Tensor:
+def _single(batch: int, output: Tensor) -> Tensor:
     require_tensor(output)
+    if output.dim() == 0 and batch != 1:
+        raise ArgumentValueError(
+            f"target is None, and the model returned one number for {batch} samples; accepted: one output per sample"
+        )
     if output.dim() and output.numel() != len(output):
         raise ArgumentValueError(f"target is None, and the model returned shape {tuple(output.shape)}: name a target")
     return output.reshape(-1)

@@ -1,6 +1,7 @@
 """DeepLift with Captum's signature, for any `nn.Module`; Captum itself is not needed."""
 
 import inspect
+import re
 from collections.abc import Callable
 from numbers import Real
 from typing import Any
@@ -92,6 +93,11 @@ class DeepLift:
     def multiplies_by_inputs(self) -> bool:
         """Whether contributions are returned instead of multipliers."""
         return self._multiply_by_inputs
+
+    @classmethod
+    def get_name(cls) -> str:
+        """The name of the class in words, such as `"Layer Deep Lift"`."""
+        return re.sub("(?<!^)(?=[^a-z])", " ", cls.__name__)
 
     def has_convergence_delta(self) -> bool:
         """True: :meth:`attribute` can return the convergence delta."""
@@ -190,7 +196,7 @@ class DeepLift:
         given = as_tuple("attributions", attributions)
         resolved = [resolve(i, x, x0) for i, (x, x0) in enumerate(zip(xs, x0s, strict=True))]
         batch, further, modules = len(xs[0]), further_of(additional_forward_args), own_modules(self.model)
-        streams = Streams(self.model, further, False, target_of(target), batch, RescaleRules(), modules)
+        streams = Streams(self.model, further, False, target_of(target, batch), batch, RescaleRules(), modules)
         ends = [streams.output(dict(enumerate(values))) for values in (xs, resolved)]
         return convergence_delta(dict(enumerate(given)), *ends)
 
@@ -198,7 +204,8 @@ class DeepLift:
         self, xs: tuple[Tensor, ...], x0s: tuple[Any, ...], target: Target, further: tuple[Any, ...]
     ) -> Attribution:
         context = Context(further, self._modules, self._rule_set())
-        return attribution.explain(self.model, xs, x0s, target_of(target), self.options, context)
+        batch = len(xs[0]) if xs[0].dim() else 1
+        return attribution.explain(self.model, xs, x0s, target_of(target, batch), self.options, context)
 
     def _rule_set(self) -> RuleSet | None:
         return ActivationRules() if self.options.rules == "rescale" else None

@@ -20,20 +20,19 @@ from deeplift_fast.captum.arguments import (
     target_of,
     wrapped,
 )
-from deeplift_fast.captum.deeplift import DeepLift, delta_of
+from deeplift_fast.captum.deeplift import delta_of
+from deeplift_fast.captum.layered import Layered
 from deeplift_fast.captum.shap import ROWS, mean_over_pairs
-from deeplift_fast.core.cut import place_in
 from deeplift_fast.core.diagnostics import Report
 from deeplift_fast.core.layer_tensors import Form
 from deeplift_fast.core.layers import AtLayer, Layer, checked_run, explain_layer
 from deeplift_fast.core.options import DELTA_TOL, positive
-from deeplift_fast.core.streams import own_modules
 from deeplift_fast.errors import ArgumentTypeError, ArgumentValueError
 
 _GRAD_KWARGS = ("allow_unused", "materialize_grads", "retain_graph")
 
 
-class LayerDeepLift(DeepLift):
+class LayerDeepLift(Layered):
     """DeepLIFT contributions of a layer's input or output, with the interface of `captum.attr.LayerDeepLift`.
 
     Both streams run from the model's inputs, which may be tokens; the layer's values at the input and at the baseline
@@ -43,7 +42,7 @@ class LayerDeepLift(DeepLift):
 
     Args:
         model: as for :class:`DeepLift`.
-        layer: a module of the model, or its name.
+        layer: a module of the model, or its name; `None` if the attribute `layer` is set later.
         multiply_by_inputs: as for :class:`DeepLift`.
         rules: as for :class:`DeepLift`.
         steps: number of segments of the line between the layer's values; 1 is DeepLIFT.
@@ -65,7 +64,7 @@ class LayerDeepLift(DeepLift):
     def __init__(
         self,
         model: Callable[..., Any],
-        layer: nn.Module | str,
+        layer: nn.Module | str | None,
         multiply_by_inputs: bool = True,
         *,
         rules: str = "complete",
@@ -77,9 +76,8 @@ class LayerDeepLift(DeepLift):
         super().__init__(
             model, multiply_by_inputs, rules=rules, steps=steps, delta_tol=delta_tol, segments_at_once=segments_at_once
         )
-        self._place = place_in(own_modules(model), layer, at_input=False, call=call)
-        self.layer = self._place.module
-        self._modules = own_modules(model) or (self.layer,)
+        self._call = call
+        self.layer = layer  # type: ignore[assignment]
 
     @override
     @wrapped
@@ -160,7 +158,7 @@ class LayerDeepLift(DeepLift):
         xs, x0s, target, further = given
         layer = Layer(replace(self._place, at_input=at_input), _accepts_unused(grad_kwargs), form)
         run = checked_run(self.model, self._modules or (), xs, x0s, further)
-        return explain_layer(run, layer, target_of(target), self.options, self._rule_set())
+        return explain_layer(run, layer, target_of(target, len(xs[0])), self.options, self._rule_set())
 
     def _parts(self, at: AtLayer, function: AttributionFunction | None) -> tuple[Tensor, ...]:
         """The attributions, batch first."""
@@ -197,7 +195,7 @@ class LayerDeepLiftShap(LayerDeepLift):
     def __init__(
         self,
         model: Callable[..., Any],
-        layer: nn.Module | str,
+        layer: nn.Module | str | None,
         multiply_by_inputs: bool = True,
         *,
         rules: str = "complete",

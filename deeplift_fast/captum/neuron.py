@@ -17,27 +17,25 @@ from deeplift_fast.captum.arguments import (
     rows_of,
     wrapped,
 )
-from deeplift_fast.captum.deeplift import DeepLift
+from deeplift_fast.captum.layered import Layered
 from deeplift_fast.captum.shap import ROWS, mean_over_pairs
 from deeplift_fast.core.attribution import Attribution, Context, explain
 from deeplift_fast.core.baselines import resolve
-from deeplift_fast.core.cut import place_in
 from deeplift_fast.core.diagnostics import Report
 from deeplift_fast.core.layers import checked_run
 from deeplift_fast.core.neurons import Neuron, Selector, neuron_at
 from deeplift_fast.core.options import DELTA_TOL, positive
-from deeplift_fast.core.streams import own_modules
 from deeplift_fast.errors import ArgumentValueError
 
 
-class NeuronDeepLift(DeepLift):
+class NeuronDeepLift(Layered):
     """DeepLIFT contributions of inputs to a neuron of a layer, with the interface of `captum.attr.NeuronDeepLift`.
 
     Contributions sum to `n(x) − n(x0)`, the difference of the neuron. The model runs up to the layer.
 
     Args:
         model: an `nn.Module` or a callable.
-        layer: a module of the model, or its name.
+        layer: a module of the model, or its name; `None` if the attribute `layer` is set later.
         multiply_by_inputs: as for :class:`DeepLift`.
         rules: as for :class:`DeepLift`.
         steps: as for :class:`DeepLift`.
@@ -57,7 +55,7 @@ class NeuronDeepLift(DeepLift):
     def __init__(
         self,
         model: Callable[..., Any],
-        layer: nn.Module | str,
+        layer: nn.Module | str | None,
         multiply_by_inputs: bool = True,
         *,
         rules: str = "complete",
@@ -69,9 +67,8 @@ class NeuronDeepLift(DeepLift):
         super().__init__(
             model, multiply_by_inputs, rules=rules, steps=steps, delta_tol=delta_tol, segments_at_once=segments_at_once
         )
-        self._place = place_in(own_modules(model), layer, at_input=False, call=call)
-        self.layer = self._place.module
-        self._modules = own_modules(model) or (self.layer,)
+        self._call = call
+        self.layer = layer  # type: ignore[assignment]
 
     @override
     def has_convergence_delta(self) -> bool:
@@ -174,7 +171,7 @@ class NeuronDeepLiftShap(NeuronDeepLift):
     def __init__(
         self,
         model: Callable[..., Any],
-        layer: nn.Module | str,
+        layer: nn.Module | str | None,
         multiply_by_inputs: bool = True,
         *,
         rules: str = "complete",

@@ -126,7 +126,7 @@ def watched(place: Place, act: Callable[[int, Any], Any]) -> Iterator[Calls]:
             calls.count += 1
             found = act(calls.count - 1, args if place.at_input else output)
             if place.at_input:
-                given.append((args, found, _versions(found)))
+                given.append((args, found, versions(found)))
         return found
 
     def after(module: nn.Module, args: Any, output: Any) -> None:
@@ -144,7 +144,8 @@ def watched(place: Place, act: Callable[[int, Any], Any]) -> Iterator[Calls]:
         yield calls
 
 
-def _versions(value: Any) -> list[int | None]:
+def versions(value: Any) -> list[int | None]:
+    """How often each tensor of a value was written to."""
     leaves = pytree.tree_leaves(value)
     return [leaf._version if isinstance(leaf, Tensor) and not leaf.is_inference() else None for leaf in leaves]
 

@@ -259,8 +259,11 @@ class Pass(IsolatedPass):
             if self.shared is not None and not meeting.linear:
                 meeting.arguments = self.shared.arguments(meeting.arguments)
             self._keep.keep(meeting)
-        if self._partners is None or not torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
             return self._plainly(func, args, kwargs)
+        if self._partners is None:
+            with torch.set_grad_enabled(bool(_moved(meeting.arguments.floats))):  # as in a pass with partners
+                return self._plainly(func, args, kwargs)
         return self._apply(meeting, other, func, args, kwargs)
 
     def _plainly(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

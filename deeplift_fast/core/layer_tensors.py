@@ -129,18 +129,24 @@ class Form:
         found = {number: x for number, x in _floats(leaves).items() if not _is_mask(x, leaves0[number])}
         if not found:
             raise ArgumentTypeError(_nothing_floating(place, leaves))
-        unclear = any(len(candidates(x, rows)) > 1 for x in found.values())
+        fixed = {number for number, x in found.items() if torch.equal(x, leaves0[number])}  # such as a table's rows
+        unclear = any(number in fixed or len(candidates(x, rows)) > 1 for number, x in found.items())
         doubled = _floats(pytree.tree_leaves(of_doubled())) if unclear else {}
         axes = {number: _axis(x, rows, doubled.get(number)) for number, x in found.items()}
         still = {number: found[number] for number, axis in axes.items() if axis is None}
         for number, x in still.items():
-            if not torch.equal(x, leaves0[number]):
+            if number not in fixed:
                 raise ArgumentValueError(
                     f"{place} has shape {tuple(x.shape)}, in which the {rows} samples have no dimension (packed "
                     "sequences have none); attribute to one sample at a time, or to another layer, such as the one "
                     "before"
                 )
         known = {number: axis for number, axis in axes.items() if axis is not None}
+        if not known:
+            raise ArgumentValueError(
+                f"{place} has shape {_shown(shapes)}, in which the {rows} samples have no dimension, and is the same "
+                "at the input and at the baseline; attribute to a layer whose values depend on the samples"
+            )
         return Form(place, spec, len(leaves), known, still, _steps(value, leaves))
 
     def tensors(self, value: Any) -> dict[str, Tensor]:

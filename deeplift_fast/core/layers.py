@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from deeplift_fast.core import targets
 from deeplift_fast.core.attribution import Context, explain
 from deeplift_fast.core.baselines import require_finite, resolve
 from deeplift_fast.core.bypass import POSITION, BypassRules, position
-from deeplift_fast.core.cut import Place, check_calls, value_at, watched
+from deeplift_fast.core.cut import Place, check_calls, value_at, versions, watched
 from deeplift_fast.core.diagnostics import BYPASS, Report, Row
 from deeplift_fast.core.intercept import Draws, Pass, check_model
 from deeplift_fast.core.isolation import Kept, ShadowState, isolated
@@ -186,6 +187,8 @@ def explain_layer(run: Run, layer: Layer, target: Target, options: Options, rule
         if not layer.zeros_if_unused:
             raise InterceptionError(_UNUSED.format(place=place)) from error
         found = _without_influence(rest, ends, target, context)
+    if rest.written and run.batch:
+        _require_the_models_output(run, place, found, target)
     return AtLayer(_of_layer(found), tuple(xs.values()), tuple(x0s.values()), form)
 
 
@@ -222,6 +225,7 @@ class _Rest:
 
     def __init__(self, run: Run, place: Place, number: int, form: Form) -> None:
         self._run, self._place, self._number, self._form = run, place, number, form
+        self.written = False  # whether the layer's value was written to, so that tensors with its memory may differ
 
     def __call__(self, *given: Any, **values: Tensor) -> Any:
         where = position(values[POSITION]).detach()
@@ -230,12 +234,20 @@ class _Rest:
         with torch._C.DisableTorchFunction():  # type: ignore[attr-defined]
             inputs = [_at(where, x, x0) for x, x0 in ends]
 
-        def act(number: int, value: Any) -> Any:
-            return self._form.given(value, values) if number == self._number else value
+        replaced: list[Any] = []
 
+        def act(number: int, value: Any) -> Any:
+            if number != self._number:
+                return value
+            replaced.extend((value, self._form.given(value, values)))
+            before.extend(versions(replaced))
+            return replaced[1]
+
+        before: list[int | None] = []
         with watched(self._place, act) as calls:
             output = self._run.model(*inputs, *given[2 * count :])
         check_calls(self._place, calls.count)
+        self.written = self.written or versions(replaced) != before
         return output
 
 
@@ -248,6 +260,24 @@ def _at(where: Tensor, x: Tensor, x0: Tensor) -> Tensor:
         return torch.where(rows > 0, x, x0)
     between = torch.lerp(x0, x, rows.to(x.dtype))
     return torch.where(rows == 1, x, torch.where(rows == 0, x0, between))
+
+
+def _require_the_models_output(run: Run, place: Place, found: Attribution, target: Target) -> None:
+    """Raise `InterceptionError` if the model has another output where the layer keeps its own tensor."""
+    chosen = target if callable(target) else found.target
+
+    def at_target(once: Callable[[], Any]) -> Tensor:
+        output = targets.reduce(once(), chosen, run.batch)
+        return targets.select(output, targets.indices(output, chosen))
+
+    plain = run.plainly(at_target, (run.inputs, run.baselines))
+    for ours, output in zip((found.output, found.baseline_output), plain, strict=True):
+        dtype = torch.bfloat16 if torch._C._is_any_autocast_enabled() else output.dtype
+        if (output - ours).abs().gt(torch.finfo(dtype).eps ** 0.5 * output.abs().max()).any():
+            raise InterceptionError(
+                f"the model writes to the memory of {place}, which other tensors share, such as views; attribution "
+                "cannot put another tensor there: attribute to another layer, or let the model write to a copy"
+            )
 
 
 def _of_layer(found: Attribution) -> Attribution:

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as nn_module
 from torch.utils import _pytree as pytree
 
 from deeplift_fast.core import targets
 from deeplift_fast.core.completeness import summed
 from deeplift_fast.core.diagnostics import Report, Tally
 from deeplift_fast.core.intercept import Draws, Pass, Records
-from deeplift_fast.core.isolation import Kept, ShadowState, isolated
+from deeplift_fast.core.isolation import Kept, ShadowState, isolated, modules_in
 from deeplift_fast.core.result import Attribution
 from deeplift_fast.core.shared_rows import SharedRows, repeating
 from deeplift_fast.core.targets import Target
@@ -60,6 +61,7 @@ class Streams:
     _copy: bool = field(init=False, default=False)
     _draws: Draws = field(init=False, default_factory=Draws)
     _only: int | None = field(init=False, default=None)
+    _hooked: bool = field(init=False, default=False)  # whether a module has backward hooks
     _twins: Values = field(init=False, default_factory=dict)  # of the inputs' baselines in which all samples are equal
 
     def run(self, xs: Values, x0s: Values) -> Attribution:
@@ -80,7 +82,8 @@ class Streams:
         with torch.inference_mode(False), state as self._rewind:
             xs, x0s = _detached(xs), _detached(x0s)
             self._kept = Kept(() if self.stateless else [*self.modules, *tensors])
-            self._twins = repeating(x0s) if self.steps == 1 else {}
+            self._hooked = self.rules.complete and not self.stateless and _has_backward_hooks(self.modules)
+            self._twins = repeating(x0s) if self.steps == 1 and not self._hooked else {}
             try:
                 return self._walk(xs, x0s)
             except _Overwritten:
@@ -197,14 +200,19 @@ class Streams:
         self._draws.replaying = True
         return output, records
 
-    def _record(self, point: Values, twins: Values | None = None) -> tuple[Tensor, Records]:
-        """The model's output at a point, and the calls that it made; `twins` are those of the point."""
+    def _record(self, point: Values, twins: Values | None = None, gradients: bool = False) -> tuple[Tensor, Records]:
+        """The model's output at a point, and the calls that it made; `twins` are those of the point.
+
+        Where gradients are, a model may make other calls, as modules with full backward hooks do.
+        """
+        gradients = gradients or self._hooked
+        values = {name: x.detach().requires_grad_() for name, x in point.items()} if gradients else point
         for copy in (False, True):
             records = Records(self._copy or copy)
             run = Pass(self.rules, ShadowState(self._kept), keep=records, draws=self._draws)
             run.shared = SharedRows() if twins else None
-            with torch.no_grad():
-                output = self._call(point, run)
+            with _with_gradients() if gradients else torch.no_grad():
+                output = self._call(values, run).detach()
             if copy or self._copy or records.intact():
                 break
             self._rewind()  # the model overwrote an argument: once more, with copies
@@ -227,9 +235,9 @@ class Streams:
             self._rewind()
             tally.count_again_from(counts)
             return self._meet(leaves, before, records, tally, keep)
-        _, ours = self._record(before)
+        _, ours = self._record(before, gradients=True)
         self._rewind()
-        _, theirs = self._record({name: leaf.detach() for name, leaf in leaves.items()})
+        _, theirs = self._record(leaves, gradients=True)
         self._rewind()
         ours.align(theirs)
         tally.count_again_from(counts)
@@ -297,6 +305,13 @@ def own_modules(model: Callable[..., Any]) -> tuple[nn.Module, ...]:
     """The model itself if it is a module, or the module whose method it is; empty for other callables."""
     owner = model if isinstance(model, nn.Module) else getattr(model, "__self__", None)
     return (owner,) if isinstance(owner, nn.Module) else ()
+
+
+def _has_backward_hooks(modules: tuple[nn.Module, ...]) -> bool:
+    """Whether hooks of a backward pass are registered for modules, or for all modules."""
+    everywhere = nn_module._global_backward_hooks or nn_module._global_backward_pre_hooks
+    inside = (module for root in modules for module in modules_in(root))
+    return bool(everywhere) or any(module._backward_hooks or module._backward_pre_hooks for module in inside)
 
 
 def found_at(

@@ -146,6 +146,9 @@ def test_one_target_is_needed_where_there_are_several_outputs():
         DeepLift(classifier()).attribute(normal(5, 6))
     with pytest.raises(TypeError, match=r"returned a dict; accepted: .* target=lambda output: output\['logits'\]"):
         DeepLift(lambda x: {"logits": x}).attribute(normal(5, 1))
+    with pytest.raises(ValueError, match="target is None, and the model returned one number for 5 samples"):
+        DeepLift(torch.sum).attribute(normal(5, 1))
+    assert DeepLift(torch.sum).attribute(normal(1, 2)).shape == (1, 2)
 
 
 def test_further_arguments():

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules import module as hooks
 
 from deeplift_fast import InterceptionError, attribute
-from deeplift_fast.captum import DeepLift, LayerDeepLift, LayerDeepLiftShap
+from deeplift_fast.captum import DeepLift, LayerDeepLift, LayerDeepLiftShap, NeuronDeepLift
 
 pytestmark = pytest.mark.filterwarnings("error")
 TOKENS = torch.tensor([[3, 1, 4, 1, 5], [2, 6, 5, 3, 5], [8, 0, 7, 2, 1]])
@@ -47,6 +47,22 @@ def complete(model, layer, inputs, baselines, target=1, **options):
     )
     assert delta.abs().max() < 1e-12
     return found
+
+
+@pytest.mark.parametrize("kind", [LayerDeepLift, NeuronDeepLift])
+def test_the_layer_may_be_set_later(kind):
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double(), normal(2, 3)
+    given = {"neuron_selector": 1} if kind is NeuronDeepLift else {"target": 1}
+    explainer = kind(model, None)
+    assert explainer.layer is None
+    with pytest.raises(TypeError, match="layer is None; accepted"):
+        explainer.attribute(x, **given)
+    for layer in (model[0], "1"):
+        explainer.layer = layer
+        assert torch.equal(explainer.attribute(x, **given), kind(model, layer).attribute(x, **given))
+    assert explainer.layer is model[1]
+    with pytest.raises(ValueError, match="no such module"):
+        explainer.layer = "2.weight"
 
 
 def bypassed(explainer):
@@ -129,6 +145,24 @@ class TestTokens:
         assert delta.abs().max() > 0.01
         before = theirs.LayerDeepLift(model, model[0]).attribute(x, torch.zeros_like(x), target=1)
         torch.testing.assert_close(complete(model, model[1], x, 0, attribute_to_layer_input=True), before)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 5])  # of 5 steps
+def test_a_layer_without_samples(rows):
+    """A multiplier there would be a sum over samples; by its shape, the table's rows may be samples."""
+
+    class Placed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.places, self.last = nn.Embedding(9, 4), nn.Embedding(5, 4), nn.Linear(4, 2)
+
+        def forward(self, tokens):
+            return self.last(torch.tanh(self.words(tokens) + self.places(torch.arange(5)))).sum(1)
+
+    model, tokens = built(Placed), TOKENS[:1].expand(rows, 5)
+    complete(model, "words", tokens, 0)
+    with pytest.raises(ValueError, match=rf"\(5, 4\), in which the {rows} samples have no dimension, and is the same"):
+        LayerDeepLift(model, "places", multiply_by_inputs=False).attribute(tokens, 0, 1)
 
 
 def test_the_embeddings_of_bert():
@@ -236,6 +270,31 @@ class TestModels:
         found = complete(model, layer, self.X, 0.5, attribute_to_layer_input=at_input)
         difference = (model(self.X) - model(torch.full_like(self.X, 0.5)))[:, 1].detach()
         torch.testing.assert_close(found.sum(1), difference)
+        nobody = LayerDeepLift(model, layer).attribute(self.X[:0], 0.5, 1, attribute_to_layer_input=at_input)
+        assert len(nobody) == 0
+
+    @pytest.mark.parametrize("at_input", [False, True])
+    def test_writes_that_other_tensors_share(self, at_input):
+        """Another tensor at the layer would share no memory, and the model would be another function."""
+
+        class Sharing(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.last, self.inner = nn.Linear(3, 4), nn.Linear(4, 2), Shared()
+
+            def forward(self, x):
+                h = self.first(x)
+                y = self.inner(h, h)
+                if not at_input:
+                    h.mul_(2)
+                return self.last(torch.tanh(y))
+
+        class Shared(nn.Module):
+            def forward(self, a, b):
+                return a.mul_(2) + b if at_input else a.view(b.shape)
+
+        with pytest.raises(InterceptionError, match=r"writes to the memory of the .* of layer 'inner', which other"):
+            LayerDeepLift(built(Sharing), "inner").attribute(self.X, 0.5, 1, attribute_to_layer_input=at_input)
 
     @pytest.mark.parametrize(("kind", "layer", "at_input"), [("ignored", "relu", False), ("no_grad", "linear", True)])
     def test_layers_off_the_path(self, kind, layer, at_input):

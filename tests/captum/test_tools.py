@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from deeplift_fast.captum import DeepLift, DeepLiftShap
+from deeplift_fast import captum as fast
+from deeplift_fast.captum import DeepLift, DeepLiftShap, LayerDeepLift
 
 
 def normal(*shape, seed=0):
@@ -155,3 +156,42 @@ class TestCaptumsTools:
             assert explainer.attribute.__doc__
             assert explainer.attribute.__wrapped__ is not explainer.attribute
             assert explainer(classifier()).forward_func is not None
+
+
+@pytest.mark.parametrize("name", fast.__all__)
+def test_names_are_captums(name):
+    theirs = getattr(pytest.importorskip("captum.attr"), name)
+    assert getattr(fast, name).get_name() == theirs.get_name()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_concepts(tmp_path, monkeypatch):
+    """Captum's TCAV replaces the layer of the explainer that it is given."""
+    captum, concept = pytest.importorskip("captum.attr"), pytest.importorskip("captum.concept")
+    monkeypatch.chdir(tmp_path)
+    model, found = TwoInputs().double(), []
+    rest = nn.Sequential(model.first, model.relu, model.last)
+
+    class Scores(concept.Classifier):
+        """Concepts with fixed vectors."""
+
+        def __init__(self):
+            pass
+
+        def train_and_eval(self, *_, **__):
+            return None
+
+        def weights(self):
+            return normal(2, 5, seed=1)
+
+        def classes(self):
+            return [0, 1]
+
+    for explainer in (captum.LayerDeepLift, LayerDeepLift):
+        concepts = [concept.Concept(n, str(n), [normal(3, 12, seed=n)]) for n in range(2)]
+        method = explainer(rest, None, multiply_by_inputs=False)
+        tcav = concept.TCAV(rest, ["0", "1"], classifier=Scores(), layer_attr_method=method, save_path=str(tmp_path))
+        scores = tcav.interpret(normal(6, 12), [concepts], target=1)["0-1"]
+        found.append(torch.stack([scores[layer]["magnitude"] for layer in ("0", "1")]))
+    torch.testing.assert_close(*found)
+    assert not torch.equal(*found[0])

@@ -243,15 +243,31 @@ def test_a_model_sees_itself_unmodified_while_it_runs():
     assert looks == [1, 1]
 
 
-def test_hooks_stay_and_run(untouched):
+@pytest.mark.parametrize("rules", ["rescale", "complete"])
+def test_hooks_stay_and_run(rules, untouched):
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     calls = collections.Counter()
     model[0].register_forward_pre_hook(lambda *_: calls.update(["before"]))
     model[1].register_forward_hook(lambda *_: calls.update(["after"]))
     model[2].register_full_backward_hook(lambda *_: calls.update(["backward"]))
     with untouched(model):
-        attribute(model, normal(4, 3), target=0)
+        found = attribute(model, normal(4, 3), target=0, rules=rules)
+    assert found.convergence_delta.abs().max() < 1e-5
     assert calls == {"before": 2, "after": 2, "backward": 1}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_backward_hooks_change_no_attribution(known):
+    """They part tensors that are one, so that the attention takes another path where gradients are."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).double().eval()
+    model = layer if known else lambda x: layer(x)
+    x, options = torch.randn(2, 3, 4).double(), {"target": lambda y: y[:, 0, 0], "rules": "complete"}
+    expected = attribute(model, x, **options)
+    layer.self_attn.register_full_backward_hook(lambda *_: None)
+    found = attribute(model, x, **options)
+    torch.testing.assert_close(found.contributions, expected.contributions)
+    assert not any("gradient" in row.rule for row in found.report)
 
 
 @pytest.mark.parametrize("prepared", ["none", "filled", "frozen"])
