@@ -1,4 +1,4 @@
-// A few rows times a layer's weights. The weights are read once, by all threads, at the speed of memory.
+// A few rows times a layer's weights. Each thread reads a part of the weights, once for every two rows.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -85,26 +85,37 @@ DLF_INLINE void forward_range(const Matrix<const T>& x, const Matrix<const T>& w
     }
 }
 
-// out[row][begin … end] = Σ m[row][i] · weight[i][begin … end].
+// out[row][begin … end] = Σ m[row][i] · weight[i][begin … end], for `rows` rows.
+template <typename T, int rows>
+DLF_INLINE void sums_of(const T* const* m, const Matrix<const T>& weight, Index begin, Index end, T* const* out) {
+    for (int r = 0; r < rows; ++r) std::fill(out[r] + begin, out[r] + end, T(0));
+    Index i = 0;
+    for (; i + together <= weight.rows; i += together) {
+        const T *a = weight.row(i), *b = weight.row(i + 1), *c = weight.row(i + 2), *d = weight.row(i + 3);
+#pragma GCC ivdep
+        for (Index k = begin; k < end; ++k)
+            for (int r = 0; r < rows; ++r)
+                out[r][k] += m[r][i] * a[k] + m[r][i + 1] * b[k] + m[r][i + 2] * c[k] + m[r][i + 3] * d[k];
+    }
+    for (; i < weight.rows; ++i) {
+        const T* a = weight.row(i);
+#pragma GCC ivdep
+        for (Index k = begin; k < end; ++k)
+            for (int r = 0; r < rows; ++r) out[r][k] += m[r][i] * a[k];
+    }
+}
+
 template <typename T>
 DLF_INLINE void backward_range(const Matrix<const T>& m, const Matrix<const T>& weight, Index begin, Index end,
                                const Matrix<T>& out) {
-    for (Index r = 0; r < m.rows; ++r) {
-        const T* by = m.row(r);
-        T* to = out.row(r);
-        std::fill(to + begin, to + end, T(0));
-        Index i = 0;
-        for (; i + together <= weight.rows; i += together) {
-            const T *a = weight.row(i), *b = weight.row(i + 1), *c = weight.row(i + 2), *d = weight.row(i + 3);
-            const T p = by[i], q = by[i + 1], s = by[i + 2], t = by[i + 3];
-#pragma GCC ivdep
-            for (Index k = begin; k < end; ++k) to[k] += p * a[k] + q * b[k] + s * c[k] + t * d[k];
-        }
-        for (; i < weight.rows; ++i) {
-            const T* a = weight.row(i);
-#pragma GCC ivdep
-            for (Index k = begin; k < end; ++k) to[k] += by[i] * a[k];
-        }
+    for (Index i = 0; i < m.rows; i += 2) {
+        const bool two = i + 1 < m.rows;
+        const T* from[] = {m.row(i), m.row(two ? i + 1 : i)};
+        T* to[] = {out.row(i), out.row(two ? i + 1 : i)};
+        if (two)
+            sums_of<T, 2>(from, weight, begin, end, to);
+        else
+            sums_of<T, 1>(from, weight, begin, end, to);
     }
 }
 

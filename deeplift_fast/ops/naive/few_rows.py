@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def few_rows(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A linear layer `x · weightᵀ + bias` of a few rows, whose cost is that of reading the weights once.
+    """A linear layer `x · weightᵀ + bias` of a few rows: reading the weights costs more than the arithmetic.
 
     Args:
         x: the rows.

@@ -64,7 +64,8 @@ class Group:
         self._layers, self._window = layers, layers[0].module.conv_size
         tails = [layer.tail for layer in layers]
         scale, rescale = (_in_one([getattr(tail, name) for tail in tails]) for name in ("scale", "rescale"))
-        weight, bias = (torch.stack(each) for each in zip(*(_convolution(layer) for layer in layers), strict=True))
+        self._convolutions = [layer.convolution.by_place() for layer in layers]
+        weight, bias = torch.stack(self._convolutions), torch.stack([layer.module.nn_conv.bias for layer in layers])
 
         def convolution(local: Tensor, real: Tensor, static: bool) -> tuple[Pair, Callable[[Tensor], Tensor]]:
             return whole(local, weight, bias)
@@ -78,6 +79,11 @@ class Group:
         """A group of the layers; `None` for layers of different sizes, or without a bias."""
         sizes = {_sizes(layer) for layer in layers}
         return Group(layers) if len(sizes) == 1 and None not in sizes.pop() else None
+
+    def is_outdated(self) -> bool:
+        """Whether the weights of a convolution on the CPU have changed since they were packed."""
+        now = [layer.convolution.by_place() for layer in self._layers]
+        return any(a is not b for a, b in zip(now, self._convolutions, strict=True))
 
     def run(
         self, given: Sequence[Given], ends: Tensor, arithmetic: Arithmetic, segment: tuple[float, float]
@@ -167,13 +173,9 @@ def _by_falling_length(ends: Tensor) -> tuple[Tensor, Tensor]:
 def _sizes(layer: Prepared) -> tuple[Any, ...]:
     """The sizes that must be equal; they hold `None` for a layer without bias."""
     tail = layer.tail
-    weights = [*tail.scale, *tail.rescale, *_convolution(layer)]
+    weights = [*tail.scale, *tail.rescale, layer.convolution.by_place(), layer.convolution.bias]
     shapes = [None if each is None else each.shape for each in weights]
     return (tail.levels, layer.cell.units, layer.module.conv_size, *shapes)
-
-
-def _convolution(layer: Prepared) -> tuple[Tensor, Tensor]:
-    return layer.convolution.by_place(), layer.convolution.bias
 
 
 def _in_one(layers: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -32,6 +32,11 @@ class FusedStageNet(Watched, OneByOne):
         self._layers = {key: prepare(layer, linear_of(embeddings(model)[key])) for key, layer in model.stagenet.items()}
 
     @override
+    def is_outdated(self) -> bool:
+        group = vars(self).get("_group")  # it has copies of the convolutions, if a batch needed it
+        return super().is_outdated() or (group is not None and group.is_outdated())
+
+    @override
     def feature(
         self, key: str, feature: Feature, baseline: BaselineValue, arithmetic: Arithmetic, segment: Segment
     ) -> tuple[Pair, Contributions]:

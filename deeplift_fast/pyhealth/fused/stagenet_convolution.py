@@ -30,9 +30,9 @@ class Convolution:
             self.by_place()
 
     @property
-    def bias(self) -> Tensor:
+    def bias(self) -> Tensor | None:
         """The bias, `[out]`."""
-        bias: Tensor = self._layer.bias
+        bias: Tensor | None = self._layer.bias
         return bias
 
     def by_place(self) -> Tensor:
@@ -68,20 +68,20 @@ class Convolution:
         return found, lambda m: back(m).view(samples, size, window).transpose(1, 2)
 
 
-def whole(local: Tensor, weight: Tensor, bias: Tensor) -> tuple[Pair, Back]:
+def whole(local: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Pair, Back]:
     """As :func:`in_parts`, also over places without a step; `weight` may be that of several layers, used in turn."""
     found, back = linear(Pair.stacked(local.flatten(2).flatten(0, 1)), weight, bias)
     return found, lambda m: back(m).view(local.shape[1:])
 
 
-def in_parts(local: Tensor, real: Tensor, weight: Tensor, bias: Tensor) -> tuple[Pair, Back]:
+def in_parts(local: Tensor, real: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Pair, Back]:
     """The output of each window, without the products of places that most samples lack.
 
     Args:
         local: as for :meth:`Convolution.run`.
         real: likewise.
         weight: `[out, window · in]`.
-        bias: `[out]`.
+        bias: `[out]`, or `None`.
 
     Returns:
         As :meth:`Convolution.run`. The multipliers are 0 at the places that the products leave out.
@@ -90,6 +90,7 @@ def in_parts(local: Tensor, real: Tensor, weight: Tensor, bias: Tensor) -> tuple
     flat, parts = local.flatten(2), _parts(real)
     if parts == [(0, window, samples)]:
         return whole(local, weight, bias)
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
     out = bias.repeat(2, samples, 1)
     slices = [(slice(first * size, end * size), count) for first, end, count in parts]
     for columns, count in slices:

@@ -122,6 +122,18 @@ def test_changed_weights_are_packed_anew(groups):
     assert len(groups) > before
 
 
+@pytest.mark.parametrize("conv_size", [1, 3])
+def test_a_convolution_changed_where_pytorch_keeps_no_count(conv_size, groups):
+    data = dataset(STAGENET)
+    model, batch = make(StageNet, data, **SIZES, conv_size=conv_size), batch_of(data)
+    both_routes(model, batch, "complete")
+    for part in (model.stagenet["labs"].nn_conv.weight, model.stagenet["codes"].nn_conv.bias):
+        part.data.neg_()
+        fused, generic = both_routes(model, batch, "complete")
+        assert distance(fused, generic) < 1e-9
+    assert groups
+
+
 def test_batches_whose_longest_feature_changes(groups):
     """The order of the layers in memory follows."""
     data, turned = dataset(STAGENET, patients(longest=9)), dataset(STAGENET, patients(longest=2))

@@ -61,15 +61,16 @@ def test_no_product_of_samples_without_a_step(lengths, rows, monkeypatch):
     assert seen == rows
 
 
-def layer_for(window, size=3, out=4):
+def layer_for(window, size=3, out=4, bias=True):
     torch.manual_seed(0)
-    return nn.Conv1d(size, out, window, dtype=torch.float64).requires_grad_(False)
+    return nn.Conv1d(size, out, window, bias=bias, dtype=torch.float64).requires_grad_(False)
 
 
+@pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("static", [False, True])
 @pytest.mark.parametrize("samples", [1, 2, FEW, FEW + 1, 17])
-def test_it_is_the_layer_for_any_number_of_samples(samples, static):
-    layer = layer_for(5)
+def test_it_is_the_layer_for_any_number_of_samples(samples, static, bias):
+    layer = layer_for(5, bias=bias)
     local, real, _, _ = windows([i % 7 for i in range(samples)], 5)
     found, back = Convolution(layer).run(local, real, static)
     expected = layer(local.flatten(0, 1).mT).squeeze(-1)
