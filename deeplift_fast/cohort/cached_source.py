@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, override
 
 from deeplift_fast.cohort.cache import Cache, CacheWriter, identity_of, open_cache, unfit, where
-from deeplift_fast.cohort.cache.identity import file_name
+from deeplift_fast.cohort.cache.identity import file_name, own_folder
 from deeplift_fast.cohort.cache.reader import REMEDY
 from deeplift_fast.cohort.reading import DatasetSource, Source
 from deeplift_fast.cohort.samples import Stretch
@@ -129,8 +129,11 @@ class CachedSource(DatasetSource):
         reason = f"{cache.path}: {error.strerror}" if isinstance(error, OSError) else str(error)
         if isinstance(error, CacheError):
             with contextlib.suppress(OSError):
-                cache.path.unlink()
-                reason = reason.removesuffix(REMEDY) + "it is removed, and the next run over all samples makes it anew"
+                if cache.remove():
+                    done = "it is removed, and the next run over all samples makes it anew"
+                else:
+                    done = "another process has replaced it meanwhile"
+                reason = reason.removesuffix(REMEDY) + done
         warn(f"the samples are read from the dataset itself from here on: {reason}", CacheWarning)
 
     def _uncached(self, wanted: set[int], part_samples: int, processes: int | None) -> Generator[Stretch]:
@@ -171,7 +174,7 @@ def with_cache(source: Source, cache: bool | str | Path) -> Source:
         return source
     assert isinstance(source, DatasetSource)
     try:
-        found = where(source.dataset) if isinstance(folder, bool) else folder
+        found = where(source.dataset) if isinstance(folder, bool) else own_folder(folder, source.dataset)
     except ValueError as error:
         warn(f"no cache is used: {error}", CacheWarning)
         return source
@@ -199,6 +202,6 @@ def checked_cache(cache: Any) -> bool | Path | None:
             "on this machine"
         )
     try:
-        return expanded(cache, "cache")
+        return expanded(cache, "cache").absolute()  # workers may have another working directory
     except ValueError as error:
         raise CohortError(str(error)) from None

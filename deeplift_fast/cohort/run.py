@@ -134,7 +134,7 @@ def attribute_cohort(
         worker_timeout: seconds without a worker at work after which the run gives up.
         cache: whether samples of a dataset on disk are read from its cache (:mod:`deeplift_fast.cohort.cache`), which
             the first run over the whole dataset makes; the tables are the same. `True` for a folder beside the
-            dataset's files, a path for another folder, `False` for no cache.
+            dataset's files, a path for another folder, in which each dataset gets one of its own, `False` for none.
 
     Returns:
         A :class:`Cohort`.

@@ -44,7 +44,7 @@ def test_the_command_says_where_how_large_and_how_long(here, capsys):
     assert f"{path}: there already, and sound: 23 samples" in capsys.readouterr().out
     assert cli.main(["cache", "recipe.py:build", "--quiet", "--force", "--folder", "caches"]) == 0
     assert capsys.readouterr() == ("", "")
-    assert [each.name for each in Path("caches").iterdir()] == [path.name]
+    assert [each.name for each in Path("caches").rglob("*.arrow")] == [path.name]
 
     assert cli.main(["run", "recipe.py:build", "--out", "out", "--part-samples", "10"]) == 0
     assert f"samples read from cache {path}\n" in capsys.readouterr().out

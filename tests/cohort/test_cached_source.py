@@ -125,6 +125,20 @@ def test_a_block_that_is_damaged_sends_the_run_back_to_the_dataset(made, tmp_pat
         run(model, data, tmp_path / "later")
 
 
+def test_a_damaged_cache_that_another_process_has_replaced_stays(made, tmp_path, monkeypatch):
+    data, model, path = made
+    source = with_cache(open_source(data, model), True)
+    assert source.cache is not None
+    sound = path.read_bytes()
+    damage(path)
+    path.rename(tmp_path / "damaged")
+    path.write_bytes(sound)
+    with one_warning("another process has replaced it meanwhile"):
+        assert_same_stretch(source.stretch(2, 5), open_source(data, model).stretch(2, 5))
+    with unread(monkeypatch):
+        run(model, data, tmp_path / "out")
+
+
 def test_a_stale_cache_is_replaced(made, tmp_path):
     data, model, path = made
     (chunk,) = path.parent.parent.glob("*.bin")
@@ -142,6 +156,37 @@ def test_a_folder_may_be_named(tmp_path):
     assert run(model, data, tmp_path / "three", cache=False).cache is None
     assert not where(data).exists()
     data.close()
+
+
+def test_datasets_that_share_a_named_folder_keep_their_caches(tmp_path):
+    datasets = [cohort("MLP", in_memory=False) for _ in range(2)]
+    made = [make_cache(data, model, tmp_path, progress="none").path for data, model in datasets]
+    assert made[0] != made[1]
+    for (data, model), path in zip(datasets, made, strict=True):
+        found = make_cache(data, model, tmp_path, progress="none")
+        assert (found.path, found.is_new) == (path, False)
+        data.close()
+
+
+def test_a_worker_in_another_working_directory_finds_the_cache(tmp_path, monkeypatch):
+    data, model = cohort("MLP", in_memory=False)
+    monkeypatch.chdir(tmp_path)
+    make_cache(data, model, "caches", progress="none")
+    place = with_cache(open_source(data, model), "caches").place
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    worker = CachedSource(data, model, None, place.folder, place)
+    worker.stretch(0, 5)
+    assert worker.read_from == place.path
+    data.close()
+
+
+def test_a_relative_dataset_has_an_absolute_folder_of_caches(tmp_path, monkeypatch):
+    data, _ = cohort("MLP")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    data.path = "data"
+    assert where(data) == tmp_path / "data" / "deeplift_fast_cache"
 
 
 @pytest.mark.parametrize("wrong", [None, 1, "", "s3://bucket/caches", ["caches"]])

@@ -127,7 +127,7 @@ def _described(metadata: bytes) -> dict[str, Any]:
 
 def _field(key: Any, field: Field, columns: list[pa.Array]) -> dict[str, Any]:
     """Adds the columns of a field; returns its description."""
-    if type(key) is not str or not _is_text(key):
+    if type(key) is not str or not objects.is_text(key):
         raise UnknownField(f"a field's name is a {type(key).__name__} that is no plain text")
     if isinstance(field, Ragged):
         return {"key": key, "kind": "tensor", "parts": [_tensor(field, columns)]}
@@ -175,10 +175,3 @@ def _kind(field: Mapping[str, Any]) -> list[Any]:
         field["kind"],
         *(part and [part["form"], part["dtype"], part["inner"]] for part in field["parts"]),
     ]
-
-
-def _is_text(key: str) -> bool:
-    try:
-        return bool(key.encode()) or True
-    except UnicodeError:
-        return False

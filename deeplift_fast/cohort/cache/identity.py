@@ -61,17 +61,24 @@ def where(dataset: Any) -> Path:
     """The folder of a dataset's caches: beside its own files if they may be written to, or else the user's.
 
     The user's is `deeplift_fast` in `$XDG_CACHE_HOME`, or in `~/.cache` without that, and in it a folder per dataset.
+    The path is absolute, since workers may have another working directory.
 
     Raises:
         ValueError: if the home folder is needed and unknown.
     """
     path = getattr(dataset, "path", None)
-    if isinstance(path, str | os.PathLike) and _is_writable(beside := Path(path) / FOLDER):
+    if isinstance(path, str | os.PathLike) and _is_writable(beside := Path(path).absolute() / FOLDER):
         return beside
     home = os.environ.get("XDG_CACHE_HOME", "")
     # The specification has relative paths ignored.
     root = Path(home) if os.path.isabs(home) else expanded("~/.cache", "the user's cache folder")
-    return root / "deeplift_fast" / digest(str(path and Path(path).resolve()))[:16]
+    return own_folder(root / "deeplift_fast", dataset)
+
+
+def own_folder(root: Path, dataset: Any) -> Path:
+    """The folder of one dataset's caches in a folder for several datasets, so that none replaces another's cache."""
+    path = getattr(dataset, "path", None)
+    return root / digest(str(path and Path(path).resolve()))[:16]
 
 
 def make_folder(folder: Path) -> None:

@@ -93,6 +93,15 @@ def read_column(column: pa.Array, about: Mapping[str, Any]) -> list[Any]:
     return column.to_pylist() if column.null_count else column.to_numpy(zero_copy_only=False).tolist()
 
 
+def is_text(given: str) -> bool:
+    """Whether a text has a UTF-8 form, which lone surrogates have not."""
+    try:
+        given.encode()
+    except UnicodeError:
+        return False
+    return True
+
+
 def read_texts(column: pa.Array, about: Mapping[str, Any]) -> Sequence[str | None]:
     """As :func:`read_column`, for a column of texts and `None`."""
     if about["form"] in ("text", "none"):
@@ -161,10 +170,10 @@ def _read_tuples(column: pa.Array, about: Mapping[str, Any]) -> list[Any]:
 
 
 def _dicts(values: Sequence[Any], level: int) -> tuple[pa.Array, Description] | None:
-    """A column of dicts; `None` if they differ in their keys or the keys' order, or keys are no texts."""
+    """A column of dicts; `None` if they differ in their keys or the keys' order, or keys are no plain texts."""
     held = [each for each in values if each is not None]
     keys = list(held[0])
-    if any(type(key) is not str for key in keys) or any(list(each) != keys for each in held):
+    if any(type(key) is not str or not is_text(key) for key in keys) or any(list(each) != keys for each in held):
         return None
     found = _tuples([None if each is None else tuple(each.values()) for each in values], level)
     return None if found is None else (found[0], {**found[1], "form": "dict", "keys": keys})
@@ -212,8 +221,11 @@ def _texts(values: Sequence[Any]) -> tuple[list[str], bool]:
 
 
 def _tagged(value: Any, tags: list[str]) -> Any:
-    """A value as JSON can hold it: tuples, dicts and NumPy's numbers become dicts with their kind."""
+    """A value as JSON can hold it: tuples, dicts, NumPy's numbers and surrogates become dicts with their kind."""
     kind = type(value)
+    if kind is str and not is_text(value):  # JSON would join two surrogates into one character
+        tags.append("points")
+        return {"points": [ord(each) for each in value]}
     if kind in _AS_THEY_ARE:
         return value
     if kind is list:
@@ -236,6 +248,8 @@ def _untagged(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()
+    if kind == "points":
+        return "".join(map(chr, content))
     if kind == "tuple":
         return tuple(_untagged(each) for each in content)
     if kind == "dict":

@@ -58,7 +58,7 @@ class Cache:
         self._last: tuple[int, Block] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Cache, (self.path,)
+        return _reopened, (self.path, self.identity)
 
     def __del__(self) -> None:
         self.close()
@@ -112,6 +112,17 @@ class Cache:
         first = int(np.searchsorted(columns["end"], begin, side="right"))
         last = int(np.searchsorted(columns["begin"], end, side="left"))
         return stretch_of_blocks([self._block(row).between(begin, end) for row in range(first, last)], part, begin, end)
+
+    def remove(self) -> bool:
+        """Removes the file; false if another process has put a new one in its place, which stays.
+
+        Raises:
+            OSError: if it cannot be removed, or is gone.
+        """
+        if not os.path.samestat(os.fstat(self._handle), os.lstat(self.path)):
+            return False
+        self.path.unlink()
+        return True
 
     def verify(self) -> None:
         """Reads the whole file and checks every block; later reads check none.
@@ -196,6 +207,19 @@ def open_cache(folder: Path, identity: Mapping[str, Any], required: bool = False
         raise CacheError(f"the cache {path} cannot be used ({reason}); {REMEDY}")
     warn(f"the cache {path} is not used ({reason}); the samples are read from the dataset itself", CacheWarning)
     return None
+
+
+def _reopened(path: Path, identity: Mapping[str, Any]) -> Cache:
+    """The cache that a pickle was made of.
+
+    Raises:
+        CacheError: if another one has taken its place.
+    """
+    found = Cache(path)
+    if not _same(found.identity, identity):
+        found.close()
+        raise CacheError(f"the cache {path} has been replaced, and holds other samples now; open it anew by open_cache")
+    return found
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -170,11 +170,12 @@ def _stored(values: np.ndarray) -> np.ndarray:
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:
-    """Integers in the smallest type that holds them."""
+    """Integers in the smallest type that holds them, of those that their own type can hold: blocks are joined later."""
     least, most = int(values.min(initial=0)), int(values.max(initial=0))
     for narrow in _NARROW:
         about = np.iinfo(narrow)
-        if about.bits < 8 * values.itemsize and about.min <= least and most <= about.max:
+        is_part = about.bits < 8 * values.itemsize and np.can_cast(narrow, values.dtype)
+        if is_part and about.min <= least and most <= about.max:
             return values.astype(narrow)
     return values
 

@@ -5,11 +5,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from cache_cases import assert_same, assert_same_stretch, cached, source_of, stretches
+from cache_cases import IDENTITY, assert_same, assert_same_stretch, cached, source_of, stretches
 from cohort_cases import cohort
 from pyhealth.datasets.utils import collate_fn_dict_with_padding
 
 from deeplift_fast.cohort.samples import stretch_of
+from deeplift_fast.errors import CacheError
 
 
 @pytest.mark.parametrize("kind", ["StageNet", "Transformer", "MLP, nested", "Transformer, one row"])
@@ -68,3 +69,11 @@ def test_a_cache_can_be_sent_to_another_process(tmp_path):
         one, other = copy.stretch(3, 20, 1), cache.stretch(3, 20, 1)
     cache.close()
     assert_same_stretch(one, pickle.loads(pickle.dumps(other)))  # they outlive the file's closing
+
+
+def test_a_sent_cache_is_refused_where_another_has_taken_its_place(tmp_path):
+    data, model = cohort("MLP")
+    content = pickle.dumps(cached(tmp_path, stretches(data, model, 9), 23))
+    cached(tmp_path, stretches(data, model, 9)[:1], 9, IDENTITY | {"content": "of other samples"})
+    with pytest.raises(CacheError, match="has been replaced, and holds other samples now"):
+        pickle.loads(content)

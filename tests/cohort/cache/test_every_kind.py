@@ -123,6 +123,13 @@ def test_tensors_of_any_dtype_and_shape_keep_their_bits(tmp_path, dtype, inner):
     assert_same_stretch(cache.stretch(1, 4, 1), stretch_of(samples[1:], 1, 1))
 
 
+def test_integers_of_one_column_keep_their_bits_whatever_each_block_needs(tmp_path):
+    unsigned = [[[7, 0]], [[300, 2**31 - 5]], [[2**53 + 1, 1]], [[2**63 + 1, 5]]]
+    samples = [{"x": torch.tensor(each, dtype=torch.uint64)} for each in unsigned]
+    cache = cached(tmp_path, blocks(samples, 1), 4)
+    assert_same_stretch(cache.stretch(0, 4, 0), stretch_of(samples, 0, 0))
+
+
 plain = st.recursive(
     st.one_of(
         st.none(),
@@ -161,6 +168,8 @@ def test_other_fields_come_back_equal_and_of_the_same_type(tmp_path_factory):
     @example(["\ud800", None, "a"], 2, 3)
     @example([["\ud800"], [], None], 2, 3)
     @example([{"\ud800": 1.0, "begin": None}] * 3, 2, 3)
+    @example(["\ud83d\ude00", "\U0001f600", ["\ud83d\ude00"]], 2, 3)
+    @example([{"\ud83d\ude00": 1.0}, {"\ud83d\ude00": 2.0}], 2, 3)
     @example([2**63, -1, None], 1, 3)
     @example([(), (1,), ((),)], 3, 2)
     @given(st.one_of(st.lists(plain, min_size=1, max_size=9), alike), st.integers(1, 9), st.integers(1, 9))
