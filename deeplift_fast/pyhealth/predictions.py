@@ -142,15 +142,15 @@ def compared(features: Mapping[str, Feature]) -> Mapping[str, Feature]:
 
     Models differ most where most is padded. All samples are compared if a part of a feature is no tensor of samples.
     """
-    size = len(next(iter(features.values())).value)
+    value = next(iter(features.values())).value
+    size = len(value)
     parts = [part for each in features.values() for part in each.parts if part is not None]
     if size <= COMPARED or not all(isinstance(part, Tensor) and part.shape[:1] == (size,) for part in parts):
         return features
     lengths = [real.flatten(1).sum(1) for real in _real_positions(features)]
-    places = torch.arange(COMPARED) * (size - 1) // (COMPARED - 1)
+    places = torch.arange(COMPARED, device=value.device) * (size - 1) // (COMPARED - 1)
     if lengths:
-        order = torch.argsort(torch.stack(lengths).sum(0), stable=True)
-        places = order[places.to(order.device)]
+        places = torch.argsort(torch.stack(lengths).sum(0), stable=True)[places]
     return {key: each.at(places) for key, each in features.items()}
 
 
