@@ -126,8 +126,9 @@ class DeepLift(BaseInterpreter):
     def prediction_difference(self) -> PredictionDifference | None:
         """The largest difference between the model's own logits of a padded batch and the explained ones.
 
-        It is measured on the first batch and, if that has no padding, on the first batch with padding. `None` before
-        the first call, and for a model that runs by its own `forward`, where the two are the same.
+        It is measured on the first batch and, if that has no padding, on the first batch with padding, for at most 16
+        samples, from the shortest to the longest. `None` before the first call, and for a model that runs by its own
+        `forward`, where the two are the same.
         """
         return self._comparison.found
 

@@ -136,15 +136,15 @@ def linear(pair: Pair, weight: Tensor, bias: Tensor | None = None) -> tuple[Pair
     return pair.map(lambda x: _product(x, weight, bias)), lambda m: _product_back(m, weight)
 
 
-_FEW, _LARGE = 8, 2**16  # rows, and numbers of weights, where reading the weights costs more than the arithmetic
+FEW, _LARGE = 8, 2**16  # rows, and numbers of weights, where reading the weights costs more than the arithmetic
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return ops.unchecked.few_rows(x, weight, bias) if len(x) <= _FEW else F.linear(x, weight, bias)
+    return ops.unchecked.few_rows(x, weight, bias) if len(x) <= FEW else F.linear(x, weight, bias)
 
 
 def _product_back(m: Tensor, weight: Tensor) -> Tensor:
-    return ops.unchecked.few_rows_backward(m, weight) if len(m) <= _FEW else m @ weight
+    return ops.unchecked.few_rows_backward(m, weight) if len(m) <= FEW else m @ weight
 
 
 def _in_turn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

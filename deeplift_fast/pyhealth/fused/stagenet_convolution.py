@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from deeplift_fast.core.constants import ramp
-from deeplift_fast.pyhealth.fused import watched
+from deeplift_fast.pyhealth.fused import pair, watched
 from deeplift_fast.pyhealth.fused.pair import Back, Pair, linear
 
-FEW = 4  # samples: reading the weights takes most of the time, so places without a step are not searched
+FEW = pair.FEW // 2  # samples; each has a row in both streams
 _PARTS = 8  # most products: a further product costs as much as some rows of zeros
 
 
