@@ -33,11 +33,12 @@ class Stop(BaseException):
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(whole, tmp_path, monkeypatch, stop, after):
     data, model, out = whole
-    done = []
+    done, stopped = [], []
     part = attributing.Attributor.part
 
     def stopping(self, stretch, budget):
         if len(done) == after:
+            stopped.append(stretch.part)
             raise stop
         done.append(stretch.part)
         return part(self, stretch, budget)
@@ -46,7 +47,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(whole, tmp_path, monke
     with pytest.raises(stop):
         run(model, data, tmp_path / "out")
     monkeypatch.undo()
-    assert sorted(map(int, manifest(tmp_path / "out")["parts"])) == done
+    # Parts are attributed side by side and written in order: one after the stopped part may be done, and is dropped.
+    written = sorted(map(int, manifest(tmp_path / "out")["parts"]))
+    assert written == [number for number in sorted(done) if number < min(stopped)]
     assert not manifest(tmp_path / "out")["finished"]
     again = run(model, data, tmp_path / "out")
     assert (again.samples, again.parts) == (23, 5)

@@ -100,11 +100,14 @@ def assert_kernels_are_plain_torch(cell, slope, dtype, lengths, units, inputs, l
     for index, (a, b) in enumerate(zip(found, expected, strict=True)):
         if index in (0, 1, 4):
             a, b = a[..., weights.slots], b[..., weights64.slots]
-        if slope == "pyhealth" and dtype == torch.float32 and index in (4, 5):
+        allowed = tolerance
+        if slope == "pyhealth" and index in (4, 5):
             # PyHealth's arithmetic jumps where the derivative nears 0: in float32 a unit may fall on either side.
-            assert a.isfinite().all()
-            continue
-        torch.testing.assert_close(a.double(), b, rtol=tolerance, atol=tolerance)
+            if dtype == torch.float32:
+                assert a.isfinite().all()
+                continue
+            allowed = 1e-8  # it divides differences down to 1e-7, whose rounding is 1e-16
+        torch.testing.assert_close(a.double(), b, rtol=allowed, atol=allowed)
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
