@@ -1,15 +1,17 @@
 """Measures `DeepLift.interactions` against four-way differences of outputs, on a hospital with planted pairs.
 
-    python benchmarks/interactions.py                # the study: 3 seeds of 2 models, about 15 minutes of one core
+    python benchmarks/interactions.py                # the study: 2 models, 2 weights, 3 seeds, 30 minutes of one core
     python benchmarks/interactions.py --table        # the table of results/interactions.json
 
 For the eight strongest codes of each held-out patient, each way of asking is compared with the four-way difference
 `f(x) − f(x without i) − f(x without j) + f(x without both)` of the model itself. A model is trained until this
-difference tells planted pairs from others with AUROC 0.9 or more, or for `MOST` epochs.
+difference tells planted pairs from others with AUROC 0.9 or more, or for `MOST` epochs. The weight of a planted pair
+decides how fast a model learns it.
 `interactions_hospital.py` has the patients and models.
 """
 
 import argparse
+import itertools
 import json
 import logging
 import statistics
@@ -24,7 +26,7 @@ import model_results
 import numpy as np
 import torch
 from faithfulness_hospital import MODELS, Batch, Hospital, held_out_auroc
-from interactions_hospital import hospital, is_pair, trained
+from interactions_hospital import WEIGHT, hospital, is_pair, trained
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
@@ -32,6 +34,7 @@ from deeplift_fast import DeepLift, Interactions
 
 RESULTS = Path(__file__).parent / "results" / "interactions.json"
 NAMES = ("Transformer", "StageNet")
+WEIGHTS = (WEIGHT, 10.0)
 SEEDS = (1, 2, 3)
 TOP = 8
 MOST, ENOUGH = 40, 0.9
@@ -56,8 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results: dict[str, Any] = {"machine": model_results.machine(threads=1), "models": {}, "cost": {}}
         for name in options.models:
             results["cost"][name] = cost(name)
-            for seed in options.seeds:
-                results["models"].setdefault(name, {})[str(seed)] = measured(name, seed, options.most)
+            by_weight = results["models"].setdefault(name, {})
+            for weight, seed in itertools.product(options.weights, options.seeds):
+                by_weight.setdefault(f"{weight:g}", {})[str(seed)] = measured(name, seed, weight, options.most)
                 options.out.write_text(json.dumps(results, indent=1) + "\n")
     if not options.out.is_file():
         raise SystemExit(f"--out is {options.out}, which is missing; run the study first, without --table")
@@ -67,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="seeds of the hospital (1 2 3)")
+    parser.add_argument("--weights", type=float, nargs="+", default=list(WEIGHTS), help="of a planted pair (6 10)")
     parser.add_argument("--models", nargs="+", choices=NAMES, default=list(NAMES), metavar="MODEL")
     parser.add_argument("--most", type=int, default=MOST, help=f"most epochs of training ({MOST})")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -74,12 +79,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def measured(name: str, seed: int, most: int = MOST, train: int = interactions_hospital.TRAIN) -> Row:
-    """Trains and measures one model and seed.
+def measured(
+    name: str, seed: int, weight: float = WEIGHT, most: int = MOST, train: int = interactions_hospital.TRAIN
+) -> Row:
+    """Trains and measures one model, seed and weight.
 
     Args:
         name: one of `NAMES`.
         seed: seed of the patients and the model.
+        weight: what a planted pair adds to the score of the label.
         most: the most epochs of training.
         train: the number of patients to train on.
 
@@ -87,11 +95,11 @@ def measured(name: str, seed: int, most: int = MOST, train: int = interactions_h
         The epochs, the model's AUROC, the numbers of pairs, and for each way the AUROC of planted pairs and Spearman's
         correlation with the four-way difference, the mean over patients.
     """
-    data, looks = hospital(seed, train), []
+    data, looks = hospital(seed, weight, train), []
 
     def enough(model: Any, epochs: int) -> bool:
         looks.append((epochs, planted_auroc(asked(model, data, exact=True))))
-        print(f"{name} {seed}: {epochs} epochs, planted pairs by the {EXACT}: {looks[-1][1]:.3f}", flush=True)
+        print(f"{name} {weight:g} {seed}: {epochs} epochs, AUROC of the {EXACT}: {looks[-1][1]:.3f}", flush=True)
         return looks[-1][1] >= ENOUGH or epochs >= most
 
     model = trained(name, data, seed, enough)
@@ -197,17 +205,19 @@ def cost(name: str) -> Row:
 
 def table(results: dict[str, Any]) -> str:
     """The results as Markdown: the mean over seeds, then every seed."""
-    lines = ["| model | asked by | Spearman (seeds) | planted pairs, AUROC (seeds) |", "|---|---|---|---|"]
-    for name, by_seed in results["models"].items():
+    found = [(name, weight, each) for name, by in results["models"].items() for weight, each in by.items()]
+    lines = ["| model | weight | asked by | Spearman (seeds) | planted pairs, AUROC (seeds) |", "|---|---|---|---|---|"]
+    for name, weight, by_seed in found:
         for way in (EXACT, *WAYS):
             rows = [each["ways"][way] for each in by_seed.values()]
-            found = _shown([row["spearman"] for row in rows]) if way != EXACT else ""
-            lines.append(f"| {name} | {way} | {found} | {_shown([row['auroc'] for row in rows])} |")
-    lines += ["", "| model | seed | epochs | AUROC of its predictions | pairs | planted |", "|---|---|---|---|---|---|"]
-    for name, by_seed in results["models"].items():
+            near = _shown([row["spearman"] for row in rows]) if way != EXACT else ""
+            lines.append(f"| {name} | {weight} | {way} | {near} | {_shown([row['auroc'] for row in rows])} |")
+    lines += ["", "| model | weight | seed | epochs | AUROC of its predictions | pairs | planted |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for name, weight, by_seed in found:
         for seed, each in by_seed.items():
             counts = f"{each['pairs']:,} | {each['planted']}"
-            lines.append(f"| {name} | {seed} | {each['epochs']} | {each['model_auroc']:.3f} | {counts} |")
+            lines.append(f"| {name} | {weight} | {seed} | {each['epochs']} | {each['model_auroc']:.3f} | {counts} |")
     lines += ["", f"| model | attribution, ms | `top={TOP}`, attributions | `exact=True`, attributions |"]
     lines.append("|---|---|---|---|")
     for name, spent in results["cost"].items():

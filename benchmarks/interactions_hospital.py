@@ -18,23 +18,23 @@ TRAIN, HELD_OUT = 12000, 200
 PAIRS = 3
 WEIGHT = 6.0  # a pair in the record adds it to the score; one of its codes alone adds nothing
 OFTEN = 0.5  # the probability of each of the codes a0 … a2 and b0 … b2
-OFFSET = PAIRS * OFTEN**2 * WEIGHT  # the mean of the pairs' part of the score
 
 
-def patients(seed: int, count: int) -> list[Batch]:
+def patients(seed: int, count: int, weight: float = WEIGHT) -> list[Batch]:
     """The patients of the faithfulness study, with codes of pairs in random visits and a new label."""
     draw = random.Random(f"pairs {seed}")
-    return [_with_pairs(patient, draw) for patient in without_pairs(seed, count)]
+    return [_with_pairs(patient, draw, weight) for patient in without_pairs(seed, count)]
 
 
-def _with_pairs(patient: Batch, draw: random.Random) -> Batch:
+def _with_pairs(patient: Batch, draw: random.Random, weight: float) -> Batch:
     visits = [list(visit) for visit in patient[KEY]]
     codes = [f"{kind}{pair}" for pair in range(PAIRS) for kind in "ab" if draw.random() < OFTEN]
     for code in codes:
         draw.choice(visits).append(code)
     for visit in visits:
         draw.shuffle(visit)
-    score = WEIGHT * sum(is_pair(*both) for both in itertools.pairwise(codes)) - OFFSET
+    expected = PAIRS * OFTEN**2
+    score = weight * (sum(is_pair(*both) for both in itertools.pairwise(codes)) - expected)
     every = [code for visit in visits for code in visit]
     score += sum({"r": 1.5, "s": -1.5}.get(code[0], 0.0) for code in every)
     return {**patient, KEY: visits, "label": int(draw.random() < 1 / (1 + math.exp(-score)))}
@@ -47,9 +47,9 @@ def is_pair(first: str | None, second: str | None) -> bool:
     return {first[0], second[0]} == {"a", "b"}
 
 
-def hospital(seed: int, train: int = TRAIN) -> Hospital:
+def hospital(seed: int, weight: float = WEIGHT, train: int = TRAIN) -> Hospital:
     """12,000 patients to train on and 200 held out, as visits."""
-    rows = patients(seed, train + HELD_OUT)
+    rows = patients(seed, train + HELD_OUT, weight)
     with contextlib.redirect_stdout(None):
         dataset = create_sample_dataset(rows, {KEY: "nested_sequence"}, {"label": "binary"}, in_memory=True)
     samples = [dataset[row] for row in range(len(rows))]

@@ -19,6 +19,9 @@ def test_patients_have_pairs_by_chance():
     both = [{f"a{pair}", f"b{pair}"} <= each for each in codes for pair in range(interactions_hospital.PAIRS)]
     assert sum(both) / len(both) == pytest.approx(interactions_hospital.OFTEN**2, abs=0.06)
     assert 0.35 < sum(patient["label"] for patient in patients) / 300 < 0.65
+    stronger = interactions_hospital.patients(1, 300, weight=10.0)
+    assert [patient["codes"] for patient in stronger] == [patient["codes"] for patient in patients]
+    assert 0.35 < sum(patient["label"] for patient in stronger) / 300 < 0.65
 
 
 def test_one_model_is_measured(monkeypatch):
@@ -31,5 +34,5 @@ def test_one_model_is_measured(monkeypatch):
     assert -1 <= row["ways"]["complete, 1 step"]["spearman"] <= 1
     spent = interactions.cost("Transformer")
     assert 8 < spent["records_per_patient"] <= 9
-    table = interactions.table({"models": {"Transformer": {"1": row}}, "cost": {"Transformer": spent}})
-    assert "| Transformer | 1 | 1 |" in table
+    table = interactions.table({"models": {"Transformer": {"6": {"1": row}}}, "cost": {"Transformer": spent}})
+    assert "| Transformer | 6 | 1 | 1 |" in table

@@ -69,5 +69,5 @@ def test_split_products_err_as_float32_does():
             found = through(torch.float32)
         errors.append([float((x - y).norm() / y.norm()) for x, y in zip(found, exact, strict=True)])
     for plain, three, one in zip(*errors, strict=True):
-        assert three < 2 * plain < 1e-6
+        assert three < 3 * plain < 1e-6  # the factor depends on the order in which a processor sums
         assert one > 50 * plain
