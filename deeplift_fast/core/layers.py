@@ -228,10 +228,11 @@ class _Rest:
         self.written = False  # whether the layer's value was written to, so that tensors with its memory may differ
 
     def __call__(self, *given: Any, **values: Tensor) -> Any:
-        where = position(values[POSITION]).detach()
+        where = position(values[POSITION])
         count = len(self._run.inputs)
         ends = zip(given[:count], given[count : 2 * count], strict=True)
         with torch._C.DisableTorchFunction():  # type: ignore[attr-defined]
+            where = where.detach()  # here, since rules see through it elsewhere
             inputs = [_at(where, x, x0) for x, x0 in ends]
 
         replaced: list[Any] = []

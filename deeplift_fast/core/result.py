@@ -82,6 +82,7 @@ class Attribution:
             what: `"feature"`: a row for each sample and feature (of a module: each input). `"step"`: a row for each
                 sample, feature and step of its sequence axis. `"stay"`: a row for each sample and stay, over all
                 features, in the order of time; contributions without a known stay have one row, with `stay` null.
+                Padding has no rows: neither has a feature of which a sample has no token or value.
             model: as for :meth:`to_dataframe`.
             batch: as for :meth:`to_dataframe`.
 

@@ -64,3 +64,16 @@ def test_every_sample_has_its_own(steps_first, batch, steps):
         ]
         torch.testing.assert_close(delta, torch.cat([each for _, each in alone]))
         torch.testing.assert_close(found, torch.cat([each for each, _ in alone], 1 if steps_first else 0))
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_with_steps(at_once):
+    weights = torch.tensor([1.0, -2.0, 3.0]).double()
+    model = nn.Sequential(nn.Tanh(), nn.Identity())
+    explainer = LayerDeepLift(lambda x: model(x) @ weights + x @ weights, model[1], steps=4, segments_at_once=at_once)
+    x = torch.randn(2, 3, generator=torch.Generator().manual_seed(1)).double()
+    _, delta = explainer.attribute(x, return_convergence_delta=True)
+    torch.testing.assert_close(delta, -(x @ weights))
+    amounts = {row.operation: row.delta for row in explainer.report() if row.rule == "bypass"}
+    assert amounts == {"add": pytest.approx(float(delta.sum()))}
+    assert explainer.report().delta == pytest.approx(float(delta.sum()))
