@@ -24,7 +24,7 @@ from deeplift_fast.cohort.settings import Settings
 from deeplift_fast.core.attribution import Attribution
 from deeplift_fast.errors import CohortError, ConvergenceWarning, PredictionWarning, is_reader_death
 from deeplift_fast.pyhealth.features import read_features
-from deeplift_fast.pyhealth.fused.recognise import family
+from deeplift_fast.pyhealth.fused.recognise import keeps_apart
 from deeplift_fast.pyhealth.interpreter import DeepLift
 
 ALIGNMENT = 64
@@ -171,13 +171,13 @@ class Attributor:
         """The pairs of the strongest codes of each sample; `None` for a run without them.
 
         Each sample is attributed again without each of these codes. At most `budget` padded steps, or as many samples
-        as the batch has, are attributed at once; fewer where memory runs out for a sample alone. A model without fused
-        layers may mix the samples of a batch: it always has the whole batch.
+        as the batch has, are attributed at once; fewer where memory runs out for a sample alone. A model that may mix
+        the samples of a batch, such as one without fused layers, always has the whole batch.
         """
         if self.interactions is None:
             return None
         samples = len(batch.which)
-        rows = None if family(self.model) is None else max(samples, budget * samples // self.padded(batch))
+        rows = max(samples, budget * samples // self.padded(batch)) if keeps_apart(self.model) else None
         asked = {"baseline": self._baseline.given, "target_class_idx": self._target, **given}
         while True:
             try:

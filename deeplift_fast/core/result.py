@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # == of tensors is no bool, so a result equals itself alone
 class Attribution:
     """The contributions of a batch, and the outputs that they explain.
 
@@ -42,7 +42,7 @@ class Attribution:
     report: Report = field(default_factory=lambda: Report((), 0.0))
     baseline: str = ""
     multipliers: Any = field(default=None, repr=False)
-    source: tuple[Any, Mapping[str, Any]] | None = field(default=None, repr=False, compare=False)
+    source: tuple[Any, Mapping[str, Any]] | None = field(default=None, repr=False)
 
     def to_dataframe(
         self,

@@ -29,7 +29,7 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # == of tensors is no bool, so a result equals itself alone
 class Interactions:
     """How strongly the codes of each patient act together, in units of the output.
 

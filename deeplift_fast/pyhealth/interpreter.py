@@ -306,8 +306,9 @@ class DeepLift(BaseInterpreter):
             target_class_idx: likewise.
             steps: likewise.
             rows_at_once: the most records without a code that run as one batch. `None` for as many as the batch has
-                patients, or more of few positions; for a model without fused layers, which may mix the patients of a
-                batch, the batch itself, each patient without one code.
+                patients, or more of few positions; for a model without fused layers, one in training mode or one that
+                differs from PyHealth's own code, the batch itself, each patient without one code: such a model may
+                mix the patients of a batch or draw numbers by row.
             **batch: as for :meth:`attribute`.
 
         Returns:

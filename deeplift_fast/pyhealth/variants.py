@@ -11,7 +11,7 @@ from torch import Tensor
 from deeplift_fast.core.questions import Questions
 from deeplift_fast.pyhealth import as_read
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
-from deeplift_fast.pyhealth.fused.recognise import family
+from deeplift_fast.pyhealth.fused.recognise import keeps_apart
 from deeplift_fast.pyhealth.generic import GenericRoute, Values
 from deeplift_fast.pyhealth.players import Owners
 from deeplift_fast.pyhealth.request import Absent, Batch
@@ -50,14 +50,15 @@ class Variants:
         batch: the batch.
         owners: its players.
         rows_at_once: the most rows of a batch of variants. `None` for as many as the batch has, or more of few
-            positions, if the model has fused layers, which keep samples apart. For other models it is the whole batch,
-            each sample without one of its players: they may mix the samples of a batch, or draw numbers by row.
+            positions, if the model is as PyHealth's class with fused layers, which keeps samples apart, and in eval
+            mode. For other models it is the whole batch, each sample without one of its players: they may mix the
+            samples of a batch, or draw numbers by row.
     """
 
     def __init__(self, generic: GenericRoute, batch: Batch, owners: Owners, rows_at_once: int | None) -> None:
         self._generic, self._batch, self._owners = generic, batch, owners
         self._device = next(iter(batch.features.values())).value.device
-        self._whole = rows_at_once is None and family(generic.model) is None
+        self._whole = rows_at_once is None and not keeps_apart(generic.model)
         self._at_once = _rows_at_once(batch, self._device) if rows_at_once is None else rows_at_once
 
     def without_one(self) -> Iterator[Rows]:

@@ -13,7 +13,7 @@ from deeplift_fast.report.per_sample import PATIENT_BITS, QUANTILES
 from deeplift_fast.report.spool import Spool, bits_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # == of data frames is no bool
 class CohortTable:
     """The contributions of a cohort's samples, code by code.
 

@@ -38,7 +38,7 @@ DESCRIBED = {
 """Columns of the table that describe codes and dimensions, and the attributes of `Title` that they hold."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # == of data frames is no bool
 class Summary:
     """The summary of a cohort's tables.
 

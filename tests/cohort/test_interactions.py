@@ -238,6 +238,24 @@ def test_codes_of_an_additive_model_do_not_act_together(tmp_path, monkeypatch):
     assert set(rows) == {None}
 
 
+def test_a_changed_model_has_the_whole_batch(tmp_path, monkeypatch):
+    """A hook may mix the samples of a batch or draw numbers by row, so that more rows would be another model."""
+    data, model = cohort("Transformer", count=12)
+    rows, real = [], DeepLift.interactions
+
+    def watching(self, *given, rows_at_once, **batch):
+        rows.append(rows_at_once)
+        return real(self, *given, rows_at_once=rows_at_once, **batch)
+
+    monkeypatch.setattr(DeepLift, "interactions", watching)
+    asked(model, data, tmp_path / "plain")
+    assert None not in rows
+    rows.clear()
+    model.fc.register_forward_hook(lambda module, args, output: output - output.mean(0))
+    asked(model, data, tmp_path / "hooked")
+    assert set(rows) == {None}
+
+
 @pytest.mark.parametrize("loader", [False, True])
 def test_where_memory_runs_out_fewer_are_attributed_at_once(whole, tmp_path, monkeypatch, loader):
     from pyhealth.datasets import get_dataloader

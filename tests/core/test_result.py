@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import deeplift_fast
-from deeplift_fast import Attribution
+from deeplift_fast import Attribution, Interactions
+from deeplift_fast.report import Summary
 
 
 class Explanation:
@@ -120,3 +121,14 @@ def test_a_pickle_holds_neither_model_nor_batch():
     assert pickle.loads(kept).source is None
     assert found.source is source
     assert "secret" not in repr(found)
+
+
+def test_a_result_equals_itself_alone():
+    """Their tensors and tables have no single truth value, so `==` compared element by element would raise."""
+    for kind in (Attribution, Interactions, Summary):
+        assert kind.__eq__ is object.__eq__
+    first, second = cases.plain(), cases.plain()
+    assert first == first
+    assert first != second
+    assert [second, first].index(first) == 1
+    assert len({first, second}) == 2

@@ -285,3 +285,23 @@ def test_rows_and_their_number(monkeypatch, exact, rows_at_once):
         assert max((attributed + scored)[1 + exact :]) <= rows_at_once
     deeplift.interactions(players=[("codes", "a"), ("codes", "b")], exact=True, **whole(data.subset([0, 2])))
     assert sum(attributed) == (4 if exact else sum(1 + n for n in counts))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", ["StageNet", "Transformer"])
+@pytest.mark.parametrize("draws", ["training mode", "a module in training mode", "a hook"])
+def test_a_model_that_draws_numbers_by_row(name, draws):
+    """Records without a code see the draws of the whole record, so that two players are a four-way difference."""
+    data = samples_of("stagenet" if name == "StageNet" else "sequence", [["a", "b"], ["b", "a", "a"], ["c", "b", "c"]])
+    made, given = model_of(name, data), whole(data)
+    if draws == "a hook":
+        made.fc.register_forward_hook(lambda module, args, output: output * (1 + torch.rand_like(output)))
+    deeplift = DeepLift(made, rules="complete", fuse=False)
+    for module in made.modules():
+        module.training |= draws == "training mode" or ("module" in draws and isinstance(module, torch.nn.Dropout))
+    found = deeplift.interactions(**given)
+    exact = deeplift.interactions(exact=True, **given)
+    close(found.values[:, 0, 1], found.output - found.without.sum(1) + found.baseline_output)
+    close(found.values, exact.values)
+    close(found.without, exact.without)
+    assert found.values[:, 0, 1].abs().max() > 1e-4

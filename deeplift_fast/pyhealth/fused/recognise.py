@@ -106,6 +106,12 @@ def obstacle(model: Any, modules: list[nn.Module]) -> str | None:
     return None
 
 
+def keeps_apart(model: Any) -> bool:
+    """Whether the model is known to keep the samples of a batch apart and to draw no random numbers."""
+    modules = modules_of(model)
+    return obstacle(model, modules) is None and not any(module.training for module in modules)
+
+
 def _name(model: Any, module: nn.Module) -> str:
     names = (name for name, each in model.named_modules() if each is module)
     return next(names, "") or type(model).__name__
