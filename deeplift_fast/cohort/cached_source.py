@@ -54,6 +54,8 @@ class CachedSource(DatasetSource):
         self._place = place
         self._cache: Cache | None = None
         self._is_searched = False
+        self.is_writing = False
+        """Whether the reading that goes on makes the cache."""
 
     @property
     def place(self) -> CachePlace:
@@ -150,6 +152,7 @@ class CachedSource(DatasetSource):
             writer = stack.enter_context(CacheWriter(place.folder, place.identity, self.length))
             for stretch in stretches:
                 writer.add(stretch)
+                self.is_writing = writer.is_writing
                 yield stretch
             self.made = writer.finish()
 

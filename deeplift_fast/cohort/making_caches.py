@@ -1,5 +1,6 @@
 """Makes the cache of a dataset without attributing any sample."""
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +84,11 @@ def make_cache(
     if not force and (path := source.sound()) is not None:
         return MadeCache(path, source.length, path.stat().st_size, time.perf_counter() - began, is_new=False)
     source.forget()
-    with CachingProgress(progress, run_id(), source.total) as shown:
-        for stretch in source.stretches(lambda part: True, PART_SAMPLES, processes):
+    stretches = source.stretches(lambda part: True, PART_SAMPLES, processes)
+    with CachingProgress(progress, run_id(), source.total) as shown, contextlib.closing(stretches):
+        for stretch in stretches:
+            if not source.is_writing:  # no need to read the rest of the dataset
+                break
             shown.add(stretch.end - stretch.begin, 0, np.empty(0))
     if source.made is None:
         raise CacheError("no cache was made; the warning before says why")

@@ -320,8 +320,9 @@ class DeepLift(BaseInterpreter):
             InterceptionError: as for :meth:`attribute`.
 
         Example:
-            >>> found = DeepLift(model, rules="complete").interactions(top=8, **batch)  # doctest: +SKIP
-            >>> found.to_dataframe().nlargest(5, "interaction")  # doctest: +SKIP
+            >>> found = DeepLift(model, rules="complete").interactions(top=2, **batch)
+            >>> found.values.shape, len(found.to_dataframe().nlargest(5, "interaction"))
+            (torch.Size([12, 2, 2]), 5)
         """
         question = joint_effects.Question(top, players, exact, rows_at_once)
         joint_effects.refuse_as_pyhealth(self.rules)

@@ -16,6 +16,7 @@ from deeplift_fast.pyhealth.interactions import Interactions
 from deeplift_fast.pyhealth.players import MOST, Owners, named, strongest, vocabularies
 from deeplift_fast.pyhealth.request import Batch, Request
 from deeplift_fast.pyhealth.variants import Variants
+from deeplift_fast.support.integers import as_int
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,12 @@ class Question:
     rows_at_once: int | None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "top", positive("top", self.top))
-        if not 2 <= self.top <= MOST:
-            raise ValueError(f"top is {self.top}; accepted: 2 to {MOST}, because a pair needs two codes")
+        top = as_int(self.top)
+        if top is None:
+            raise TypeError(f"top is {self.top!r}; accepted: an int from 2 to {MOST}")
+        if not 2 <= top <= MOST:
+            raise ValueError(f"top is {top}; accepted: 2 to {MOST}, because a pair needs two codes")
+        object.__setattr__(self, "top", top)
         if not isinstance(self.exact, bool):
             raise TypeError(f"exact is {self.exact!r}; accepted: True or False")
         if self.rows_at_once is not None:

@@ -31,6 +31,7 @@ from pathlib import Path
 
 os.environ["LITDATA_DISABLE_VERSION_CHECK"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
+os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # a memory profiler logs a line
 logging.disable(logging.INFO)  # PyHealth logs each step
 warnings.filterwarnings("ignore", category=SyntaxWarning)
 warnings.filterwarnings("ignore", message=".*does not have mask information")  # PyHealth's StageNet, in each batch

@@ -18,7 +18,7 @@ from pyhealth.models import MLP
 from deeplift_fast import DeepLift
 from deeplift_fast.cohort import CohortError, make_cache, making_caches
 from deeplift_fast.cohort.attributing import Attributor
-from deeplift_fast.cohort.cache import where
+from deeplift_fast.cohort.cache import CacheWriter, where
 from deeplift_fast.cohort.cached_source import CachedSource, CachePlace, with_cache
 from deeplift_fast.cohort.reading import open_source
 from deeplift_fast.cohort.reading_ahead import Reader
@@ -236,6 +236,18 @@ def test_a_cache_that_cannot_be_written_is_an_error_of_the_command_alone(tmp_pat
     with pytest.warns(CacheWarning, match="no cache is made"):
         assert run(model, data, tmp_path / "out", cache=tmp_path / "file").samples == 23
     data.close()
+
+
+def test_a_cache_that_cannot_be_written_ends_the_reading(tmp_path, monkeypatch):
+    monkeypatch.setattr(making_caches, "PART_SAMPLES", 5)
+    data, model = cohort("MLP", in_memory=False)
+    (tmp_path / "file").touch()
+    added = []
+    monkeypatch.setattr(CacheWriter, "add", lambda self, stretch: added.append(stretch.end))
+    with pytest.warns(CacheWarning, match="no cache is made"), pytest.raises(CacheError, match="no cache was made"):
+        make_cache(data, model, tmp_path / "file", progress="none", read_ahead=0)
+    data.close()
+    assert added == [5]
 
 
 def test_a_cluster_reads_the_cache(made, tmp_path, monkeypatch, one_thread):

@@ -98,9 +98,9 @@ def test_positions_of_a_flat_sequence_are_numbers():
 WRONG = [
     ({"top": 1}, ValueError, "top is 1; accepted: 2 to 64"),
     ({"top": 65}, ValueError, "top is 65; accepted: 2 to 64"),
-    ({"top": 0}, ValueError, "top is 0"),
+    ({"top": 0}, ValueError, "top is 0; accepted: 2 to 64"),
     ({"top": -3}, ValueError, "top is -3"),
-    ({"top": 2.0}, TypeError, "top is 2.0"),
+    ({"top": 2.0}, TypeError, "top is 2.0; accepted: an int from 2 to 64"),
     ({"top": True}, TypeError, "top is True"),
     ({"top": None}, TypeError, "top is None"),
     ({"exact": 1}, TypeError, "exact is 1; accepted: True or False"),

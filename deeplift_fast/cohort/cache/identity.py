@@ -25,6 +25,11 @@ def unfit(dataset: Any) -> str | None:
 
     A cache serves only while the dataset stays as it was. The files of a PyHealth dataset on disk show a change by
     their sizes and times. Samples in memory, and those that a user's own code makes, show none.
+
+    Example:
+        >>> unfit(dataset)  # of files on disk
+        >>> unfit([{"codes": ["I10"]}])
+        'a list has no files that would show a change of its samples'
     """
     from pyhealth.datasets import SampleDataset
 
@@ -46,6 +51,11 @@ def identity_of(dataset: Any, identity: Mapping[str, Any]) -> dict[str, Any]:
         `identity` with `selection`, the digest of the samples that a subset takes, and `files`, the digest of names,
         sizes and times of the dataset's files; both "none" for a dataset that is unfit. It depends on neither model,
         rules nor target.
+
+    Example:
+        >>> from deeplift_fast.cohort.reading import open_source
+        >>> sorted(identity_of(dataset, open_source(dataset, model).identity()))
+        ['class', 'content', 'files', 'input_schema', 'length', 'output_schema', 'processors', 'selection']
     """
     is_known = unfit(dataset) is None
     about = {"selection": _selection(dataset), "files": _files(Path(dataset.path))} if is_known else {}
@@ -65,6 +75,10 @@ def where(dataset: Any) -> Path:
 
     Raises:
         ValueError: if the home folder is needed and unknown.
+
+    Example:
+        >>> where(dataset).name
+        'deeplift_fast_cache'
     """
     path = getattr(dataset, "path", None)
     if isinstance(path, str | os.PathLike) and _is_writable(beside := Path(path).absolute() / FOLDER):

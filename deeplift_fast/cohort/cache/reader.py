@@ -40,6 +40,13 @@ class Cache:
     Raises:
         Unreadable: if it is damaged, or of another version.
         OSError: if it cannot be opened.
+
+    Example:
+        >>> from deeplift_fast.cohort import make_cache
+        >>> cache = Cache(make_cache(dataset, model, progress="none").path)
+        >>> cache.verify()
+        >>> cache.stretch(begin=0, end=8, part=0).end
+        8
     """
 
     def __init__(self, path: Path) -> None:
@@ -187,6 +194,15 @@ def open_cache(folder: Path, identity: Mapping[str, Any], required: bool = False
 
     Raises:
         CacheError: instead of `None`, if `required`.
+
+    Example:
+        >>> from deeplift_fast.cohort import make_cache
+        >>> from deeplift_fast.cohort.cache import identity_of
+        >>> from deeplift_fast.cohort.reading import open_source
+        >>> made = make_cache(dataset, model, progress="none")
+        >>> identity = identity_of(dataset, open_source(dataset, model).identity())
+        >>> open_cache(made.path.parent, identity, required=True).samples
+        12
     """
     path = Path(folder) / file_name(identity)
     try:

@@ -33,11 +33,14 @@ class CacheWriter:
         samples: number of samples of the whole dataset; a cache holds all of them.
 
     Example:
-        >>> with CacheWriter(folder, identity, len(dataset)) as writer:  # doctest: +SKIP
-        ...     for stretch in source.stretches(every_part, 2048, None):
+        >>> from deeplift_fast.cohort.cache import identity_of, where
+        >>> from deeplift_fast.cohort.reading import open_source
+        >>> source = open_source(dataset, model)
+        >>> with CacheWriter(where(dataset), identity_of(dataset, source.identity()), len(dataset)) as writer:
+        ...     for stretch in source.stretches(lambda part: True, 2048, None):
         ...         writer.add(stretch)
-        ...         attribute(stretch)
-        ...     writer.finish()
+        ...     writer.finish().suffix
+        '.arrow'
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], samples: int) -> None:
@@ -58,6 +61,11 @@ class CacheWriter:
 
     def __exit__(self, *about: Any) -> None:
         self.discard()
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether the writing goes on; false after a fault, and after `finish` or `discard`."""
+        return self._file is not None
 
     def add(self, stretch: Stretch) -> None:
         """Takes the next stretch; does nothing after the writing has ended.
