@@ -1,9 +1,10 @@
 """Caches of small datasets, and exact comparison of what they read."""
 
 import numpy as np
+import pytest
 import torch
 
-from deeplift_fast.cohort.cache import CacheWriter, open_cache
+from deeplift_fast.cohort.cache import CacheWriter, open_cache, writer
 from deeplift_fast.cohort.reading import DatasetSource
 
 IDENTITY = {"class": "a dataset", "length": 1, "input_schema": {}, "output_schema": {}, "content": "of some samples"}
@@ -17,12 +18,13 @@ def stretches(data, model, part_samples):
     return list(source_of(data, model).stretches(lambda part: True, part_samples, 0))
 
 
-def cached(folder, given, samples, identity=IDENTITY):
-    """The opened cache of some stretches."""
-    with CacheWriter(folder, identity, samples) as writer:
+def cached(folder, given, samples, identity=IDENTITY, short=1):
+    """The opened cache of some stretches, whose blocks hold `short` samples or more."""
+    with pytest.MonkeyPatch.context() as patch, CacheWriter(folder, identity, samples) as made:
+        patch.setattr(writer, "SHORT_SAMPLES", short)
         for stretch in given:
-            writer.add(stretch)
-        assert writer.finish() is not None
+            made.add(stretch)
+        assert made.finish() is not None
     return open_cache(folder, identity, required=True)
 
 
@@ -51,7 +53,7 @@ def assert_same(found, expected):
 def assert_same_stretch(found, expected):
     """Equal numbers, identifiers, groups, lengths and batches."""
     assert (found.part, found.begin, found.end) == (expected.part, expected.begin, expected.end)
-    assert {key: list(texts) for key, texts in found.identifiers.items()} == expected.identifiers
+    assert_same(*({key: list(texts) for key, texts in each.identifiers.items()} for each in (found, expected)))
     for one, other in zip(found.groups, expected.groups, strict=True):
         assert one.numbers.tolist() == other.numbers.tolist()
         keys = list(other.fields)

@@ -18,7 +18,7 @@ from pyhealth.models import MLP
 from deeplift_fast import DeepLift
 from deeplift_fast.cohort import CohortError, make_cache, making_caches
 from deeplift_fast.cohort.attributing import Attributor
-from deeplift_fast.cohort.cache import CacheWriter, where
+from deeplift_fast.cohort.cache import CacheWriter, where, writer
 from deeplift_fast.cohort.cached_source import CachedSource, CachePlace, with_cache
 from deeplift_fast.cohort.reading import open_source
 from deeplift_fast.cohort.reading_ahead import Reader
@@ -31,6 +31,7 @@ from deeplift_fast.errors import CacheError, CacheWarning
 def made(monkeypatch):
     """A dataset on disk, its model, and the dataset's cache, in blocks of five samples."""
     monkeypatch.setattr(making_caches, "PART_SAMPLES", 5)
+    monkeypatch.setattr(writer, "SHORT_SAMPLES", 5)
     data, model = cohort("StageNet", in_memory=False)
     found = make_cache(data, model, progress="none", read_ahead=0)
     yield data, model, found.path

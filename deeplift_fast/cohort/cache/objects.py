@@ -7,7 +7,7 @@ Each value comes back equal and of the same type. A column takes one of these fo
 - `text`, `int`, `float`, `bool`;
 - `array`: NumPy arrays of one dtype that differ in their first dimension only;
 - `list`, `tuple`, `dict`: lists, tuples of one length, or dicts of the same keys, whose content is a column again;
-- `json`: lists, tuples, dicts, numbers and texts of any mixture, as text.
+- `json`: lists, tuples, dicts, arrays, numbers and texts of any mixture, as text.
 """
 
 import itertools
@@ -75,7 +75,7 @@ def column_of(values: Sequence[Any], level: int = 0) -> tuple[pa.Array, Descript
     if found is not None:
         return found
     texts, is_tagged = _texts(values)
-    return pa.array(texts, pa.string()), {"form": "json", "tagged": is_tagged}
+    return _array(texts, pa.string()), {"form": "json", "tagged": is_tagged}
 
 
 def read_column(column: pa.Array, about: Mapping[str, Any]) -> list[Any]:
@@ -104,27 +104,33 @@ def is_text(given: str) -> bool:
 
 def read_texts(column: pa.Array, about: Mapping[str, Any]) -> Sequence[str | None]:
     """As :func:`read_column`, for a column of texts and `None`."""
-    if about["form"] in ("text", "none"):
+    if about["form"] in ("text", "none") and column.type != pa.large_string():
         return Texts(column.cast(pa.string()))
     return read_column(column, about)
+
+
+def _array(values: Sequence[Any], arrow: pa.DataType) -> pa.Array:
+    """An Arrow array; texts of more than 2 GiB have offsets of 64 bits, where Arrow would cut them into several."""
+    found = pa.array(values, arrow, from_pandas=False)
+    return pa.array(values, pa.large_string()) if isinstance(found, pa.ChunkedArray) else found
 
 
 def _scalars(values: Sequence[Any], level: int) -> tuple[pa.Array, Description] | None:
     """A column of texts, numbers or flags; `None` if Arrow cannot hold one of them."""
     form, arrow = _SCALARS[next(type(each) for each in values if each is not None)]
     try:
-        return pa.array(values, arrow or pa.bool_(), from_pandas=False), {"form": form}
+        return _array(values, arrow or pa.bool_()), {"form": form}
     except (OverflowError, UnicodeError, pa.ArrowException):  # more than 64 bits, lone surrogates
         return None
 
 
-def _arrays(values: Sequence[Any], level: int) -> tuple[pa.Array, Description]:
+def _arrays(values: Sequence[Any], level: int) -> tuple[pa.Array, Description] | None:
+    """A column of NumPy arrays; `None` if they differ in dtype or step, or have no dimensions or no plain numbers."""
     held = [each for each in values if each is not None]
     dtype = held[0].dtype
-    if any(not each.ndim or (each.dtype, each.shape[1:]) != (dtype, held[0].shape[1:]) for each in held):
-        raise Unknown("NumPy arrays of different dtypes or shapes, or without dimensions")
-    if dtype.kind not in "biuf" or dtype.itemsize > 8 or not dtype.isnative:
-        raise Unknown(f"NumPy arrays of {dtype}")
+    is_alike = all(each.ndim and (each.dtype, each.shape[1:]) == (dtype, held[0].shape[1:]) for each in held)
+    if not is_alike or not _is_plain(dtype):
+        return None
     lengths = np.array([0 if each is None else len(each) for each in values], np.int64)
     column, about = tensors_column(Ragged(np.concatenate(held), lengths), _missing(values))
     return column, {"form": "array", "tensor": about}
@@ -193,6 +199,11 @@ _MAKERS: dict[type, Callable[[Sequence[Any], int], tuple[pa.Array, Description] 
 _READERS = {"array": _read_arrays, "list": _read_lists, "tuple": _read_tuples, "dict": _read_dicts}
 
 
+def _is_plain(dtype: np.dtype) -> bool:
+    """Whether Arrow and JSON can hold the numbers of a dtype."""
+    return dtype.kind in "biuf" and dtype.itemsize <= 8 and dtype.isnative
+
+
 def _missing(values: Sequence[Any]) -> pa.Array | None:
     """Whether each value is `None`; `None` itself if none is."""
     missing = [each is None for each in values]
@@ -221,7 +232,7 @@ def _texts(values: Sequence[Any]) -> tuple[list[str], bool]:
 
 
 def _tagged(value: Any, tags: list[str]) -> Any:
-    """A value as JSON can hold it: tuples, dicts, NumPy's numbers and surrogates become dicts with their kind."""
+    """A value as JSON can hold it: tuples, dicts, NumPy's values and surrogates become dicts with their kind."""
     kind = type(value)
     if kind is str and not is_text(value):  # JSON would join two surrogates into one character
         tags.append("points")
@@ -236,6 +247,11 @@ def _tagged(value: Any, tags: list[str]) -> Any:
     if kind is dict:
         tags.append("dict")
         return {"dict": [[_tagged(key, tags), _tagged(each, tags)] for key, each in value.items()]}
+    if kind is np.ndarray:
+        if not _is_plain(value.dtype):
+            raise Unknown(f"NumPy arrays of {value.dtype}")
+        tags.append("array")
+        return {"array": [value.dtype.str, list(value.shape), value.tobytes().hex()]}
     if isinstance(value, np.generic) and value.dtype.kind in "biuf" and value.dtype.itemsize <= 8:
         tags.append("numpy")
         return {"numpy": [value.dtype.str, value.item()]}
@@ -254,4 +270,6 @@ def _untagged(value: Any) -> Any:
         return tuple(_untagged(each) for each in content)
     if kind == "dict":
         return {_untagged(key): _untagged(each) for key, each in content}
+    if kind == "array":
+        return np.frombuffer(bytes.fromhex(content[2]), content[0]).reshape(content[1]).copy()
     return np.dtype(content[0]).type(content[1])

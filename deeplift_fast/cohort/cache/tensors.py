@@ -96,6 +96,11 @@ def column_of(values: Ragged, missing: pa.Array | None = None) -> tuple[pa.Array
         values: the tensors.
         missing: the samples, bool, that have none; `None` if all have one.
     """
+    if isinstance(values, Trimmed):  # its zeros may take thousands of times its room
+        inner = listed(pa.array(_narrow(values.values)), values.row_lengths)
+        about = {"form": "trimmed", "dtype": values.dtype.str, "inner": list(values.inner)}
+        assert values.lengths is not None
+        return listed(inner, values.lengths * math.prod(values.inner[:-1]), missing), about
     flat, form = values.flat, form_of(values)
     about = {"form": form, "dtype": flat.dtype.str, "inner": list(flat.shape[1:])}
     if form == "trimmed":

@@ -5,13 +5,14 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 
-from deeplift_fast.cohort.cache.block import UnknownField, written
+from deeplift_fast.cohort.cache.block import UnknownField, read, written
 from deeplift_fast.cohort.cache.identity import file_name, make_folder
 from deeplift_fast.cohort.cache.layout import ALIGNMENT, COLUMNS, HEADER, trailer, written_index
+from deeplift_fast.cohort.cache.window import stretch_of_blocks
 from deeplift_fast.cohort.samples import Group, RaggedGroup, Stretch
 from deeplift_fast.errors import CacheWarning, warn
 from deeplift_fast.support.temporary import temporary_file
@@ -19,9 +20,23 @@ from deeplift_fast.support.temporary import temporary_file
 MOST_GROUPS = 64
 """Most groups of a stretch. Samples whose tensors have more kinds or shapes are read from the dataset as quickly."""
 
+SHORT_SAMPLES = 2048
+SHORT_BYTES = 1 << 24
+"""Stretches are joined until they have so many samples or stored bytes: many short blocks are slow to read."""
+
+
+class Stored(NamedTuple):
+    """The block of a group, and the first and last samples, plus 1, of its stretch."""
+
+    begin: int
+    end: int
+    content: pa.Buffer
+
 
 class CacheWriter:
     """Takes the stretches of a dataset in order and makes them a cache; a context manager.
+
+    Short stretches are joined into blocks, so that a cache reads equally fast whatever the size of the parts was.
 
     Nothing that goes wrong stops the run: a full disk, or samples that a cache cannot hold, end the writing with one
     warning, and leave no file. Until `finish` the file has a temporary name, which the next writer in the folder
@@ -49,6 +64,7 @@ class CacheWriter:
         self._identity, self._samples = identity, samples
         self._rows: dict[str, list[int]] = {name: [] for name in COLUMNS}
         self._next = self._size = 0
+        self._short: list[Stored] = []
         self._open = contextlib.ExitStack()
         self._file: BinaryIO | None = None
         with self._giving_up():
@@ -79,9 +95,11 @@ class CacheWriter:
             self.discard()
             return
         with self._giving_up():
-            for group in self._fit(stretch):
-                self._block(group, stretch)
+            self._short += _stored(stretch)
             self._next = stretch.end
+            samples = self._next - self._short[0].begin if self._short else 0
+            if samples >= SHORT_SAMPLES or sum(len(each.content) for each in self._short) >= SHORT_BYTES:
+                self._write_short()
 
     def finish(self) -> Path | None:
         """Makes the file appear under its name, and flushes it to the disk.
@@ -93,6 +111,7 @@ class CacheWriter:
             self.discard()
             return None
         with self._giving_up():
+            self._write_short()
             index = memoryview(written_index(self._rows, self._identity, self._samples))
             begin = self._aligned()
             self._write(index)
@@ -107,26 +126,22 @@ class CacheWriter:
 
     def discard(self) -> None:
         """Ends the writing and removes the unfinished file."""
-        self._file = None
+        self._file, self._short = None, []
         with contextlib.suppress(OSError):
             self._open.close()
 
-    def _fit(self, stretch: Stretch) -> list[RaggedGroup]:
-        """The groups of a stretch.
-
-        Raises:
-            UnknownField: if a cache cannot hold them.
-        """
-        if len(stretch.groups) > MOST_GROUPS:
-            raise UnknownField(f"{len(stretch.groups)} of {stretch.end - stretch.begin} samples differ in their shapes")
-        return [_ragged(group) for group in stretch.groups]
-
-    def _block(self, group: RaggedGroup, stretch: Stretch) -> None:
-        content = memoryview(written(group, stretch))
-        row = {"begin": stretch.begin, "end": stretch.end, "offset": self._aligned(), "length": len(content)}
-        self._write(content)
-        for name, number in {**row, "crc": zlib.crc32(content)}.items():
-            self._rows[name].append(number)
+    def _write_short(self) -> None:
+        """Writes the blocks of the stretches that wait, which are joined if there are several."""
+        waiting, self._short = self._short, []
+        if waiting and waiting[0].begin != waiting[-1].begin:
+            begin, end = waiting[0].begin, waiting[-1].end
+            waiting = _stored(stretch_of_blocks([read(each.content, each.begin) for each in waiting], 0, begin, end))
+        for each in waiting:
+            content = memoryview(each.content)
+            row = {"begin": each.begin, "end": each.end, "offset": self._aligned(), "length": len(content)}
+            self._write(content)
+            for name, number in {**row, "crc": zlib.crc32(content)}.items():
+                self._rows[name].append(number)
 
     def _aligned(self) -> int:
         """The place of the next block or index, after zeros up to it."""
@@ -146,6 +161,13 @@ class CacheWriter:
         except UnknownField as error:
             self.discard()
             warn(f"no cache is made: {error}; every run reads the samples from the dataset itself", CacheWarning)
+        except MemoryError:
+            self.discard()
+            warn(
+                "no cache is made: memory is too short to store a part; the run goes on, and later ones read the "
+                "samples from the dataset itself; smaller parts need less (part_samples)",
+                CacheWarning,
+            )
         except pa.ArrowException as error:
             self.discard()
             warn(f"no cache is made: Arrow cannot hold the samples ({type(error).__name__})", CacheWarning)
@@ -156,6 +178,17 @@ class CacheWriter:
                 "read the samples from the dataset itself",
                 CacheWarning,
             )
+
+
+def _stored(stretch: Stretch) -> list[Stored]:
+    """The blocks of a stretch.
+
+    Raises:
+        UnknownField: if a cache cannot hold them.
+    """
+    if len(stretch.groups) > MOST_GROUPS:
+        raise UnknownField(f"{len(stretch.groups)} of {stretch.end - stretch.begin} samples differ in their shapes")
+    return [Stored(stretch.begin, stretch.end, written(_ragged(group), stretch)) for group in stretch.groups]
 
 
 def _ragged(group: Group) -> RaggedGroup:
