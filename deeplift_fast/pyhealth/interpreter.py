@@ -25,7 +25,7 @@ from deeplift_fast.pyhealth.given_baselines import Baselines, Chosen, Parser
 from deeplift_fast.pyhealth.interactions import Interactions
 from deeplift_fast.pyhealth.points import FromEmbedding, check_model
 from deeplift_fast.pyhealth.predictions import Comparison, PredictionDifference
-from deeplift_fast.pyhealth.request import Batch, Request
+from deeplift_fast.pyhealth.request import Batch, Request, refuse_misnamed
 
 
 class DeepLift(BaseInterpreter):
@@ -208,6 +208,7 @@ class DeepLift(BaseInterpreter):
 
         Raises:
             ValueError, TypeError: for a batch, baseline or target that does not fit; the message names the feature.
+            TypeError: for a single value under an unknown name, such as `target=1`.
             InterceptionError: if the model takes different paths at the input and at the baseline (not under
                 `"complete"`), or embeds its tokens in an unknown way.
 
@@ -355,6 +356,7 @@ class DeepLift(BaseInterpreter):
         self, baseline: Baselines, target: int | None, steps: int | None, given: Mapping[str, Any]
     ) -> tuple[Request, Batch, Chosen]:
         """A call's request, batch and baselines, read and checked."""
+        refuse_misnamed(self.model, given)
         options = self.options if steps is None else replace(self.options, steps=steps)
         one = self._generic.read(given, self._questions())
         request = Request(self.model, class_target(self.model, target), options)

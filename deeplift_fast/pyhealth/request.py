@@ -13,6 +13,7 @@ from deeplift_fast.core.questions import Questions
 from deeplift_fast.core.result import Attribution
 from deeplift_fast.pyhealth.feature_baselines import BaselineValue
 from deeplift_fast.pyhealth.features import Feature
+from deeplift_fast.pyhealth.measured_flags import own_names
 from deeplift_fast.pyhealth.points import Point
 
 
@@ -86,3 +87,18 @@ class Batch:
         delta = nothing.clone() if baselines is None else nothing.expand(baselines, 0)
         target = torch.empty(0, dtype=torch.int64, device=device)
         return Attribution(contributions, delta, nothing, delta.clone(), target)
+
+
+def refuse_misnamed(model: Any, given: Mapping[str, Any]) -> None:
+    """Raise `TypeError` for what no batch holds, such as `target=1`, which would count as metadata of the batch."""
+    for name, value in given.items():
+        if (value is None or callable(value) or isinstance(value, _SINGLE)) and name not in own_names(model):
+            shown = value if isinstance(value, int | float) else type(value).__name__
+            raise TypeError(
+                f"{name} is {shown}, and {name} is neither an argument nor a feature or label of the model. Accepted: "
+                "baseline, target_class_idx (the class to explain) and steps, with those in help() of this method; and "
+                "a batch, whose metadata are tensors or lists with an entry for each sample"
+            )
+
+
+_SINGLE = (int, float, complex, str, bytes)

@@ -205,6 +205,20 @@ class TestFeatures:
             DeepLift(made, use_embeddings=False).attribute(**given)
 
 
+class TestOtherNames:
+    """A single value is no metadata of a batch: it was meant as an argument, as Captum's `target` is."""
+
+    @pytest.mark.parametrize("method", ["attribute", "explain", "interactions"])
+    @pytest.mark.parametrize(
+        ("name", "value", "shown"),
+        [("target", 1, "1"), ("n_steps", 8, "8"), ("baselines", "unk", "str"), ("tops", None, "NoneType"),
+         ("embed", True, "True"), ("hook", print, "builtin_function_or_method")],
+    )  # fmt: skip
+    def test_must_not_hold_single_values(self, made, given, method, name, value, shown):
+        with pytest.raises(TypeError, match=rf"{name} is {shown}, .* Accepted: baseline, target_class_idx"):
+            getattr(DeepLift(made), method)(**given, **{name: value})
+
+
 class TestBaseline:
     @pytest.mark.parametrize("given_baseline", [0, torch.zeros(1), [0], [["unk"]], object()])
     def test_must_be_one_of_its_forms(self, made, given, given_baseline):
