@@ -232,8 +232,8 @@ def written(folder, given):
 
 
 def test_a_disk_without_room(whole, tmp_path, examples, figures):
-    given, source = whole
-    size, count = (source / NAME).stat().st_size, examples(8, 60)
+    given, _ = whole
+    size, count = written(tmp_path, given)[0].stat().st_size, examples(8, 60)
     ends = Counter()
     for number in range(count):
         folder = tmp_path / str(number)
