@@ -92,7 +92,8 @@ class Batch:
 def refuse_misnamed(model: Any, given: Mapping[str, Any]) -> None:
     """Raise `TypeError` for what no batch holds, such as `target=1`, which would count as metadata of the batch."""
     for name, value in given.items():
-        if (value is None or callable(value) or isinstance(value, _SINGLE)) and name not in own_names(model):
+        is_single = value is None or callable(value) or isinstance(value, _SINGLE) or getattr(value, "ndim", 1) == 0
+        if is_single and name not in own_names(model):
             shown = value if isinstance(value, int | float) else type(value).__name__
             raise TypeError(
                 f"{name} is {shown}, and {name} is neither an argument nor a feature or label of the model. Accepted: "

@@ -221,9 +221,8 @@ def test_a_sample_whose_interactions_fail_is_a_failure(whole, tmp_path, monkeypa
         np.testing.assert_allclose(found[numbers], expected[numbers], rtol=1e-4, atol=1e-5)
 
 
-def test_codes_of_an_additive_model_do_not_act_together(tmp_path, monkeypatch):
-    """It has no fused layers: like all such models, it always has the whole batch."""
-    data, _ = cohort("Transformer", count=12)
+def rows_asked(monkeypatch):
+    """A list that gets the `rows_at_once` of every later call."""
     rows, real = [], DeepLift.interactions
 
     def watching(self, *given, rows_at_once, **batch):
@@ -231,6 +230,13 @@ def test_codes_of_an_additive_model_do_not_act_together(tmp_path, monkeypatch):
         return real(self, *given, rows_at_once=rows_at_once, **batch)
 
     monkeypatch.setattr(DeepLift, "interactions", watching)
+    return rows
+
+
+def test_codes_of_an_additive_model_do_not_act_together(tmp_path, monkeypatch):
+    """It has no fused layers: like all such models, it always has the whole batch."""
+    data, _ = cohort("Transformer", count=12)
+    rows = rows_asked(monkeypatch)
     asked(LogisticRegression(data, embedding_dim=8), data, tmp_path / "out")
     found = pd.read_parquet(tmp_path / "out" / "interactions")
     assert len(found) == 3 * 12
@@ -241,13 +247,7 @@ def test_codes_of_an_additive_model_do_not_act_together(tmp_path, monkeypatch):
 def test_a_changed_model_has_the_whole_batch(tmp_path, monkeypatch):
     """A hook may mix the samples of a batch or draw numbers by row, so that more rows would be another model."""
     data, model = cohort("Transformer", count=12)
-    rows, real = [], DeepLift.interactions
-
-    def watching(self, *given, rows_at_once, **batch):
-        rows.append(rows_at_once)
-        return real(self, *given, rows_at_once=rows_at_once, **batch)
-
-    monkeypatch.setattr(DeepLift, "interactions", watching)
+    rows = rows_asked(monkeypatch)
     asked(model, data, tmp_path / "plain")
     assert None not in rows
     rows.clear()

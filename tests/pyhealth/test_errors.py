@@ -212,7 +212,8 @@ class TestOtherNames:
     @pytest.mark.parametrize(
         ("name", "value", "shown"),
         [("target", 1, "1"), ("n_steps", 8, "8"), ("baselines", "unk", "str"), ("tops", None, "NoneType"),
-         ("embed", True, "True"), ("hook", print, "builtin_function_or_method")],
+         ("target", np.int64(1), "int64"), ("target", torch.tensor(1), "Tensor"), ("embed", True, "True"),
+         ("hook", print, "builtin_function_or_method")],
     )  # fmt: skip
     def test_must_not_hold_single_values(self, made, given, method, name, value, shown):
         with pytest.raises(TypeError, match=rf"{name} is {shown}, .* Accepted: baseline, target_class_idx"):
